@@ -1,0 +1,34 @@
+"""featx: frozen deep features and classical classifiers, measured honestly beside a fine-tuned network.
+
+Importing featx loads neither Keras nor scikit-learn; a name's module is loaded when the name is first used.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_MODULE_OF = {
+    "FeatxError": "errors",
+    "Manifest": "manifest",
+    "Store": "store",
+    "TernaryDiscretizer": "discretize",
+    "extract_features": "extract",
+    "fit_grid": "grid",
+    "make_splits": "splits",
+    "open": "store",
+    "read_run": "results",
+    "read_source": "manifest",
+}
+
+__all__ = [*_MODULE_OF, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on first use (PEP 562)."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'featx' has no attribute {name!r}")
+    return getattr(import_module(f"featx.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

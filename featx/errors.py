@@ -1,0 +1,28 @@
+"""Errors that a user can mend: each says what failed, where, what was expected and what to do next."""
+
+
+class FeatxError(Exception):
+    """Something that a user can mend.
+
+    The command line shows the message as one line, without a traceback, and exits with `exit_code`.
+    """
+
+    exit_code = 1
+
+
+class SourceError(FeatxError):
+    """The images or their table are not usable as they are."""
+
+
+class WeightsError(FeatxError):
+    """Weights are missing, damaged, or do not fit the backbone."""
+
+
+class StoreError(FeatxError):
+    """A feature store can't be read or written."""
+
+
+class StoppedError(FeatxError):
+    """A run was stopped by its user; what was finished is kept."""
+
+    exit_code = 130

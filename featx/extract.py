@@ -1,0 +1,416 @@
+"""Stage 1, images to store: decode, push through the frozen network, write part by part.
+
+Decoding (threads), the network (the calling thread) and writing (one thread) go on at the same time. What lies
+between them is bounded, so that memory doesn't grow with the number of images.
+"""
+
+import contextlib
+import hashlib
+import shutil
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from featx.backbones import BACKBONES, PooledNetwork, build_network, describe_device, load_keras
+from featx.errors import FeatxError, SourceError, StoppedError, StoreError
+from featx.images import ImageError, Picture, read_picture
+from featx.manifest import Manifest
+from featx.parts import Part, PartsFolder
+from featx.settings import Settings
+from featx.store import Store, write_store
+
+N_DECODERS = 4
+PART_SIZE = 128
+_BATCHES_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What an extraction did.
+
+    Attributes
+    ----------
+    store_path : str
+    n_images, n_features, n_rejected : int
+        Of the finished store.
+    n_resumed : int
+        Images whose features an earlier, interrupted run had left.
+    seconds : float
+        From the first image to the finished store.
+    images_per_second : float
+        Of this run's own images.
+    """
+
+    store_path: str
+    n_images: int
+    n_features: int
+    n_rejected: int
+    n_resumed: int
+    seconds: float
+    images_per_second: float
+
+
+def extract_features(
+    manifest: Manifest,
+    store_path: str | Path,
+    *,
+    backbone: str = "vgg16",
+    layers: str = "all",
+    weights: str = "imagenet",
+    image_size: int = 224,
+    resize: str = "squash",
+    interpolation: str = "bilinear",
+    preprocessing: str | None = None,
+    batch_size: int = 8,
+    overwrite: bool = False,
+    progress: bool = False,
+    echo: Callable[[str], None] = lambda line: None,
+) -> Extraction:
+    """Extract the pooled activations of a frozen network into a feature store.
+
+    A run that is interrupted, however, goes on where it was when it is started again with the same arguments.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The images; see `featx.read_source`.
+    store_path : path
+        The HDF5 file to make.
+    backbone, layers, weights, image_size, preprocessing, batch_size
+        See `featx.backbones.build_network`. The last bits of a float may depend on `batch_size`, so that only runs
+        with equal ones are equal to the bit.
+    resize, interpolation : str
+        See `featx.images.decode`.
+    overwrite : bool, default False
+        Replace a finished store (once the new one is whole) and an unfinished one of other settings.
+    progress : bool, default False
+        Show a progress bar, if standard error is a terminal.
+    echo : callable, optional
+        Is told what a user should know, a line at a time.
+
+    Raises
+    ------
+    FeatxError
+        If anything in the arguments, the images or the disk doesn't allow it; what is done is kept.
+    """
+    parts = PartsFolder(Path(store_path))
+    if parts.store_path.exists() and not overwrite and not parts.path.exists():
+        raise StoreError(f"{store_path}: exists. Give another name, or --overwrite to replace it once the new one is whole")
+    _check_folder(parts.store_path)
+    network = build_network(
+        backbone,
+        layers=layers,
+        weights=weights,
+        image_size=image_size,
+        preprocessing=preprocessing,
+        batch_size=batch_size,
+        echo=echo,
+    )
+    keras = load_keras()
+    settings = Settings(
+        backbone=backbone,
+        weights=network.weights_name,
+        weights_sha256=network.weights_sha256,
+        layers=tuple(network.n_channels),
+        pooling="avg",
+        image_size=image_size,
+        resize=resize,
+        interpolation=interpolation,
+        preprocessing=preprocessing or BACKBONES[backbone].preprocessing,
+        precision="float32",
+        keras_backend=keras.backend.backend(),
+    )
+    read = partial(read_picture, image_size=image_size, resize=resize, interpolation=interpolation)
+    with parts.lock():
+        run_id = _begin(parts, settings, manifest, overwrite)
+        if run_id is None:
+            return _finish_leftover(parts)
+        echo(f"{backbone}, {len(network.n_channels)} layers, on {describe_device(keras)} (Keras on {settings.keras_backend})")
+        provenance = {"keras_version": keras.__version__, "run_id": run_id, "device": describe_device(keras)}
+        return _extract_rows(manifest, parts, settings, network, read, provenance, progress=progress, echo=echo)
+
+
+def _check_folder(store_path: Path) -> None:
+    if store_path.is_dir():
+        raise StoreError(f"{store_path}: a folder; give the name of the HDF5 file to make")
+    if not store_path.absolute().parent.is_dir():
+        raise StoreError(f"{store_path}: the folder {store_path.parent} doesn't exist; make it first")
+
+
+def _begin(parts: PartsFolder, settings: Settings, manifest: Manifest, overwrite: bool) -> str | None:
+    """Return the identity of the run that goes on or begins; None if all that is left of it is to clean up."""
+    paths_sha256 = _digest_paths(manifest)
+    if overwrite:
+        if parts.store_path.exists() and parts.belongs_to(_stored_run(parts.store_path)):
+            parts.clear()
+        if not parts.matches(settings, paths_sha256):
+            parts.clear()
+    elif parts.store_path.exists():
+        with Store(parts.store_path) as store:
+            is_same = store.attributes["settings_sha256"] == settings.sha256
+            is_whole = len(store) + len(store.rejected) == len(manifest)
+            if is_same and is_whole and parts.belongs_to(store.attributes["run_id"]):
+                return None
+        raise StoreError(
+            f"{parts.store_path}: exists. Give another name, or --overwrite to replace it once the new one is whole"
+        )
+    return parts.begin(settings, paths_sha256, len(manifest))
+
+
+def _stored_run(store_path: Path) -> str | None:
+    """Return the identity of the run that wrote a store; None if it can't be read, since it will be replaced."""
+    try:
+        with Store(store_path) as store:
+            return store.attributes["run_id"]
+    except (StoreError, KeyError):
+        return None
+
+
+def _digest_paths(manifest: Manifest) -> str:
+    text = "\0".join(manifest.table["path"])
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _finish_leftover(parts: PartsFolder) -> Extraction:
+    """Clean up after a run that was stopped between its store's last byte and its own end."""
+    parts.remove()
+    with Store(parts.store_path) as store:
+        n_images, n_rejected = len(store), len(store.rejected)
+        return Extraction(
+            store_path=str(parts.store_path),
+            n_images=n_images,
+            n_features=sum(store.n_channels.values()),
+            n_rejected=n_rejected,
+            n_resumed=n_images + n_rejected,
+            seconds=0.0,
+            images_per_second=0.0,
+        )
+
+
+def _extract_rows(
+    manifest: Manifest,
+    parts: PartsFolder,
+    settings: Settings,
+    network: PooledNetwork,
+    read: Callable[[Path], Picture],
+    provenance: dict[str, str],
+    *,
+    progress: bool,
+    echo: Callable[[str], None],
+) -> Extraction:
+    begun = time.monotonic()
+    n_channels = dict(network.n_channels)
+    done = parts.read(n_channels)
+    n_resumed = sum(stop - start for start, stop in done)
+    if n_resumed:
+        echo(f"going on: {n_resumed:,} of {len(manifest):,} images were done before")
+    _check_disk(parts, len(manifest), len(manifest) - n_resumed, sum(n_channels.values()))
+    batches = _plan_batches(done, len(manifest), network.batch_size)
+    try:
+        with _progress_bar(len(manifest), n_resumed, progress) as bar:
+            _run_network(manifest, parts, network, read, batches, bar.update)
+    except KeyboardInterrupt as error:
+        raise StoppedError(
+            f"stopped: {parts.n_done():,} of {len(manifest):,} images are done and kept in {parts.path}. Run the same "
+            "command again to go on"
+        ) from error
+    seconds_of_network = time.monotonic() - begun
+    n_images, n_rejected = _merge(manifest, parts, settings, n_channels, provenance)
+    return Extraction(
+        store_path=str(parts.store_path),
+        n_images=n_images,
+        n_features=sum(n_channels.values()),
+        n_rejected=n_rejected,
+        n_resumed=n_resumed,
+        seconds=round(time.monotonic() - begun, 3),
+        images_per_second=round((len(manifest) - n_resumed) / max(seconds_of_network, 1e-9), 2),
+    )
+
+
+def _check_disk(parts: PartsFolder, n_rows: int, n_missing: int, n_features: int) -> None:
+    """The missing parts and the whole store must fit: parts are deleted only once the store is there."""
+    needed = int((n_rows + n_missing) * n_features * 4 * 1.02) + 2**20
+    free = shutil.disk_usage(parts.path).free
+    if needed > free:
+        raise StoreError(
+            f"{parts.store_path}: {needed / 1e9:.2f} GB needed (parts and store), {free / 1e9:.2f} GB free. Free some disk, "
+            "write to another, or take fewer --layers"
+        )
+
+
+def _plan_batches(
+    done: list[tuple[int, int]], n_rows: int, batch_size: int
+) -> Iterator[tuple[int, int]]:
+    """Yield the batches that no part holds; equal whichever parts are there, so that equal bits come out."""
+    for (_, gap_start), (gap_stop, _) in pairwise([(0, 0), *done, (n_rows, n_rows)]):
+        for start in range(gap_start, gap_stop, batch_size):
+            yield start, min(start + batch_size, gap_stop)
+
+
+@contextlib.contextmanager
+def _progress_bar(total: int, initial: int, wanted: bool) -> Iterator:
+    from tqdm import tqdm
+
+    # disable=None: only where standard error is a terminal.
+    with tqdm(total=total, initial=initial, unit="img", disable=None if wanted else True, smoothing=0.1) as bar:
+        yield bar
+
+
+def _run_network(
+    manifest: Manifest,
+    parts: PartsFolder,
+    network: PooledNetwork,
+    read: Callable[[Path], Picture],
+    batches: Iterator[tuple[int, int]],
+    advance: Callable[[int], object],
+) -> None:
+    """Decode ahead, compute, and hand every full run of rows to the writer."""
+    part_size = max(1, PART_SIZE // network.batch_size) * network.batch_size
+    pending: list[Part] = []
+    writing: Future | None = None
+    with ThreadPoolExecutor(1) as writer, contextlib.closing(_decode_ahead(manifest, read, batches)) as decoded:
+        try:
+            for start, pictures in decoded:
+                if pending and pending[-1].stop != start:
+                    writing = _hand_over(pending, parts, writer, writing)
+                pending.append(_compute(network, manifest, start, pictures))
+                if pending[-1].stop - pending[0].start >= part_size:
+                    writing = _hand_over(pending, parts, writer, writing)
+                advance(len(pictures))
+        finally:
+            # Also on the way out of an interruption: what is computed is kept.
+            if pending:
+                writing = _hand_over(pending, parts, writer, writing)
+            if writing is not None:
+                writing.result()
+
+
+def _hand_over(pending: list[Part], parts: PartsFolder, writer: ThreadPoolExecutor, writing: Future | None) -> Future:
+    """Give the pending rows to the writer once it is done with the ones before; raises what it raised."""
+    part = _join(pending)
+    pending.clear()
+    if writing is not None:
+        writing.result()
+    return writer.submit(parts.write, part)
+
+
+def _decode_ahead(
+    manifest: Manifest, read: Callable[[Path], Picture], batches: Iterator[tuple[int, int]]
+) -> Iterator[tuple[int, list[Picture | str]]]:
+    """Yield (first row, pictures) of each batch; a reason stands in for an image that can't be read."""
+    paths = manifest.table["path"].to_numpy()
+
+    def attempt(row: int) -> Picture | str:
+        try:
+            return read(manifest.root / paths[row])
+        except ImageError as error:
+            return str(error)
+
+    with warnings.catch_warnings(), ThreadPoolExecutor(N_DECODERS) as decoders:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        queue: deque[tuple[int, list[Future]]] = deque()
+        try:
+            for start, stop in batches:
+                queue.append((start, [decoders.submit(attempt, row) for row in range(start, stop)]))
+                if len(queue) > _BATCHES_AHEAD:
+                    first, futures = queue.popleft()
+                    yield first, [future.result() for future in futures]
+            while queue:
+                first, futures = queue.popleft()
+                yield first, [future.result() for future in futures]
+        finally:
+            decoders.shutdown(wait=True, cancel_futures=True)
+
+
+def _compute(network: PooledNetwork, manifest: Manifest, start: int, pictures: list[Picture | str]) -> Part:
+    """Push one batch through the network; an unreadable image leaves its place in the batch black."""
+    good = [place for place, picture in enumerate(pictures) if isinstance(picture, Picture)]
+    features = {layer: np.empty((0, channels), np.float32) for layer, channels in network.n_channels.items()}
+    if good:
+        side = pictures[good[0]].pixels.shape
+        pixels = np.zeros((len(pictures), *side), dtype=np.uint8)
+        for place in good:
+            pixels[place] = pictures[place].pixels
+        features = {layer: values[good] for layer, values in network(pixels).items()}
+    for layer, values in features.items():
+        finite = np.isfinite(values).all(axis=1)
+        if not finite.all():
+            path = manifest.table["path"].iloc[start + good[int(np.argmin(finite))]]
+            raise FeatxError(f"{path}: {layer} gave values that are not finite: are these the right weights?")
+    return Part(
+        start=start,
+        stop=start + len(pictures),
+        rows=np.array([start + place for place in good], dtype=np.int64),
+        sha256=np.array([pictures[place].sha256 for place in good], dtype="S64"),
+        features=features,
+        rejected={start + place: picture for place, picture in enumerate(pictures) if isinstance(picture, str)},
+    )
+
+
+def _join(parts: list[Part]) -> Part:
+    """Make one part of several that follow one another."""
+    return Part(
+        start=parts[0].start,
+        stop=parts[-1].stop,
+        rows=np.concatenate([part.rows for part in parts]),
+        sha256=np.concatenate([part.sha256 for part in parts]),
+        features={layer: np.concatenate([part.features[layer] for part in parts]) for layer in parts[0].features},
+        rejected={row: reason for part in parts for row, reason in part.rejected.items()},
+    )
+
+
+def _merge(
+    manifest: Manifest,
+    parts: PartsFolder,
+    settings: Settings,
+    n_channels: dict[str, int],
+    provenance: dict[str, str],
+) -> tuple[int, int]:
+    """Make one file of the parts, move it into place whole, delete the parts."""
+    ranges = parts.read(n_channels)
+    whole_path = parts.path / "whole.h5.tmp"
+    counts = {"images": 0, "rejected": 0}
+
+    def load() -> Iterator[Part]:
+        for start, stop in ranges:
+            part = parts.load(start, stop)
+            counts["images"] += len(part.rows)
+            counts["rejected"] += len(part.rejected)
+            yield part
+
+    _refuse_if_all_rejected(manifest, parts, ranges)
+    write_store(
+        whole_path,
+        settings=settings,
+        table=manifest.table,
+        root=manifest.root,
+        parts=load(),
+        n_channels=n_channels,
+        provenance=provenance,
+    )
+    parts.publish(whole_path)
+    parts.remove()
+    return counts["images"], counts["rejected"]
+
+
+def _refuse_if_all_rejected(manifest: Manifest, parts: PartsFolder, ranges: list[tuple[int, int]]) -> None:
+    for start, stop in ranges:
+        part = parts.load(start, stop)
+        if len(part.rows):
+            return
+    row, reason = next(iter(parts.load(*ranges[0]).rejected.items()))
+    path = manifest.table["path"].iloc[row]
+    parts.remove()
+    raise SourceError(
+        f"none of the {len(manifest):,} images could be read; the first, {manifest.root / path}: {reason}. "
+        "Are the paths right? (--root says which folder they start from)"
+    )

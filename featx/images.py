@@ -1,0 +1,204 @@
+"""Image files to pixel arrays: decode, turn upright, flatten to RGB, resize.
+
+Whatever a file holds (gray, palette, transparency, CMYK, 16 bits a channel), the result is the 8-bit RGB picture that
+a person would see in a viewer on a white page.
+"""
+
+import hashlib
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from featx.errors import FeatxError
+
+EXTENSIONS = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif")
+)
+
+RESIZES = ("squash", "crop", "pad")
+
+INTERPOLATIONS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+MAX_PIXELS = 178_956_970
+"""Most pixels an image may declare: Pillow's own limit for a decompression bomb."""
+
+# Decoders that may see a stranger's file. Others (EPS starts Ghostscript) are never tried. MPO: JPEG from many phones.
+_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
+
+# What Pillow's decoders are known to raise on damaged files.
+_DECODING_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+_TRANSPOSES = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_EXIF_ORIENTATION = 0x0112
+
+
+class ImageError(FeatxError):
+    """An image can't be read; its message is the reason that the store keeps."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image, ready for a network.
+
+    Attributes
+    ----------
+    pixels : ndarray of shape (image_size, image_size, 3), uint8
+        RGB.
+    sha256 : str
+        Digest of the file's bytes, 64 hexadecimal digits.
+    """
+
+    pixels: np.ndarray
+    sha256: str
+
+
+def read_picture(path: Path, *, image_size: int, resize: str, interpolation: str) -> Picture:
+    """Read one image file; the file's bytes are read once, for the digest and the pixels.
+
+    Raises
+    ------
+    ImageError
+        If the file can't be read or decoded.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    pixels = decode(data, image_size=image_size, resize=resize, interpolation=interpolation)
+    return Picture(pixels=pixels, sha256=hashlib.sha256(data).hexdigest())
+
+
+def decode(
+    data: bytes, *, image_size: int = 224, resize: str = "squash", interpolation: str = "bilinear"
+) -> np.ndarray:
+    """Turn the bytes of an image file into RGB pixels of one size.
+
+    Parameters
+    ----------
+    data : bytes
+        A JPEG, PNG, BMP, TIFF, WebP or GIF file (an animation gives its first frame).
+    image_size : int, default 224
+        Height and width of the result, pixels.
+    resize : {"squash", "crop", "pad"}, default "squash"
+        Ignore the shape; keep it and cut the long side, centred; or keep it and fill the short side with black.
+    interpolation : {"bilinear", "bicubic", "lanczos"}, default "bilinear"
+        Antialiased when the image shrinks.
+
+    Returns
+    -------
+    ndarray of shape (image_size, image_size, 3), uint8
+
+    Raises
+    ------
+    ImageError
+        If the bytes can't be decoded.
+
+    Examples
+    --------
+    >>> import io
+    >>> from PIL import Image
+    >>> file = io.BytesIO()
+    >>> Image.new("L", (40, 20), 200).save(file, "PNG")
+    >>> decode(file.getvalue(), image_size=32).shape
+    (32, 32, 3)
+    """
+    if not data:
+        raise ImageError("empty file")
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
+            upright = _turn_upright(image)
+            flat = _flatten_to_8_bits(upright)
+            return np.asarray(_resize(flat, image_size, resize, INTERPOLATIONS[interpolation]).convert("RGB"))
+    except Image.UnidentifiedImageError as error:
+        raise ImageError("not a JPEG, PNG, BMP, TIFF, WebP or GIF image") from error
+    except _DECODING_ERRORS as error:
+        raise ImageError(f"cannot be decoded: {error or type(error).__name__}") from error
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; damaged EXIF data is no reason to lose a picture."""
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except _DECODING_ERRORS:
+        orientation = 1
+    method = _TRANSPOSES.get(orientation if isinstance(orientation, int) else 1)
+    return image if method is None else image.transpose(method)
+
+
+def _flatten_to_8_bits(image: Image.Image) -> Image.Image:
+    """Return the picture in mode L or RGB."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _scale_to_8_bits(image)
+    if image.has_transparency_data:
+        page = Image.new("RGBA", image.size, "white")
+        page.alpha_composite(image.convert("RGBA"))
+        return page.convert("RGB")
+    if image.mode == "1":
+        return image.convert("L")
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")
+
+
+def _scale_to_8_bits(image: Image.Image) -> Image.Image:
+    """Bring 16-bit, 32-bit and floating-point gray to 0..255.
+
+    16-bit files use their type's whole range, floats within 0..1 that range; anything else has no agreed white, so
+    its own smallest and largest values become black and white.
+    """
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ImageError("holds values that are not finite")
+    low, high = values.min(), values.max()
+    if image.mode.startswith("I;16") or (image.mode == "I" and 255 < high <= 65535 and low >= 0):
+        low, high = 0.0, 65535.0
+    elif image.mode == "I" and low >= 0 and high <= 255:
+        low, high = 0.0, 255.0
+    elif image.mode == "F" and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    scaled = (values - low) / ((high - low) or 1.0) * 255.0
+    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+
+
+def _resize(image: Image.Image, size: int, resize: str, method: Image.Resampling) -> Image.Image:
+    if resize == "crop":
+        return ImageOps.fit(image, (size, size), method)
+    if resize == "pad":
+        scale = size / max(image.size)
+        inner = tuple(max(1, round(side * scale)) for side in image.size)
+        page = Image.new(image.mode, (size, size))
+        page.paste(image.resize(inner, method), ((size - inner[0]) // 2, (size - inner[1]) // 2))
+        return page
+    return image.resize((size, size), method)

@@ -1,0 +1,250 @@
+"""Where images come from: a folder with one folder a class, or a CSV, as one table of path, label, split and more."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from featx.errors import SourceError
+from featx.images import EXTENSIONS
+
+SPLITS = ("train", "validation", "test")
+
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+    "": "",
+}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The images of one store, in the order of its rows.
+
+    Attributes
+    ----------
+    table : DataFrame
+        Columns `path` (relative to `root`, or absolute), `label` ("" where unknown), `split` (train, validation, test
+        or ""), then any further columns of the source.
+    root : Path
+        The folder that relative paths start from.
+    notes : tuple of str
+        What the reader of the source should know: files passed over, labels that are missing.
+    """
+
+    table: pd.DataFrame
+    root: Path
+    notes: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def has_splits(self) -> bool:
+        """Whether any image has a split."""
+        return bool((self.table["split"] != "").any())
+
+
+def read_source(
+    source: str | Path,
+    *,
+    path_column: str = "path",
+    label_column: str = "label",
+    split_column: str | None = None,
+    group_column: str | None = None,
+    root: str | Path | None = None,
+) -> Manifest:
+    """List the images of a folder tree or of a CSV.
+
+    Parameters
+    ----------
+    source : path
+        A folder `<class>/...`, or `<split>/<class>/...`, or of images alone (they get no label); or a CSV file.
+    path_column, label_column : str
+        Columns of the CSV. `label_column=""` reads images without labels.
+    split_column, group_column : str, optional
+        Columns of the CSV; without them, columns called `split` and `group` are used where they are there.
+    root : path, optional
+        The folder that the CSV's paths start from; default: the CSV's own.
+
+    Raises
+    ------
+    SourceError
+        If there is nothing to read, or something in it can't be meant.
+    """
+    source = Path(source)
+    if source.is_dir():
+        manifest = _read_folder(source)
+    elif source.is_file():
+        manifest = _read_csv(
+            source,
+            columns={"path": path_column, "label": label_column, "split": split_column, "group": group_column},
+            root=Path(root) if root is not None else source.parent,
+        )
+    else:
+        raise SourceError(f"{source}: no such folder or CSV file")
+    _check_labels(manifest.table, source)
+    return manifest
+
+
+def _check_labels(table: pd.DataFrame, source: Path) -> None:
+    labels = table["label"].unique()
+    if len(labels) == 1 and labels[0] != "":
+        raise SourceError(
+            f"{source}: one class only ({labels[0]!r}, {len(table):,} images), and a classifier needs two. For features "
+            "without labels, give the folder that holds the images themselves, or a CSV with --label-column ''"
+        )
+
+
+def _read_folder(root: Path) -> Manifest:
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    loose, n_passed_over = _list_images(root, recurse=False)
+    splits = {folder: _SPLIT_NAMES.get(folder.name.lower(), "") for folder in folders}
+    named = [folder.name for folder in folders if splits[folder]]
+
+    rows: list[tuple[str, str, str]] = []
+    if named and len(named) == len(folders):
+        for folder in folders:
+            inner, n_more = _list_classes(folder)
+            n_passed_over += n_more
+            rows += [(path, label, splits[folder]) for path, label in inner]
+    elif "train" in splits.values() and len(set(splits.values()) - {""}) > 1:
+        others = [folder.name for folder in folders if not splits[folder]]
+        raise SourceError(
+            f"{root}: the folders {', '.join(named)} are splits, but {others[0]!r} stands beside them. "
+            "Move it away, or list the images in a CSV"
+        )
+    else:
+        inner, n_more = _list_classes(root)
+        n_passed_over += n_more
+        rows += [(path, label, "") for path, label in inner]
+
+    if rows and loose:
+        raise SourceError(
+            f"{root}: {len(loose):,} images (first: {loose[0].name!r}) lie beside the class folders. "
+            "Move each into its class's folder"
+        )
+    notes = []
+    if loose:
+        rows = [(str(path), "", "") for path in loose]
+        notes.append("no class folders: the images get no label")
+    if not rows:
+        raise SourceError(
+            f"{root}: no images below this folder. Expected files ending in {' '.join(sorted(EXTENSIONS))}, "
+            "in one folder a class"
+        )
+    if n_passed_over:
+        notes.append(f"{n_passed_over:,} files passed over: their names don't end like an image's")
+    table = pd.DataFrame(rows, columns=["path", "label", "split"], dtype=str)
+    table["path"] = [os.path.relpath(path, root) for path in table["path"]]
+    return Manifest(table, root.resolve(), tuple(notes))
+
+
+def _list_classes(folder: Path) -> tuple[list[tuple[str, str]], int]:
+    """Return (path, class name) of the images in each class folder, and how many files were passed over."""
+    rows, n_passed_over = [], 0
+    for class_folder in sorted(folder.iterdir()):
+        if class_folder.is_dir() and not class_folder.name.startswith("."):
+            paths, n_more = _list_images(class_folder, recurse=True)
+            rows += [(str(path), class_folder.name) for path in paths]
+            n_passed_over += n_more
+    return rows, n_passed_over
+
+
+def _list_images(folder: Path, *, recurse: bool) -> tuple[list[Path], int]:
+    """Return the image files in a folder, sorted, and how many other files there are; links are not followed down."""
+    paths, n_others = [], 0
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if recurse else []
+        for name in sorted(names):
+            if name.startswith("."):
+                continue
+            if Path(name).suffix.lower() in EXTENSIONS:
+                paths.append(Path(parent, name))
+            else:
+                n_others += 1
+    return paths, n_others
+
+
+def _read_csv(csv_path: Path, *, columns: dict[str, str | None], root: Path) -> Manifest:
+    try:
+        table = pd.read_csv(csv_path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+    except (ValueError, OSError) as error:
+        raise SourceError(f"{csv_path}: not a CSV that can be read: {error}") from error
+    table = _name_columns(table, csv_path, columns)
+    if table.empty:
+        raise SourceError(f"{csv_path}: no rows below the header")
+    for column in ("path", "label", "split"):
+        table[column] = table[column].str.strip()
+    _check_paths(table, csv_path)
+    table["split"] = _canonical_splits(table["split"], csv_path)
+    further = [name for name in table.columns if name not in ("path", "label", "split")]
+    for name in further:
+        if name != "group":
+            table[name] = _numbers_where_possible(table[name])
+    notes = ("no label column: the images get no label",) if columns["label"] == "" else ()
+    return Manifest(table[["path", "label", "split", *further]], root.resolve(), notes)
+
+
+def _name_columns(table: pd.DataFrame, csv_path: Path, columns: dict[str, str | None]) -> pd.DataFrame:
+    """Give the chosen columns featx's own names; say which columns there are when one is missing."""
+    chosen = {}
+    for name, column in columns.items():
+        optional = column is None
+        column = name if optional else column
+        if column in table.columns:
+            chosen[column] = name
+        elif column and not optional:
+            raise SourceError(
+                f"{csv_path}: no column {column!r}; it has {', '.join(map(repr, table.columns))}. "
+                f"Name the right one with --{name}-column"
+            )
+    clash = [name for name in chosen.values() if name in table.columns and name not in chosen]
+    reserved = [name for name in ("sha256", *clash) if name in table.columns]
+    unusable = [name for name in table.columns if "/" in name or not name.strip() or "\0" in name or name == "."]
+    if reserved or unusable:
+        name = (reserved + unusable)[0]
+        raise SourceError(f"{csv_path}: the column {name!r} can't be carried into a store: rename it or leave it out")
+    table = table.rename(columns=chosen)
+    for name in ("label", "split"):
+        if name not in table.columns:
+            table[name] = ""
+    return table
+
+
+def _check_paths(table: pd.DataFrame, csv_path: Path) -> None:
+    """Every path is there, and there once; line 1 of the file is its header."""
+    empty = table.index[(table["path"] == "") | table["path"].str.contains("\0", regex=False)]
+    if len(empty):
+        raise SourceError(f"{csv_path}: line {empty[0] + 2} has no usable path ({len(empty):,} such lines)")
+    repeated = table["path"][table["path"].map(os.path.normpath).duplicated()]
+    if len(repeated):
+        raise SourceError(
+            f"{csv_path}: {len(repeated):,} paths stand there twice; the first is {repeated.iloc[0]!r}, again in line "
+            f"{repeated.index[0] + 2}. Keep one line an image"
+        )
+
+
+def _canonical_splits(splits: pd.Series, csv_path: Path) -> pd.Series:
+    known = splits.str.lower().map(_SPLIT_NAMES)
+    unknown = splits.index[known.isna()]
+    if len(unknown):
+        raise SourceError(
+            f"{csv_path}: line {unknown[0] + 2}: {splits[unknown[0]]!r} is no split; expected train, validation, test "
+            "or nothing"
+        )
+    return known
+
+
+def _numbers_where_possible(column: pd.Series) -> pd.Series:
+    """Turn a column of text into numbers if all that it holds are numbers; empty cells become NaN."""
+    filled = column[column.str.strip() != ""]
+    numbers = pd.to_numeric(filled, errors="coerce")
+    return numbers.reindex(column.index) if len(filled) and not numbers.isna().any() else column

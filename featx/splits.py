@@ -1,0 +1,139 @@
+"""Splits of a table of images: stratified by label, and by group where images belong together."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from featx.errors import SourceError
+from featx.manifest import SPLITS, Manifest
+
+
+def make_splits(
+    manifest: Manifest, fractions: Sequence[float], *, seed: int = 0, stratify: Sequence[str] = ()
+) -> Manifest:
+    """Divide the images into train, validation and test.
+
+    Every split keeps the labels' shares. Where the manifest has a `group` column, no group is on two sides; the
+    fractions are then met as closely as whole groups allow.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Images with labels and without splits.
+    fractions : sequence of 2 or 3 floats
+        Shares of train and test, or of train, validation and test; they add up to 1.
+    seed : int, default 0
+        The same seed gives the same splits.
+    stratify : sequence of str, optional
+        Further columns whose shares are kept beside the label's.
+
+    Returns
+    -------
+    Manifest
+        With its `split` column filled.
+
+    Raises
+    ------
+    SourceError
+        If a class is too small to be on every side, or the source brings its own splits.
+    """
+    names = _name_parts(fractions)
+    shares = {name: share for name, share in zip(names, fractions, strict=True) if share > 0}
+    _check_divisible(manifest, shares, stratify)
+    table = manifest.table
+    strata = table[["label", *stratify]].astype(str).agg("\0".join, axis=1)
+    if "group" in table:
+        # An image without a group belongs with no other.
+        alone = pd.Series([f"\0{row}" for row in range(len(table))], index=table.index)
+        groups = table["group"].astype(str)
+        parts = _divide_groups(table["label"], groups.where(groups != "", alone), shares, seed)
+    else:
+        parts = _divide_rows(strata, shares, seed)
+    _check_every_class_everywhere(table["label"], parts, shares)
+    return replace(manifest, table=table.assign(split=parts))
+
+
+def _name_parts(fractions: Sequence[float]) -> tuple[str, ...]:
+    if len(fractions) not in (2, 3) or min(fractions) < 0 or not np.isclose(sum(fractions), 1.0):
+        raise SourceError(
+            f"split {','.join(f'{share:g}' for share in fractions)}: expected two shares (train,test) or three "
+            "(train,validation,test) that add up to 1"
+        )
+    names = SPLITS if len(fractions) == 3 else (SPLITS[0], SPLITS[2])
+    if fractions[0] == 0:
+        raise SourceError("split: the share of train is 0, and nothing can be fitted without train images")
+    return names
+
+
+def _check_divisible(manifest: Manifest, shares: dict[str, float], stratify: Sequence[str]) -> None:
+    table = manifest.table
+    if manifest.has_splits:
+        raise SourceError("the source brings its own splits: leave the split out, or take them out of the source")
+    if (table["label"] == "").any():
+        n_unlabelled = int((table["label"] == "").sum())
+        raise SourceError(f"{n_unlabelled:,} images have no label, and a split keeps the labels' shares: label them first")
+    missing = [name for name in stratify if name not in table]
+    if missing:
+        raise SourceError(f"no column {missing[0]!r} to stratify by; there are {', '.join(table.columns)}")
+    by_label = table.groupby("label")
+    members = by_label["group"].nunique() if "group" in table else by_label.size()
+    small = members[members < len(shares)].sort_values()
+    if len(small):
+        what = "groups" if "group" in table else "images"
+        raise SourceError(
+            f"the class {small.index[0]!r} has {small.iloc[0]} {what}, fewer than the {len(shares)} splits asked for "
+            f"({', '.join(shares)}); {len(small)} classes are so small. Add to them or leave them out"
+        )
+
+
+def _divide_rows(strata: pd.Series, shares: dict[str, float], seed: int) -> np.ndarray:
+    """Cut one share after another off the rest, each stratified."""
+    from sklearn.model_selection import train_test_split
+
+    parts = np.full(len(strata), next(iter(shares)), dtype=object)
+    rest, left = np.arange(len(strata)), 1.0
+    for name, share in list(shares.items())[:0:-1]:
+        try:
+            rest, cut = train_test_split(
+                rest, test_size=share / left, random_state=seed, stratify=strata.iloc[rest]
+            )
+        except ValueError as error:
+            raise SourceError(f"the images can't be divided into {', '.join(shares)}: {error}") from error
+        parts[cut] = name
+        left -= share
+    return parts
+
+
+def _divide_groups(labels: pd.Series, groups: pd.Series, shares: dict[str, float], seed: int) -> np.ndarray:
+    """Give each group, the most telling first, to the split whose label counts it brings closest to their shares.
+
+    The order (by the spread of a group's label counts, ties at random) is that of scikit-learn's
+    `StratifiedGroupKFold`, which divides into equal folds only.
+    """
+    counts = pd.crosstab(groups, labels)
+    counts = counts.iloc[np.random.default_rng(seed).permutation(len(counts))]
+    counts = counts.iloc[np.argsort(-counts.to_numpy().std(axis=1), kind="stable")]
+    totals = counts.to_numpy().sum(axis=0)
+    target = np.outer(list(shares.values()), totals)
+    filled = np.zeros_like(target)
+    chosen = {}
+    for group, row in zip(counts.index, counts.to_numpy(), strict=True):
+        lag = ((filled - target) / totals) ** 2
+        cost = (((filled + row - target) / totals) ** 2 - lag).sum(axis=1)
+        best = int(np.argmin(cost))
+        filled[best] += row
+        chosen[group] = list(shares)[best]
+    return groups.map(chosen).to_numpy(dtype=object)
+
+
+def _check_every_class_everywhere(labels: pd.Series, parts: np.ndarray, shares: dict[str, float]) -> None:
+    counts = pd.crosstab(labels, parts).reindex(columns=list(shares), fill_value=0)
+    for name in shares:
+        absent = counts.index[counts[name] == 0]
+        if len(absent):
+            raise SourceError(
+                f"the class {absent[0]!r} ({int(counts.loc[absent[0]].sum())} images) has no image in {name} at these "
+                "shares: add images to it, or choose larger shares for the smaller splits"
+            )
