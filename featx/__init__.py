@@ -20,7 +20,7 @@ _MODULE_OF = {
     "read_source": "manifest",
 }
 
-__all__ = [*_MODULE_OF, "__version__"]  # noqa: PLE0604
+__all__ = [*_MODULE_OF, "__version__"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""Frozen networks, their named layers and layer sets, and their pooled activations in one forward pass."""
+"""Frozen networks: built with Keras, cut at the deepest layer asked for, pooled within one forward pass."""
 
 import contextlib
 import importlib.util
@@ -13,74 +13,8 @@ from types import ModuleType
 import numpy as np
 
 from featx.errors import FeatxError
+from featx.layers import BACKBONES, Backbone, choose_layers
 from featx.weights import Weights, load_weights
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """What featx knows of a network before it is built.
-
-    Attributes
-    ----------
-    name, application : str
-        featx's name for it, and its class in keras.applications.
-    blocks : tuple of int
-        How many convolutions each block has.
-    fc : tuple of str
-        Names of the fully connected layers.
-    image_size : int
-        Height and width that the published weights were trained at, pixels.
-    preprocessing : str
-        A mode of keras.applications.imagenet_utils.preprocess_input.
-    """
-
-    name: str
-    application: str
-    blocks: tuple[int, ...]
-    fc: tuple[str, ...]
-    image_size: int
-    preprocessing: str
-
-    @property
-    def block_convs(self) -> tuple[tuple[str, ...], ...]:
-        """Names of the convolutional layers, block by block."""
-        return tuple(
-            tuple(f"block{b}_conv{c}" for c in range(1, n_convs + 1)) for b, n_convs in enumerate(self.blocks, 1)
-        )
-
-    @property
-    def convs(self) -> tuple[str, ...]:
-        """Names of the convolutional layers."""
-        return sum(self.block_convs, ())
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Every layer whose activations can be asked for, in network order."""
-        with_pools = (convs + (f"block{b}_pool",) for b, convs in enumerate(self.block_convs, 1))
-        return sum(with_pools, ()) + self.fc
-
-    @property
-    def layer_sets(self) -> dict[str, tuple[str, ...]]:
-        """Names that stand for several layers."""
-        return {
-            "all": self.convs + self.fc,
-            "conv": self.convs,
-            "fc": self.fc,
-            "block-ends": tuple(convs[-1] for convs in self.block_convs),
-            **{f"block{b}": convs for b, convs in enumerate(self.block_convs, 1)},
-        }
-
-
-BACKBONES = {
-    "vgg16": Backbone(
-        name="vgg16",
-        application="VGG16",
-        blocks=(2, 2, 3, 3, 3),
-        fc=("fc1", "fc2"),
-        image_size=224,
-        preprocessing="caffe",
-    ),
-}
 
 PREPROCESSINGS = {
     "caffe": "BGR, minus the ImageNet mean (103.939, 116.779, 123.68), not scaled",
@@ -90,28 +24,6 @@ PREPROCESSINGS = {
 }
 
 MIN_IMAGE_SIZE = 32
-
-
-def choose_layers(text: str, backbone: Backbone) -> tuple[str, ...]:
-    """Turn `all`, `block-ends`, `block4_conv3,fc1` and the like into layer names, in network order.
-
-    Examples
-    --------
-    >>> choose_layers("fc1,block5", BACKBONES["vgg16"])
-    ('block5_conv1', 'block5_conv2', 'block5_conv3', 'fc1')
-    """
-    chosen: set[str] = set()
-    for name in (part.strip() for part in text.split(",")):
-        if name in backbone.layer_sets:
-            chosen.update(backbone.layer_sets[name])
-        elif name in backbone.layers:
-            chosen.add(name)
-        else:
-            raise FeatxError(
-                f"{backbone.name} has no layer {name!r}. Layers: {', '.join(backbone.layers)}; "
-                f"sets: {', '.join(backbone.layer_sets)}"
-            )
-    return tuple(layer for layer in backbone.layers if layer in chosen)
 
 
 @dataclass(frozen=True)
@@ -176,7 +88,7 @@ def build_network(
     ----------
     backbone : str, default "vgg16"
     layers : str, default "all"
-        Layer names and sets, separated by commas; see `choose_layers`.
+        Layer names and sets, separated by commas; see `featx.layers.choose_layers`.
     weights : str, default "imagenet"
         See `featx.weights.load_weights`.
     image_size : int, default 224
@@ -309,8 +221,8 @@ def load_keras() -> ModuleType:
             import keras
         except ImportError as error:
             raise FeatxError(
-                f"Keras can't be loaded on the backend {os.environ.get('KERAS_BACKEND')!r}: {error}. Install it, or set "
-                "KERAS_BACKEND to tensorflow, jax or torch"
+                f"Keras can't be loaded on the backend {os.environ.get('KERAS_BACKEND')!r}: {error}. Install it, or "
+                "set KERAS_BACKEND to tensorflow, jax or torch"
             ) from error
         describe_device(keras)
     return keras

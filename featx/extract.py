@@ -1,36 +1,23 @@
-"""Stage 1, images to store: decode, push through the frozen network, write part by part.
-
-Decoding (threads), the network (the calling thread) and writing (one thread) go on at the same time. What lies
-between them is bounded, so that memory doesn't grow with the number of images.
-"""
+"""Stage 1, images to store: begin or go on, run the network over what is missing, make one file of the parts."""
 
 import contextlib
 import hashlib
 import shutil
 import time
-import warnings
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from featx.backbones import BACKBONES, PooledNetwork, build_network, describe_device, load_keras
-from featx.errors import FeatxError, SourceError, StoppedError, StoreError
-from featx.images import ImageError, Picture, read_picture
+from featx.backbones import PooledNetwork, build_network, describe_device, load_keras
+from featx.errors import SourceError, StoppedError, StoreError
+from featx.images import Picture, read_picture
+from featx.layers import BACKBONES
 from featx.manifest import Manifest
 from featx.parts import Part, PartsFolder
+from featx.pipeline import plan_batches, run_network
 from featx.settings import Settings
 from featx.store import Store, write_store
-
-N_DECODERS = 4
-PART_SIZE = 128
-_BATCHES_AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -104,7 +91,9 @@ def extract_features(
     """
     parts = PartsFolder(Path(store_path))
     if parts.store_path.exists() and not overwrite and not parts.path.exists():
-        raise StoreError(f"{store_path}: exists. Give another name, or --overwrite to replace it once the new one is whole")
+        raise StoreError(
+            f"{store_path}: exists. Give another name, or --overwrite to replace it once the new one is whole"
+        )
     _check_folder(parts.store_path)
     network = build_network(
         backbone,
@@ -134,8 +123,9 @@ def extract_features(
         run_id = _begin(parts, settings, manifest, overwrite)
         if run_id is None:
             return _finish_leftover(parts)
-        echo(f"{backbone}, {len(network.n_channels)} layers, on {describe_device(keras)} (Keras on {settings.keras_backend})")
-        provenance = {"keras_version": keras.__version__, "run_id": run_id, "device": describe_device(keras)}
+        device = describe_device(keras)
+        echo(f"{backbone}, {len(network.n_channels)} layers, on {device} (Keras on {settings.keras_backend})")
+        provenance = {"keras_version": keras.__version__, "run_id": run_id, "device": device}
         return _extract_rows(manifest, parts, settings, network, read, provenance, progress=progress, echo=echo)
 
 
@@ -214,10 +204,10 @@ def _extract_rows(
     if n_resumed:
         echo(f"going on: {n_resumed:,} of {len(manifest):,} images were done before")
     _check_disk(parts, len(manifest), len(manifest) - n_resumed, sum(n_channels.values()))
-    batches = _plan_batches(done, len(manifest), network.batch_size)
+    batches = plan_batches(done, len(manifest), network.batch_size)
     try:
         with _progress_bar(len(manifest), n_resumed, progress) as bar:
-            _run_network(manifest, parts, network, read, batches, bar.update)
+            run_network(manifest, parts, network, read, batches, bar.update)
     except KeyboardInterrupt as error:
         raise StoppedError(
             f"stopped: {parts.n_done():,} of {len(manifest):,} images are done and kept in {parts.path}. Run the same "
@@ -237,23 +227,14 @@ def _extract_rows(
 
 
 def _check_disk(parts: PartsFolder, n_rows: int, n_missing: int, n_features: int) -> None:
-    """The missing parts and the whole store must fit: parts are deleted only once the store is there."""
+    """Refuse a disk too small for the missing parts and the store; parts are deleted only once the store is there."""
     needed = int((n_rows + n_missing) * n_features * 4 * 1.02) + 2**20
     free = shutil.disk_usage(parts.path).free
     if needed > free:
         raise StoreError(
-            f"{parts.store_path}: {needed / 1e9:.2f} GB needed (parts and store), {free / 1e9:.2f} GB free. Free some disk, "
-            "write to another, or take fewer --layers"
+            f"{parts.store_path}: {needed / 1e9:.2f} GB needed (parts and store), {free / 1e9:.2f} GB free. Free some "
+            "disk, write to another, or take fewer --layers"
         )
-
-
-def _plan_batches(
-    done: list[tuple[int, int]], n_rows: int, batch_size: int
-) -> Iterator[tuple[int, int]]:
-    """Yield the batches that no part holds; equal whichever parts are there, so that equal bits come out."""
-    for (_, gap_start), (gap_stop, _) in pairwise([(0, 0), *done, (n_rows, n_rows)]):
-        for start in range(gap_start, gap_stop, batch_size):
-            yield start, min(start + batch_size, gap_stop)
 
 
 @contextlib.contextmanager
@@ -263,109 +244,6 @@ def _progress_bar(total: int, initial: int, wanted: bool) -> Iterator:
     # disable=None: only where standard error is a terminal.
     with tqdm(total=total, initial=initial, unit="img", disable=None if wanted else True, smoothing=0.1) as bar:
         yield bar
-
-
-def _run_network(
-    manifest: Manifest,
-    parts: PartsFolder,
-    network: PooledNetwork,
-    read: Callable[[Path], Picture],
-    batches: Iterator[tuple[int, int]],
-    advance: Callable[[int], object],
-) -> None:
-    """Decode ahead, compute, and hand every full run of rows to the writer."""
-    part_size = max(1, PART_SIZE // network.batch_size) * network.batch_size
-    pending: list[Part] = []
-    writing: Future | None = None
-    with ThreadPoolExecutor(1) as writer, contextlib.closing(_decode_ahead(manifest, read, batches)) as decoded:
-        try:
-            for start, pictures in decoded:
-                if pending and pending[-1].stop != start:
-                    writing = _hand_over(pending, parts, writer, writing)
-                pending.append(_compute(network, manifest, start, pictures))
-                if pending[-1].stop - pending[0].start >= part_size:
-                    writing = _hand_over(pending, parts, writer, writing)
-                advance(len(pictures))
-        finally:
-            # Also on the way out of an interruption: what is computed is kept.
-            if pending:
-                writing = _hand_over(pending, parts, writer, writing)
-            if writing is not None:
-                writing.result()
-
-
-def _hand_over(pending: list[Part], parts: PartsFolder, writer: ThreadPoolExecutor, writing: Future | None) -> Future:
-    """Give the pending rows to the writer once it is done with the ones before; raises what it raised."""
-    part = _join(pending)
-    pending.clear()
-    if writing is not None:
-        writing.result()
-    return writer.submit(parts.write, part)
-
-
-def _decode_ahead(
-    manifest: Manifest, read: Callable[[Path], Picture], batches: Iterator[tuple[int, int]]
-) -> Iterator[tuple[int, list[Picture | str]]]:
-    """Yield (first row, pictures) of each batch; a reason stands in for an image that can't be read."""
-    paths = manifest.table["path"].to_numpy()
-
-    def attempt(row: int) -> Picture | str:
-        try:
-            return read(manifest.root / paths[row])
-        except ImageError as error:
-            return str(error)
-
-    with warnings.catch_warnings(), ThreadPoolExecutor(N_DECODERS) as decoders:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        queue: deque[tuple[int, list[Future]]] = deque()
-        try:
-            for start, stop in batches:
-                queue.append((start, [decoders.submit(attempt, row) for row in range(start, stop)]))
-                if len(queue) > _BATCHES_AHEAD:
-                    first, futures = queue.popleft()
-                    yield first, [future.result() for future in futures]
-            while queue:
-                first, futures = queue.popleft()
-                yield first, [future.result() for future in futures]
-        finally:
-            decoders.shutdown(wait=True, cancel_futures=True)
-
-
-def _compute(network: PooledNetwork, manifest: Manifest, start: int, pictures: list[Picture | str]) -> Part:
-    """Push one batch through the network; an unreadable image leaves its place in the batch black."""
-    good = [place for place, picture in enumerate(pictures) if isinstance(picture, Picture)]
-    features = {layer: np.empty((0, channels), np.float32) for layer, channels in network.n_channels.items()}
-    if good:
-        side = pictures[good[0]].pixels.shape
-        pixels = np.zeros((len(pictures), *side), dtype=np.uint8)
-        for place in good:
-            pixels[place] = pictures[place].pixels
-        features = {layer: values[good] for layer, values in network(pixels).items()}
-    for layer, values in features.items():
-        finite = np.isfinite(values).all(axis=1)
-        if not finite.all():
-            path = manifest.table["path"].iloc[start + good[int(np.argmin(finite))]]
-            raise FeatxError(f"{path}: {layer} gave values that are not finite: are these the right weights?")
-    return Part(
-        start=start,
-        stop=start + len(pictures),
-        rows=np.array([start + place for place in good], dtype=np.int64),
-        sha256=np.array([pictures[place].sha256 for place in good], dtype="S64"),
-        features=features,
-        rejected={start + place: picture for place, picture in enumerate(pictures) if isinstance(picture, str)},
-    )
-
-
-def _join(parts: list[Part]) -> Part:
-    """Make one part of several that follow one another."""
-    return Part(
-        start=parts[0].start,
-        stop=parts[-1].stop,
-        rows=np.concatenate([part.rows for part in parts]),
-        sha256=np.concatenate([part.sha256 for part in parts]),
-        features={layer: np.concatenate([part.features[layer] for part in parts]) for layer in parts[0].features},
-        rejected={row: reason for part in parts for row, reason in part.rejected.items()},
-    )
 
 
 def _merge(

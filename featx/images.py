@@ -16,9 +16,7 @@ from PIL import Image, ImageOps
 
 from featx.errors import FeatxError
 
-EXTENSIONS = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif")
-)
+EXTENSIONS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"))
 
 RESIZES = ("squash", "crop", "pad")
 
@@ -31,8 +29,8 @@ INTERPOLATIONS = {
 MAX_PIXELS = 178_956_970
 """Most pixels an image may declare: Pillow's own limit for a decompression bomb."""
 
-# Decoders that may see a stranger's file. Others (EPS starts Ghostscript) are never tried. MPO: JPEG from many phones.
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
+# Decoders that may see a stranger's file. Others (EPS starts Ghostscript) are never tried..
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
 
 # What Pillow's decoders are known to raise on damaged files.
 _DECODING_ERRORS = (

@@ -85,7 +85,12 @@ def read_source(
     elif source.is_file():
         manifest = _read_csv(
             source,
-            columns={"path": path_column, "label": label_column, "split": split_column, "group": group_column},
+            columns={
+                "path": path_column,
+                "label": label_column,
+                "split": split_column,
+                "group": group_column,
+            },
             root=Path(root) if root is not None else source.parent,
         )
     else:
@@ -98,8 +103,8 @@ def _check_labels(table: pd.DataFrame, source: Path) -> None:
     labels = table["label"].unique()
     if len(labels) == 1 and labels[0] != "":
         raise SourceError(
-            f"{source}: one class only ({labels[0]!r}, {len(table):,} images), and a classifier needs two. For features "
-            "without labels, give the folder that holds the images themselves, or a CSV with --label-column ''"
+            f"{source}: one class only ({labels[0]!r}, {len(table):,} images), and a classifier needs two. For "
+            "features without labels, give the folder that holds the images themselves, or a CSV with --label-column ''"
         )
 
 

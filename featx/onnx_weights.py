@@ -8,9 +8,7 @@ import numpy as np
 from featx.errors import WeightsError
 
 
-def read_vgg_weights(
-    path: Path, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def read_vgg_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Read kernels and biases for the layers of a VGG-style backbone.
 
     The k-th convolution of the graph is the k-th convolutional layer; a dense layer takes the next matrix product
@@ -39,7 +37,7 @@ def read_vgg_weights(
     return arrays | _read_dense_layers(graph, constants, shapes)
 
 
-def _load_graph(path: Path):  # noqa: ANN202
+def _load_graph(path: Path):
     try:
         import onnx
         from google.protobuf.message import DecodeError
@@ -104,7 +102,7 @@ def _read_dense_layers(graph, constants, shapes) -> dict:  # noqa: ANN001
         if bias is None or bias.shape != shape[-1:]:
             break
         if is_first and not _flattens_channels_last(graph):
-            side = int(round((shape[0] / channels) ** 0.5))
+            side = round((shape[0] / channels) ** 0.5)
             kernel = kernel.reshape(channels, side, side, -1).transpose(1, 2, 0, 3).reshape(shape)
         arrays[layer] = (np.ascontiguousarray(kernel, np.float32), np.ascontiguousarray(bias, np.float32))
         del wanted[layer]

@@ -67,7 +67,9 @@ class PartsFolder:
             with lock:
                 yield
         except filelock.Timeout as error:
-            raise StoreError(f"{self.store_path}: another featx is writing this store. Wait for it, or stop it") from error
+            raise StoreError(
+                f"{self.store_path}: another featx is writing this store. Wait for it, or stop it"
+            ) from error
 
     def begin(self, settings: Settings, paths_sha256: str, n_rows: int) -> str:
         """Start a run, or go on with one of the same settings and images; return the run's identity.
@@ -86,11 +88,16 @@ class PartsFolder:
                 different.append(f"the list of images ({run['n_rows']:,} images), now another ({n_rows:,} images)")
             if different:
                 raise StoreError(
-                    f"{self.path}: this unfinished store was begun with {'; '.join(different)}. Give the same settings to "
-                    "go on, or --overwrite to begin anew"
+                    f"{self.path}: this unfinished store was begun with {'; '.join(different)}. Give the same settings "
+                    "to go on, or --overwrite to begin anew"
                 )
             return run["id"]
-        run = {"id": uuid.uuid4().hex, "settings": asdict(settings), "paths_sha256": paths_sha256, "n_rows": n_rows}
+        run = {
+            "id": uuid.uuid4().hex,
+            "settings": asdict(settings),
+            "paths_sha256": paths_sha256,
+            "n_rows": n_rows,
+        }
         self._write_whole(record_path, json.dumps(run, indent=1).encode())
         return run["id"]
 
@@ -223,8 +230,8 @@ class PartsFolder:
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise StoreError(
-                f"{path}: writing failed ({error.strerror or error}). {self.n_done():,} images are done and kept; mend it "
-                "(free some disk, say) and run the same command again"
+                f"{path}: writing failed ({error.strerror or error}). {self.n_done():,} images are done and kept; mend "
+                "it (free some disk, say) and run the same command again"
             ) from error
 
 

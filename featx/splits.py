@@ -73,7 +73,9 @@ def _check_divisible(manifest: Manifest, shares: dict[str, float], stratify: Seq
         raise SourceError("the source brings its own splits: leave the split out, or take them out of the source")
     if (table["label"] == "").any():
         n_unlabelled = int((table["label"] == "").sum())
-        raise SourceError(f"{n_unlabelled:,} images have no label, and a split keeps the labels' shares: label them first")
+        raise SourceError(
+            f"{n_unlabelled:,} images have no label, and a split keeps the labels' shares: label them first"
+        )
     missing = [name for name in stratify if name not in table]
     if missing:
         raise SourceError(f"no column {missing[0]!r} to stratify by; there are {', '.join(table.columns)}")
@@ -96,9 +98,7 @@ def _divide_rows(strata: pd.Series, shares: dict[str, float], seed: int) -> np.n
     rest, left = np.arange(len(strata)), 1.0
     for name, share in list(shares.items())[:0:-1]:
         try:
-            rest, cut = train_test_split(
-                rest, test_size=share / left, random_state=seed, stratify=strata.iloc[rest]
-            )
+            rest, cut = train_test_split(rest, test_size=share / left, random_state=seed, stratify=strata.iloc[rest])
         except ValueError as error:
             raise SourceError(f"the images can't be divided into {', '.join(shares)}: {error}") from error
         parts[cut] = name

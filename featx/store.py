@@ -8,7 +8,6 @@ manifest have n_images entries; text is UTF-8 of fixed length. ``/rejected/path,
 not be read. Row i of every dataset in ``/features`` and ``/images`` is the same image.
 """
 
-import builtins
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -183,8 +182,8 @@ class Store:
             raise StoreError(f"{self.path}: an HDF5 file, but no featx store (it has no attribute featx_format)")
         if int(found) > FORMAT:
             raise StoreError(
-                f"{self.path}: a store of format {int(found)}, and this featx ({featx.__version__}) reads up to {FORMAT}: "
-                "pip install --upgrade featx"
+                f"{self.path}: a store of format {int(found)}, and this featx ({featx.__version__}) reads up to "
+                f"{FORMAT}: pip install --upgrade featx"
             )
         try:
             n_images = len(self)
@@ -268,8 +267,8 @@ def write_store(
             _write_attributes(file, settings, root, provenance)
     except OSError as error:
         raise StoreError(
-            f"{path}: writing failed ({error}). All features are kept in the parts beside it; mend it (free some disk, say) "
-            "and run the same command again"
+            f"{path}: writing failed ({error}). All features are kept in the parts beside it; mend it (free some disk, "
+            "say) and run the same command again"
         ) from error
 
 
@@ -308,7 +307,7 @@ def _open_whole(path: Path) -> h5py.File:
     except OSError as error:
         if path.is_dir():
             raise StoreError(f"{path}: a folder, not a store") from error
-        with builtins.open(path, "rb") as file:
+        with path.open("rb") as file:
             is_hdf5 = file.read(8) == b"\x89HDF\r\n\x1a\n"
         what = "an HDF5 file that is cut or damaged: copy or extract it again" if is_hdf5 else "not an HDF5 file"
         raise StoreError(f"{path}: {what} ({error})") from error

@@ -151,10 +151,11 @@ def _from_keras_download(build: Callable, include_top: bool) -> Arrays:
     try:
         return _arrays_of(build(include_top=include_top, weights="imagenet"))
     # Keras raises a plain Exception when a download fails; what it says tells it from anything else.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         if "URL fetch failure" in str(error):
+            why = str(error).rsplit(" -- ", 1)[-1]
             raise WeightsError(
-                f"Keras can't download the ImageNet weights ({str(error).rsplit(' -- ', 1)[-1]}). Other ways: {_OTHER_WAYS}"
+                f"Keras can't download the ImageNet weights ({why}). Other ways: {_OTHER_WAYS}"
             ) from error
         raise
 
@@ -214,7 +215,9 @@ def _read_cached(path: Path) -> Arrays | None:
 
 def _write_cached(path: Path, arrays: Arrays) -> None:
     """Keep the converted weights; a cache that can't be written costs time, not the run."""
-    named = {f"{layer}.{part}": a for layer, pair in arrays.items() for part, a in zip(("kernel", "bias"), pair, strict=True)}
+    named = {
+        f"{layer}.{part}": a for layer, pair in arrays.items() for part, a in zip(("kernel", "bias"), pair, strict=True)
+    }
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,240 @@
+"""One run on disk: what was tried, what was chosen, how it did on the test rows, and the fitted model."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from featx.errors import FeatxError
+
+FORMAT = 1
+
+# The only types beyond skops's own that a model of featx holds; any other is refused when a model is loaded.
+TRUSTED_TYPES = ("featx.discretize.TernaryDiscretizer", "sklearn.tree._tree.Tree")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of a grid.
+
+    Attributes
+    ----------
+    discretize : str
+        none or ternary.
+    params : dict
+        The classifier's parameters.
+    validation_accuracy : float or None
+        On the validation rows, or the mean over folds; None where there was nothing to choose.
+    validation_deviation : float or None
+        Standard deviation over folds.
+    seconds : float
+        To fit and to score.
+    """
+
+    discretize: str
+    params: dict[str, object]
+    validation_accuracy: float | None
+    validation_deviation: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A grid that was fitted, chosen from, refitted and scored once.
+
+    Attributes
+    ----------
+    model : str
+        rf or svm.
+    store : dict
+        The store's path, backbone, layers, weights, weights_sha256 and settings_sha256.
+    protocol : dict
+        How cells were compared, the seed, the classes, and how many rows each split has.
+    cells : tuple of Cell
+    chosen : int
+        Which cell was refitted on all rows but the test rows: the best, the first of equals.
+    test : dict or None
+        accuracy, balanced_accuracy, macro_f1, and majority_class_rate: the accuracy of always answering the class
+        that is most frequent in train. None if the store has no test rows.
+    refit_seconds : float
+    versions : dict
+        Of featx, scikit-learn and Python.
+    created : str
+        UTC, ISO 8601.
+    notes : tuple of str
+    """
+
+    model: str
+    store: dict[str, object]
+    protocol: dict[str, object]
+    cells: tuple[Cell, ...]
+    chosen: int
+    test: dict[str, float] | None
+    refit_seconds: float
+    versions: dict[str, str]
+    created: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def best(self) -> Cell:
+        """The chosen cell."""
+        return self.cells[self.chosen]
+
+
+def check_free(run_path: Path, *, overwrite: bool) -> None:
+    """Refuse a run's folder that is taken."""
+    if run_path.exists() and not overwrite:
+        raise FeatxError(f"{run_path}: exists. Give another --output, or --overwrite to replace it")
+
+
+def write_run(
+    run_path: Path,
+    run: Run,
+    *,
+    predictions: pd.DataFrame,
+    per_class: pd.DataFrame,
+    confusion: pd.DataFrame,
+    estimator: object,
+    overwrite: bool = False,
+) -> None:
+    """Write a run's folder: all of it, or nothing.
+
+    Parameters
+    ----------
+    run_path : path
+    run : Run
+        Goes to run.json, its cells to cells.csv too.
+    predictions, per_class, confusion : DataFrame
+        Of the test rows.
+    estimator : scikit-learn estimator
+        Goes to model.skops.
+    overwrite : bool, default False
+        Replace a run that is there.
+    """
+    import skops.io
+
+    check_free(run_path, overwrite=overwrite)
+    try:
+        run_path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{run_path.name}-", dir=run_path.parent))
+    except OSError as error:
+        raise FeatxError(f"{run_path}: this folder can't be made: {error.strerror}") from error
+    try:
+        record = {"featx_run": FORMAT} | asdict(run)
+        (temporary / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        cells_table(run).to_csv(temporary / "cells.csv", index=False)
+        predictions.to_csv(temporary / "predictions.csv", index=False, errors="surrogateescape")
+        per_class.to_csv(temporary / "per_class.csv")
+        confusion.to_csv(temporary / "confusion.csv")
+        skops.io.dump(estimator, temporary / "model.skops")
+        # mkdtemp's folders are for their owner alone; a run's is like any other.
+        temporary.chmod(0o777 & ~_umask())
+        if run_path.exists():
+            shutil.rmtree(run_path)
+        temporary.rename(run_path)
+    except OSError as error:
+        raise FeatxError(
+            f"{run_path}: writing failed ({error.strerror or error}); nothing was kept of this run"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_run(run_path: str | Path) -> Run:
+    """Read a run's record.
+
+    Raises
+    ------
+    FeatxError
+        If there is none, or it is of a newer format.
+    """
+    path = Path(run_path) / "run.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        version = record.pop("featx_run")
+        if version > FORMAT:
+            raise FeatxError(f"{path}: a run of format {version}; this featx reads up to {FORMAT}: upgrade featx")
+        cells = tuple(Cell(**cell) for cell in record.pop("cells"))
+        return Run(**{**record, "cells": cells, "notes": tuple(record["notes"])})
+    except FileNotFoundError as error:
+        raise FeatxError(f"{path}: no such run; expected a folder that featx fit has written") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FeatxError(f"{path}: not a record of a run: {error!r}") from error
+
+
+def load_model(run_path: str | Path) -> object:
+    """Load a run's fitted estimator; a file that holds any type featx doesn't write is refused before it is built."""
+    import skops.io
+
+    path = Path(run_path) / "model.skops"
+    try:
+        untrusted = set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES)
+        if untrusted:
+            raise FeatxError(
+                f"{path}: holds {sorted(untrusted)[0]}, which no model of featx has: don't trust this file"
+            )
+        return skops.io.load(path, trusted=list(TRUSTED_TYPES))
+    except FileNotFoundError as error:
+        raise FeatxError(f"{path}: no such model") from error
+
+
+def cells_table(run: Run) -> pd.DataFrame:
+    """Return the cells as a table: a column a parameter; the test accuracy stands with the chosen cell only."""
+    rows: list[dict[str, object]] = []
+    for row, cell in enumerate(run.cells):
+        is_chosen = row == run.chosen
+        rows.append(
+            {
+                "model": run.model,
+                "discretize": cell.discretize,
+                **cell.params,
+                "validation": cell.validation_accuracy,
+                "deviation": cell.validation_deviation,
+                "test": run.test["accuracy"] if is_chosen and run.test else None,
+                "seconds": cell.seconds,
+                "chosen": "*" if is_chosen else "",
+            }
+        )
+    table = pd.DataFrame(rows)
+    return table.dropna(axis="columns", how="all")
+
+
+def format_table(table: pd.DataFrame) -> str:
+    """Lay out a table for a screen: accuracies with four decimals, seconds with one."""
+    import tabulate
+
+    decimals = {
+        "validation": "{:.4f}",
+        "deviation": "{:.4f}",
+        "test": "{:.4f}",
+        "seconds": "{:.1f}",
+        "test accuracy": "{:.4f}",
+    }
+    text = {
+        name: [_format_value(value, decimals.get(name, "{:g}")) for value in column] for name, column in table.items()
+    }
+    return tabulate.tabulate(text, headers="keys", tablefmt="github", disable_numparse=True)
+
+
+def _format_value(value: object, number: str) -> str:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    return number.format(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def describe_params(params: Mapping[str, object]) -> str:
+    """Return `kernel=rbf C=10` and the like."""
+    return " ".join(f"{name}={_format_value(value, '{:g}')}" for name, value in params.items())
+
+
+def _umask() -> int:
+    import os
+
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
