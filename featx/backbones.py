@@ -14,7 +14,7 @@ import numpy as np
 
 from featx.errors import FeatxError
 from featx.layers import BACKBONES, Backbone, choose_layers
-from featx.weights import Weights, load_weights
+from featx.weights import Weights, digests, load_weights, published_digests
 
 PREPROCESSINGS = {
     "caffe": "BGR, minus the ImageNet mean (103.939, 116.779, 123.68), not scaled",
@@ -121,6 +121,33 @@ def build_network(
         weights_name=loaded.name,
         weights_sha256=loaded.sha256(used),
     )
+
+
+def verify_weights(name: str, *, backbone: str = "vgg16") -> dict[str, object]:
+    """Load weights and compare every layer that has a published digest.
+
+    Returns
+    -------
+    dict
+        weights; layers: by name kernel_sha256, bias_sha256 and published (`same`, `different`, or `` where no digest
+        was published); n_same, n_published; sha256 of all layers.
+    """
+    spec = BACKBONES[backbone]
+    build = partial(_build_application, load_keras(), spec, spec.image_size)
+    loaded = load_weights(name, build=build, include_top=True)
+    expected = published_digests()
+    layers = {}
+    for layer, arrays in loaded.arrays.items():
+        found = digests(arrays)
+        verdict = "" if layer not in expected else "same" if found == expected[layer] else "different"
+        layers[layer] = {"kernel_sha256": found[0], "bias_sha256": found[1], "published": verdict}
+    return {
+        "weights": loaded.name,
+        "layers": layers,
+        "n_same": sum(entry["published"] == "same" for entry in layers.values()),
+        "n_published": len(expected),
+        "sha256": loaded.sha256(),
+    }
 
 
 def _check_sizes(spec: Backbone, wanted: tuple[str, ...], weights: str, image_size: int) -> None:

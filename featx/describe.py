@@ -1,0 +1,69 @@
+"""A store in one screen."""
+
+from featx.store import Store
+
+_LINES_OF_REJECTED = 10
+
+
+def describe_store(store: Store) -> dict[str, object]:
+    """Collect what a person wants to know of a store.
+
+    Returns
+    -------
+    dict
+        path, bytes, attributes, n_images, n_features, layers (name to n_channels), splits (name to label counts),
+        columns and rejected (path and reason each). Everything JSON can hold.
+    """
+    images = store.images
+    by_split = images.groupby("split", sort=False)["label"].value_counts(sort=False)
+    splits: dict[str, dict[str, int]] = {}
+    for (split, label), count in by_split.items():
+        splits.setdefault(split, {})[label] = int(count)
+    return {
+        "path": str(store.path),
+        "bytes": store.path.stat().st_size,
+        "n_images": len(store),
+        "n_features": sum(store.n_channels.values()),
+        "layers": store.n_channels,
+        "splits": splits,
+        "columns": list(images.columns),
+        "rejected": store.rejected.to_dict("records"),
+        "attributes": store.attributes,
+    }
+
+
+def format_description(description: dict) -> str:
+    """Lay out a description for a screen."""
+    attributes = description["attributes"]
+    lines = [
+        f"{description['path']}: {description['n_images']:,} images x {description['n_features']:,} features, "
+        f"{description['bytes'] / 1e6:.1f} MB",
+        f"network    {attributes['backbone']}, weights {attributes['weights']} ({attributes['weights_sha256'][:12]})",
+        f"images     {attributes['image_size']} pixels, {attributes['resize']}, {attributes['interpolation']}, "
+        f"{attributes['preprocessing']}; from {attributes['root']}",
+        f"features   {attributes['pooling']} pooling, {attributes['precision']}",
+        f"made       {attributes['created']} by featx {attributes['featx_version']}, "
+        f"Keras {attributes['keras_version']} on {attributes['keras_backend']}",
+        "layers     " + _wrap([f"{layer} {channels}" for layer, channels in description["layers"].items()]),
+        f"columns    {', '.join(description['columns'])}",
+    ]
+    for split, counts in description["splits"].items():
+        labels = [f"{label or '(no label)'} {count:,}" for label, count in counts.items()]
+        lines.append(f"{split or '(no split)':<11}{sum(counts.values()):,} images: " + _wrap(_shorten(labels)))
+    rejected = description["rejected"]
+    lines.append(f"rejected   {len(rejected):,}")
+    lines += [f"           {entry['path']}: {entry['reason']}" for entry in rejected[:_LINES_OF_REJECTED]]
+    if len(rejected) > _LINES_OF_REJECTED:
+        lines.append(f"           ... and {len(rejected) - _LINES_OF_REJECTED:,} more in /rejected")
+    return "\n".join(lines)
+
+
+def _shorten(items: list[str], most: int = 20) -> list[str]:
+    return items if len(items) <= most else [*items[:most], f"... {len(items) - most} more classes"]
+
+
+def _wrap(items: list[str], width: int = 100) -> str:
+    """Join with commas, breaking lines under the first."""
+    import textwrap
+
+    return ("\n" + " " * 11).join(textwrap.wrap(", ".join(items), width))
