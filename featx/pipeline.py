@@ -99,6 +99,8 @@ def _decode_ahead(
             return str(error)
 
     with warnings.catch_warnings(), ThreadPoolExecutor(N_DECODERS) as decoders:
+        # What Pillow has to say of a damaged file ends as its reason, not on the screen.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         queue: deque[tuple[int, list[Future]]] = deque()
         try:

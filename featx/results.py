@@ -185,6 +185,7 @@ def load_model(run_path: str | Path) -> object:
 
 def cells_table(run: Run) -> pd.DataFrame:
     """Return the cells as a table: a column a parameter; the test accuracy stands with the chosen cell only."""
+    names = list(dict.fromkeys(name for cell in run.cells for name in cell.params))
     rows: list[dict[str, object]] = []
     for row, cell in enumerate(run.cells):
         is_chosen = row == run.chosen
@@ -192,7 +193,7 @@ def cells_table(run: Run) -> pd.DataFrame:
             {
                 "model": run.model,
                 "discretize": cell.discretize,
-                **cell.params,
+                **{name: cell.params.get(name) for name in names},
                 "validation": cell.validation_accuracy,
                 "deviation": cell.validation_deviation,
                 "test": run.test["accuracy"] if is_chosen and run.test else None,

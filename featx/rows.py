@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from featx.errors import FeatxError
+from featx.splits import group_of_each
 from featx.store import Store
 
 
@@ -65,19 +65,11 @@ def read_rows(store: Store, layers: Sequence[str]) -> tuple[Rows, Rows, Rows, li
             Rows(
                 X=X,
                 y=rows["label"].to_numpy(dtype=object),
-                groups=_groups(rows),
+                groups=group_of_each(rows).to_numpy(dtype=object) if "group" in rows else None,
                 paths=rows["path"].to_numpy(dtype=object),
             )
         )
     return (*by_split, notes)
-
-
-def _groups(rows: pd.DataFrame) -> np.ndarray | None:
-    """Return each row's group; a row without one is a group of its own."""
-    if "group" not in rows:
-        return None
-    groups = rows["group"].astype(str)
-    return groups.where(groups != "", "\0" + rows["path"]).to_numpy(dtype=object)
 
 
 def notes_on_splits(train: Rows, validation: Rows, test: Rows) -> list[str]:

@@ -9,6 +9,8 @@ import pandas as pd
 from featx.errors import SourceError
 from featx.manifest import SPLITS, Manifest
 
+_MOST_PASSES = 20
+
 
 def make_splits(
     manifest: Manifest, fractions: Sequence[float], *, seed: int = 0, stratify: Sequence[str] = ()
@@ -45,14 +47,17 @@ def make_splits(
     table = manifest.table
     strata = table[["label", *stratify]].astype(str).agg("\0".join, axis=1)
     if "group" in table:
-        # An image without a group belongs with no other.
-        alone = pd.Series([f"\0{row}" for row in range(len(table))], index=table.index)
-        groups = table["group"].astype(str)
-        parts = _divide_groups(table["label"], groups.where(groups != "", alone), shares, seed)
+        parts = _divide_groups(table["label"], group_of_each(table), shares, seed)
     else:
         parts = _divide_rows(strata, shares, seed)
     _check_every_class_everywhere(table["label"], parts, shares)
     return replace(manifest, table=table.assign(split=parts))
+
+
+def group_of_each(table: pd.DataFrame) -> pd.Series:
+    """Return the group of each image; one without a group belongs with no other."""
+    groups = table["group"].astype(str)
+    return groups.where(groups != "", "\0" + table["path"])
 
 
 def _name_parts(fractions: Sequence[float]) -> tuple[str, ...]:
@@ -79,8 +84,10 @@ def _check_divisible(manifest: Manifest, shares: dict[str, float], stratify: Seq
     missing = [name for name in stratify if name not in table]
     if missing:
         raise SourceError(f"no column {missing[0]!r} to stratify by; there are {', '.join(table.columns)}")
-    by_label = table.groupby("label")
-    members = by_label["group"].nunique() if "group" in table else by_label.size()
+    if "group" in table:
+        members = group_of_each(table).groupby(table["label"]).nunique()
+    else:
+        members = table["label"].value_counts()
     small = members[members < len(shares)].sort_values()
     if len(small):
         what = "groups" if "group" in table else "images"
@@ -107,25 +114,30 @@ def _divide_rows(strata: pd.Series, shares: dict[str, float], seed: int) -> np.n
 
 
 def _divide_groups(labels: pd.Series, groups: pd.Series, shares: dict[str, float], seed: int) -> np.ndarray:
-    """Give each group, the most telling first, to the split whose label counts it brings closest to their shares.
+    """Give each group to the split that it brings closest to its shares, until none fits better elsewhere.
 
-    The order (by the spread of a group's label counts, ties at random) is that of scikit-learn's
+    The first order (by the spread of a group's label counts, ties at random) is that of scikit-learn's
     `StratifiedGroupKFold`, which divides into equal folds only.
     """
     counts = pd.crosstab(groups, labels)
     counts = counts.iloc[np.random.default_rng(seed).permutation(len(counts))]
     counts = counts.iloc[np.argsort(-counts.to_numpy().std(axis=1), kind="stable")]
-    totals = counts.to_numpy().sum(axis=0)
-    target = np.outer(list(shares.values()), totals)
-    filled = np.zeros_like(target)
-    chosen = {}
-    for group, row in zip(counts.index, counts.to_numpy(), strict=True):
-        lag = ((filled - target) / totals) ** 2
-        cost = (((filled + row - target) / totals) ** 2 - lag).sum(axis=1)
-        best = int(np.argmin(cost))
-        filled[best] += row
-        chosen[group] = list(shares)[best]
-    return groups.map(chosen).to_numpy(dtype=object)
+    # In units of each class's size, so that a rare class weighs as much as a frequent one.
+    weights = counts.to_numpy() / counts.to_numpy().sum(axis=0)
+    lag = np.repeat(np.array(list(shares.values()))[:, None], weights.shape[1], axis=1)
+    parts = np.full(len(counts), -1)
+    for _ in range(_MOST_PASSES):
+        before = parts.copy()
+        for group, weight in enumerate(weights):
+            if parts[group] >= 0:
+                lag[parts[group]] += weight
+            # What is left of the squared lags, split by split, if the group went there.
+            parts[group] = np.argmin((((lag - weight) ** 2) - lag**2).sum(axis=1))
+            lag[parts[group]] -= weight
+        if (parts == before).all():
+            break
+    names = np.array(list(shares), dtype=object)
+    return groups.map(dict(zip(counts.index, names[parts], strict=True))).to_numpy(dtype=object)
 
 
 def _check_every_class_everywhere(labels: pd.Series, parts: np.ndarray, shares: dict[str, float]) -> None:

@@ -1,0 +1,59 @@
+"""What tests share: tiny generated images, a network of random weights at 32 x 32, stores made of both."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SMALL = {"weights": "random", "image_size": 32, "batch_size": 4}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory):
+    """Keep what tests convert out of the user's cache, unless a cache is named."""
+    if "FEATX_CACHE" not in os.environ:
+        os.environ["FEATX_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+def make_image(path: Path, seed: int, size: tuple[int, int] = (40, 30), shade: int = 0) -> Path:
+    """Write a noisy picture; `shade` makes classes that a classifier can tell apart."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 120, (size[1], size[0], 3)) + shade
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return path
+
+
+def make_tree(root: Path, classes: dict[str, int], seed: int = 0) -> Path:
+    """Write a folder a class, so many images in each."""
+    for row, (name, n_images) in enumerate(classes.items()):
+        for i in range(n_images):
+            make_image(root / name / f"{i:03d}.png", seed=seed + 1000 * row + i, shade=60 * row)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory):
+    """Three classes of 12, 10 and 8 images."""
+    return make_tree(tmp_path_factory.mktemp("images"), {"ash": 12, "birch": 10, "cedar": 8})
+
+
+@pytest.fixture(scope="session")
+def small_store(tree, tmp_path_factory):
+    """A finished store of the tree: every layer, split 0.6, 0.2, 0.2."""
+    import featx
+
+    path = tmp_path_factory.mktemp("store") / "small.h5"
+    manifest = featx.make_splits(featx.read_source(tree), (0.6, 0.2, 0.2))
+    featx.extract_features(manifest, path, layers="all", **SMALL)
+    return path
+
+
+def run_featx(*arguments: object, **options: object) -> subprocess.CompletedProcess:
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "featx", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)

@@ -1,0 +1,193 @@
+"""Decoding: whatever a file holds, the picture a person would see."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featx.images import ImageError, decode, read_picture
+
+
+def encode(image, kind, **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def scene(size=(64, 48)):
+    """A picture without symmetry: red grows rightwards, green downwards, blue constant."""
+    x, y = np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1]))
+    return Image.fromarray(np.stack([x, y, np.full_like(x, 90)], axis=-1).astype(np.uint8))
+
+
+def gray_of(image):
+    return np.asarray(image.convert("L")).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "tolerance"),
+    [
+        ("PNG", {}, 0),
+        ("BMP", {}, 0),
+        ("TIFF", {}, 0),
+        ("WEBP", {"lossless": True}, 0),
+        ("JPEG", {"quality": 95, "subsampling": 0}, 6),
+    ],
+)
+def test_formats_give_the_same_picture(kind, options, tolerance):
+    image = scene((32, 32))
+    pixels = decode(encode(image, kind, **options), image_size=32)
+    assert pixels.dtype == np.uint8
+    assert np.abs(pixels.astype(int) - np.asarray(image)).max() <= tolerance
+
+
+def test_gif_gives_its_first_frame():
+    first, second = Image.new("RGB", (32, 32), (200, 30, 30)), Image.new("RGB", (32, 32), (0, 0, 250))
+    data = encode(first, "GIF", save_all=True, append_images=[second])
+    assert np.abs(decode(data, image_size=32).astype(int) - (200, 30, 30)).max() <= 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation):
+    from PIL import ImageOps
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(scene((40, 32)), "PNG", exif=exif)
+    with Image.open(io.BytesIO(data)) as stored:
+        expected = np.asarray(ImageOps.exif_transpose(stored).resize((32, 32), Image.Resampling.BILINEAR))
+    assert np.array_equal(decode(data, image_size=32), expected)
+
+
+def test_damaged_exif_data_does_not_lose_the_picture():
+    data = encode(scene((32, 32)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage")
+    assert decode(data, image_size=32).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_transparency_is_over_white(mode):
+    image = Image.new("RGBA", (32, 32), (0, 0, 0, 0))
+    image.paste((10, 10, 10, 255), (0, 0, 16, 32))
+    kind = "TIFF" if mode == "PA" else "PNG"
+    pixels = decode(encode(image.convert(mode), kind), image_size=32)
+    assert np.abs(pixels[:, :15].astype(int) - 10).max() <= 1
+    assert (pixels[:, 17:] == 255).all()
+
+
+def test_a_transparent_palette_colour_is_over_white():
+    image = Image.new("P", (32, 32), 0)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    image.paste(1, (16, 0, 32, 32))
+    pixels = decode(encode(image, "PNG", transparency=0), image_size=32)
+    assert (pixels[:, :15] == 255).all()
+    assert (pixels[:, 17:] == (200, 100, 50)).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+def test_gray_and_palette_pictures(mode):
+    image = scene((32, 32)).convert(mode)
+    assert np.array_equal(decode(encode(image, "PNG"), image_size=32), np.asarray(image.convert("RGB")))
+
+
+def test_cmyk_keeps_its_colours():
+    image = Image.new("RGB", (32, 32), (220, 40, 40)).convert("CMYK")
+    for kind in ("TIFF", "JPEG"):
+        pixels = decode(encode(image, kind), image_size=32).astype(int)
+        assert np.abs(pixels - (220, 40, 40)).max() <= 6
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bit_gray_is_the_8_bit_picture(kind):
+    gray = gray_of(scene((32, 32)))
+    deep = Image.fromarray((gray * 257).astype(np.uint16))
+    pixels = decode(encode(deep, kind), image_size=32)
+    assert np.array_equal(pixels[..., 0], gray)
+
+
+def test_float_and_32_bit_tiffs_are_scaled():
+    gray = gray_of(scene((32, 32)))
+    within_1 = decode(encode(Image.fromarray((gray / 255).astype(np.float32)), "TIFF"), image_size=32)
+    assert np.abs(within_1[..., 0].astype(int) - gray).max() <= 1
+    wide = decode(encode(Image.fromarray((gray * 1000 - 7).astype(np.int32)), "TIFF"), image_size=32)
+    stretched = (gray - gray.min()) / (gray.max() - gray.min()) * 255
+    assert np.abs(wide[..., 0] - stretched).max() <= 1
+
+
+def test_values_that_are_not_finite_are_refused():
+    values = np.zeros((32, 32), dtype=np.float32)
+    values[3, 4] = np.nan
+    with pytest.raises(ImageError, match="not finite"):
+        decode(encode(Image.fromarray(values), "TIFF"))
+
+
+def test_resizes_keep_what_they_promise():
+    wide = Image.new("RGB", (128, 32), (255, 255, 255))
+    wide.paste((255, 0, 0), (0, 0, 32, 32))
+    data = encode(wide, "PNG")
+    squashed = decode(data, image_size=64, resize="squash")
+    assert (squashed[:, :14] == (255, 0, 0)).all()
+    assert (squashed[:, 18:] == 255).all()
+    assert (decode(data, image_size=64, resize="crop") == 255).all()
+    padded = decode(data, image_size=64, resize="pad")
+    assert (padded[:23] == 0).all()
+    assert (padded[41:] == 0).all()
+    assert (padded[25:39, 20:] == 255).all()
+
+
+def test_shrinking_is_antialiased():
+    stripes = np.zeros((256, 256), dtype=np.uint8)
+    stripes[:, ::2] = 255
+    pixels = decode(encode(Image.fromarray(stripes), "PNG"), image_size=32)
+    assert np.abs(pixels.astype(int) - 127).max() <= 6
+    assert np.abs(pixels[:, 1:-1].astype(int) - 127).max() <= 2
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1)])
+def test_extreme_shapes_give_a_picture(size, resize):
+    assert decode(encode(Image.new("RGB", size, "red"), "PNG"), image_size=32, resize=resize).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"these are words, not pixels", "not a JPEG, PNG"),
+        (encode(scene(), "PNG")[:-60], "cannot be decoded"),
+        (encode(scene(), "JPEG")[:400], "cannot be decoded"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not a JPEG, PNG"),
+    ],
+)
+def test_unreadable_data_gives_a_reason(data, reason):
+    with pytest.raises(ImageError, match=reason):
+        decode(data)
+
+
+def test_a_decompression_bomb_is_refused_before_it_unfolds():
+    data = bytearray(encode(Image.new("1", (8, 8)), "PNG"))
+    data[16:24] = (60_000).to_bytes(4, "big") * 2
+    with pytest.raises(ImageError):
+        decode(bytes(data))
+
+
+def test_mutated_files_end_as_pictures_or_reasons():
+    rng = np.random.default_rng(0)
+    n_errors = 0
+    for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"):
+        original = encode(scene((32, 24)), kind)
+        for _ in range(60):
+            data = bytearray(original)
+            for place in rng.integers(0, len(data), 4):
+                data[place] = rng.integers(256)
+            try:
+                assert decode(bytes(data), image_size=32).shape == (32, 32, 3)
+            except ImageError as error:
+                assert str(error)
+                n_errors += 1
+    assert n_errors > 0
+
+
+def test_a_file_that_is_missing_says_so(tmp_path):
+    with pytest.raises(ImageError, match="No such file"):
+        read_picture(tmp_path / "nothing.png", image_size=32, resize="squash", interpolation="bilinear")

@@ -1,0 +1,136 @@
+"""Folders and CSVs as tables of images."""
+
+import pytest
+from conftest import make_image, make_tree
+
+from featx import FeatxError, read_source
+
+
+def write_csv(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_folder_a_class(tree):
+    table = read_source(tree).table
+    assert list(table.columns) == ["path", "label", "split"]
+    assert table["label"].value_counts().to_dict() == {"ash": 12, "birch": 10, "cedar": 8}
+    assert set(table["split"]) == {""}
+    assert table["path"].iloc[0] == "ash/000.png"
+    assert table["path"].is_monotonic_increasing
+
+
+def test_split_folders_above_the_classes(tmp_path):
+    for split in ("train", "val", "Test"):
+        make_tree(tmp_path / split, {"a": 2, "b": 1})
+    table = read_source(tmp_path).table
+    assert table["split"].value_counts().to_dict() == {"train": 3, "validation": 3, "test": 3}
+    assert set(table["label"]) == {"a", "b"}
+
+
+def test_a_class_called_train_is_a_class(tmp_path):
+    make_tree(tmp_path, {"train": 2, "tram": 2})
+    assert set(read_source(tmp_path).table["label"]) == {"train", "tram"}
+
+
+def test_split_folders_beside_others_are_refused(tmp_path):
+    make_tree(tmp_path, {"train/a": 1, "test/a": 1, "spare/a": 1})
+    with pytest.raises(FeatxError, match="'spare' stands beside"):
+        read_source(tmp_path)
+
+
+def test_images_alone_get_no_label(tmp_path):
+    make_image(tmp_path / "one.png", 1)
+    manifest = read_source(tmp_path)
+    assert manifest.table["label"].tolist() == [""]
+    assert "no label" in manifest.notes[0]
+
+
+def test_images_beside_class_folders_are_refused(tmp_path):
+    make_tree(tmp_path, {"a": 1, "b": 1})
+    make_image(tmp_path / "stray.png", 1)
+    with pytest.raises(FeatxError, match=r"stray\.png"):
+        read_source(tmp_path)
+
+
+def test_other_files_are_counted_and_hidden_ones_ignored(tmp_path):
+    make_tree(tmp_path, {"a": 1, "b": 1})
+    (tmp_path / "a" / "notes.txt").write_text("x")
+    (tmp_path / "a" / ".DS_Store").write_text("x")
+    manifest = read_source(tmp_path)
+    assert len(manifest) == 2
+    assert "1 files passed over" in manifest.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [({}, "no images below this folder"), ({"only": 3}, r"one class only \('only', 3 images\)")],
+)
+def test_folders_that_cannot_be_meant(tmp_path, classes, message):
+    with pytest.raises(FeatxError, match=message):
+        read_source(make_tree(tmp_path, classes))
+
+
+def test_a_source_that_is_not_there(tmp_path):
+    with pytest.raises(FeatxError, match="no such folder or CSV"):
+        read_source(tmp_path / "nowhere")
+
+
+def test_a_csv_carries_its_columns(tmp_path):
+    csv = write_csv(
+        tmp_path / "m.csv", "path,label,split,group,year,artist\na.png,NA ,val,g1,1620,X\nb.png,oil,train,,,Y\n"
+    )
+    manifest = read_source(csv)
+    table = manifest.table
+    assert manifest.root == tmp_path
+    assert table["label"].tolist() == ["NA", "oil"]
+    assert table["split"].tolist() == ["validation", "train"]
+    assert table["group"].tolist() == ["g1", ""]
+    assert table["year"].tolist()[0] == 1620
+    assert table["year"].isna().tolist() == [False, True]
+    assert table["artist"].tolist() == ["X", "Y"]
+
+
+def test_a_csv_with_other_names_and_another_root(tmp_path):
+    csv = write_csv(tmp_path / "m.csv", "Image file,Medium,Subset,Museum\na.png,oil,val,M\nb.png,ink,test,N\n")
+    manifest = read_source(
+        csv, path_column="Image file", label_column="Medium", split_column="Subset", group_column="Museum", root="/data"
+    )
+    assert list(manifest.table.columns) == ["path", "label", "split", "group"]
+    assert str(manifest.root) == "/data"
+
+
+def test_a_csv_without_labels_if_asked_for(tmp_path):
+    csv = write_csv(tmp_path / "m.csv", "path\na.png\nb.png\n")
+    assert read_source(csv, label_column="").table["label"].tolist() == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,label\na.png,x\n", r"no column 'path'; it has 'file', 'label'.*--path-column"),
+        ("path,kind\na.png,x\n", "no column 'label'"),
+        (
+            "path,label\na.png,x\nb.png,y\na.png,x\n",
+            r"1 paths stand there twice; the first is 'a.png', again in line 4",
+        ),
+        ("path,label\na.png,x\n./a.png,y\n", "twice"),
+        ("path,label\n,x\nb.png,y\n", "line 2 has no usable path"),
+        ("path,label,split\na.png,x,trian\nb.png,y,test\n", "line 2: 'trian' is no split"),
+        ("path,label\n", "no rows below the header"),
+        ("", "not a CSV"),
+        ("path,label\na.png,x\nb.png,x\n", "one class only"),
+        ("path,label,sha256\na.png,x,1\nb.png,y,2\n", "'sha256' can't be carried"),
+        ("path,label,a/b\na.png,x,1\nb.png,y,2\n", "'a/b' can't be carried"),
+    ],
+)
+def test_csvs_that_cannot_be_meant(tmp_path, text, message):
+    with pytest.raises(FeatxError, match=message):
+        read_source(write_csv(tmp_path / "m.csv", text))
+
+
+def test_a_csv_that_is_no_text(tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_bytes(b"\xff\xfe\x00\x01" * 50)
+    with pytest.raises(FeatxError, match="not a CSV that can be read"):
+        read_source(path)

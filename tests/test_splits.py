@@ -1,0 +1,86 @@
+"""Splits keep shares and groups."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from featx import FeatxError, Manifest, make_splits
+
+
+def manifest_of(labels, **columns):
+    table = pd.DataFrame({"path": [f"{i}.png" for i in range(len(labels))], "label": labels, "split": "", **columns})
+    return Manifest(table, root=".")
+
+
+def test_labels_keep_their_shares_in_every_split():
+    labels = np.repeat(["a", "b", "c"], [100, 50, 30])
+    table = make_splits(manifest_of(labels), (0.6, 0.2, 0.2)).table
+    assert pd.crosstab(table["label"], table["split"]).loc["a"].to_dict() == {"test": 20, "train": 60, "validation": 20}
+    assert pd.crosstab(table["label"], table["split"]).loc["c"].to_dict() == {"test": 6, "train": 18, "validation": 6}
+
+
+def test_further_columns_keep_their_shares():
+    labels = np.tile(["a", "b"], 100)
+    kinds = np.repeat(["mono", "poly"], [40, 160])
+    table = make_splits(manifest_of(labels, type=kinds), (0.75, 0.25), stratify=["type"]).table
+    counts = table.groupby(["split", "label", "type"]).size()
+    assert counts["test"].to_dict() == {("a", "mono"): 5, ("a", "poly"): 20, ("b", "mono"): 5, ("b", "poly"): 20}
+
+
+def test_the_seed_decides():
+    manifest = manifest_of(np.tile(["a", "b"], 50))
+    first, again, other = (make_splits(manifest, (0.5, 0.5), seed=seed).table["split"] for seed in (1, 1, 2))
+    assert first.equals(again)
+    assert not first.equals(other)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_group_is_on_two_sides(seed):
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(0, 60, 600).astype(str)
+    labels = np.where(rng.random(600) < 0.3, "rare", "common")
+    table = make_splits(manifest_of(labels, group=groups), (0.6, 0.2, 0.2), seed=seed).table
+    assert table.groupby("group")["split"].nunique().max() == 1
+    shares = table["split"].value_counts(normalize=True)
+    assert abs(shares["train"] - 0.6) < 0.05
+    rare = table[table["label"] == "rare"]["split"].value_counts(normalize=True)
+    assert abs(rare["test"] - 0.2) < 0.07
+
+
+def test_images_without_a_group_do_not_stick_together():
+    groups = [""] * 40
+    table = make_splits(manifest_of(np.tile(["a", "b"], 20), group=groups), (0.5, 0.5)).table
+    assert table["split"].value_counts().to_dict() == {"train": 20, "test": 20}
+
+
+@pytest.mark.parametrize(
+    ("labels", "fractions", "columns", "message"),
+    [
+        (["a"] * 9 + ["b"], (0.6, 0.2, 0.2), {}, "the class 'b' has 1 images, fewer than the 3 splits"),
+        (["a"] * 9 + ["b"] * 9, (0.6, 0.2), {}, "add up to 1"),
+        (["a"] * 9 + ["b"] * 9, (0.5, 0.2, 0.2, 0.1), {}, "two shares"),
+        (["a"] * 9 + ["b"] * 9, (0.0, 0.5, 0.5), {}, "share of train is 0"),
+        (["a"] * 9 + [""], (0.5, 0.5), {}, "1 images have no label"),
+        (["a"] * 9 + ["b"] * 9, (0.5, 0.5), {"group": ["g"] * 9 + ["h"] * 9}, "has 1 groups"),
+    ],
+)
+def test_splits_that_cannot_be_made(labels, fractions, columns, message):
+    with pytest.raises(FeatxError, match=message):
+        make_splits(manifest_of(labels, **columns), fractions)
+
+
+def test_an_unknown_column_to_stratify_by():
+    with pytest.raises(FeatxError, match="no column 'kind'"):
+        make_splits(manifest_of(["a", "b"] * 9), (0.5, 0.5), stratify=["kind"])
+
+
+def test_a_class_too_small_for_a_share_is_named():
+    with pytest.raises(FeatxError, match="'b'"):
+        make_splits(manifest_of(["a"] * 97 + ["b"] * 3), (0.9, 0.05, 0.05))
+
+
+def test_splits_of_the_source_are_not_overruled():
+    manifest = manifest_of(["a", "b"] * 5)
+    manifest.table["split"] = "train"
+    with pytest.raises(FeatxError, match="brings its own splits"):
+        make_splits(manifest, (0.5, 0.5))
