@@ -246,7 +246,7 @@ def load_keras() -> ModuleType:
     with _quiet_stderr():
         try:
             import keras
-        except ImportError as error:
+        except (ImportError, ValueError) as error:
             raise FeatxError(
                 f"Keras can't be loaded on the backend {os.environ.get('KERAS_BACKEND')!r}: {error}. Install it, or "
                 "set KERAS_BACKEND to tensorflow, jax or torch"

@@ -90,11 +90,11 @@ def extract_features(
         If anything in the arguments, the images or the disk doesn't allow it; what is done is kept.
     """
     parts = PartsFolder(Path(store_path))
+    _check_folder(parts.store_path)
     if parts.store_path.exists() and not overwrite and not parts.path.exists():
         raise StoreError(
             f"{store_path}: exists. Give another name, or --overwrite to replace it once the new one is whole"
         )
-    _check_folder(parts.store_path)
     network = build_network(
         backbone,
         layers=layers,

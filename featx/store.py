@@ -88,7 +88,7 @@ class Store:
         """One row an image: path, label, split, sha256 and the manifest's further columns."""
         group = self._file["images"]
         first = ["path", "label", "split", "sha256"]
-        names = [*first, *(name for name in _column_order(group) if name not in first)]
+        names = [*first, *(name for name in group if name not in first)]
         return pd.DataFrame({name: self._read_column(group[name]) for name in names})
 
     @property
@@ -260,7 +260,7 @@ def write_store(
                 rows.append(part.rows)
                 digests.append(part.sha256)
                 rejected |= part.rejected
-            kept = table.iloc[np.concatenate(rows)].assign(sha256=np.concatenate(digests))
+            kept = table.iloc[np.concatenate(rows)].assign(sha256=np.concatenate(digests).astype(str))
             _write_table(file.create_group("images", track_order=True), kept)
             lost = pd.DataFrame({"path": table["path"].iloc[list(rejected)], "reason": list(rejected.values())})
             _write_table(file.create_group("rejected"), lost)
@@ -289,7 +289,7 @@ def _write_attributes(file: h5py.File, settings: Settings, root: Path, provenanc
 def _write_table(group: h5py.Group, table: pd.DataFrame) -> None:
     for name, column in table.items():
         values = column.to_numpy()
-        if values.dtype.kind not in "biufS":
+        if values.dtype.kind not in "biuf":
             encoded = [str(value).encode("utf-8", "surrogateescape") for value in values]
             width = max([1, *map(len, encoded)])
             values = np.array(encoded, dtype=h5py.string_dtype("utf-8", width))
@@ -311,10 +311,6 @@ def _open_whole(path: Path) -> h5py.File:
             is_hdf5 = file.read(8) == b"\x89HDF\r\n\x1a\n"
         what = "an HDF5 file that is cut or damaged: copy or extract it again" if is_hdf5 else "not an HDF5 file"
         raise StoreError(f"{path}: {what} ({error})") from error
-
-
-def _column_order(group: h5py.Group) -> list[str]:
-    return list(group.keys())
 
 
 def _plain(value: object) -> object:

@@ -73,7 +73,9 @@ def test_a_cache_that_cannot_be_written_costs_no_run(tmp_path, monkeypatch):
 
 
 def test_random_weights_depend_on_the_seed_and_on_nothing_else(build):
-    first, again, other = (load_weights(name, build=build, include_top=True) for name in ("random", "random:0", "random:1"))
+    first, again, other = (
+        load_weights(name, build=build, include_top=True) for name in ("random", "random:0", "random:1")
+    )
     assert first.sha256() == again.sha256() != other.sha256()
     assert first.name == "random:0"
     convs = load_weights("random", build=build, include_top=False)

@@ -1,0 +1,276 @@
+"""Images to store: what comes out, and that nothing stops it from coming out."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import SMALL, make_image, make_tree, run_featx
+
+import featx
+from featx import FeatxError
+from featx.backbones import build_network
+from featx.images import read_picture
+
+LAYERS = "block1,block3_conv1"
+READ = {"image_size": 32, "resize": "squash", "interpolation": "bilinear"}
+COMMAND = ("--layers", LAYERS, "--weights", "random", "--image-size", 32, "--batch-size", 4)
+
+
+def features_of(path):
+    with featx.open(path) as store:
+        return store.matrix(), store.images
+
+
+def same_store(path, other):
+    (X, images), (X_other, images_other) = features_of(path), features_of(other)
+    return np.array_equal(X, X_other) and images.equals(images_other)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Three classes of 400 images in all: enough parts to be interrupted between them."""
+    return make_tree(tmp_path_factory.mktemp("many"), {"ash": 150, "birch": 130, "cedar": 120})
+
+
+@pytest.fixture(scope="module")
+def undisturbed(many, tmp_path_factory):
+    path = tmp_path_factory.mktemp("undisturbed") / "store.h5"
+    featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
+    return path
+
+
+def test_every_row_is_its_image(tree, small_store):
+    network = build_network(layers="all", weights="random", image_size=32, batch_size=4)
+    with featx.open(small_store) as store:
+        images, X = store.images, store.matrix()
+    for row in (0, 13, 29):
+        picture = read_picture(tree / images["path"][row], **READ)
+        expected = np.concatenate([values[0] for values in network(picture.pixels[None]).values()])
+        assert np.linalg.norm(X[row] - expected) < 1e-5 * np.linalg.norm(expected)
+        assert images["sha256"][row] == picture.sha256
+        assert images["path"][row].startswith(images["label"][row])
+
+
+def test_what_it_returns_and_leaves(tree, tmp_path):
+    lines = []
+    done = featx.extract_features(
+        featx.read_source(tree), tmp_path / "s.h5", layers="block1", echo=lines.append, **SMALL
+    )
+    assert (done.n_images, done.n_features, done.n_rejected, done.n_resumed) == (30, 128, 0, 0)
+    assert done.images_per_second > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["s.h5"]
+    assert any("vgg16, 2 layers, on" in line for line in lines)
+
+
+def test_unreadable_images_never_shift_a_row(tree, tmp_path, small_store):
+    mixed = shutil.copytree(tree, tmp_path / "mixed")
+    (mixed / "ash" / "003a.png").write_bytes(b"")
+    (mixed / "birch" / "000a.jpg").write_text("words")
+    data = (tree / "cedar" / "001.png").read_bytes()
+    (mixed / "cedar" / "zzz.png").write_bytes(data[: len(data) // 2])
+    (mixed / "ash" / "link.png").symlink_to("nowhere.png")
+    (mixed / "ash" / "folder.png").mkdir()
+    done = featx.extract_features(featx.read_source(mixed), tmp_path / "s.h5", layers="all", **SMALL)
+    assert (done.n_images, done.n_rejected) == (30, 4)
+    with featx.open(tmp_path / "s.h5") as store, featx.open(small_store) as clean:
+        X, expected = store.matrix(["block2_conv1"]), clean.matrix(["block2_conv1"])
+        assert store.images["path"].tolist() == clean.images["path"].tolist()
+        reasons = store.rejected.set_index("path")["reason"]
+    assert np.linalg.norm(X - expected) < 1e-6 * np.linalg.norm(expected)
+    assert reasons["ash/003a.png"] == "empty file"
+    assert "not a JPEG" in reasons["birch/000a.jpg"]
+    assert "cannot be decoded" in reasons["cedar/zzz.png"]
+    assert "No such file" in reasons["ash/link.png"]
+
+
+def test_when_no_image_can_be_read_nothing_is_left(tmp_path):
+    csv = tmp_path / "m.csv"
+    csv.write_text("path,label\na.png,x\nb.png,y\n")
+    with pytest.raises(FeatxError, match=r"none of the 2 images could be read; the first, .*a\.png: .*--root"):
+        featx.extract_features(featx.read_source(csv), tmp_path / "s.h5", layers="block1", **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.csv"]
+
+
+def test_odd_names_are_kept(tmp_path):
+    names = ["a b.png", "it's.png", 'q"uote.png', "new\nline.png", "ünï.png", "x" * 246 + ".png"]
+    for row, name in enumerate(names):
+        make_image(tmp_path / "images" / f"c{row % 2}" / name, row)
+    with contextlib.suppress(OSError):
+        make_image(tmp_path / "images" / "c0" / os.fsdecode(b"raw\xff.png"), 9)
+    manifest = featx.read_source(tmp_path / "images")
+    featx.extract_features(manifest, tmp_path / "s.h5", layers="block1", **SMALL)
+    with featx.open(tmp_path / "s.h5") as store:
+        assert store.images["path"].tolist() == manifest.table["path"].tolist()
+
+
+def test_an_output_that_exists_is_refused_or_replaced(tree, tmp_path):
+    manifest = featx.read_source(tree)
+    path = tmp_path / "s.h5"
+    featx.extract_features(manifest, path, layers="block1_conv1", **SMALL)
+    before = path.read_bytes()
+    with pytest.raises(FeatxError, match=r"s\.h5: exists\. .*--overwrite"):
+        featx.extract_features(manifest, path, layers="block1_conv2", **SMALL)
+    assert path.read_bytes() == before
+    featx.extract_features(manifest, path, layers="block1_conv2", overwrite=True, **SMALL)
+    with featx.open(path) as store:
+        assert store.layers == ["block1_conv2"]
+
+
+@pytest.mark.parametrize(("output", "message"), [("", "a folder"), ("no/s.h5", "doesn't exist")])
+def test_outputs_that_cannot_be_made(tree, tmp_path, output, message):
+    with pytest.raises(FeatxError, match=message):
+        featx.extract_features(featx.read_source(tree), tmp_path / output, layers="block1", **SMALL)
+
+
+def interrupt_after(n_images, monkeypatch, error=KeyboardInterrupt):
+    """Let the network be interrupted once it has seen so many images."""
+    from featx.backbones import PooledNetwork
+
+    seen, plain = [0], PooledNetwork.__call__
+
+    def counting(self, pixels):
+        seen[0] += len(pixels)
+        if seen[0] > n_images:
+            raise error
+        return plain(self, pixels)
+
+    monkeypatch.setattr(PooledNetwork, "__call__", counting)
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(many, undisturbed, tmp_path, monkeypatch):
+    path = tmp_path / "s.h5"
+    with monkeypatch.context() as patch:
+        interrupt_after(200, patch)
+        with pytest.raises(FeatxError, match=r"stopped: 200 of 400 images are done.*same command again") as stopped:
+            featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
+    assert stopped.value.exit_code == 130
+    assert not path.exists()
+    done = featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
+    assert done.n_resumed == 200
+    assert same_store(path, undisturbed)
+
+
+def test_a_resumed_run_refuses_other_settings_by_name(many, tmp_path, monkeypatch):
+    path = tmp_path / "s.h5"
+    with monkeypatch.context() as patch, pytest.raises(FeatxError, match="stopped"):
+        interrupt_after(100, patch)
+        featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
+    with pytest.raises(FeatxError, match="resize 'squash', now 'crop'"):
+        featx.extract_features(featx.read_source(many), path, layers=LAYERS, resize="crop", **SMALL)
+    done = featx.extract_features(featx.read_source(many), path, layers=LAYERS, resize="crop", overwrite=True, **SMALL)
+    assert (done.n_resumed, done.n_images) == (0, 400)
+
+
+def test_damaged_parts_are_done_again(many, undisturbed, tmp_path, monkeypatch):
+    path = tmp_path / "s.h5"
+    with monkeypatch.context() as patch, pytest.raises(FeatxError, match="stopped"):
+        interrupt_after(390, patch)
+        featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
+    first, second, *_ = sorted((tmp_path / "s.h5.parts").glob("rows-*.npz"))
+    data = bytearray(first.read_bytes())
+    data[len(data) // 3] ^= 1
+    first.write_bytes(data)
+    second.write_bytes(second.read_bytes()[:1000])
+    done = featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
+    assert done.n_resumed < 390 - 128
+    assert same_store(path, undisturbed)
+
+
+def test_a_kill_between_the_store_and_the_end_is_cleaned_up(many, undisturbed, tmp_path, monkeypatch):
+    from featx.parts import PartsFolder
+
+    path = tmp_path / "s.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr(PartsFolder, "remove", lambda self: None)
+        featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
+    assert (tmp_path / "s.h5.parts").exists()
+    done = featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
+    assert done.n_images == 400
+    assert [entry.name for entry in tmp_path.iterdir()] == ["s.h5"]
+    assert same_store(path, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX")
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(many, undisturbed, tmp_path):
+    path = tmp_path / "s.h5"
+    command = [sys.executable, "-m", "featx", "extract", str(many), "-o", str(path), *map(str, COMMAND)]
+    chance = random.Random(0)  # noqa: S311
+    n_killed = 0
+    for _ in range(40):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        # Most of a run is loading Keras: wait for the first part, or for parts to grow, before the kill.
+        n_before = len(list(tmp_path.glob("s.h5.parts/rows-*")))
+        while process.poll() is None and len(list(tmp_path.glob("s.h5.parts/rows-*"))) == n_before:
+            time.sleep(0.002)
+        time.sleep(chance.random() * 0.1)
+        if process.poll() is None:
+            process.kill()
+            n_killed += 1
+        _, stderr = process.communicate()
+        if path.exists() and not (tmp_path / "s.h5.parts").exists():
+            break
+        assert process.returncode == -signal.SIGKILL, stderr.decode()
+    assert n_killed >= 2
+    assert same_store(path, undisturbed)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["s.h5"]
+
+
+def test_a_full_disk_keeps_what_is_done(many, undisturbed, tmp_path, monkeypatch):
+    """The disk is filled by the limit on a file's size, which the system enforces on every write."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "s.h5"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with monkeypatch.context() as patch, pytest.raises(FeatxError, match="stopped"):
+        interrupt_after(128, patch)
+        featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(FeatxError, match=r"writing failed .*128 images are done and kept.*same command again"):
+            featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not path.exists()
+    done = featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
+    assert done.n_resumed == 128
+    assert same_store(path, undisturbed)
+
+
+def test_a_disk_too_small_is_refused_before_the_first_image(many, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(FeatxError, match=r"GB needed .*0\.00 GB free"):
+        featx.extract_features(featx.read_source(many), tmp_path / "s.h5", layers=LAYERS, **SMALL)
+
+
+def test_values_that_are_not_finite_name_the_image(tree, tmp_path):
+    import keras
+
+    network = keras.applications.VGG16(weights=None, include_top=False, input_shape=(32, 32, 3))
+    kernel, bias = network.get_layer("block1_conv1").get_weights()
+    network.get_layer("block1_conv1").set_weights([kernel, np.full_like(bias, np.inf)])
+    network.save_weights(tmp_path / "inf.weights.h5")
+    options = SMALL | {"weights": str(tmp_path / "inf.weights.h5")}
+    with pytest.raises(FeatxError, match=r"ash/000\.png: block1_conv1 gave values that are not finite"):
+        featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", layers="block1", **options)
+
+
+def test_the_command_extracts_and_describes(tree, tmp_path):
+    path = tmp_path / "s.h5"
+    done = run_featx("extract", tree, "-o", path, *COMMAND, "--split", "0.6,0.2,0.2", "--seed", 1)
+    assert done.returncode == 0, done.stderr
+    assert "30 images, 384 features, 0 rejected" in done.stdout
+    assert "Could not find cuda" not in done.stderr
+    described = run_featx("info", path)
+    assert "30 images x 384 features" in described.stdout
+    assert "train      18 images: ash" in described.stdout
+    again = run_featx("extract", tree, "-o", path, *COMMAND)
+    assert again.returncode == 1
+    assert again.stderr.splitlines()[-1].startswith("featx: ")

@@ -1,0 +1,124 @@
+"""Part files: whole, or not there."""
+
+import numpy as np
+import pytest
+
+from featx import FeatxError
+from featx.parts import Part, PartsFolder
+from featx.settings import Settings
+
+N_CHANNELS = {"block1_conv1": 4, "block1_conv2": 3}
+
+SETTINGS = Settings(
+    backbone="vgg16",
+    weights="random:0",
+    weights_sha256="0" * 64,
+    layers=tuple(N_CHANNELS),
+    pooling="avg",
+    image_size=32,
+    resize="squash",
+    interpolation="bilinear",
+    preprocessing="caffe",
+    precision="float32",
+    keras_backend="tensorflow",
+)
+
+
+def part_of(start, stop, rejected=()):
+    rows = np.array([row for row in range(start, stop) if row not in rejected], dtype=np.int64)
+    return Part(
+        start=start,
+        stop=stop,
+        rows=rows,
+        sha256=np.array([f"{row:064d}" for row in rows], dtype="S64"),
+        features={layer: rows[:, None] + np.arange(n, dtype=np.float32) for layer, n in N_CHANNELS.items()},
+        rejected=dict.fromkeys(rejected, "broken"),
+    )
+
+
+@pytest.fixture
+def parts(tmp_path):
+    folder = PartsFolder(tmp_path / "store.h5")
+    with folder.lock():
+        folder.begin(SETTINGS, "paths", 20)
+        yield folder
+
+
+def test_what_is_written_is_read(parts):
+    parts.write(part_of(0, 8, rejected=[3]))
+    parts.write(part_of(12, 20))
+    assert parts.read(N_CHANNELS) == [(0, 8), (12, 20)]
+    assert parts.n_done() == 16
+    part = parts.load(0, 8)
+    assert part.rejected == {3: "broken"}
+    assert part.rows.tolist() == [0, 1, 2, 4, 5, 6, 7]
+    assert np.array_equal(part.features["block1_conv2"], part_of(0, 8, rejected=[3]).features["block1_conv2"])
+
+
+def test_a_flipped_byte_anywhere_is_found_or_harmless(parts):
+    original = part_of(0, 8, rejected=[3])
+    parts.write(original)
+    (path,) = parts.path.glob("rows-*.npz")
+    data = path.read_bytes()
+    n_dropped = 0
+    for place in range(0, len(data), 7):
+        changed = bytearray(data)
+        changed[place] ^= 0x10
+        path.write_bytes(changed)
+        if parts.read(N_CHANNELS):
+            kept = parts.load(0, 8)
+            for layer, values in original.features.items():
+                assert np.array_equal(kept.features[layer], values)
+            assert kept.rejected == original.rejected
+            assert np.array_equal(kept.sha256, original.sha256)
+        else:
+            n_dropped += 1
+    assert n_dropped > len(data) // 7 // 3
+
+
+@pytest.mark.parametrize("length", [0, 10, 200, -1])
+def test_a_part_cut_short_is_dropped(parts, length):
+    parts.write(part_of(0, 8))
+    (path,) = parts.path.glob("rows-*.npz")
+    path.write_bytes(path.read_bytes()[:length])
+    assert parts.read(N_CHANNELS) == []
+    assert not path.exists()
+
+
+def test_parts_that_overlap_or_have_other_layers_are_dropped(parts):
+    parts.write(part_of(0, 8))
+    parts.write(part_of(4, 12))
+    assert parts.read(N_CHANNELS) == [(0, 8)]
+    assert parts.read({"block1_conv1": 4}) == []
+
+
+def test_temporary_files_are_cleared_away(parts):
+    (parts.path / "rows-0000000000-0000000008.npz.tmp").write_bytes(b"half")
+    assert parts.read(N_CHANNELS) == []
+    assert sorted(path.name for path in parts.path.iterdir()) == ["lock", "run.json"]
+
+
+def test_other_settings_or_images_are_refused_by_name(parts):
+    from dataclasses import replace
+
+    with pytest.raises(FeatxError, match=r"begun with image_size 32, now 64.*--overwrite"):
+        parts.begin(replace(SETTINGS, image_size=64), "paths", 20)
+    with pytest.raises(FeatxError, match=r"layers .*now .'fc1',.; resize 'squash', now 'pad'"):
+        parts.begin(replace(SETTINGS, layers=("fc1",), resize="pad"), "paths", 20)
+    with pytest.raises(FeatxError, match=r"list of images .20 images., now another .21 images."):
+        parts.begin(SETTINGS, "other paths", 21)
+
+
+def test_the_same_settings_go_on(parts):
+    assert parts.begin(SETTINGS, "paths", 20) == parts.begin(SETTINGS, "paths", 20)
+
+
+def test_a_second_writer_is_refused_by_name(parts):
+    with pytest.raises(FeatxError, match=r"store.h5: another featx is writing"), PartsFolder(parts.store_path).lock():
+        raise AssertionError("two writers")
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(FeatxError, match="can't be made"), PartsFolder(tmp_path / "file" / "s.h5").lock():
+        raise AssertionError("no folder")

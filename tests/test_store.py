@@ -1,0 +1,179 @@
+"""The store's contract, as its readers see it."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+import featx
+from featx import FeatxError
+
+DATA = Path(__file__).parent / "data"
+
+
+def test_plain_h5py_reads_the_same(small_store):
+    with h5py.File(small_store) as file:
+        X = file["features/block5_conv3"][:]
+        y = file["images/label"].asstr()[:]
+        splits = file["images/split"].asstr()[:]
+    with featx.open(small_store) as store:
+        assert np.array_equal(X, store.matrix(layers=["block5_conv3"]))
+        assert y.tolist() == store.images["label"].tolist()
+        assert splits.tolist() == store.images["split"].tolist()
+
+
+def test_the_file_is_laid_out_as_promised(small_store):
+    with h5py.File(small_store) as file:
+        assert set(file) == {"features", "images", "rejected"}
+        assert set(file.attrs) >= {
+            *("featx_format", "featx_version", "backbone", "weights", "weights_sha256", "layers", "pooling"),
+            *("image_size", "resize", "interpolation", "preprocessing", "precision", "keras_backend"),
+            *("keras_version", "created", "settings_sha256", "root"),
+        }
+        assert file.attrs["featx_format"] == 1
+        for layer, dataset in file["features"].items():
+            assert dataset.dtype == np.dtype("<f4"), layer
+            assert dataset.fletcher32
+            assert dataset.chunks[1] == dataset.shape[1]
+            assert dataset.chunks[0] * dataset.shape[1] * 4 <= 2**20
+        for name in ("path", "label", "split", "sha256"):
+            assert h5py.check_string_dtype(file["images"][name].dtype).encoding == "utf-8"
+        # Only filters that every HDF5 library has.
+        kinds = {dataset.compression for dataset in file["images"].values()}
+        assert kinds <= {"gzip", None}
+
+
+def test_matrix_frame_and_names_agree(small_store):
+    with featx.open(small_store) as store:
+        assert store.layers[0] == "block1_conv1"
+        assert store.layers[-2:] == ["fc1", "fc2"]
+        whole = store.matrix()
+        assert whole.shape == (30, 12416)
+        assert whole.dtype == np.float32
+        assert whole.flags.c_contiguous
+        assert len(store.feature_names) == 12416
+        assert store.feature_names[64] == "block1_conv2/0"
+        frame = store.frame(layers=["block1_conv2"], split="test")
+        assert frame.columns.tolist()[:2] == [("block1_conv2", 0), ("block1_conv2", 1)]
+        in_test = (store.images["split"] == "test").to_numpy()
+        assert np.array_equal(frame.to_numpy(), whole[in_test, 64:128])
+        assert frame.index.tolist() == store.images["path"][in_test].tolist()
+        swapped = store.matrix(layers=["block2_conv1", "block1_conv1"])
+        assert np.array_equal(swapped[:, 128:], whole[:, :64])
+        assert sum(len(store.matrix(["fc2"], split=name)) for name in ("train", "validation", "test")) == 30
+
+
+def test_rows_are_read_in_blocks(small_store, monkeypatch):
+    with featx.open(small_store) as store:
+        whole = store.matrix(["block1_conv1"])
+        monkeypatch.setattr(h5py.Dataset, "chunks", property(lambda self: (1, self.shape[1])))
+        assert np.array_equal(store.matrix(["block1_conv1"]), whole)
+
+
+def test_unknown_layers_and_splits_are_answered_with_those_there(small_store):
+    with featx.open(small_store) as store:
+        with pytest.raises(FeatxError, match=r"no layer 'block9'.*it has block1_conv1"):
+            store.matrix(layers=["block9"])
+        with pytest.raises(FeatxError, match="in the split 'dev'; there are 'test', 'train', 'validation'"):
+            store.matrix(split="dev")
+
+
+def test_any_number_of_readers(small_store):
+    with featx.open(small_store) as one, featx.open(small_store) as two:
+        assert np.array_equal(one.matrix(["fc1"]), two.matrix(["fc1"]))
+
+
+def test_files_that_are_no_store(tmp_path, small_store):
+    with pytest.raises(FeatxError, match="no such store"):
+        featx.open(tmp_path / "nothing.h5")
+    (tmp_path / "nothing.h5.parts").mkdir()
+    with pytest.raises(FeatxError, match="run the extraction again to finish it"):
+        featx.open(tmp_path / "nothing.h5")
+    with pytest.raises(FeatxError, match="a folder, not a store"):
+        featx.open(tmp_path)
+    (tmp_path / "text.h5").write_text("words")
+    with pytest.raises(FeatxError, match="not an HDF5 file"):
+        featx.open(tmp_path / "text.h5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = 1
+    with pytest.raises(FeatxError, match="no featx store"):
+        featx.open(tmp_path / "other.h5")
+
+
+@pytest.mark.parametrize("share", [0.001, 0.2, 0.9])
+def test_a_truncated_store_is_refused(tmp_path, small_store, share):
+    data = small_store.read_bytes()
+    (tmp_path / "cut.h5").write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(FeatxError, match=r"cut\.h5: .*(cut or damaged|not an HDF5)"):
+        featx.open(tmp_path / "cut.h5")
+
+
+def test_a_store_of_a_newer_format_is_refused(tmp_path, small_store):
+    path = shutil.copy(small_store, tmp_path / "newer.h5")
+    with h5py.File(path, "a") as file:
+        file.attrs["featx_format"] = 2
+    with pytest.raises(FeatxError, match=r"a store of format 2, and this featx .* reads up to 1"):
+        featx.open(path)
+
+
+def test_a_store_with_a_part_missing_is_refused(tmp_path, small_store):
+    path = shutil.copy(small_store, tmp_path / "less.h5")
+    with h5py.File(path, "a") as file:
+        del file["features/fc1"]
+    with pytest.raises(FeatxError, match="part missing"):
+        featx.open(path)
+
+
+def test_a_damaged_chunk_is_named(tmp_path, small_store):
+    path = shutil.copy(small_store, tmp_path / "damaged.h5")
+    with h5py.File(path) as file:
+        offset = file["features/fc2"].id.get_chunk_info(0).byte_offset
+    with path.open("r+b") as file:
+        file.seek(offset + 100)
+        byte = file.read(1)
+        file.seek(offset + 100)
+        file.write(bytes([byte[0] ^ 1]))
+    with featx.open(path) as store:
+        assert store.matrix(["fc1"]).shape == (30, 4096)
+        with pytest.raises(FeatxError, match="/features/fc2 is damaged"):
+            store.matrix(["fc2"])
+
+
+def test_a_store_of_version_1_from_long_ago_is_read():
+    """The file was written by featx 0.1.0: three classes, block1 with random weights, one rejected file."""
+    with featx.open(DATA / "store_v1.h5") as store:
+        assert store.layers == ["block1_conv1", "block1_conv2"]
+        assert store.matrix().shape == (6, 128)
+        assert store.images["label"].tolist() == ["ash", "ash", "birch", "birch", "cedar", "cedar"]
+        assert store.images["year"].tolist() == [1620, 1621, 1622, 1623, 1624, 1625]
+        assert store.rejected["reason"].tolist() == ["empty file"]
+        assert store.matrix(["block1_conv1"])[0, :3] == pytest.approx(np.load(DATA / "store_v1_first.npy"))
+
+
+def test_a_reader_of_stores_needs_no_network_library(small_store):
+    script = (
+        "import sys, featx; store = featx.open(sys.argv[1]); store.matrix(); "
+        "print([name for name in ('keras', 'tensorflow', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, small_store], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_images_hold_numbers_and_text(tmp_path, tree):
+    table = featx.read_source(tree).table.assign(year=1600.5, n=3, artist="Zoë")
+    path = tmp_path / "s.h5"
+    manifest = featx.Manifest(table, tree)
+    featx.extract_features(manifest, path, layers="block1_conv1", weights="random", image_size=32)
+    with featx.open(path) as store:
+        images = store.images
+    assert images.columns.tolist() == ["path", "label", "split", "sha256", "year", "n", "artist"]
+    assert images["artist"].tolist() == ["Zoë"] * 30
+    assert pd.api.types.is_float_dtype(images["year"])
+    assert pd.api.types.is_integer_dtype(images["n"])
