@@ -1,0 +1,112 @@
+"""The command line: documented, quick to answer, one line for what a user can mend."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from conftest import run_featx
+
+from featx import backbones, errors, images, layers
+from featx.cli import main
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def commands(group=main, prefix="featx"):
+    """Yield (command line, command) of every command, below groups too."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix} {name}")
+        else:
+            yield f"{prefix} {name}", command
+
+
+@pytest.mark.parametrize(("line", "command"), commands())
+def test_every_command_is_documented(line, command):
+    assert line in README.read_text(encoding="utf-8"), f"README.md doesn't show {line}"
+    assert command.help
+    undocumented = [option.name for option in command.params if isinstance(option, click.Option) and not option.help]
+    plain = {"interpolation", "backbone", "discretize", "kernel", "max_features"}
+    assert set(undocumented) <= plain
+
+
+@pytest.mark.parametrize(("line", "command"), [("featx", main), *commands()])
+def test_help_answers(line, command):
+    result = CliRunner().invoke(main, [*line.split()[1:], "--help"])
+    assert result.exit_code == 0
+    assert result.output.startswith("Usage: ")
+
+
+def test_help_loads_nothing_heavy():
+    script = (
+        "import sys\nfrom featx.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'keras', 'tensorflow', 'sklearn', 'numpy', 'pandas', 'h5py', 'PIL'} & set(sys.modules)\n"
+        "sys.exit(f'loaded: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_choices_are_the_librarys():
+    options = {option.name: option for option in main.commands["extract"].params}
+    assert tuple(options["resize"].type.choices) == images.RESIZES
+    assert tuple(options["interpolation"].type.choices) == tuple(images.INTERPOLATIONS)
+    assert tuple(options["preprocessing"].type.choices) == tuple(backbones.PREPROCESSINGS)
+    assert tuple(options["backbone"].type.choices) == tuple(layers.BACKBONES)
+    assert options["image_size"].type.min == backbones.MIN_IMAGE_SIZE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "rf", "s.h5", "--n-estimators", "10,0"], "'0' is not a whole number from 1"),
+        (["fit", "rf", "s.h5", "--min-samples-leaf", "2.5"], "'2.5' is not a whole number"),
+        (["fit", "svm", "s.h5", "--C", "1,-1"], "'-1' is not a number over 0"),
+        (["fit", "svm", "s.h5", "--C", "nan"], "'nan' is not a number over 0"),
+        (["fit", "svm", "s.h5", "--C", "inf"], "'inf' is not a number over 0"),
+        (["fit", "svm", "s.h5", "--kernel", "linear,poly"], "'poly' is none of linear, rbf"),
+        (["fit", "svm", "s.h5", "--gamma", "big"], "or scale, auto"),
+        (["fit", "svm", "s.h5", "--cv", "1"], "1 is not in the range"),
+        (["extract", "x", "-o", "s.h5", "--image-size", "8"], "not in the range"),
+        (["extract", "x", "-o", "s.h5", "--resize", "stretch"], "'stretch' is not one of"),
+    ],
+)
+def test_values_out_of_range_are_refused_at_once(arguments, message):
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["extract", "nowhere", "-o", "s.h5"],
+        ["fit", "rf", "nowhere.h5"],
+        ["info", "nowhere.h5"],
+        ["weights", "verify", "nowhere.onnx"],
+    ],
+)
+def test_what_a_user_can_mend_is_one_line_and_exit_code_1(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert re.fullmatch(r"featx: .*nowhere.*\n", result.stderr)
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_a_message_with_a_line_break_is_still_one_line(monkeypatch):
+    def fail(path):
+        raise errors.StoreError("two\nlines")
+
+    monkeypatch.setattr("featx.store.Store", fail)
+    assert CliRunner().invoke(main, ["info", "x"]).stderr == "featx: two lines\n"
+
+
+def test_python_dash_m_is_the_same():
+    done = run_featx("--version")
+    assert re.fullmatch(r"featx, version \d+\.\d+\.\d+\n", done.stdout)

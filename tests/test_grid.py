@@ -1,0 +1,209 @@
+"""Grids: chosen on validation rows, scored once on test rows, nothing learned from them."""
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import SMALL, make_tree, run_featx
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+import featx
+from featx import FeatxError, TernaryDiscretizer
+from featx.grid import plan_cells
+from featx.results import load_model, read_run
+
+LAYERS = ["block1_conv1", "block2_conv2", "block5_conv3"]
+
+
+@pytest.fixture(scope="module")
+def noisy_store(tmp_path_factory):
+    """Three classes that overlap: labels drawn at random for a third of the images."""
+    folder = tmp_path_factory.mktemp("noisy")
+    table = featx.read_source(make_tree(folder / "images", {"ash": 40, "birch": 40, "cedar": 40})).table
+    rng = np.random.default_rng(0)
+    table["label"] = np.where(rng.random(120) < 0.33, rng.permutation(table["label"]), table["label"])
+    manifest = featx.make_splits(featx.Manifest(table, folder / "images"), (0.5, 0.25, 0.25))
+    featx.extract_features(manifest, folder / "s.h5", layers="block1,block2,block5_conv3", **SMALL)
+    return folder / "s.h5"
+
+
+def plain(model, discretize, params):
+    if model == "rf":
+        classifier = RandomForestClassifier(**params, random_state=0)
+        return make_pipeline(TernaryDiscretizer(), classifier) if discretize == "ternary" else classifier
+    return make_pipeline(TernaryDiscretizer() if discretize == "ternary" else StandardScaler(), SVC(**params))
+
+
+@pytest.mark.parametrize(
+    ("model", "grid"),
+    [
+        ("rf", {"n_estimators": (5, 20), "min_samples_leaf": (1, 4)}),
+        ("svm", {"kernel": ("linear", "rbf"), "C": (0.01, 1.0), "gamma": ("scale", 0.001)}),
+    ],
+)
+def test_cells_choice_and_score_are_those_of_plain_scikit_learn(noisy_store, tmp_path, model, grid):
+    run = featx.fit_grid(noisy_store, model, tmp_path / "run", grid=grid, discretize="both")
+    with featx.open(noisy_store) as store:
+        X = {split: store.matrix(split=split) for split in ("train", "validation", "test")}
+        y = {split: rows["label"].to_numpy() for split, rows in store.images.groupby("split")}
+    assert len(run.cells) == (8 if model == "rf" else 12)
+    for cell in run.cells:
+        fitted = plain(model, cell.discretize, cell.params).fit(X["train"], y["train"])
+        assert cell.validation_accuracy == fitted.score(X["validation"], y["validation"])
+    accuracies = [cell.validation_accuracy for cell in run.cells]
+    assert len(set(accuracies)) > 1
+    assert run.chosen == accuracies.index(max(accuracies))
+    best = plain(model, run.best.discretize, run.best.params)
+    best.fit(np.concatenate([X["train"], X["validation"]]), np.concatenate([y["train"], y["validation"]]))
+    assert run.test["accuracy"] == best.score(X["test"], y["test"])
+    predictions = pd.read_csv(tmp_path / "run" / "predictions.csv")
+    assert predictions["predicted"].tolist() == best.predict(X["test"]).tolist()
+
+
+def test_cross_validation_is_that_of_plain_scikit_learn(noisy_store, tmp_path):
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+    run = featx.fit_grid(noisy_store, "svm", tmp_path / "run", grid={"kernel": ("linear",), "C": (0.01, 1.0)}, cv=3)
+    with featx.open(noisy_store) as store:
+        known = [store.matrix(split=split) for split in ("train", "validation")]
+        y = [store.images.query("split == @split")["label"] for split in ("train", "validation")]
+    for cell in run.cells:
+        scores = cross_val_score(
+            plain("svm", "none", cell.params),
+            np.concatenate(known),
+            np.concatenate(y),
+            cv=StratifiedKFold(3, shuffle=True, random_state=0),
+        )
+        assert cell.validation_accuracy == pytest.approx(scores.mean())
+        assert cell.validation_deviation == pytest.approx(scores.std())
+
+
+def test_test_rows_decide_nothing_but_the_score(noisy_store, tmp_path):
+    """With other features and labels in the test rows, everything but the test score stays as it was."""
+    spoiled = tmp_path / "spoiled.h5"
+    spoiled.write_bytes(noisy_store.read_bytes())
+    with h5py.File(spoiled, "a") as file:
+        in_test = np.flatnonzero(file["images/split"].asstr()[:] == "test")
+        for dataset in file["features"].values():
+            dataset[in_test] = 1e6
+        file["images/label"][in_test] = file["images/label"][in_test][::-1]
+    grid = {"kernel": ("linear", "rbf"), "C": (0.01, 1.0)}
+    runs = [
+        featx.fit_grid(path, "svm", tmp_path / path.stem, grid=grid, discretize="both")
+        for path in (noisy_store, spoiled)
+    ]
+    assert [cell.validation_accuracy for cell in runs[0].cells] == [cell.validation_accuracy for cell in runs[1].cells]
+    assert runs[0].chosen == runs[1].chosen
+    models = [load_model(tmp_path / path.stem) for path in (noisy_store, spoiled)]
+    assert np.array_equal(models[0][-1].dual_coef_, models[1][-1].dual_coef_)
+
+
+def test_a_chosen_layer_set_is_all_that_is_seen(noisy_store, tmp_path):
+    run = featx.fit_grid(noisy_store, "rf", tmp_path / "run", layers="block2,block5_conv3")
+    assert run.store["layers"] == ["block2_conv1", "block2_conv2", "block5_conv3"]
+    assert run.store["n_features"] == 128 + 128 + 512
+    assert load_model(tmp_path / "run").n_features_in_ == 768
+    with pytest.raises(FeatxError, match="no layer 'block5_conv1' in this store"):
+        featx.fit_grid(noisy_store, "rf", tmp_path / "other", layers="block5")
+
+
+def test_gamma_counts_for_other_kernels_only():
+    cells = plan_cells("svm", {"kernel": ("linear", "rbf"), "C": (1.0,), "gamma": ("scale", 0.1)}, "both")
+    assert len(cells) == 2 * (1 + 2)
+    assert ("none", {"kernel": "linear", "C": 1.0}) in cells
+
+
+def test_a_run_is_written_whole_and_read_again(noisy_store, tmp_path):
+    run = featx.fit_grid(noisy_store, "rf", tmp_path / "results" / "run")
+    folder = tmp_path / "results" / "run"
+    assert {path.name for path in folder.iterdir()} == {
+        *("run.json", "cells.csv", "predictions.csv", "per_class.csv", "confusion.csv", "model.skops")
+    }
+    assert [path.name for path in folder.parent.iterdir()] == ["run"]
+    assert read_run(folder) == run
+    per_class = pd.read_csv(folder / "per_class.csv", index_col="class")
+    assert list(per_class.columns) == ["precision", "recall", "f1", "support"]
+    assert per_class["support"].sum() == run.protocol["n_test"] == 30
+    confusion = pd.read_csv(folder / "confusion.csv", index_col="label")
+    assert np.trace(confusion.to_numpy()) == round(run.test["accuracy"] * 30)
+    majority = pd.read_csv(folder / "predictions.csv")["label"].value_counts(normalize=True)
+    assert run.test["majority_class_rate"] in majority.to_list()
+
+
+def test_an_output_that_exists_is_refused_or_replaced(noisy_store, tmp_path):
+    featx.fit_grid(noisy_store, "rf", tmp_path / "run")
+    with pytest.raises(FeatxError, match=r"run: exists\. .*--overwrite"):
+        featx.fit_grid(noisy_store, "svm", tmp_path / "run")
+    assert read_run(tmp_path / "run").model == "rf"
+    featx.fit_grid(noisy_store, "svm", tmp_path / "run", grid={"C": (1.0,)}, overwrite=True)
+    assert read_run(tmp_path / "run").model == "svm"
+
+
+@pytest.fixture
+def relabelled(noisy_store, tmp_path):
+    """Return a copy of the store with its labels or splits changed."""
+
+    def change(**columns):
+        path = tmp_path / "changed.h5"
+        path.write_bytes(noisy_store.read_bytes())
+        with h5py.File(path, "a") as file:
+            for name, change_one in columns.items():
+                old = file["images"][name].asstr()[:]
+                del file["images"][name]
+                file["images"][name] = np.array([change_one(value) for value in old], dtype="S20").astype(
+                    h5py.string_dtype("utf-8", 20)
+                )
+        return path
+
+    return change
+
+
+def test_without_validation_rows_there_is_nothing_to_choose_on(relabelled, tmp_path):
+    path = relabelled(split=lambda split: "train" if split == "validation" else split)
+    with pytest.raises(FeatxError, match=r"4 cells to choose from and no validation rows\. Use --cv 5"):
+        featx.fit_grid(path, "svm", tmp_path / "run", grid={"C": (0.1, 1.0)})
+    only = featx.fit_grid(path, "svm", tmp_path / "run", grid={"kernel": ("linear",), "C": (1.0,)})
+    assert only.cells[0].validation_accuracy is None
+    assert only.test["accuracy"] > 0
+    chosen = featx.fit_grid(path, "svm", tmp_path / "cv", grid={"kernel": ("linear",), "C": (0.1, 1.0)}, cv=2)
+    assert chosen.protocol["selection"] == "cv"
+
+
+def test_one_class_only_is_refused(relabelled, tmp_path):
+    with pytest.raises(FeatxError, match="one class only"):
+        featx.fit_grid(relabelled(label=lambda label: "ash"), "rf", tmp_path / "run")
+
+
+def test_no_test_rows_give_no_test_figures(relabelled, tmp_path):
+    path = relabelled(split=lambda split: "train" if split == "test" else split)
+    run = featx.fit_grid(path, "rf", tmp_path / "run")
+    assert run.test is None
+    assert len(pd.read_csv(tmp_path / "run" / "predictions.csv")) == 0
+    assert read_run(tmp_path / "run") == run
+
+
+def test_more_folds_than_a_class_has_rows(noisy_store, tmp_path):
+    with pytest.raises(FeatxError, match=r"--cv 60: the class '\w+' has \d+ rows outside test"):
+        featx.fit_grid(noisy_store, "rf", tmp_path / "run", cv=60)
+
+
+def test_the_commands_print_every_cell(noisy_store, tmp_path):
+    done = run_featx(
+        *("fit", "rf", noisy_store, "-o", tmp_path / "rf"),
+        *("--n-estimators", 5, "--min-samples-leaf", "2,7,20", "--discretize", "both"),
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("| rf")]
+    assert len(lines) == 6
+    assert sum("*" in line for line in lines) == 1
+    run = read_run(tmp_path / "rf")
+    assert f"test accuracy {run.test['accuracy']:.4f} on 30 images" in done.stdout
+    done = run_featx(
+        *("fit", "svm", noisy_store, "-o", tmp_path / "svm", "--kernel", "linear", "--C", "0.01,1", "--json")
+    )
+    import json
+
+    assert json.loads(done.stdout)["model"] == "svm"

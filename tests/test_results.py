@@ -1,0 +1,107 @@
+"""Runs on disk: nothing half-written, nothing that runs."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+from sklearn.base import BaseEstimator
+
+from featx import FeatxError
+from featx.results import Cell, Run, cells_table, format_table, load_model, read_run, write_run
+
+
+def run_of(**changes):
+    fields = {
+        "model": "svm",
+        "store": {"path": "s.h5"},
+        "protocol": {"n_test": 2},
+        "cells": (
+            Cell("none", {"kernel": "linear", "C": 0.1}, 0.75, None, 0.5),
+            Cell("ternary", {"kernel": "rbf", "C": 10.0, "gamma": "scale"}, 0.8125, None, 1.25),
+        ),
+        "chosen": 1,
+        "test": {"accuracy": 0.5},
+        "refit_seconds": 1.0,
+        "versions": {},
+        "created": "2026-01-01T00:00:00+00:00",
+    }
+    return Run(**(fields | changes))
+
+
+def write(path, estimator, **options):
+    empty = pd.DataFrame()
+    write_run(path, run_of(), predictions=empty, per_class=empty, confusion=empty, estimator=estimator, **options)
+
+
+class Stranger(BaseEstimator):
+    """A type that no model of featx holds."""
+
+
+def test_the_test_accuracy_stands_with_the_chosen_cell_alone():
+    table = cells_table(run_of())
+    assert table["test"].isna().tolist() == [True, False]
+    assert table["chosen"].tolist() == ["", "*"]
+    assert "deviation" not in table
+    text = format_table(table)
+    assert "| svm     | ternary      | rbf      | 10  | scale   | 0.8125       | 0.5000 | 1.2       | *" in text
+
+
+def test_a_model_of_other_types_is_refused_before_it_is_built(tmp_path):
+    write(tmp_path / "run", Stranger())
+    with pytest.raises(FeatxError, match=r"Stranger, which no model of featx has"):
+        load_model(tmp_path / "run")
+
+
+def test_a_run_that_fails_to_be_written_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(skops.io, "dump", fail)
+    with pytest.raises(FeatxError, match="No space left on device"):
+        write(tmp_path / "run", Stranger())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_old_run_stays_when_the_new_one_fails(tmp_path, monkeypatch):
+    write(tmp_path / "run", Stranger())
+    before = (tmp_path / "run" / "model.skops").read_bytes()
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(skops.io, "dump", fail)
+    with pytest.raises(FeatxError, match="No space left"):
+        write(tmp_path / "run", Stranger(), overwrite=True)
+    assert (tmp_path / "run" / "model.skops").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such run"),
+        ("not json", "not a record of a run"),
+        ("[]", "not a record of a run"),
+        ("{}", "not a record of a run"),
+        (json.dumps({"featx_run": 99}), "a run of format 99"),
+    ],
+)
+def test_folders_that_are_no_run(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    with pytest.raises(FeatxError, match=message):
+        read_run(tmp_path)
+
+
+def test_models_come_back_as_they_went(tmp_path):
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.pipeline import make_pipeline
+
+    from featx import TernaryDiscretizer
+
+    X = np.random.default_rng(0).random((30, 4)).astype(np.float32)
+    y = np.array(["a", "b", "c"] * 10, dtype=object)
+    fitted = make_pipeline(TernaryDiscretizer(), RandomForestClassifier(5, random_state=0)).fit(X, y)
+    write(tmp_path / "run", fitted)
+    assert load_model(tmp_path / "run").predict_proba(X) == pytest.approx(fitted.predict_proba(X))
