@@ -1,5 +1,7 @@
 """Grids: chosen on validation rows, scored once on test rows, nothing learned from them."""
 
+import json
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -40,7 +42,7 @@ def plain(model, discretize, params):
 @pytest.mark.parametrize(
     ("model", "grid"),
     [
-        ("rf", {"n_estimators": (5, 20), "min_samples_leaf": (1, 4)}),
+        ("rf", {"n_estimators": (1, 20), "min_samples_leaf": (1, 15)}),
         ("svm", {"kernel": ("linear", "rbf"), "C": (0.01, 1.0), "gamma": ("scale", 0.001)}),
     ],
 )
@@ -91,10 +93,8 @@ def test_test_rows_decide_nothing_but_the_score(noisy_store, tmp_path):
             dataset[in_test] = 1e6
         file["images/label"][in_test] = file["images/label"][in_test][::-1]
     grid = {"kernel": ("linear", "rbf"), "C": (0.01, 1.0)}
-    runs = [
-        featx.fit_grid(path, "svm", tmp_path / path.stem, grid=grid, discretize="both")
-        for path in (noisy_store, spoiled)
-    ]
+    options = {"grid": grid, "discretize": "both"}
+    runs = [featx.fit_grid(path, "svm", tmp_path / path.stem, **options) for path in (noisy_store, spoiled)]
     assert [cell.validation_accuracy for cell in runs[0].cells] == [cell.validation_accuracy for cell in runs[1].cells]
     assert runs[0].chosen == runs[1].chosen
     models = [load_model(tmp_path / path.stem) for path in (noisy_store, spoiled)]
@@ -201,9 +201,6 @@ def test_the_commands_print_every_cell(noisy_store, tmp_path):
     assert sum("*" in line for line in lines) == 1
     run = read_run(tmp_path / "rf")
     assert f"test accuracy {run.test['accuracy']:.4f} on 30 images" in done.stdout
-    done = run_featx(
-        *("fit", "svm", noisy_store, "-o", tmp_path / "svm", "--kernel", "linear", "--C", "0.01,1", "--json")
-    )
-    import json
-
+    options = ("--kernel", "linear", "--C", "0.01,1", "--json")
+    done = run_featx("fit", "svm", noisy_store, "-o", tmp_path / "svm", *options)
     assert json.loads(done.stdout)["model"] == "svm"
