@@ -170,11 +170,12 @@ def make_estimator(model: str, discretize: str, params: Mapping[str, object], *,
         classifier = RandomForestClassifier(**params, random_state=seed, n_jobs=-1)
     else:
         classifier = SVC(**params)
+    steps: list[tuple[str, BaseEstimator]] = []
     if discretize == "ternary":
-        step = TernaryDiscretizer()
-    else:
-        step = StandardScaler() if model == "svm" else "passthrough"
-    return Pipeline([("features", step), ("classifier", classifier)])
+        steps.append(("discretize", TernaryDiscretizer()))
+    elif model == "svm":
+        steps.append(("standardise", StandardScaler()))
+    return Pipeline([*steps, ("classifier", classifier)])
 
 
 def _choose_stored_layers(store: Store, text: str) -> list[str]:

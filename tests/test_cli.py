@@ -25,7 +25,7 @@ def commands(group=main, prefix="featx"):
             yield f"{prefix} {name}", command
 
 
-@pytest.mark.parametrize(("line", "command"), commands())
+@pytest.mark.parametrize(("line", "command"), list(commands()))
 def test_every_command_is_documented(line, command):
     assert line in README.read_text(encoding="utf-8"), f"README.md doesn't show {line}"
     assert command.help
