@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Weights and other things worth keeping stay inside the checkout.
 export FEATX_CACHE ?= $(CURDIR)/cache
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -18,9 +18,6 @@ test: $(VENV)/.test
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-
-bench: $(VENV)/.test
-	$(BIN)/python benchmarks/extract.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -8,14 +8,14 @@ from pathlib import Path
 import click
 
 from featx import __version__
-from featx.errors import FeatxError, StoppedError
+from featx.errors import FeatxError, StoppedError, one_line
 
 
 class Failure(click.ClickException):
     """One line on standard error, and an exit code."""
 
     def __init__(self, error: FeatxError) -> None:
-        super().__init__(" ".join(str(error).splitlines()))
+        super().__init__(one_line(str(error)))
         self.exit_code = error.exit_code
 
     def show(self, file: object = None) -> None:

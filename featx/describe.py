@@ -1,5 +1,6 @@
 """A store in one screen."""
 
+from featx.errors import one_line
 from featx.store import Store
 
 _LINES_OF_REJECTED = 10
@@ -40,19 +41,19 @@ def format_description(description: dict) -> str:
         f"{description['bytes'] / 1e6:.1f} MB",
         f"network    {attributes['backbone']}, weights {attributes['weights']} ({attributes['weights_sha256'][:12]})",
         f"images     {attributes['image_size']} pixels, {attributes['resize']}, {attributes['interpolation']}, "
-        f"{attributes['preprocessing']}; from {attributes['root']}",
+        f"{attributes['preprocessing']}; from {one_line(attributes['root'])}",
         f"features   {attributes['pooling']} pooling, {attributes['precision']}",
         f"made       {attributes['created']} by featx {attributes['featx_version']}, "
         f"Keras {attributes['keras_version']} on {attributes['keras_backend']}",
         "layers     " + _wrap([f"{layer} {channels}" for layer, channels in description["layers"].items()]),
-        f"columns    {', '.join(description['columns'])}",
+        f"columns    {one_line(', '.join(description['columns']))}",
     ]
     for split, counts in description["splits"].items():
-        labels = [f"{label or '(no label)'} {count:,}" for label, count in counts.items()]
+        labels = [f"{one_line(label) or '(no label)'} {count:,}" for label, count in counts.items()]
         lines.append(f"{split or '(no split)':<11}{sum(counts.values()):,} images: " + _wrap(_shorten(labels)))
     rejected = description["rejected"]
     lines.append(f"rejected   {len(rejected):,}")
-    lines += [f"           {entry['path']}: {entry['reason']}" for entry in rejected[:_LINES_OF_REJECTED]]
+    lines += [f"           {one_line(entry['path'])}: {entry['reason']}" for entry in rejected[:_LINES_OF_REJECTED]]
     if len(rejected) > _LINES_OF_REJECTED:
         lines.append(f"           ... and {len(rejected) - _LINES_OF_REJECTED:,} more in /rejected")
     return "\n".join(lines)

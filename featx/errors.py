@@ -10,6 +10,11 @@ class FeatxError(Exception):
     exit_code = 1
 
 
+def one_line(text: str) -> str:
+    """Make a text that may hold a stranger's file names safe to show: one line, nothing that steers a terminal."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in " ".join(text.splitlines()))
+
+
 class SourceError(FeatxError):
     """The images or their table are not usable as they are."""
 

@@ -148,7 +148,7 @@ def _begin(parts: PartsFolder, settings: Settings, manifest: Manifest, overwrite
         with Store(parts.store_path) as store:
             is_same = store.attributes["settings_sha256"] == settings.sha256
             is_whole = len(store) + len(store.rejected) == len(manifest)
-            if is_same and is_whole and parts.belongs_to(store.attributes["run_id"]):
+            if is_same and is_whole and parts.belongs_to(store.attributes.get("run_id")):
                 return None
         raise StoreError(
             f"{parts.store_path}: exists. Give another name, or --overwrite to replace it once the new one is whole"
@@ -160,8 +160,8 @@ def _stored_run(store_path: Path) -> str | None:
     """Return the identity of the run that wrote a store; None if it can't be read, since it will be replaced."""
     try:
         with Store(store_path) as store:
-            return store.attributes["run_id"]
-    except (StoreError, KeyError):
+            return store.attributes.get("run_id")
+    except StoreError:
         return None
 
 

@@ -82,8 +82,7 @@ class PartsFolder:
         record_path = self.path / "run.json"
         if record_path.exists():
             run = self._read_record(record_path)
-            begun = Settings(**{**run["settings"], "layers": tuple(run["settings"]["layers"])})
-            different = begun.differences(settings)
+            different = settings.changes_from(run["settings"])
             if run["paths_sha256"] != paths_sha256:
                 different.append(f"the list of images ({run['n_rows']:,} images), now another ({n_rows:,} images)")
             if different:
@@ -112,7 +111,7 @@ class PartsFolder:
         if not record_path.exists():
             return False
         run = self._read_record(record_path)
-        return json.loads(json.dumps(asdict(settings))) == run["settings"] and run["paths_sha256"] == paths_sha256
+        return not settings.changes_from(run["settings"]) and run["paths_sha256"] == paths_sha256
 
     def write(self, part: Part) -> None:
         """Write one part: to a temporary name, flushed to disk, renamed."""
@@ -182,9 +181,13 @@ class PartsFolder:
 
     def _read_record(self, path: Path) -> dict:
         try:
-            return json.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: unreadable ({error}). Give --overwrite to begin anew") from error
+            run = json.loads(path.read_bytes())
+            missing = {"id", "settings", "paths_sha256", "n_rows"} - set(run)
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(f"{path}: unreadable ({error}); delete {self.path} to begin anew") from error
+        if missing or not isinstance(run["settings"], dict):
+            raise StoreError(f"{path}: not a record of featx's; delete {self.path} to begin anew")
+        return run
 
     def _read_valid(self, path: Path, n_channels: dict[str, int]) -> Part | None:
         if not _PART_NAME.fullmatch(path.name):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 
@@ -44,7 +45,9 @@ class Settings:
         """Digest of the settings in their canonical form (JSON, sorted keys)."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
-    def differences(self, other: "Settings") -> list[str]:
-        """Name every setting that differs, with both values."""
-        mine, theirs = asdict(self), asdict(other)
-        return [f"{name} {mine[name]!r}, now {theirs[name]!r}" for name in mine if mine[name] != theirs[name]]
+    def changes_from(self, recorded: Mapping[str, object]) -> list[str]:
+        """Name every setting that differs from a record of settings, with both values."""
+        mine = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return [
+            f"{name} {recorded.get(name)!r}, now {mine[name]!r}" for name in mine if mine[name] != recorded.get(name)
+        ]

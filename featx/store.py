@@ -187,13 +187,27 @@ class Store:
             )
         try:
             n_images = len(self)
-            shapes = {f"features/{layer}": self._file["features"][layer].shape for layer in self.layers}
-            shapes |= {f"images/{name}": dataset.shape for name, dataset in self._file["images"].items()}
-        except (KeyError, ValueError, AttributeError) as error:
+            names = [f"features/{layer}" for layer in self.layers]
+            names += [f"images/{name}" for name in self._file["images"]]
+            n_rows = {name: self._own_dataset(name).shape[0] for name in names}
+            for name in ("rejected/path", "rejected/reason"):
+                self._own_dataset(name)
+        except (KeyError, ValueError, AttributeError, TypeError, IndexError) as error:
             raise StoreError(f"{self.path}: a featx store with a part missing: {error}") from error
-        for name, shape in shapes.items():
-            if shape[0] != n_images:
-                raise StoreError(f"{self.path}: /{name} has {shape[0]:,} rows, /images/path {n_images:,}")
+        for name, n in n_rows.items():
+            if n != n_images:
+                raise StoreError(f"{self.path}: /{name} has {n:,} rows, /images/path {n_images:,}")
+
+    def _own_dataset(self, name: str) -> h5py.Dataset:
+        """Return a dataset that lies in this file; HDF5 can point into other files, and a stranger's might."""
+        dataset = self._file[name]
+        is_own = isinstance(self._file.get(name, getlink=True), h5py.HardLink)
+        if not is_own or dataset.file != self._file or dataset.external or dataset.is_virtual:
+            raise StoreError(f"{self.path}: /{name} points into another file, which no store of featx does")
+        n_stored = dataset.id.get_storage_size()
+        if name.startswith("features/") and n_stored < dataset.size * dataset.dtype.itemsize:
+            raise StoreError(f"{self.path}: /{name} is {dataset.shape}, but only {n_stored:,} bytes of it are there")
+        return dataset
 
 
 def open(path: str | Path) -> Store:

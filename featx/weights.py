@@ -1,9 +1,11 @@
 """Where weights come from (Keras, a file, an ONNX model, a seed) and the digests that say which they are."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import os
+import sys
 import tempfile
 import warnings
 import zipfile
@@ -167,7 +169,9 @@ def _arrays_of(network: "keras.Model") -> Arrays:
 
 def _from_keras_download(build: Callable, include_top: bool) -> Arrays:
     try:
-        return _arrays_of(build(include_top=include_top, weights="imagenet"))
+        # Keras tells of its download on standard output, which is for results.
+        with contextlib.redirect_stdout(sys.stderr):
+            return _arrays_of(build(include_top=include_top, weights="imagenet"))
     # Keras raises a plain Exception when a download fails; what it says tells it from anything else.
     except Exception as error:
         if "URL fetch failure" in str(error):

@@ -103,7 +103,7 @@ def test_other_settings_or_images_are_refused_by_name(parts):
 
     with pytest.raises(FeatxError, match=r"begun with image_size 32, now 64.*--overwrite"):
         parts.begin(replace(SETTINGS, image_size=64), "paths", 20)
-    with pytest.raises(FeatxError, match=r"layers .*now .'fc1',.; resize 'squash', now 'pad'"):
+    with pytest.raises(FeatxError, match=r"layers .*now \['fc1'\]; resize 'squash', now 'pad'"):
         parts.begin(replace(SETTINGS, layers=("fc1",), resize="pad"), "paths", 20)
     with pytest.raises(FeatxError, match=r"list of images .20 images., now another .21 images."):
         parts.begin(SETTINGS, "other paths", 21)

@@ -177,3 +177,27 @@ def test_images_hold_numbers_and_text(tmp_path, tree):
     assert images["artist"].tolist() == ["Zoë"] * 30
     assert pd.api.types.is_float_dtype(images["year"])
     assert pd.api.types.is_integer_dtype(images["n"])
+
+
+def test_a_store_that_points_into_other_files_is_refused(tmp_path, small_store):
+    path = shutil.copy(small_store, tmp_path / "link.h5")
+    with h5py.File(path, "a") as file:
+        del file["features/fc1"]
+        file["features/fc1"] = h5py.ExternalLink(str(small_store), "/features/fc1")
+    with pytest.raises(FeatxError, match="/features/fc1 points into another file"):
+        featx.open(path)
+    path = shutil.copy(small_store, tmp_path / "raw.h5")
+    with h5py.File(path, "a") as file:
+        del file["features/fc1"]
+        file["features"].create_dataset("fc1", (30, 4096), "<f4", external=[(__file__, 0, 30 * 4096 * 4)])
+    with pytest.raises(FeatxError, match="/features/fc1 points into another file"):
+        featx.open(path)
+
+
+def test_a_store_that_claims_more_than_it_holds_is_refused(tmp_path, small_store):
+    path = shutil.copy(small_store, tmp_path / "claims.h5")
+    with h5py.File(path, "a") as file:
+        del file["features/fc1"]
+        file["features"].create_dataset("fc1", (30, 10**9), "<f4", chunks=(1, 1024))
+    with pytest.raises(FeatxError, match=r"only 0 bytes of it are there"):
+        featx.open(path)
