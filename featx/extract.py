@@ -17,7 +17,8 @@ from featx.manifest import Manifest
 from featx.parts import Part, PartsFolder
 from featx.pipeline import plan_batches, run_network
 from featx.settings import Settings
-from featx.store import Store, write_store
+from featx.store import Store
+from featx.store_writer import write_store
 
 
 @dataclass(frozen=True)

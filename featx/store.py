@@ -1,17 +1,24 @@
-"""The feature store, an HDF5 file: its contract, written and read. No other module imports h5py.
+"""The feature store, an HDF5 file: its contract, and its reader. Only this module and its writer import h5py.
 
-Version 1
----------
-``/`` has the attributes of `Attributes`. ``/features/<layer>`` is (n_images, n_channels) float32 in chunks of about
-1 MiB of whole rows with Fletcher-32 checksums. ``/images/path, label, split, sha256`` and any further column of the
-manifest have n_images entries; text is UTF-8 of fixed length. ``/rejected/path, reason`` list the images that could
-not be read. Row i of every dataset in ``/features`` and ``/images`` is the same image.
+Version 1::
+
+    /                    attributes: featx_format (1), featx_version, created (UTC), root, keras_version, device, run_id,
+                         settings_sha256, and every field of `featx.settings.Settings` (layers as a JSON list)
+    /features/<layer>    (n_images, n_channels) little-endian float32, chunks of about 1 MiB of whole rows, Fletcher-32
+    /images/path         (n_images,) relative to root where possible
+    /images/label        (n_images,) empty where unknown
+    /images/split        (n_images,) train, validation, test or empty
+    /images/sha256       (n_images,) of the file's bytes
+    /images/<column>     (n_images,) any further column of the manifest: numbers or text
+    /rejected/path       (n_rejected,) the images that could not be read
+    /rejected/reason     (n_rejected,)
+
+Row i of every dataset in /features and /images is the same image. Text is UTF-8 of fixed length, padded with zeros. No
+filter is used but those that every HDF5 library has: gzip, shuffle, Fletcher-32.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -20,11 +27,8 @@ import pandas as pd
 
 import featx
 from featx.errors import StoreError
-from featx.parts import Part
-from featx.settings import Settings
 
 FORMAT = 1
-CHUNK_BYTES = 2**20
 
 
 class Store:
@@ -219,96 +223,6 @@ def open(path: str | Path) -> Store:
     ...     X = store.matrix(layers=["block5_conv3"], split="train")
     """
     return Store(path)
-
-
-def write_store(
-    path: Path,
-    *,
-    settings: Settings,
-    table: pd.DataFrame,
-    root: Path,
-    parts: Iterable[Part],
-    n_channels: Mapping[str, int],
-    provenance: Mapping[str, str],
-) -> None:
-    """Write a store out of its parts, one at a time.
-
-    Parameters
-    ----------
-    path : path
-        The file to write; not yet the store's own name.
-    settings : Settings
-    table : DataFrame
-        The manifest's table, a row for each image, readable or not.
-    root : path
-        The folder that relative paths start from.
-    parts : iterable of Part
-        Ascending, together covering every row of `table`.
-    n_channels : mapping of str to int
-        Features a layer.
-    provenance : mapping of str to str
-        Further attributes of the root.
-    """
-    rejected: dict[int, str] = {}
-    rows: list[np.ndarray] = []
-    digests: list[np.ndarray] = []
-    try:
-        with h5py.File(path, "w") as file:
-            features = file.create_group("features")
-            for layer, channels in n_channels.items():
-                chunk_rows = max(1, min(len(table), CHUNK_BYTES // (channels * 4)))
-                features.create_dataset(
-                    layer,
-                    shape=(0, channels),
-                    maxshape=(None, channels),
-                    dtype="<f4",
-                    chunks=(chunk_rows, channels),
-                    fletcher32=True,
-                )
-            for part in parts:
-                for layer, values in part.features.items():
-                    dataset = features[layer]
-                    end = dataset.shape[0]
-                    dataset.resize(end + len(values), axis=0)
-                    dataset[end:] = values
-                rows.append(part.rows)
-                digests.append(part.sha256)
-                rejected |= part.rejected
-            kept = table.iloc[np.concatenate(rows)].assign(sha256=np.concatenate(digests).astype(str))
-            _write_table(file.create_group("images", track_order=True), kept)
-            lost = pd.DataFrame({"path": table["path"].iloc[list(rejected)], "reason": list(rejected.values())})
-            _write_table(file.create_group("rejected"), lost)
-            _write_attributes(file, settings, root, provenance)
-    except OSError as error:
-        raise StoreError(
-            f"{path}: writing failed ({error}). All features are kept in the parts beside it; mend it (free some disk, "
-            "say) and run the same command again"
-        ) from error
-
-
-def _write_attributes(file: h5py.File, settings: Settings, root: Path, provenance: Mapping[str, str]) -> None:
-    attributes = asdict(settings) | {
-        "featx_format": FORMAT,
-        "featx_version": featx.__version__,
-        "layers": json.dumps(settings.layers),
-        "settings_sha256": settings.sha256,
-        "root": str(root),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **provenance,
-    }
-    for name, value in attributes.items():
-        file.attrs[name] = value
-
-
-def _write_table(group: h5py.Group, table: pd.DataFrame) -> None:
-    for name, column in table.items():
-        values = column.to_numpy()
-        if values.dtype.kind not in "biuf":
-            encoded = [str(value).encode("utf-8", "surrogateescape") for value in values]
-            width = max([1, *map(len, encoded)])
-            values = np.array(encoded, dtype=h5py.string_dtype("utf-8", width))
-        options = {"chunks": True, "compression": "gzip", "shuffle": True, "fletcher32": True} if len(values) else {}
-        group.create_dataset(name, data=values, **options)
 
 
 def _open_whole(path: Path) -> h5py.File:

@@ -223,23 +223,51 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(many, undisturbed,
     assert [entry.name for entry in tmp_path.iterdir()] == ["s.h5"]
 
 
-def test_a_full_disk_keeps_what_is_done(many, undisturbed, tmp_path, monkeypatch):
-    """The disk is filled by the limit on a file's size, which the system enforces on every write."""
+@contextlib.contextmanager
+def disk_that_takes(n_bytes):
+    """Let no file grow past a size: the system then fails writes as it does when a disk is full."""
     resource = pytest.importorskip("resource")
-    path = tmp_path / "s.h5"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "message", "n_kept"),
+    [
+        (50_000, r"writing failed .*128 images are done and kept.*same command again", 128),
+        (400_000, r"writing failed .*All features are kept in the parts.*same command again", 400),
+    ],
+)
+def test_a_full_disk_keeps_what_is_done(many, undisturbed, tmp_path, monkeypatch, n_bytes, message, n_kept):
+    path = tmp_path / "s.h5"
     with monkeypatch.context() as patch, pytest.raises(FeatxError, match="stopped"):
         interrupt_after(128, patch)
         featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
-    try:
-        with pytest.raises(FeatxError, match=r"writing failed .*128 images are done and kept.*same command again"):
-            featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with disk_that_takes(n_bytes), pytest.raises(FeatxError, match=message):
+        featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
     assert not path.exists()
     done = featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
-    assert done.n_resumed == 128
+    assert done.n_resumed == n_kept
+    assert same_store(path, undisturbed)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are of POSIX")
+def test_ctrl_c_on_the_command_line(many, undisturbed, tmp_path):
+    path = tmp_path / "s.h5"
+    command = [sys.executable, "-m", "featx", "extract", str(many), "-o", str(path), *map(str, COMMAND)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(tmp_path.glob("s.h5.parts/rows-*")):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert stderr.splitlines()[-1].startswith("featx: stopped: ")
+    assert run_featx("extract", many, "-o", path, *COMMAND).returncode == 0
     assert same_store(path, undisturbed)
 
 

@@ -1,0 +1,175 @@
+"""The feature store's writer: one file out of parts, by the contract of `featx.store`."""
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+
+import featx
+from featx.errors import StoreError
+from featx.parts import Part
+from featx.settings import Settings
+from featx.store import FORMAT
+
+CHUNK_BYTES = 2**20
+
+
+def write_store(
+    path: Path,
+    *,
+    settings: Settings,
+    table: pd.DataFrame,
+    root: Path,
+    parts: Iterable[Part],
+    n_channels: Mapping[str, int],
+    provenance: Mapping[str, str],
+) -> None:
+    """Write a store out of its parts, one at a time.
+
+    Parameters
+    ----------
+    path : path
+        The file to write; not yet the store's own name.
+    settings : Settings
+    table : DataFrame
+        The manifest's table, a row for each image, readable or not.
+    root : path
+        The folder that relative paths start from.
+    parts : iterable of Part
+        Ascending, together covering every row of `table`.
+    n_channels : mapping of str to int
+        Features a layer.
+    provenance : mapping of str to str
+        Further attributes of the root.
+
+    Raises
+    ------
+    StoreError
+        If the disk doesn't take it; what was written is then not a store.
+    """
+    with PatientFile(path) as disk:
+        with h5py.File(disk, "w") as file:
+            try:
+                rows = _write_features(file, parts, n_channels, len(table), disk)
+                _write_images(file, table, *rows)
+                _write_attributes(file, settings, root, provenance)
+            except OSError as error:
+                # Once the disk is full, HDF5 may miss what it believes to have written.
+                disk.error = disk.error or error
+        if disk.error is not None:
+            raise StoreError(
+                f"{path}: writing failed ({disk.error.strerror or disk.error}). All features are kept in the parts "
+                "beside it; mend it (free some disk, say) and run the same command again"
+            ) from disk.error
+
+
+def _write_features(
+    file: h5py.File, parts: Iterable[Part], n_channels: Mapping[str, int], n_rows: int, disk: "PatientFile"
+) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """Append every part's features; return the rows that are there, their digests, and why the others are not."""
+    features = _create_features(file, n_channels, n_rows)
+    rows, digests, rejected = [np.array([], dtype=np.int64)], [np.array([], dtype="S64")], {}
+    for part in parts:
+        for layer, values in part.features.items():
+            dataset = features[layer]
+            end = dataset.shape[0]
+            dataset.resize(end + len(values), axis=0)
+            dataset[end:] = values
+        rows.append(part.rows)
+        digests.append(part.sha256)
+        rejected |= part.rejected
+        if disk.error is not None:
+            break
+    return np.concatenate(rows), np.concatenate(digests), rejected
+
+
+def _create_features(file: h5py.File, n_channels: Mapping[str, int], n_rows: int) -> h5py.Group:
+    group = file.create_group("features")
+    for layer, channels in n_channels.items():
+        chunk_rows = max(1, min(n_rows, CHUNK_BYTES // (channels * 4)))
+        group.create_dataset(
+            layer,
+            shape=(0, channels),
+            maxshape=(None, channels),
+            dtype="<f4",
+            chunks=(chunk_rows, channels),
+            fletcher32=True,
+        )
+    return group
+
+
+def _write_images(
+    file: h5py.File, table: pd.DataFrame, rows: np.ndarray, digests: np.ndarray, rejected: Mapping[int, str]
+) -> None:
+    kept = table.iloc[rows].assign(sha256=digests.astype(str))
+    _write_table(file.create_group("images", track_order=True), kept)
+    lost = pd.DataFrame({"path": table["path"].iloc[list(rejected)], "reason": list(rejected.values())})
+    _write_table(file.create_group("rejected"), lost)
+
+
+def _write_attributes(file: h5py.File, settings: Settings, root: Path, provenance: Mapping[str, str]) -> None:
+    attributes = asdict(settings) | {
+        "featx_format": FORMAT,
+        "featx_version": featx.__version__,
+        "layers": json.dumps(settings.layers),
+        "settings_sha256": settings.sha256,
+        "root": str(root),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **provenance,
+    }
+    for name, value in attributes.items():
+        file.attrs[name] = value
+
+
+def _write_table(group: h5py.Group, table: pd.DataFrame) -> None:
+    for name, column in table.items():
+        values = column.to_numpy()
+        if values.dtype.kind not in "biuf":
+            encoded = [str(value).encode("utf-8", "surrogateescape") for value in values]
+            width = max([1, *map(len, encoded)])
+            values = np.array(encoded, dtype=h5py.string_dtype("utf-8", width))
+        options = {"chunks": True, "compression": "gzip", "shuffle": True, "fletcher32": True} if len(values) else {}
+        group.create_dataset(name, data=values, **options)
+
+
+class PatientFile(io.FileIO):
+    """A file to write that remembers its first error instead of raising it.
+
+    When a write fails under the HDF5 library, the library can't close its objects any more, says so at length, and may
+    crash the process on its way out. With this file it never hears of the error, closes in peace, and the caller asks
+    `error` before the file is used.
+
+    Attributes
+    ----------
+    error : OSError or None
+        The first error of a write, a flush or a truncation.
+    """
+
+    def __init__(self, path: object) -> None:
+        super().__init__(path, "w+")
+        self.error: OSError | None = None
+
+    def write(self, data: object) -> int:
+        """Write all of the data, or remember why not; always say that all was written."""
+        rest = memoryview(data).cast("B")
+        n_bytes = len(rest)
+        try:
+            while rest and self.error is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.error = error
+        return n_bytes
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the file's length, or remember why not."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return self.tell() if size is None else size
