@@ -2,8 +2,8 @@
 
 Version 1::
 
-    /                    attributes: featx_format (1), featx_version, created (UTC), root, keras_version, device, run_id,
-                         settings_sha256, and every field of `featx.settings.Settings` (layers as a JSON list)
+    /                    attributes: featx_format (1), featx_version, created (UTC), root, keras_version, device,
+                         run_id, settings_sha256, and every field of `featx.settings.Settings` (layers as a JSON list)
     /features/<layer>    (n_images, n_channels) little-endian float32, chunks of about 1 MiB of whole rows, Fletcher-32
     /images/path         (n_images,) relative to root where possible
     /images/label        (n_images,) empty where unknown
