@@ -165,7 +165,7 @@ def _is_of(store_path: Path, manifest: Manifest) -> bool:
     with Store(store_path) as store:
         images = store.images
         columns = ["path", "label", "split"]
-        if images[columns].equals(manifest.table[columns].astype(object)):
+        if images[columns].to_numpy().tolist() == manifest.table[columns].to_numpy().tolist():
             return True
     raise FeatxError(
         f"{store_path}: holds {len(images):,} other images than this demo ({len(manifest):,}). Give another --output, "

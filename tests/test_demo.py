@@ -14,7 +14,7 @@ def test_the_real_data_set_is_whole():
     table = read_elpv().table
     assert len(table) == 2624
     counts = pd.crosstab(table["label"], table["type"])
-    assert counts.loc["defective"].to_dict() == {"mono": 375, "poly": 446}
+    assert counts.loc["defective"].to_dict() == {"mono": 369, "poly": 452}
     assert table["probability"].round(2).value_counts().to_dict() == {0.0: 1508, 0.33: 295, 0.67: 106, 1.0: 715}
 
 
