@@ -1,0 +1,282 @@
+"""SVMs whose kernel matrices come from BLAS: one by itself, or all cells of a grid on matrices that they share."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.svm import SVC
+from sklearn.utils import check_consistent_length, column_or_1d, compute_class_weight
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from featx.errors import FeatxError
+from featx.gram import STRIP_ROWS, FoldGram, add_products, choose_gamma, column_blocks, mirror, radial
+from featx.pairs import one_against_rest, pair_coefficients, vote
+
+KERNELS = ("linear", "rbf")
+_CELL_PARAMS = ("kernel", "C", "gamma", "class_weight")
+
+
+class GramSVC(ClassifierMixin, BaseEstimator):
+    """Support vector classification as by scikit-learn's `SVC`, with kernel matrices from BLAS.
+
+    On many features `SVC` spends nearly all its time on one inner product after another; here they are one matrix
+    product, in float64 whatever the features are. The solver is the same (libsvm: Chang and Lin 2011,
+    doi:10.1145/1961189.1961199), and so are predictions. The price is a kernel matrix of the rows to fit, 8 bytes a
+    value.
+
+    Parameters
+    ----------
+    kernel : {"linear", "rbf"}, default "rbf"
+    C : float, default 1.0
+        Inverse strength of the regularization, above 0.
+    gamma : {"scale", "auto"} or float, default "scale"
+        Of the radial basis functions: 1 / (n_features * X.var()), 1 / n_features, or a number from 0 up.
+    class_weight : dict or "balanced", optional
+        Multiplies C class by class.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    support_ : ndarray of shape (n_support,), int64
+        Row numbers of the support vectors, class by class.
+    support_vectors_ : ndarray of shape (n_support, n_features), as X
+        The only rows that are kept.
+    n_support_ : ndarray of shape (n_classes,), int32
+    dual_coef_ : ndarray of shape (n_classes - 1, n_support), float64
+    intercept_ : ndarray of shape (n_classes * (n_classes - 1) / 2,), float64
+        One a pair of classes. Both as those of `SVC`.
+    gamma_ : float
+        The number that gamma stood for.
+    n_features_in_ : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[0.0, 0.0], [0.0, 1.0], [3.0, 3.0], [3.0, 4.0]])
+    >>> GramSVC(kernel="linear").fit(X, ["a", "a", "b", "b"]).predict([[0.5, 0.5], [2.5, 3.0]])
+    array(['a', 'b'], dtype='<U1')
+    """
+
+    def __init__(
+        self,
+        *,
+        kernel: str = "rbf",
+        C: float = 1.0,
+        gamma: str | float = "scale",
+        class_weight: dict | str | None = None,
+    ) -> None:
+        self.kernel = kernel
+        self.C = C
+        self.gamma = gamma
+        self.class_weight = class_weight
+
+    def fit(self, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None) -> "GramSVC":
+        """Find the support vectors.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features)
+        y : array of shape (n_samples,)
+            Two classes or more.
+        sample_weight : array of shape (n_samples,), optional
+            Multiplies C row by row.
+        """
+        if self.kernel not in KERNELS:
+            raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {self.kernel!r}")
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        self.gamma_ = choose_gamma(self.gamma, X.shape[1], _variance(X))
+        matrix = self._kernel_matrix(X, X)
+        svc, used = _solve(matrix, y, sample_weight, C=self.C, class_weight=self.class_weight)
+        self.classes_ = svc.classes_
+        self.support_ = np.arange(len(X))[used][svc.support_]
+        self.support_vectors_ = X[self.support_]
+        self.n_support_ = svc.n_support_
+        self.dual_coef_ = svc.dual_coef_
+        self.intercept_ = svc.intercept_
+        return self
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """Return how far each row lies on the side of the second class, or of each of three classes or more.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes), float64
+            As of `SVC` with its default, `decision_function_shape="ovr"`.
+        """
+        return one_against_rest(self._decide_pairs(X), len(self.classes_))
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Return each row's class.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        pairs = self._decide_pairs(X)
+        return self.classes_.take(vote(pairs, len(self.classes_)))
+
+    def _decide_pairs(self, X: np.ndarray) -> np.ndarray:
+        """Return decision values of every pair of classes, as `SVC` with `decision_function_shape="ovo"` does."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        n_classes = len(self.classes_)
+        coefficients = pair_coefficients(self.dual_coef_, self.n_support_)
+        pairs = np.empty((len(X), coefficients.shape[1]))
+        for first in range(0, len(X), STRIP_ROWS):
+            strip = slice(first, first + STRIP_ROWS)
+            pairs[strip] = self._kernel_matrix(X[strip], self.support_vectors_) @ coefficients
+        pairs += self.intercept_
+        return pairs.ravel() if n_classes == 2 else pairs
+
+    def _kernel_matrix(self, A: np.ndarray, B: np.ndarray) -> np.ndarray:
+        products = np.zeros((len(A), len(B)))
+        A_squares, B_squares = np.zeros(len(A)), np.zeros(len(B))
+        for columns in column_blocks(0, A.shape[1]):
+            left = A[:, columns].astype(np.float64, copy=False)
+            right = left if B is A else B[:, columns].astype(np.float64, copy=False)
+            add_products(products, left, right)
+            A_squares += np.einsum("ij,ij->i", left, left)
+            B_squares += np.einsum("ij,ij->i", right, right)
+        if B is A:
+            mirror(products)
+            A_squares = B_squares = products.diagonal()
+        return products if self.kernel == "linear" else radial(products, A_squares, B_squares, self.gamma_)
+
+
+@dataclass(frozen=True)
+class CellPrediction:
+    """What one cell says of a fold's score rows.
+
+    Attributes
+    ----------
+    predicted : ndarray of shape (n_score,)
+        Labels.
+    decision : ndarray of shape (n_score,) or (n_score, n_classes), float64
+        As of `SVC.decision_function`.
+    seconds : float
+        To fit and to score, without the shared matrices.
+    """
+
+    predicted: np.ndarray
+    decision: np.ndarray
+    seconds: float
+
+
+def fit_cells(
+    fold: FoldGram,
+    y: np.ndarray,
+    cells: Sequence[Mapping[str, object]],
+    *,
+    sample_weight: np.ndarray | None = None,
+    n_jobs: int | None = None,
+) -> list[CellPrediction]:
+    """Fit every cell of a grid on one fold and predict its score rows.
+
+    Each kernel matrix is made once and serves all cells that differ in C or class_weight only; cells that can't differ
+    (a linear kernel with several gammas) are fitted once.
+
+    Parameters
+    ----------
+    fold : FoldGram
+    y : ndarray of shape (n_fit,)
+        Labels of the rows to fit.
+    cells : sequence of mapping
+        Parameters of `SVC`: kernel ("linear" or "rbf"), C, gamma, class_weight; those left out stand at its defaults.
+    sample_weight : ndarray of shape (n_fit,), optional
+    n_jobs : int, optional
+        Cells fitted at once, in threads that share the kernel matrix; each has a cache of its own of up to 200 MiB.
+
+    Returns
+    -------
+    list of CellPrediction
+        One a cell, in their order; the same one for cells that were fitted once.
+
+    Raises
+    ------
+    FeatxError
+        If a cell has a parameter or a kernel that this can't serve.
+    """
+    predictions: list[CellPrediction | None] = [None] * len(cells)
+    for (kernel, gamma), group in _group_cells(fold, cells).items():
+        fit, score = fold.kernel(kernel, gamma)
+        distinct: list[dict[str, object]] = []
+        for _, params in group:
+            if params not in distinct:
+                distinct.append(params)
+        fitted = Parallel(n_jobs=n_jobs, require="sharedmem")(
+            delayed(_fit_cell)(fit, score, y, params, sample_weight) for params in distinct
+        )
+        for number, params in group:
+            predictions[number] = fitted[distinct.index(params)]
+    return predictions
+
+
+def _group_cells(
+    fold: FoldGram, cells: Sequence[Mapping[str, object]]
+) -> dict[tuple[str, float | None], list[tuple[int, dict[str, object]]]]:
+    """Return (cell number, its other parameters) of all cells that share a kernel matrix, by kernel and gamma."""
+    groups: dict[tuple[str, float | None], list[tuple[int, dict[str, object]]]] = {}
+    for number, cell in enumerate(cells):
+        params = {"kernel": "rbf", "gamma": "scale", **cell}
+        unknown = [name for name in params if name not in _CELL_PARAMS]
+        if unknown:
+            raise FeatxError(f"an SVM on shared Gram matrices has no {unknown[0]!r}; it has {', '.join(_CELL_PARAMS)}")
+        kernel, gamma = params.pop("kernel"), params.pop("gamma")
+        if kernel not in KERNELS:
+            raise FeatxError(f"kernel: expected one of {', '.join(KERNELS)}, got {kernel!r}")
+        key = (kernel, None if kernel == "linear" else fold.gamma(gamma))
+        groups.setdefault(key, []).append((number, params))
+    return groups
+
+
+def _fit_cell(
+    fit: np.ndarray, score: np.ndarray, y: np.ndarray, params: Mapping[str, object], sample_weight: np.ndarray | None
+) -> CellPrediction:
+    """Fit one SVM on a kernel matrix; labels follow from the same decision values, so rows are scored once."""
+    begun = time.monotonic()
+    svc, used = _solve(fit, y, sample_weight, **params)
+    pairs = svc.decision_function(score[:, used])
+    n_classes = len(svc.classes_)
+    predicted = svc.classes_.take(vote(pairs, n_classes))
+    return CellPrediction(predicted, one_against_rest(pairs, n_classes), time.monotonic() - begun)
+
+
+def _solve(
+    matrix: np.ndarray,
+    y: np.ndarray,
+    sample_weight: np.ndarray | None,
+    *,
+    C: float = 1.0,
+    class_weight: Mapping | str | None = None,
+) -> tuple[SVC, slice | np.ndarray]:
+    """Fit an SVM on the rows of a kernel matrix that weigh something, and return it and these rows.
+
+    libsvm drops the others, and then counts the support vectors among the rest: with a precomputed kernel,
+    scikit-learn's SVC would read other rows' values (its issue 25380).
+    """
+    used: slice | np.ndarray = slice(None)
+    if sample_weight is not None:
+        sample_weight = column_or_1d(sample_weight, dtype=np.float64)
+        check_consistent_length(y, sample_weight)
+        if not (sample_weight > 0).all():
+            if class_weight == "balanced":
+                classes = np.unique(y)
+                class_weight = dict(zip(classes, compute_class_weight("balanced", classes=classes, y=y), strict=True))
+            used = np.flatnonzero(sample_weight > 0)
+            if not len(used):
+                raise ValueError("sample_weight: all weights are zero or below")
+            matrix, y, sample_weight = matrix[np.ix_(used, used)], np.asarray(y)[used], sample_weight[used]
+    svc = SVC(kernel="precomputed", decision_function_shape="ovo", C=C, class_weight=class_weight)
+    return svc.fit(matrix, y, sample_weight), used
+
+
+def _variance(X: np.ndarray) -> float:
+    """Compute the variance of all values in float64, some rows at a time."""
+    mean = X.mean(dtype=np.float64)
+    squares = 0.0
+    for first in range(0, len(X), STRIP_ROWS):
+        squares += float(np.square(X[first : first + STRIP_ROWS] - mean, dtype=np.float64).sum())
+    return squares / X.size
