@@ -1,119 +1,13 @@
 """The command line: each command imports what it needs, calls the library once, and shows the result."""
 
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from featx import __version__
-from featx.errors import FeatxError, StoppedError, one_line
-
-
-class Failure(click.ClickException):
-    """One line on standard error, and an exit code."""
-
-    def __init__(self, error: FeatxError) -> None:
-        super().__init__(one_line(str(error)))
-        self.exit_code = error.exit_code
-
-    def show(self, file: object = None) -> None:
-        """Print the line."""
-        click.echo(f"featx: {self.message}", err=True)
-
-
-class Commands(click.Group):
-    """A group whose commands turn what a user can mend into one line."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Run a command."""
-        try:
-            return super().invoke(ctx)
-        except FeatxError as error:
-            raise Failure(error) from error
-        except KeyboardInterrupt as error:
-            raise Failure(StoppedError("stopped; nothing was changed")) from error
-
-
-class Numbers(click.ParamType):
-    """A list of numbers with commas, each within a range.
-
-    Parameters
-    ----------
-    kind : type
-        int or float.
-    low : number
-        The smallest that is taken.
-    is_open : bool
-        Whether `low` itself is too small.
-    words : sequence of str
-        Words that may stand for a number.
-    """
-
-    name = "list"
-
-    def __init__(self, kind: type, low: float, *, is_open: bool = False, words: Sequence[str] = ()) -> None:
-        self.kind = kind
-        self.low = low
-        self.is_open = is_open
-        self.words = words
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple:
-        """Return a tuple of numbers and words."""
-        if isinstance(value, tuple):
-            return value
-        return tuple(self._convert_one(part.strip(), param, ctx) for part in str(value).split(","))
-
-    def _convert_one(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> object:
-        if text in self.words:
-            return text
-        try:
-            number = self.kind(text)
-        except ValueError:
-            number = None
-        # A NaN compares false with everything.
-        if (
-            number is None
-            or not (number > self.low or (number == self.low and not self.is_open))
-            or number == float("inf")
-        ):
-            bound = f"over {self.low:g}" if self.is_open else f"from {self.low:g}"
-            kind = "a whole number" if self.kind is int else "a number"
-            others = f" or {', '.join(self.words)}" if self.words else ""
-            self.fail(f"{text!r} is not {kind} {bound}{others} (several: with commas)", param, ctx)
-        return number
-
-
-class Words(click.ParamType):
-    """A list of words with commas, each one of a few."""
-
-    name = "list"
-
-    def __init__(self, words: Sequence[str]) -> None:
-        self.words = words
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return a tuple of words."""
-        chosen = value if isinstance(value, tuple) else tuple(part.strip() for part in str(value).split(","))
-        for word in chosen:
-            if word not in self.words:
-                self.fail(f"{word!r} is none of {', '.join(self.words)}", param, ctx)
-        return chosen
-
-
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there.")
-
-
-def say(line: str) -> None:
-    """Show a line that is not the result: results alone go to standard output."""
-    click.echo(line, err=True)
-
-
-def show_json(record: object) -> None:
-    """Print a record as JSON."""
-    click.echo(json.dumps(record, indent=1, default=str))
+from featx.cli_fit import fit
+from featx.cli_options import AS_JSON, OVERWRITE, Commands, Numbers, say, show_json
 
 
 @click.group(
@@ -206,77 +100,7 @@ def extract(
         say(f"{done.n_rejected:,} images could not be read: featx info {done.store_path} lists them with their reasons")
 
 
-@main.group()
-def fit() -> None:
-    """Fit a grid on a store: choose on validation rows, refit, score once on test rows."""
-
-
-def fit_options(command: click.Command) -> click.Command:
-    """Give a command what all fits have in common."""
-    options = [
-        click.argument("store", type=click.Path(path_type=Path)),
-        click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder.  [default: results/MODEL-TIME]"),
-        click.option("--layers", default="all", help="Which of the store's layers: names and sets, with commas."),
-        click.option("--discretize", type=click.Choice(["none", "ternary", "both"]), default="none"),
-        click.option("--cv", type=click.IntRange(2), help="Choose by so many folds instead of the validation rows."),
-        click.option("--seed", type=click.IntRange(0), default=0, help="Of forests and folds."),
-        OVERWRITE,
-        AS_JSON,
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-@fit.command()
-@fit_options
-@click.option("--n-estimators", type=Numbers(int, 1), default="50", help="Trees.")
-@click.option("--min-samples-leaf", type=Numbers(int, 1), default="2", help="Fewest rows a leaf.")
-@click.option("--max-features", type=Numbers(float, 0, is_open=True, words=["sqrt", "log2"]), default="sqrt")
-@click.option("--max-depth", type=Numbers(int, 1), help="Deepest tree.  [default: no limit]")
-def rf(store: Path, **options: object) -> None:
-    """Random forests. Lists with commas make a grid: --n-estimators 50,100 --min-samples-leaf 2,7,20."""
-    _fit("rf", store, ("n_estimators", "min_samples_leaf", "max_features", "max_depth"), options)
-
-
-@fit.command()
-@fit_options
-@click.option("--kernel", type=Words(["linear", "rbf"]), default="linear,rbf")
-@click.option("--C", "C", type=Numbers(float, 0, is_open=True), default="0.001,0.01,0.1,1,10", help="Penalty.")
-@click.option(
-    "--gamma", type=Numbers(float, 0, is_open=True, words=["scale", "auto"]), default="scale", help="Of the RBF kernel."
-)
-def svm(store: Path, **options: object) -> None:
-    """Support vector machines. Lists with commas make a grid: --kernel linear,rbf --C 0.001,0.01,1,10."""
-    _fit("svm", store, ("kernel", "C", "gamma"), options)
-
-
-def _fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> None:
-    from dataclasses import asdict
-    from datetime import datetime
-
-    from featx.grid import fit_grid
-    from featx.results import cells_table, format_table
-
-    grid = {name: values for name in axes if (values := options.pop(name)) is not None}
-    as_json = options.pop("as_json")
-    output = options.pop("output") or Path("results", f"{model}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
-    run = fit_grid(store, model, output, grid=grid, progress=True, **options)
-    if as_json:
-        show_json({"output": str(output)} | asdict(run))
-        return
-    for note in run.notes:
-        say(note)
-    click.echo(format_table(cells_table(run)))
-    click.echo()
-    if run.test:
-        click.echo(
-            f"test accuracy {run.test['accuracy']:.4f} on {run.protocol['n_test']:,} images "
-            f"(always the majority class: {run.test['majority_class_rate']:.4f})"
-        )
-    else:
-        click.echo("no test rows: no test accuracy")
-    click.echo(f"{output}: run.json, cells.csv, predictions.csv, per_class.csv, confusion.csv, model.skops")
+main.add_command(fit)
 
 
 @main.command()

@@ -1,42 +1,52 @@
 """Stage 2, store to results: fit a grid, choose on validation rows, refit, score once on test rows."""
 
+import hashlib
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import sklearn
-from sklearn.base import BaseEstimator, clone
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.metrics import (
-    accuracy_score,
-    balanced_accuracy_score,
-    confusion_matrix,
-    f1_score,
-    precision_recall_fscore_support,
-)
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 
 import featx
-from featx.discretize import TernaryDiscretizer
+from featx.classifiers import CellPlan, make_estimator, plan_cells
 from featx.errors import FeatxError
+from featx.fitting import fit_estimator, score_cells
+from featx.journal import Journal
 from featx.layers import BACKBONES, choose_layers
+from featx.metrics import count_confusion, peak_memory, report_classes, score
 from featx.results import Cell, Run, check_free, write_run
-from featx.rows import Rows, folds, notes_on_splits, read_rows
+from featx.rows import Fold, Rows, check_splits, make_folds, notes_on_splits, read_rows
 from featx.store import Store
 
-DISCRETIZATIONS = {"none": ("none",), "ternary": ("ternary",), "both": ("none", "ternary")}
 
-DEFAULT_GRIDS: dict[str, dict[str, tuple]] = {
-    "rf": {"n_estimators": (50,), "min_samples_leaf": (2,), "max_features": ("sqrt",)},
-    "svm": {"kernel": ("linear", "rbf"), "C": (0.001, 0.01, 0.1, 1.0, 10.0), "gamma": ("scale",)},
-}
+@dataclass(frozen=True)
+class Protocol:
+    """How cells are compared.
+
+    Attributes
+    ----------
+    selection : str
+        validation, cv, or none where there is one cell and nothing to choose.
+    cv : int or None
+    seed : int
+        Of classifiers and folds.
+    class_weight : str or None
+    label, where, sample_weight : str or None
+        See `featx.rows.read_rows`.
+    """
+
+    selection: str
+    cv: int | None
+    seed: int
+    class_weight: str | None
+    label: str
+    where: str | None
+    sample_weight: str | None
 
 
 def fit_grid(
@@ -48,35 +58,43 @@ def fit_grid(
     layers: str = "all",
     discretize: str = "none",
     cv: int | None = None,
+    label: str = "label",
+    where: str | None = None,
+    sample_weight: str | None = None,
+    class_weight: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
     progress: bool = False,
 ) -> Run:
     """Fit every cell of a grid, choose the best, refit it on all rows but the test rows, score it there once.
 
-    Cells are compared on the validation rows after fitting on the train rows, or by cross-validation over both. An SVM
-    sees features standardised on the rows it is fitted on, or discretized; a forest sees them as they are, or
-    discretized.
+    Cells are compared on the validation rows after fitting on the train rows, or by cross-validation over both. Forests
+    see the features as they are, other classifiers standardised on the rows they are fitted on; or both discretized.
+    A grid that was stopped goes on from its last finished cell when it is fitted to the same output again.
 
     Parameters
     ----------
     store_path : path
         A store with labels and splits.
-    model : {"rf", "svm"}
-        `RandomForestClassifier` or `SVC` of scikit-learn.
+    model : str
+        One of `featx.classifiers.MODELS`: rf, svm, linear-svm, logreg, knn, lda.
     output : path
         The folder to write, one a run.
     grid : mapping of str to sequence, optional
-        Values of scikit-learn's parameters; those left out stand at `DEFAULT_GRIDS`.
-        gamma counts for every kernel but linear.
+        Values of scikit-learn's parameters; those left out stand at the model's defaults. gamma counts for every kernel
+        but linear.
     layers : str, default "all"
         Names and sets of the store's layers, separated by commas; see `featx.layers.choose_layers`.
     discretize : {"none", "ternary", "both"}, default "none"
         See `featx.TernaryDiscretizer`; "both" makes it an axis of the grid.
     cv : int, optional
         Number of folds; stratified, and grouped where the store has a group column.
+    label, where, sample_weight : str, optional
+        Columns of the store, and an expression over them; see `featx.rows.read_rows`.
+    class_weight : {"balanced"}, optional
+        Lets every class weigh the same.
     seed : int, default 0
-        Of forests and folds.
+        Of classifiers, folds and bootstrap.
     overwrite : bool, default False
         Replace a run that is there.
     progress : bool, default False
@@ -96,86 +114,52 @@ def fit_grid(
     cells = plan_cells(model, grid or {}, discretize)
     with Store(store_path) as store:
         chosen_layers = _choose_stored_layers(store, layers)
-        train, validation, test, notes = read_rows(store, chosen_layers)
+        rows, notes = read_rows(store, chosen_layers, label=label, where=where, sample_weight=sample_weight)
         described = _describe_store(store, chosen_layers)
-    selection = _check_protocol(train, validation, test, cells, cv, store_path)
-    fitted = []
-    for cell in _with_progress(cells, progress):
-        fitted.append(_try_cell(model, cell, train, validation, selection, cv, seed))
-    scores = [-1.0 if cell.validation_accuracy is None else cell.validation_accuracy for cell in fitted]
-    chosen = int(np.argmax(scores))
+    check_splits(store_path, rows)
+    selection = _choose_selection(store_path, rows, cells, cv)
+    protocol = Protocol(selection, cv, seed, class_weight, label, where, sample_weight)
+    fitted, journal = _score_all(model, cells, rows, protocol, described, Path(output), progress)
+    chosen = _choose(fitted)
 
+    known, test = rows.of("train", "validation"), rows.of("test")
     begun = time.monotonic()
-    known = train.join(validation)
-    best = make_estimator(model, *cells[chosen], seed=seed).fit(known.X, known.y)
+    best = make_estimator(model, *cells[chosen], seed=seed, class_weight=class_weight)
+    fit_estimator(best, rows, known)
     refit_seconds = time.monotonic() - begun
-    predicted = best.predict(test.X) if len(test) else np.array([], dtype=object)
+    if model == "rf":
+        # Several threads add up a forest's trees in the order they come; predictions are to be the same every time.
+        best[-1].set_params(n_jobs=1)
+    predicted = best.predict(rows.X[test]) if len(test) else np.array([], dtype=str)
     run = Run(
         model=model,
         store=described,
-        protocol={
-            "selection": selection,
-            "cv": cv,
-            "seed": seed,
-            "classes": sorted(set(known.y.tolist())),
-            "n_train": len(train),
-            "n_validation": len(validation),
-            "n_test": len(test),
-        },
-        cells=tuple(fitted),
+        protocol=_describe_protocol(protocol, rows),
+        cells=fitted,
         chosen=chosen,
-        test=_score(known.y, test.y, predicted) if len(test) else None,
+        test=_score_test(best, rows, predicted, seed) if len(test) else None,
         refit_seconds=round(refit_seconds, 3),
+        peak_memory=peak_memory(),
         versions={
             "featx": featx.__version__,
             "scikit-learn": sklearn.__version__,
             "python": platform.python_version(),
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=(*notes, *notes_on_splits(train, validation, test)),
+        notes=(*notes, *notes_on_splits(rows)),
     )
+    y_test = rows.y[test].astype(str)
     write_run(
         Path(output),
         run,
-        predictions=pd.DataFrame({"path": test.paths, "label": test.y, "predicted": predicted}),
-        per_class=_report_classes(test.y, predicted),
-        confusion=_count_confusion(test.y, predicted),
+        predictions=pd.DataFrame({"path": rows.paths[test], "label": y_test, "predicted": predicted}),
+        per_class=report_classes(y_test, predicted),
+        confusion=count_confusion(y_test, predicted),
         estimator=best,
         overwrite=overwrite,
     )
+    journal.remove()
     return run
-
-
-def plan_cells(model: str, grid: Mapping[str, Sequence], discretize: str) -> list[tuple[str, dict[str, object]]]:
-    """List (discretization, parameters) of every cell, in the order of the grid's axes."""
-    axes = {**DEFAULT_GRIDS[model], **{name: tuple(values) for name, values in grid.items() if values}}
-    unknown = [name for name in axes if name not in DEFAULT_GRIDS[model] and name != "max_depth"]
-    if unknown:
-        raise FeatxError(f"{model} has no parameter {unknown[0]!r}; there are {', '.join(DEFAULT_GRIDS[model])}")
-    cells = []
-    for step in DISCRETIZATIONS[discretize]:
-        for values in product(*axes.values()):
-            params = dict(zip(axes, values, strict=True))
-            if params.get("kernel") == "linear":
-                del params["gamma"]
-            if (step, params) not in cells:
-                cells.append((step, params))
-    return cells
-
-
-def make_estimator(model: str, discretize: str, params: Mapping[str, object], *, seed: int = 0) -> Pipeline:
-    """Build the plain scikit-learn pipeline of one cell."""
-    classifier: BaseEstimator
-    if model == "rf":
-        classifier = RandomForestClassifier(**params, random_state=seed, n_jobs=-1)
-    else:
-        classifier = SVC(**params)
-    steps: list[tuple[str, BaseEstimator]] = []
-    if discretize == "ternary":
-        steps.append(("discretize", TernaryDiscretizer()))
-    elif model == "svm":
-        steps.append(("standardise", StandardScaler()))
-    return Pipeline([*steps, ("classifier", classifier)])
 
 
 def _choose_stored_layers(store: Store, text: str) -> list[str]:
@@ -195,34 +179,26 @@ def _describe_store(store: Store, layers: Sequence[str]) -> dict[str, object]:
         "image_size",
         "preprocessing",
         "settings_sha256",
+        "run_id",
     )
     return {
         "path": str(store.path),
         "layers": list(layers),
         "n_features": sum(store.n_channels[layer] for layer in layers),
-        **{name: attributes[name] for name in kept},
+        **{name: attributes.get(name) for name in kept},
     }
 
 
-def _check_protocol(
-    train: Rows, validation: Rows, test: Rows, cells: list, cv: int | None, store_path: str | Path
-) -> str:
-    """Return how cells are compared: `validation`, `cv`, or `none` where there is only one."""
-    if not len(train):
-        raise FeatxError(f"{store_path}: no labelled train rows. Extract again with --split 0.6,0.2,0.2")
-    counts = pd.Series(np.concatenate([train.y, validation.y])).value_counts()
-    if len(counts) < 2:
-        raise FeatxError(f"{store_path}: one class only ({counts.index[0]!r}) in train; a classifier needs two")
+def _choose_selection(store_path: str | Path, rows: Rows, cells: list[CellPlan], cv: int | None) -> str:
+    """Return how cells are compared; test rows are never used for it."""
     if cv is not None:
+        counts = pd.Series(rows.y[rows.of("train", "validation")]).value_counts()
         if counts.min() < cv:
-            raise FeatxError(
-                f"--cv {cv}: the class {counts.idxmin()!r} has {counts.min()} rows outside test, fewer than folds. "
-                f"Use --cv {max(2, counts.min())} or add images"
-            )
+            fewest, label = counts.min(), counts.idxmin()
+            mend = f"Use --cv {fewest} or add images" if fewest > 1 else "Add images"
+            raise FeatxError(f"--cv {cv}: the class {label!r} has {fewest} rows outside test, fewer than folds. {mend}")
         return "cv"
-    if len(set(train.y)) < 2:
-        raise FeatxError(f"{store_path}: one class only ({train.y[0]!r}) in train; a classifier needs two")
-    if len(validation):
+    if len(rows.of("validation")):
         return "validation"
     if len(cells) > 1:
         raise FeatxError(
@@ -232,64 +208,96 @@ def _check_protocol(
     return "none"
 
 
-def _try_cell(
+def _score_all(
     model: str,
-    cell: tuple[str, dict],
-    train: Rows,
-    validation: Rows,
-    selection: str,
-    cv: int | None,
-    seed: int,
-) -> Cell:
-    """Fit one cell and score it where cells are compared."""
-    estimator = make_estimator(model, *cell, seed=seed)
-    begun = time.monotonic()
-    scores: list[float] = []
-    if selection == "validation":
-        scores.append(estimator.fit(train.X, train.y).score(validation.X, validation.y))
-    elif selection == "cv":
-        known = train.join(validation)
-        for fit_rows, score_rows in folds(known, cv, seed):
-            fold = clone(estimator).fit(known.X[fit_rows], known.y[fit_rows])
-            scores.append(fold.score(known.X[score_rows], known.y[score_rows]))
+    cells: list[CellPlan],
+    rows: Rows,
+    protocol: Protocol,
+    described: Mapping[str, object],
+    output: Path,
+    progress: bool,
+) -> tuple[tuple[Cell, ...], Journal]:
+    """Score every cell on every fold that no earlier, stopped call has scored it on."""
+    from tqdm import tqdm
+
+    folds = _plan_folds(rows, protocol)
+    identity = {
+        "model": model,
+        "cells": cells,
+        "store": {**described, "path": None},
+        "rows": _digest_rows(rows),
+        "protocol": asdict(protocol),
+        "versions": [featx.__version__, sklearn.__version__],
+    }
+    journal = Journal(output.with_name(f"{output.name}.cells.jsonl"), identity)
+    # disable=None: only where standard error is a terminal.
+    bar = tqdm(total=len(cells) * len(folds), unit="cell", disable=None if progress else True)
+    with bar, journal:
+        bar.update(len(journal.scores))
+        for number, fold in enumerate(folds):
+            missing = [cell for cell in range(len(cells)) if (cell, number) not in journal.scores]
+            options = {"seed": protocol.seed, "class_weight": protocol.class_weight}
+            for place, found in score_cells(model, [cells[cell] for cell in missing], rows, fold, **options):
+                journal.add(missing[place], number, found)
+                bar.update()
+    return tuple(_summarise(cells[cell], cell, len(folds), journal) for cell in range(len(cells))), journal
+
+
+def _digest_rows(rows: Rows) -> str:
+    """Digest which rows take part, with their labels, splits, groups and weights."""
+    digest = hashlib.sha256()
+    for column in (rows.paths, rows.y, rows.split, rows.groups, rows.weights):
+        digest.update(repr(None if column is None else column.tolist()).encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()
+
+
+def _plan_folds(rows: Rows, protocol: Protocol) -> list[Fold]:
+    if protocol.selection == "cv":
+        return make_folds(rows, rows.of("train", "validation"), protocol.cv, seed=protocol.seed)
+    return [(rows.of("train"), rows.of("validation"))] if protocol.selection == "validation" else []
+
+
+def _summarise(plan: CellPlan, cell: int, n_folds: int, journal: Journal) -> Cell:
+    """Make one record of a cell's scores on all folds."""
+    scores = [journal.scores[cell, fold] for fold in range(n_folds)]
+    errors = [found.error for found in scores if found.error is not None]
+    accuracies = [found.accuracy for found in scores if found.accuracy is not None]
+    is_whole = bool(scores) and not errors
     return Cell(
-        discretize=cell[0],
-        params=cell[1],
-        validation_accuracy=float(np.mean(scores)) if scores else None,
-        validation_deviation=float(np.std(scores)) if selection == "cv" else None,
-        seconds=round(time.monotonic() - begun, 3),
+        discretize=plan[0],
+        params=plan[1],
+        validation_accuracy=float(np.mean(accuracies)) if is_whole else None,
+        validation_deviation=float(np.std(accuracies)) if is_whole and n_folds > 1 else None,
+        seconds=round(sum(found.seconds for found in scores), 3),
+        error=errors[0] if errors else None,
     )
 
 
-def _with_progress(cells: list, wanted: bool) -> Sequence:
-    from tqdm import tqdm
+def _choose(cells: Sequence[Cell]) -> int:
+    """Return the number of the best cell, the first of equals."""
+    usable = [number for number, cell in enumerate(cells) if cell.error is None]
+    if not usable:
+        raise FeatxError(f"every cell failed; the first with {cells[0].error}")
+    return max(usable, key=lambda number: (cells[number].validation_accuracy or 0.0, -number))
 
-    # disable=None: only where standard error is a terminal.
-    return tqdm(cells, unit="cell", disable=None if wanted else True)
 
-
-def _score(y_known: np.ndarray, y_test: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    majority = pd.Series(y_known).value_counts().index[0]
-    return {
-        "accuracy": float(accuracy_score(y_test, predicted)),
-        "balanced_accuracy": float(balanced_accuracy_score(y_test, predicted)),
-        "macro_f1": float(f1_score(y_test, predicted, average="macro", zero_division=0)),
-        "majority_class_rate": float(np.mean(y_test == majority)),
+def _describe_protocol(protocol: Protocol, rows: Rows) -> dict[str, object]:
+    return asdict(protocol) | {
+        "classes": sorted(set(rows.y[rows.of("train", "validation")].tolist())),
+        **{f"n_{split}": len(rows.of(split)) for split in ("train", "validation", "test")},
     }
 
 
-def _report_classes(y_test: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
-    """Return precision, recall, F1 and support of each class."""
-    classes = sorted({*y_test, *predicted})
-    columns = ["precision", "recall", "f1", "support"]
-    if not classes:
-        return pd.DataFrame(columns=columns, index=pd.Index([], name="class"))
-    figures = precision_recall_fscore_support(y_test, predicted, labels=classes, zero_division=0)
-    return pd.DataFrame(dict(zip(columns, figures, strict=True)), index=pd.Index(classes, name="class"))
-
-
-def _count_confusion(y_test: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
-    """Return counts with a row a true class and a column a predicted one."""
-    classes = sorted({*y_test, *predicted})
-    counts = confusion_matrix(y_test, predicted, labels=classes) if classes else np.empty((0, 0), dtype=int)
-    return pd.DataFrame(counts, index=pd.Index(classes, name="label"), columns=classes)
+def _score_test(best: object, rows: Rows, predicted: np.ndarray, seed: int) -> dict[str, object]:
+    known, test = rows.of("train", "validation"), rows.of("test")
+    X_test = rows.X[test]
+    return score(
+        rows.y[test].astype(str),
+        predicted,
+        classes=best.classes_,
+        majority=pd.Series(rows.y[known]).value_counts().index[0],
+        probabilities=best.predict_proba(X_test) if hasattr(best, "predict_proba") else None,
+        decision=best.decision_function(X_test) if hasattr(best, "decision_function") else None,
+        sample_weight=rows.weights_of(test),
+        seed=seed,
+    )

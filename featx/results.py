@@ -14,8 +14,10 @@ from featx.errors import FeatxError
 
 FORMAT = 1
 
+_TEST_FIGURES = ("balanced_accuracy", "macro_f1", "mcc", "roc_auc", "log_loss")
+
 # The only types beyond skops's own that a model of featx holds; any other is refused when a model is loaded.
-TRUSTED_TYPES = ("featx.discretize.TernaryDiscretizer", "sklearn.tree._tree.Tree")
+TRUSTED_TYPES = ("featx.discretize.TernaryDiscretizer", "featx.svm.GramSVC", "sklearn.tree._tree.Tree")
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,13 @@ class Cell:
     params : dict
         The classifier's parameters.
     validation_accuracy : float or None
-        On the validation rows, or the mean over folds; None where there was nothing to choose.
+        On the validation rows, or the mean over folds; None where there was nothing to choose, or the cell failed.
     validation_deviation : float or None
         Standard deviation over folds.
     seconds : float
-        To fit and to score.
+        To fit and to score, over all folds, without what cells share.
+    error : str or None
+        What the cell failed with.
     """
 
     discretize: str
@@ -41,6 +45,7 @@ class Cell:
     validation_accuracy: float | None
     validation_deviation: float | None
     seconds: float
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Run:
     Attributes
     ----------
     model : str
-        rf or svm.
+        One of `featx.classifiers.MODELS`.
     store : dict
         The store's path, backbone, layers, weights, weights_sha256 and settings_sha256.
     protocol : dict
@@ -59,9 +64,10 @@ class Run:
     chosen : int
         Which cell was refitted on all rows but the test rows: the best, the first of equals.
     test : dict or None
-        accuracy, balanced_accuracy, macro_f1, and majority_class_rate: the accuracy of always answering the class
-        that is most frequent in train. None if the store has no test rows.
+        See `featx.metrics.score`; None if the store has no test rows.
     refit_seconds : float
+    peak_memory : int or None
+        Of the process that fitted it, bytes.
     versions : dict
         Of featx, scikit-learn and Python.
     created : str
@@ -76,6 +82,7 @@ class Run:
     chosen: int
     test: dict[str, float] | None
     refit_seconds: float
+    peak_memory: int | None
     versions: dict[str, str]
     created: str
     notes: tuple[str, ...] = ()
@@ -198,11 +205,27 @@ def cells_table(run: Run) -> pd.DataFrame:
                 "deviation": cell.validation_deviation,
                 "test": run.test["accuracy"] if is_chosen and run.test else None,
                 "seconds": cell.seconds,
+                "error": cell.error,
                 "chosen": "*" if is_chosen else "",
             }
         )
     table = pd.DataFrame(rows)
     return table.dropna(axis="columns", how="all")
+
+
+def describe_test(run: Run) -> str:
+    """Return the test figures in a line."""
+    if run.test is None:
+        return "no test rows: no test accuracy"
+    interval = run.test.get("accuracy_interval")
+    bounds = f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
+    others = [
+        f"{name.replace('_', ' ')} {run.test[name]:.4f}" for name in _TEST_FIGURES if run.test.get(name) is not None
+    ]
+    return (
+        f"test accuracy {run.test['accuracy']:.4f}{bounds} on {run.protocol['n_test']:,} images "
+        f"(always the majority class: {run.test['majority_class_rate']:.4f}); {', '.join(others)}"
+    )
 
 
 def format_table(table: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""The labelled rows of a store, split by split, and folds of them."""
+"""The labelled rows of a store, and folds of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,92 +7,190 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from featx.errors import FeatxError
+from featx.manifest import SPLITS
 from featx.splits import group_of_each
 from featx.store import Store
+
+Fold = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The labelled rows of one split.
+    """The rows of a store that take part: those with a label and a split.
 
     Attributes
     ----------
     X : ndarray of shape (n_rows, n_features), float32
     y : ndarray of shape (n_rows,), str
-    groups : ndarray of shape (n_rows,) or None
+    split : ndarray of shape (n_rows,), str
     paths : ndarray of shape (n_rows,), str
+    groups : ndarray of shape (n_rows,), str, or None
+    weights : ndarray of shape (n_rows,), float64, or None
+        What a row counts.
     """
 
     X: np.ndarray
     y: np.ndarray
-    groups: np.ndarray | None
+    split: np.ndarray
     paths: np.ndarray
+    groups: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
-    def join(self, other: "Rows") -> "Rows":
-        """Return these rows, then the others."""
-        if not len(other):
-            return self
-        groups = None if self.groups is None else np.concatenate([self.groups, other.groups])
-        return Rows(
-            X=np.concatenate([self.X, other.X]),
-            y=np.concatenate([self.y, other.y]),
-            groups=groups,
-            paths=np.concatenate([self.paths, other.paths]),
-        )
+    def of(self, *splits: str) -> np.ndarray:
+        """Return the numbers of the rows of these splits, ascending."""
+        return np.flatnonzero(np.isin(self.split.astype(str), splits))
+
+    def weights_of(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return what these rows count, or None where all count the same."""
+        return None if self.weights is None else self.weights[rows]
 
 
-def read_rows(store: Store, layers: Sequence[str]) -> tuple[Rows, Rows, Rows, list[str]]:
-    """Read train, validation and test rows; rows without label or split are left out and counted in a note."""
+def read_rows(
+    store: Store,
+    layers: Sequence[str],
+    *,
+    label: str = "label",
+    where: str | None = None,
+    sample_weight: str | None = None,
+) -> tuple[Rows, list[str]]:
+    """Read the rows that take part; those without label or split are left out and counted in a note.
+
+    Parameters
+    ----------
+    store : Store
+    layers : sequence of str
+    label : str, default "label"
+        The column that holds the labels.
+    where : str, optional
+        Which rows take part: an expression over the columns, such as ``type == "mono"``; see `select_rows`.
+    sample_weight : str, optional
+        The column that says what each row counts.
+
+    Returns
+    -------
+    Rows
+    list of str
+        Notes.
+
+    Raises
+    ------
+    FeatxError
+        If a column isn't there, or nothing is left to fit.
+    """
     images = store.images
+    for column in (label, sample_weight):
+        if column is not None and column not in images:
+            raise FeatxError(f"{store.path}: no column {column!r}; there are {', '.join(images.columns)}")
     notes = []
-    for column in ("label", "split"):
-        n_without = int((images[column] == "").sum())
-        if n_without == len(images):
-            mend = "a CSV with a split column, or --split" if column == "split" else "class folders or a label column"
-            raise FeatxError(f"{store.path}: no image has a {column}. Extract again with {mend}")
+    takes_part = np.ones(len(images), dtype=bool)
+    if where is not None:
+        from featx.where import select_rows
+
+        takes_part = select_rows(images, where)
+        notes.append(f"{int(takes_part.sum()):,} of {len(images):,} images take part: {where}")
+    labels = images[label].map(_as_label)
+    for name, values in (("label", labels), ("split", images["split"])):
+        is_empty = (values == "").to_numpy()
+        n_without = int((is_empty & takes_part).sum())
+        takes_part &= ~is_empty
+        if n_without and not takes_part.any():
+            mend = "a CSV with a split column, or --split" if name == "split" else "class folders or a label column"
+            raise FeatxError(f"{store.path}: no image has a {name}. Extract again with {mend}")
         if n_without:
-            notes.append(f"{n_without:,} images without a {column} take no part")
-    by_split = []
-    for split in ("train", "validation", "test"):
-        there = images["split"] == split
-        labelled = (images["label"] != "")[there].to_numpy()
-        rows = images[there & (images["label"] != "")]
-        X = store.matrix(layers, split=split)[labelled] if there.any() else np.empty((0, 0), dtype=np.float32)
-        by_split.append(
-            Rows(
-                X=X,
-                y=rows["label"].to_numpy(dtype=object),
-                groups=group_of_each(rows).to_numpy(dtype=object) if "group" in rows else None,
-                paths=rows["path"].to_numpy(dtype=object),
-            )
-        )
-    return (*by_split, notes)
+            notes.append(f"{n_without:,} images without a {name} take no part")
+    table = images[takes_part]
+    return Rows(
+        X=store.matrix(layers)[takes_part] if not takes_part.all() else store.matrix(layers),
+        y=labels[takes_part].to_numpy(dtype=object),
+        split=table["split"].to_numpy(dtype=object),
+        paths=table["path"].to_numpy(dtype=object),
+        groups=group_of_each(table).to_numpy(dtype=object) if "group" in table else None,
+        weights=_read_weights(store, table, sample_weight),
+    ), notes
 
 
-def notes_on_splits(train: Rows, validation: Rows, test: Rows) -> list[str]:
+def _as_label(value: object) -> str:
+    """Return a label as text: whole numbers without a point, missing numbers as no label."""
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:g}"
+    return str(value)
+
+
+def _read_weights(store: Store, table, column: str | None) -> np.ndarray | None:  # noqa: ANN001
+    if column is None:
+        return None
+    weights = table[column].to_numpy()
+    if weights.dtype.kind not in "biuf":
+        raise FeatxError(f"{store.path}: the column {column!r} holds text; weights are numbers from 0 up")
+    weights = weights.astype(np.float64)
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(bad):
+        path = table["path"].iloc[bad[0]]
+        raise FeatxError(f"{store.path}: {column!r} of {path} is {weights[bad[0]]}; weights are numbers from 0 up")
+    return weights
+
+
+def notes_on_splits(rows: Rows) -> list[str]:
     """Say what makes a test less telling than it looks: groups on both sides, labels never seen."""
     notes = []
-    if train.groups is not None and len(test):
-        n_shared = len({*train.groups, *(validation.groups if len(validation) else ())} & set(test.groups))
+    known, test = rows.of("train", "validation"), rows.of("test")
+    if rows.groups is not None:
+        n_shared = len(set(rows.groups[known]) & set(rows.groups[test]))
         if n_shared:
             notes.append(
                 f"{n_shared:,} groups have images in test and outside it: the test is easier than new groups are"
             )
-    n_unseen = int((~np.isin(test.y.astype(str), np.unique([*train.y, *validation.y]).astype(str))).sum())
+    n_unseen = sum(label not in set(rows.y[known]) for label in rows.y[test])
     if n_unseen:
         notes.append(f"{n_unseen:,} test images have a label that no other image has: they count as wrong")
     return notes
 
 
-def folds(known: Rows, cv: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return (rows to fit, rows to score) of each fold: stratified, and grouped where there are groups."""
-    if known.groups is None:
-        splitter = StratifiedKFold(cv, shuffle=True, random_state=seed)
-        return list(splitter.split(known.X, known.y))
-    if len(set(known.groups)) < cv:
-        raise FeatxError(f"--cv {cv}: only {len(set(known.groups))} groups outside test; use fewer folds")
-    splitter = StratifiedGroupKFold(cv, shuffle=True, random_state=seed)
-    return list(splitter.split(known.X, known.y, known.groups))
+def make_folds(rows: Rows, known: np.ndarray, n_folds: int, *, seed: int) -> list[Fold]:
+    """Divide rows into folds: stratified by label, and whole groups where there are groups.
+
+    Parameters
+    ----------
+    rows : Rows
+    known : ndarray of int
+        The rows to divide.
+    n_folds : int
+    seed : int
+
+    Returns
+    -------
+    list of (rows to fit, rows to score)
+    """
+    y = rows.y[known].astype(str)
+    if rows.groups is None:
+        pairs = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(known, y)
+    else:
+        groups = rows.groups[known].astype(str)
+        if len(set(groups)) < n_folds:
+            raise FeatxError(f"--cv {n_folds}: only {len(set(groups))} groups outside test; use fewer folds")
+        pairs = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(known, y, groups)
+    return [(known[fit], known[score]) for fit, score in pairs]
+
+
+def check_splits(store_path: object, rows: Rows) -> None:
+    """Refuse rows that nothing can be fitted on.
+
+    Raises
+    ------
+    FeatxError
+        If there are no train rows, or they are of one class.
+    """
+    train = rows.of("train")
+    if not len(train):
+        there = ", ".join(sorted({repr(str(name)) for name in rows.split} & {repr(name) for name in SPLITS}))
+        raise FeatxError(
+            f"{store_path}: no labelled train rows (there are {there}). Extract again with --split 0.6,0.2,0.2"
+        )
+    for split in SPLITS:
+        if len(rows.of(split)) and rows.weights is not None and not rows.weights[rows.of(split)].any():
+            raise FeatxError(f"{store_path}: the weights of all {split} rows are 0")
+    if len(set(rows.y[train])) < 2:
+        raise FeatxError(f"{store_path}: one class only ({rows.y[train][0]!r}) in train; a classifier needs two")

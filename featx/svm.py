@@ -1,7 +1,7 @@
 """SVMs whose kernel matrices come from BLAS: one by itself, or all cells of a grid on matrices that they share."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -199,19 +199,36 @@ def fit_cells(
     FeatxError
         If a cell has a parameter or a kernel that this can't serve.
     """
-    predictions: list[CellPrediction | None] = [None] * len(cells)
+    found = dict(iter_cells(fold, y, cells, sample_weight=sample_weight, n_jobs=n_jobs))
+    for prediction in found.values():
+        if isinstance(prediction, Exception):
+            raise prediction
+    return [found[number] for number in range(len(cells))]
+
+
+def iter_cells(
+    fold: FoldGram,
+    y: np.ndarray,
+    cells: Sequence[Mapping[str, object]],
+    *,
+    sample_weight: np.ndarray | None = None,
+    n_jobs: int | None = None,
+) -> Iterator[tuple[int, CellPrediction | Exception]]:
+    """Fit the cells of `fit_cells` and yield each one's number and prediction as soon as it is there.
+
+    What a single cell fails with is yielded in its prediction's place, and the others go on.
+    """
     for (kernel, gamma), group in _group_cells(fold, cells).items():
         fit, score = fold.kernel(kernel, gamma)
         distinct: list[dict[str, object]] = []
         for _, params in group:
             if params not in distinct:
                 distinct.append(params)
-        fitted = Parallel(n_jobs=n_jobs, require="sharedmem")(
-            delayed(_fit_cell)(fit, score, y, params, sample_weight) for params in distinct
+        fitted = Parallel(n_jobs=n_jobs, require="sharedmem", return_as="generator")(
+            delayed(_try_cell)(fit, score, y, params, sample_weight) for params in distinct
         )
-        for number, params in group:
-            predictions[number] = fitted[distinct.index(params)]
-    return predictions
+        for params, prediction in zip(distinct, fitted, strict=True):
+            yield from ((number, prediction) for number, same in group if same == params)
 
 
 def _group_cells(
@@ -230,6 +247,14 @@ def _group_cells(
         key = (kernel, None if kernel == "linear" else fold.gamma(gamma))
         groups.setdefault(key, []).append((number, params))
     return groups
+
+
+def _try_cell(*arguments: object) -> CellPrediction | Exception:
+    """Fit one SVM, or return what its solver or its data had against it."""
+    try:
+        return _fit_cell(*arguments)
+    except (ValueError, ArithmeticError, MemoryError) as error:
+        return error
 
 
 def _fit_cell(

@@ -24,6 +24,7 @@ def run_of(**changes):
         "chosen": 1,
         "test": {"accuracy": 0.5},
         "refit_seconds": 1.0,
+        "peak_memory": None,
         "versions": {},
         "created": "2026-01-01T00:00:00+00:00",
     }

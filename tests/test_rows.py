@@ -7,13 +7,19 @@ from conftest import SMALL
 
 import featx
 from featx import FeatxError
-from featx.rows import Rows, folds, notes_on_splits, read_rows
+from featx.rows import Rows, check_splits, make_folds, notes_on_splits, read_rows
 
 
-def rows_of(y, groups=None):
+def rows_of(y, split="train", groups=None, weights=None):
     y = np.array(y, dtype=object)
-    paths = np.array([f"{i}.png" for i in range(len(y))], dtype=object)
-    return Rows(X=np.zeros((len(y), 2), np.float32), y=y, groups=groups, paths=paths)
+    return Rows(
+        X=np.zeros((len(y), 2), np.float32),
+        y=y,
+        split=np.array([split] * len(y) if isinstance(split, str) else split, dtype=object),
+        paths=np.array([f"{i}.png" for i in range(len(y))], dtype=object),
+        groups=groups,
+        weights=weights,
+    )
 
 
 def store_of(tree, tmp_path, **columns):
@@ -25,25 +31,47 @@ def store_of(tree, tmp_path, **columns):
 
 def test_every_row_is_in_its_split(small_store):
     with featx.open(small_store) as store:
-        train, validation, test, notes = read_rows(store, ["block1_conv1"])
+        rows, notes = read_rows(store, ["block1_conv1"])
         images = store.images
-        for split, rows in (("train", train), ("validation", validation), ("test", test)):
+        for split in ("train", "validation", "test"):
             expected = images[images["split"] == split]
-            assert rows.paths.tolist() == expected["path"].tolist()
-            assert rows.y.tolist() == expected["label"].tolist()
-            assert np.array_equal(rows.X, store.matrix(["block1_conv1"], split=split))
+            assert rows.paths[rows.of(split)].tolist() == expected["path"].tolist()
+            assert rows.y[rows.of(split)].tolist() == expected["label"].tolist()
+            assert np.array_equal(rows.X[rows.of(split)], store.matrix(["block1_conv1"], split=split))
     assert notes == []
+    assert len(rows.of("train", "validation")) == 24
 
 
 def test_rows_without_label_or_split_take_no_part(tree, tmp_path):
     labels = ["ash"] * 12 + ["birch"] * 10 + [""] * 8
     splits = [""] * 2 + ["train", "test"] * 14
     with store_of(tree, tmp_path, label=labels, split=splits) as store:
-        train, validation, test, notes = read_rows(store, ["block1_conv1"])
+        rows, notes = read_rows(store, ["block1_conv1"])
         features = pd.DataFrame(store.matrix(), index=store.images["path"])
-    assert (len(train), len(validation), len(test)) == (10, 0, 10)
+    assert (len(rows.of("train")), len(rows.of("validation")), len(rows.of("test"))) == (10, 0, 10)
     assert notes == ["8 images without a label take no part", "2 images without a split take no part"]
-    assert np.array_equal(train.X, features.loc[train.paths].to_numpy())
+    assert np.array_equal(rows.X, features.loc[rows.paths].to_numpy())
+
+
+def test_another_column_as_the_label_some_rows_and_weights(tree, tmp_path):
+    n = np.arange(30)
+    columns = {
+        "split": "train",
+        "p": np.where(n % 3 == 0, np.nan, n % 3),
+        "type": np.where(n < 20, "mono", "poly"),
+        "w": n / 2,
+    }
+    with store_of(tree, tmp_path, **columns) as store:
+        rows, notes = read_rows(store, ["block1_conv1"], label="p", where='type == "mono"', sample_weight="w")
+        assert set(rows.y) == {"1", "2"}
+        assert rows.weights.tolist() == [row / 2 for row in range(20) if row % 3]
+        assert notes == ['20 of 30 images take part: type == "mono"', "7 images without a label take no part"]
+        with pytest.raises(FeatxError, match="no column 'kind'; there are path, label"):
+            read_rows(store, ["block1_conv1"], label="kind")
+        with pytest.raises(FeatxError, match="'type' holds text; weights are numbers"):
+            read_rows(store, ["block1_conv1"], sample_weight="type")
+        with pytest.raises(FeatxError, match=r"'p' of ash/000\.png is nan; weights are numbers"):
+            read_rows(store, ["block1_conv1"], sample_weight="p")
 
 
 @pytest.mark.parametrize(
@@ -54,10 +82,10 @@ def test_a_store_with_nothing_to_fit_says_what_is_missing(tree, tmp_path, column
         read_rows(store, ["block1_conv1"])
 
 
-def test_folds_are_stratified():
-    rows = rows_of(["a"] * 20 + ["b"] * 10)
+def test_folds_are_stratified_and_keep_to_their_rows():
+    rows = rows_of(["a"] * 20 + ["b"] * 10 + ["a"] * 9, split=["train"] * 30 + ["test"] * 9)
     scored = []
-    for fit_rows, score_rows in folds(rows, 5, seed=0):
+    for fit_rows, score_rows in make_folds(rows, rows.of("train"), 5, seed=0):
         assert (rows.y[score_rows] == "a").sum() == 4
         assert not set(fit_rows) & set(score_rows)
         scored += score_rows.tolist()
@@ -66,16 +94,29 @@ def test_folds_are_stratified():
 
 def test_folds_keep_groups_together():
     groups = np.repeat([f"g{i}" for i in range(10)], 3).astype(object)
-    rows = rows_of(["a", "b", "a"] * 10, groups)
-    for fit_rows, score_rows in folds(rows, 5, seed=0):
+    rows = rows_of(["a", "b", "a"] * 10, groups=groups)
+    for fit_rows, score_rows in make_folds(rows, rows.of("train"), 5, seed=0):
         assert not set(groups[fit_rows]) & set(groups[score_rows])
     with pytest.raises(FeatxError, match="only 10 groups"):
-        folds(rows, 11, seed=0)
+        make_folds(rows, rows.of("train"), 11, seed=0)
 
 
 def test_splits_that_flatter_are_named():
-    groups = np.array(["g", "h"], dtype=object)
-    notes = notes_on_splits(rows_of(["a", "b"], groups), rows_of([]), rows_of(["a", "c"], groups))
+    groups = np.array(["g", "h", "g", "h"], dtype=object)
+    notes = notes_on_splits(rows_of(["a", "b", "a", "c"], ["train", "validation", "test", "test"], groups))
     assert "2 groups have images in test and outside it" in notes[0]
     assert "1 test images have a label that no other image has" in notes[1]
-    assert notes_on_splits(rows_of(["a", "b"]), rows_of([]), rows_of(["a", "b"])) == []
+    assert notes_on_splits(rows_of(["a", "b", "a"], ["train", "train", "test"])) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (rows_of(["a", "b"], "test"), r"no labelled train rows \(there are 'test'\)"),
+        (rows_of(["a", "a", "b"], ["train", "train", "test"]), r"one class only \('a'\) in train"),
+        (rows_of(["a", "b"], weights=np.zeros(2)), "weights of all train rows are 0"),
+    ],
+)
+def test_rows_that_nothing_can_be_fitted_on(rows, message):
+    with pytest.raises(FeatxError, match=message):
+        check_splits("s.h5", rows)

@@ -1,0 +1,132 @@
+"""The classifiers that featx fits on features: their grids' axes, and the pipeline of one cell."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from sklearn.base import BaseEstimator
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from featx.discretize import TernaryDiscretizer
+from featx.errors import FeatxError
+from featx.svm import GramSVC
+
+DISCRETIZATIONS = {"none": ("none",), "ternary": ("ternary",), "both": ("none", "ternary")}
+
+Params = dict[str, object]
+CellPlan = tuple[str, Params]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A kind of classifier.
+
+    Attributes
+    ----------
+    grid : dict of str to tuple
+        Its axes, under scikit-learn's names, and their default values.
+    build : callable
+        `build(params, seed=..., class_weight=...)` gives the classifier.
+    is_scaled : bool
+        Whether it sees features standardised where they are not discretized.
+    """
+
+    grid: Mapping[str, tuple]
+    build: Callable[..., BaseEstimator]
+    is_scaled: bool = True
+
+
+def _build_rf(params: Params, *, seed: int, class_weight: str | None) -> BaseEstimator:
+    return RandomForestClassifier(**params, class_weight=class_weight, random_state=seed, n_jobs=-1)
+
+
+def _build_svm(params: Params, *, seed: int, class_weight: str | None) -> BaseEstimator:
+    return GramSVC(**params, class_weight=class_weight)
+
+
+def _build_linear_svm(params: Params, *, seed: int, class_weight: str | None) -> BaseEstimator:
+    return LinearSVC(**params, class_weight=class_weight, random_state=seed, max_iter=10_000)
+
+
+def _build_logreg(params: Params, *, seed: int, class_weight: str | None) -> BaseEstimator:
+    return LogisticRegression(**params, class_weight=class_weight, random_state=seed, max_iter=2_000)
+
+
+def _build_knn(params: Params, *, seed: int, class_weight: str | None) -> BaseEstimator:
+    _refuse_class_weight("knn", class_weight)
+    return KNeighborsClassifier(**params, n_jobs=-1)
+
+
+def _build_lda(params: Params, *, seed: int, class_weight: str | None) -> BaseEstimator:
+    _refuse_class_weight("lda", class_weight)
+    shrinkage = None if params["shrinkage"] == "none" else params["shrinkage"]
+    return LinearDiscriminantAnalysis(solver="svd" if shrinkage is None else "lsqr", shrinkage=shrinkage)
+
+
+def _refuse_class_weight(model: str, class_weight: str | None) -> None:
+    if class_weight is not None:
+        raise FeatxError(f"{model} knows no class weights: leave --class-weight out")
+
+
+MODELS: dict[str, Model] = {
+    "rf": Model(
+        grid={"n_estimators": (50,), "min_samples_leaf": (2,), "max_features": ("sqrt",), "max_depth": ()},
+        build=_build_rf,
+        is_scaled=False,
+    ),
+    "svm": Model(
+        grid={"kernel": ("linear", "rbf"), "C": (0.001, 0.01, 0.1, 1.0, 10.0), "gamma": ("scale",)}, build=_build_svm
+    ),
+    "linear-svm": Model(grid={"C": (0.0001, 0.001, 0.01, 0.1, 1.0)}, build=_build_linear_svm),
+    "logreg": Model(grid={"C": (0.0001, 0.001, 0.01, 0.1, 1.0)}, build=_build_logreg),
+    "knn": Model(
+        grid={"n_neighbors": (1, 5, 15), "weights": ("uniform",), "metric": ("euclidean",)},
+        build=_build_knn,
+    ),
+    "lda": Model(grid={"shrinkage": ("auto",)}, build=_build_lda),
+}
+"""By the names that `featx fit` takes. An axis without values is one that scikit-learn's default stands for."""
+
+
+def plan_cells(model: str, grid: Mapping[str, Sequence], discretize: str) -> list[CellPlan]:
+    """List (discretization, parameters) of every cell, in the order of the grid's axes.
+
+    Examples
+    --------
+    >>> plan_cells("svm", {"kernel": ["linear"], "C": [1, 10]}, "ternary")
+    [('ternary', {'kernel': 'linear', 'C': 1}), ('ternary', {'kernel': 'linear', 'C': 10})]
+    """
+    axes = MODELS[model].grid
+    unknown = [name for name in grid if name not in axes]
+    if unknown:
+        raise FeatxError(f"{model} has no parameter {unknown[0]!r}; there are {', '.join(axes)}")
+    values_of = {name: tuple(grid.get(name) or default) for name, default in axes.items()}
+    values_of = {name: values for name, values in values_of.items() if values}
+    cells: list[CellPlan] = []
+    for step in DISCRETIZATIONS[discretize]:
+        for values in product(*values_of.values()):
+            params = dict(zip(values_of, values, strict=True))
+            if params.get("kernel") == "linear":
+                # gamma is of the other kernels: such cells would all be the same.
+                del params["gamma"]
+            if (step, params) not in cells:
+                cells.append((step, params))
+    return cells
+
+
+def make_estimator(
+    model: str, discretize: str, params: Mapping[str, object], *, seed: int = 0, class_weight: str | None = None
+) -> Pipeline:
+    """Build the scikit-learn pipeline of one cell."""
+    steps: list[tuple[str, BaseEstimator]] = []
+    if discretize == "ternary":
+        steps.append(("discretize", TernaryDiscretizer()))
+    elif MODELS[model].is_scaled:
+        steps.append(("standardise", StandardScaler()))
+    return Pipeline([*steps, ("classifier", MODELS[model].build(dict(params), seed=seed, class_weight=class_weight))])

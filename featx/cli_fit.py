@@ -1,0 +1,136 @@
+"""`featx fit`: a command a classifier, its options the axes of its grid."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from featx.cli_options import AS_JSON, OVERWRITE, Numbers, Words, say, show_json
+
+
+def c_option(default: str) -> Callable:
+    """Make the option that SVMs and logistic regression have in common."""
+    return click.option(
+        "--C", "C", type=Numbers(float, 0, is_open=True), default=default, help="Inverse strength of regularization."
+    )
+
+
+@click.group()
+def fit() -> None:
+    """Fit a grid on a store: choose on validation rows, refit, score once on test rows.
+
+    Lists with commas make a grid. With --output, a grid that is stopped goes on from its last finished cell.
+    """
+
+
+def fit_command(name: str) -> Callable:
+    """Make a command of a function, with the options that all fits have in common."""
+    options = [
+        click.argument("store", type=click.Path(path_type=Path)),
+        click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder.  [default: results/MODEL-TIME]"),
+        click.option("--layers", default="all", help="Which of the store's layers: names and sets, with commas."),
+        click.option(
+            "--discretize",
+            type=click.Choice(["none", "ternary", "both"]),
+            default="none",
+            help="Map features to -1, 0 and 1 by thresholds learned from the rows fitted on.",
+        ),
+        click.option("--cv", type=click.IntRange(2), help="Choose by so many folds instead of the validation rows."),
+        click.option("--label", default="label", help="The column that holds the labels."),
+        click.option("--where", help="Which rows take part, such as 'type == \"mono\"'."),
+        click.option("--sample-weight", help="The column that says what each row counts."),
+        click.option("--class-weight", type=click.Choice(["balanced"]), help="Let every class weigh the same."),
+        click.option("--seed", type=click.IntRange(0), default=0, help="Of classifiers and folds."),
+        OVERWRITE,
+        AS_JSON,
+    ]
+
+    def decorate(function: Callable) -> click.Command:
+        for option in reversed(options):
+            function = option(function)
+        return fit.command(name)(function)
+
+    return decorate
+
+
+@fit_command("rf")
+@click.option("--n-estimators", type=Numbers(int, 1), default="50", help="Trees.")
+@click.option("--min-samples-leaf", type=Numbers(int, 1), default="2", help="Fewest rows a leaf.")
+@click.option(
+    "--max-features",
+    type=Numbers(float, 0, is_open=True, high=1, words=["sqrt", "log2"]),
+    default="sqrt",
+    help="Features a split looks at: a share, or sqrt or log2 of their number.",
+)
+@click.option("--max-depth", type=Numbers(int, 1), help="Deepest tree.  [default: no limit]")
+def rf(store: Path, **options: object) -> None:
+    """Random forests: --n-estimators 50,100 --min-samples-leaf 2,7,20."""
+    run_fit("rf", store, ("n_estimators", "min_samples_leaf", "max_features", "max_depth"), options)
+
+
+@fit_command("svm")
+@click.option("--kernel", type=Words(["linear", "rbf"]), default="linear,rbf", help="linear, rbf.")
+@c_option("0.001,0.01,0.1,1,10")
+@click.option(
+    "--gamma", type=Numbers(float, 0, is_open=True, words=["scale", "auto"]), default="scale", help="Of the RBF kernel."
+)
+def svm(store: Path, **options: object) -> None:
+    """Support vector machines: --kernel linear,rbf --C 0.001,0.01,1,10."""
+    run_fit("svm", store, ("kernel", "C", "gamma"), options)
+
+
+@fit_command("linear-svm")
+@c_option("0.0001,0.001,0.01,0.1,1")
+def linear_svm(store: Path, **options: object) -> None:
+    """Linear SVMs, one class against the rest (LinearSVC): the full-network embedding's own classifier, with --C 1."""
+    run_fit("linear-svm", store, ("C",), options)
+
+
+@fit_command("logreg")
+@c_option("0.0001,0.001,0.01,0.1,1")
+def logreg(store: Path, **options: object) -> None:
+    """Logistic regression."""
+    run_fit("logreg", store, ("C",), options)
+
+
+@fit_command("knn")
+@click.option("--n-neighbors", type=Numbers(int, 1), default="1,5,15", help="How many neighbours vote.")
+@click.option("--weights", type=Words(["uniform", "distance"]), default="uniform", help="uniform, distance.")
+@click.option("--metric", type=Words(["euclidean", "cosine"]), default="euclidean", help="euclidean, cosine.")
+def knn(store: Path, **options: object) -> None:
+    """Nearest neighbours."""
+    run_fit("knn", store, ("n_neighbors", "weights", "metric"), options)
+
+
+@fit_command("lda")
+@click.option(
+    "--shrinkage",
+    type=Numbers(float, 0, high=1, words=["auto", "none"]),
+    default="auto",
+    help="Of the covariance: auto (Ledoit and Wolf), none, or a share. Memory grows with the square of the features.",
+)
+def lda(store: Path, **options: object) -> None:
+    """Linear discriminant analysis."""
+    run_fit("lda", store, ("shrinkage",), options)
+
+
+def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> None:
+    """Fit a model's grid and show its cells."""
+    from dataclasses import asdict
+    from datetime import datetime
+
+    from featx.grid import fit_grid
+    from featx.results import cells_table, describe_test, format_table
+
+    grid = {name: values for name in axes if (values := options.pop(name)) is not None}
+    as_json = options.pop("as_json")
+    output = options.pop("output") or Path("results", f"{model}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
+    run = fit_grid(store, model, output, grid=grid, progress=True, **options)
+    if as_json:
+        show_json({"output": str(output)} | asdict(run))
+        return
+    for note in run.notes:
+        say(note)
+    click.echo(format_table(cells_table(run)))
+    click.echo(f"\n{describe_test(run)}")
+    click.echo(f"{output}: run.json, cells.csv, predictions.csv, per_class.csv, confusion.csv, model.skops")

@@ -1,0 +1,121 @@
+"""What commands share: one line for what a user can mend, lists of numbers and words, output for people and scripts."""
+
+import json
+from collections.abc import Sequence
+
+import click
+
+from featx.errors import FeatxError, StoppedError, one_line
+
+
+class Failure(click.ClickException):
+    """One line on standard error, and an exit code."""
+
+    def __init__(self, error: FeatxError) -> None:
+        super().__init__(one_line(str(error)))
+        self.exit_code = error.exit_code
+
+    def show(self, file: object = None) -> None:
+        """Print the line."""
+        click.echo(f"featx: {self.message}", err=True)
+
+
+class Commands(click.Group):
+    """A group whose commands turn what a user can mend into one line."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except FeatxError as error:
+            raise Failure(error) from error
+        except KeyboardInterrupt as error:
+            raise Failure(StoppedError("stopped; nothing was changed")) from error
+
+
+class Numbers(click.ParamType):
+    """A list of numbers with commas, each within a range.
+
+    Parameters
+    ----------
+    kind : type
+        int or float.
+    low : number
+        The smallest that is taken.
+    is_open : bool
+        Whether `low` itself is too small.
+    high : number, optional
+        The largest that is taken; default: any that is finite.
+    words : sequence of str
+        Words that may stand for a number.
+    """
+
+    name = "list"
+
+    def __init__(
+        self, kind: type, low: float, *, is_open: bool = False, high: float | None = None, words: Sequence[str] = ()
+    ) -> None:
+        self.kind = kind
+        self.low = low
+        self.is_open = is_open
+        self.high = high
+        self.words = words
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple:
+        """Return a tuple of numbers and words."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(self._convert_one(part.strip(), param, ctx) for part in str(value).split(","))
+
+    def _convert_one(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        if text in self.words:
+            return text
+        try:
+            number = self.kind(text)
+        except ValueError:
+            number = None
+        if number is None or not self._is_within(number):
+            bound = f"over {self.low:g}" if self.is_open else f"from {self.low:g}"
+            if self.high is not None:
+                bound += f" to {self.high:g}"
+            kind = "a whole number" if self.kind is int else "a number"
+            others = f" or {', '.join(self.words)}" if self.words else ""
+            self.fail(f"{text!r} is not {kind} {bound}{others} (several: with commas)", param, ctx)
+        return number
+
+    def _is_within(self, number: float) -> bool:
+        # A NaN compares false with everything.
+        above = number > self.low or (number == self.low and not self.is_open)
+        below = number < float("inf") if self.high is None else number <= self.high
+        return above and below
+
+
+class Words(click.ParamType):
+    """A list of words with commas, each one of a few."""
+
+    name = "list"
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = words
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return a tuple of words."""
+        chosen = value if isinstance(value, tuple) else tuple(part.strip() for part in str(value).split(","))
+        for word in chosen:
+            if word not in self.words:
+                self.fail(f"{word!r} is none of {', '.join(self.words)}", param, ctx)
+        return chosen
+
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there.")
+
+
+def say(line: str) -> None:
+    """Show a line that is not the result: results alone go to standard output."""
+    click.echo(line, err=True)
+
+
+def show_json(record: object) -> None:
+    """Print a record as JSON."""
+    click.echo(json.dumps(record, indent=1, default=str))

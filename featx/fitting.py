@@ -1,0 +1,179 @@
+"""All cells of a grid on one fold: what they share is computed once, and what one fails with stays its own."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+
+from featx.classifiers import CellPlan, make_estimator
+from featx.errors import FeatxError
+from featx.forests import PrefixForestClassifier
+from featx.gram import SharedGram
+from featx.rows import Fold, Rows
+from featx.svm import iter_cells
+
+# What a classifier may have against its data or its parameters.
+FIT_ERRORS = (ValueError, ArithmeticError, MemoryError)
+
+# The share of the free memory that Gram matrices may take.
+_MEMORY_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class CellScore:
+    """How one cell did on one fold.
+
+    Attributes
+    ----------
+    accuracy : float or None
+        On the rows to score, weighted where rows have weights; None if the cell failed.
+    seconds : float
+        To fit and to score; of a forest that serves several cells, the share of its trees.
+    error : str or None
+        What the cell failed with.
+    """
+
+    accuracy: float | None
+    seconds: float
+    error: str | None = None
+
+
+def score_cells(
+    model: str,
+    cells: Sequence[CellPlan],
+    rows: Rows,
+    fold: Fold,
+    *,
+    seed: int = 0,
+    class_weight: str | None = None,
+) -> Iterator[tuple[int, CellScore]]:
+    """Fit cells on a fold's rows, score them on its others, and yield each one's number as soon as it is done.
+
+    SVMs that differ in C and gamma only share a Gram matrix (`featx.gram`), forests that differ in n_estimators only
+    share their trees (`featx.forests`); both predict what each cell's own scikit-learn pipeline would.
+
+    Parameters
+    ----------
+    model : str
+        One of `featx.classifiers.MODELS`.
+    cells : sequence of (discretization, parameters)
+    rows : Rows
+    fold : (rows to fit, rows to score)
+    seed : int, default 0
+    class_weight : {"balanced"}, optional
+    """
+    serve = {"svm": _score_svms, "rf": _score_forests}.get(model, _score_one_by_one)
+    for numbers in _group_by_discretization(cells).values():
+        yield from serve(model, {number: cells[number] for number in numbers}, rows, fold, seed, class_weight)
+
+
+def _group_by_discretization(cells: Sequence[CellPlan]) -> dict[str, list[int]]:
+    groups: dict[str, list[int]] = {}
+    for number, (discretize, _) in enumerate(cells):
+        groups.setdefault(discretize, []).append(number)
+    return groups
+
+
+def _score_svms(
+    model: str, cells: Mapping[int, CellPlan], rows: Rows, fold: Fold, seed: int, class_weight: str | None
+) -> Iterator[tuple[int, CellScore]]:
+    discretize = next(iter(cells.values()))[0]
+    limit = int(psutil.virtual_memory().available * _MEMORY_SHARE)
+    try:
+        gram = SharedGram(rows.X, discretize=discretize, memory_limit=limit).fold(*fold)
+    except FeatxError as error:
+        raise FeatxError(f"{error}, or featx fit linear-svm, which needs no Gram matrix") from error
+    fit, score = fold
+    plans = [{**params, "class_weight": class_weight} for _, params in cells.values()]
+    numbers = list(cells)
+    fitted = iter_cells(gram, rows.y[fit].astype(str), plans, sample_weight=rows.weights_of(fit), n_jobs=-1)
+    for place, prediction in fitted:
+        if isinstance(prediction, Exception):
+            yield numbers[place], _failed(prediction, 0.0)
+        else:
+            accuracy = _accuracy(rows, score, prediction.predicted)
+            yield numbers[place], CellScore(accuracy, round(prediction.seconds, 4))
+
+
+def _score_forests(
+    model: str, cells: Mapping[int, CellPlan], rows: Rows, fold: Fold, seed: int, class_weight: str | None
+) -> Iterator[tuple[int, CellScore]]:
+    """Grow one forest for all cells that differ in n_estimators only."""
+    groups: dict[tuple, dict[int, int]] = {}
+    for number, (_, params) in cells.items():
+        others = tuple(sorted((name, value) for name, value in params.items() if name != "n_estimators"))
+        groups.setdefault(others, {})[number] = params["n_estimators"]
+    fit, score = fold
+    X_fit, X_score = _discretize(next(iter(cells.values()))[0], rows, fold)
+    for others, sizes in groups.items():
+        begun = time.monotonic()
+        ascending = sorted(set(sizes.values()))
+        forest = PrefixForestClassifier(
+            n_estimators=ascending[-1], **dict(others), class_weight=class_weight, random_state=seed, n_jobs=-1
+        )
+        try:
+            forest.fit(X_fit, rows.y[fit].astype(str), rows.weights_of(fit))
+            predicted = dict(zip(ascending, forest.staged_predict(X_score, ascending), strict=True))
+        except FIT_ERRORS as error:
+            yield from ((number, _failed(error, time.monotonic() - begun)) for number in sizes)
+            continue
+        seconds_a_tree = (time.monotonic() - begun) / ascending[-1]
+        for number, n_trees in sizes.items():
+            accuracy = _accuracy(rows, score, predicted[n_trees])
+            yield number, CellScore(accuracy, round(seconds_a_tree * n_trees, 4))
+
+
+def _discretize(discretize: str, rows: Rows, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
+    """Return a forest's features of the rows to fit and to score."""
+    from featx.discretize import TernaryDiscretizer
+
+    fit, score = fold
+    if discretize == "none":
+        return rows.X[fit], rows.X[score]
+    discretizer = TernaryDiscretizer().fit(rows.X[fit])
+    return discretizer.transform(rows.X[fit]), discretizer.transform(rows.X[score])
+
+
+def _score_one_by_one(
+    model: str, cells: Mapping[int, CellPlan], rows: Rows, fold: Fold, seed: int, class_weight: str | None
+) -> Iterator[tuple[int, CellScore]]:
+    fit, score = fold
+    for number, (discretize, params) in cells.items():
+        begun = time.monotonic()
+        estimator = make_estimator(model, discretize, params, seed=seed, class_weight=class_weight)
+        try:
+            fit_estimator(estimator, rows, fit)
+            accuracy = _accuracy(rows, score, estimator.predict(rows.X[score]))
+        except FIT_ERRORS as error:
+            yield number, _failed(error, time.monotonic() - begun)
+        else:
+            yield number, CellScore(accuracy, round(time.monotonic() - begun, 4))
+
+
+def fit_estimator(estimator: object, rows: Rows, known: np.ndarray) -> object:
+    """Fit a cell's pipeline on some rows, with their weights where rows have weights.
+
+    Raises
+    ------
+    FeatxError
+        If rows have weights and the classifier takes none.
+    """
+    weights = rows.weights_of(known)
+    if weights is None:
+        return estimator.fit(rows.X[known], rows.y[known].astype(str))
+    from sklearn.utils.validation import has_fit_parameter
+
+    if not has_fit_parameter(estimator[-1], "sample_weight"):
+        raise FeatxError(f"{type(estimator[-1]).__name__} takes no sample weights: leave --sample-weight out")
+    return estimator.fit(rows.X[known], rows.y[known].astype(str), classifier__sample_weight=weights)
+
+
+def _accuracy(rows: Rows, score: np.ndarray, predicted: np.ndarray) -> float:
+    is_right = predicted.astype(str) == rows.y[score].astype(str)
+    return float(np.average(is_right, weights=rows.weights_of(score)))
+
+
+def _failed(error: Exception, seconds: float) -> CellScore:
+    return CellScore(None, round(seconds, 4), f"{type(error).__name__}: {error}")

@@ -1,0 +1,91 @@
+"""Choosing rows by an expression over the columns of a table of images, without running it as code."""
+
+import ast
+import operator
+
+import numpy as np
+import pandas as pd
+
+from featx.errors import FeatxError
+
+_COMPARISONS = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
+
+_EXPECTED = 'expected comparisons of columns with values, such as: type == "mono" and probability > 0.5'
+
+
+def select_rows(table: pd.DataFrame, text: str) -> np.ndarray:
+    """Tell which rows an expression is true for.
+
+    Parameters
+    ----------
+    table : DataFrame
+    text : str
+        Comparisons (==, !=, <, <=, >, >=, in, not in) of columns with numbers, texts or lists of them, joined by and,
+        or, not and parentheses. It is read as Python is, but only these parts of it are known; nothing is called.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,), bool
+
+    Raises
+    ------
+    FeatxError
+        If it can't be read, names a column that isn't there, compares text with numbers, or chooses nothing.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"type": ["mono", "poly", "mono"], "p": [0.0, 1.0, 1.0]})
+    >>> select_rows(table, 'type == "mono" and p > 0.5')
+    array([False, False,  True])
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise FeatxError(f"--where {text!r}: can't be read; {_EXPECTED}") from error
+    chosen = _evaluate(tree.body, table, text)
+    if not chosen.any():
+        raise FeatxError(f"--where {text!r}: no row is so")
+    return chosen
+
+
+def _evaluate(node: ast.AST, table: pd.DataFrame, text: str) -> np.ndarray:
+    if isinstance(node, ast.BoolOp):
+        parts = [_evaluate(value, table, text) for value in node.values]
+        return np.logical_and.reduce(parts) if isinstance(node.op, ast.And) else np.logical_or.reduce(parts)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        return ~_evaluate(node.operand, table, text)
+    if isinstance(node, ast.Compare) and isinstance(node.left, ast.Name) and len(node.ops) == 1:
+        return _compare(_column(node.left.id, table, text), node.ops[0], node.comparators[0], text)
+    raise FeatxError(f"--where {text!r}: {_EXPECTED}")
+
+
+def _column(name: str, table: pd.DataFrame, text: str) -> np.ndarray:
+    if name not in table:
+        raise FeatxError(f"--where {text!r}: no column {name!r}; there are {', '.join(table.columns)}")
+    return table[name].to_numpy()
+
+
+def _compare(values: np.ndarray, comparison: ast.cmpop, node: ast.AST, text: str) -> np.ndarray:
+    try:
+        wanted = ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        raise FeatxError(f"--where {text!r}: {_EXPECTED}") from error
+    is_list = isinstance(comparison, ast.In | ast.NotIn)
+    if is_list != isinstance(wanted, list | tuple | set):
+        raise FeatxError(f"--where {text!r}: in and not in take a list, other comparisons one value")
+    column_is_text = values.dtype.kind not in "biuf"
+    for value in wanted if is_list else [wanted]:
+        if not isinstance(value, str | int | float) or isinstance(value, str) != column_is_text:
+            kind = "text" if column_is_text else "numbers"
+            raise FeatxError(f"--where {text!r}: {value!r} is compared with a column of {kind}")
+    if is_list:
+        found = np.isin(values.astype(str) if column_is_text else values, list(wanted))
+        return found if isinstance(comparison, ast.In) else ~found
+    return np.asarray(_COMPARISONS[type(comparison)](values, wanted), dtype=bool)

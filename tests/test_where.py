@@ -1,0 +1,53 @@
+"""Expressions over columns, read and never run."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from featx import FeatxError
+from featx.where import select_rows
+
+TABLE = pd.DataFrame({"type": ["mono", "poly", "mono", "poly"], "p": [0.0, 0.33, 0.67, np.nan], "n": [1, 2, 3, 4]})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('type == "mono"', [0, 2]),
+        ("type != 'mono'", [1, 3]),
+        ("p > 0.5", [2]),
+        ("p <= 0.33 and n >= 2", [1]),
+        ('type == "poly" or n == 1', [0, 1, 3]),
+        ('not type == "poly"', [0, 2]),
+        ('type in ["mono", "tandem"]', [0, 2]),
+        ("n not in [1, 2]", [2, 3]),
+        ('(type == "mono" or n == 4) and n > 2', [2, 3]),
+        ("p < -1e-9 or n < 2", [0]),
+    ],
+)
+def test_rows_are_those_that_it_is_true_for(text, expected):
+    assert np.flatnonzero(select_rows(TABLE, text)).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "can't be read"),
+        ("type ==", "can't be read"),
+        ("type", "expected comparisons"),
+        ('kind == "mono"', "no column 'kind'; there are type, p, n"),
+        ("type == 1", "1 is compared with a column of text"),
+        ('n > "1"', "'1' is compared with a column of numbers"),
+        ('type in "mono"', "take a list"),
+        ("n == [1, 2]", "take a list"),
+        ("n > 100", "no row is so"),
+        ("0 < n < 3", "expected comparisons"),
+        ('__import__("os").system("true")', "expected comparisons"),
+        ('type == __import__("os").name', "expected comparisons"),
+        ("n == n", "expected comparisons"),
+        ("(" * 5000 + "n == 1" + ")" * 5000, "can't be read"),
+    ],
+)
+def test_anything_else_is_refused(text, message):
+    with pytest.raises(FeatxError, match=message):
+        select_rows(TABLE, text)
