@@ -1,0 +1,273 @@
+"""Compare runs on the same test rows: accuracies side by side, and whether they differ by more than chance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from featx.errors import FeatxError
+from featx.metrics import accuracy_interval
+from featx.results import Run, describe_params, read_run
+
+COLUMNS = ("path", "label", "predicted")
+
+# From so many rows that one run alone gets right, chi-square stands in for the exact test.
+FEWEST_FOR_CHI_SQUARE = 25
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run of a comparison.
+
+    Attributes
+    ----------
+    name : str
+        Its folder's name; the whole path where two runs share a name.
+    model : str
+    discretize : str
+    params : dict
+        Of the chosen cell.
+    accuracy : float
+    accuracy_interval : list of two floats, or None
+        95%, from the run's record, else from its predictions; None for one row.
+    """
+
+    name: str
+    model: str
+    discretize: str
+    params: dict[str, object]
+    accuracy: float
+    accuracy_interval: list[float] | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A run beside the first run.
+
+    Attributes
+    ----------
+    first, second : str
+        Names of runs.
+    difference : float
+        Share of rows that the second gets right, less the first's.
+    n_first_only, n_second_only : int
+        Rows that one gets right and the other wrong.
+    p_value : float
+        Of McNemar's test: how often runs that are equally good would differ at least so much.
+    method : str
+        exact or chi-square.
+    """
+
+    first: str
+    second: str
+    difference: float
+    n_first_only: int
+    n_second_only: int
+    p_value: float
+    method: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs on the same test rows.
+
+    Attributes
+    ----------
+    n_rows : int
+    runs : tuple of ComparedRun
+        In the order that they were given.
+    pairs : tuple of Pair
+        Every other run beside the first; p-values are not corrected for their number.
+    notes : tuple of str
+    """
+
+    n_rows: int
+    runs: tuple[ComparedRun, ...]
+    pairs: tuple[Pair, ...]
+    notes: tuple[str, ...] = ()
+
+
+def compare_runs(paths: Sequence[str | Path]) -> Comparison:
+    """Compare runs that have scored the same test rows, each with the first.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Folders of two runs or more.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    FeatxError
+        If a folder is no run, its predictions can't be read, or the runs differ in test rows or their labels.
+    """
+    folders = [Path(path) for path in paths]
+    if len(folders) < 2:
+        raise FeatxError(f"a comparison takes two runs or more, got {len(folders)}: featx compare results/a results/b")
+    runs = [read_run(folder) for folder in folders]
+    tables = [_read_predictions(folder) for folder in folders]
+    names = _name_runs(folders)
+    correct = [
+        _predictions_in_order(tables[0], table, folders[0], folder) == tables[0]["label"].to_numpy()
+        for folder, table in zip(folders, tables, strict=True)
+    ]
+    described = [_describe(*parts) for parts in zip(names, runs, correct, strict=True)]
+    return Comparison(
+        n_rows=len(tables[0]),
+        runs=tuple(run for run, _ in described),
+        pairs=tuple(_pair(names[0], name, correct[0], row) for name, row in zip(names[1:], correct[1:], strict=True)),
+        notes=tuple(note for _, note in described if note),
+    )
+
+
+def mcnemar(n_first_only: int, n_second_only: int) -> tuple[float, str]:
+    """Test whether two classifiers are equally good on the same rows: McNemar 1947, doi:10.1007/BF02295996.
+
+    Only the rows that one of them alone gets right tell. Under 25 of them: the exact two-sided binomial test. From 25:
+    chi-square of one degree of freedom with the correction for continuity of Edwards 1948, doi:10.1007/BF02289261.
+
+    Parameters
+    ----------
+    n_first_only, n_second_only : int
+        Rows that the first alone gets right, and the second alone.
+
+    Returns
+    -------
+    p_value : float
+        1 where there are no such rows.
+    method : {"exact", "chi-square"}
+
+    Examples
+    --------
+    >>> mcnemar(0, 4)
+    (0.125, 'exact')
+    """
+    n_either = n_first_only + n_second_only
+    if n_either == 0:
+        return 1.0, "exact"
+    if n_either < FEWEST_FOR_CHI_SQUARE:
+        return float(stats.binomtest(n_first_only, n_either, 0.5).pvalue), "exact"
+    # The correction never takes a difference past 0.
+    excess = max(0, abs(n_first_only - n_second_only) - 1)
+    return float(stats.chi2.sf(excess**2 / n_either, df=1)), "chi-square"
+
+
+def comparison_table(comparison: Comparison) -> pd.DataFrame:
+    """Return a comparison for a screen: a row a run; what stands beside the first run is empty in the first row."""
+    rows = []
+    for run, pair in zip(comparison.runs, (None, *comparison.pairs), strict=True):
+        low_high = run.accuracy_interval
+        rows.append(
+            {
+                "run": run.name,
+                "model": run.model,
+                "discretize": run.discretize,
+                "params": describe_params(run.params),
+                "test accuracy": run.accuracy,
+                "95% interval": f"{low_high[0]:.4f} to {low_high[1]:.4f}" if low_high else "",
+                "difference": f"{pair.difference:+.4f}" if pair else "",
+                "only this right": str(pair.n_second_only) if pair else "",
+                "only first right": str(pair.n_first_only) if pair else "",
+                "p (McNemar)": f"{pair.p_value:.2g}" if pair else "",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _name_runs(folders: Sequence[Path]) -> list[str]:
+    names = [folder.resolve().name for folder in folders]
+    return [str(folder) if names.count(name) > 1 else name for folder, name in zip(folders, names, strict=True)]
+
+
+def _read_predictions(folder: Path) -> pd.DataFrame:
+    """Read predictions.csv as text, and check that each row is whole and stands there once."""
+    path = folder / "predictions.csv"
+    try:
+        # object, not str: a path that is not UTF-8 has no place in pandas's own string type.
+        table = pd.read_csv(
+            path, dtype=object, keep_default_na=False, index_col=False, encoding_errors="surrogateescape"
+        )
+    except FileNotFoundError as error:
+        raise FeatxError(f"{path}: no such file; expected the predictions that featx fit writes with a run") from error
+    except (ValueError, OSError) as error:
+        raise FeatxError(f"{path}: not a CSV that can be read: {error}. Run featx fit again") from error
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise FeatxError(
+            f"{path}: no column {missing[0]!r}; expected {', '.join(COLUMNS)}, found {', '.join(table)}. Run featx fit "
+            "again"
+        )
+    table = table[list(COLUMNS)]
+    if table.empty:
+        raise FeatxError(f"{path}: no test rows to compare. Extract with --split 0.6,0.2,0.2 and fit again")
+    unfinished = (table == "").any(axis="columns")
+    if unfinished.any():
+        raise FeatxError(f"{path}: row {unfinished.argmax() + 1} has an empty field. Run featx fit again")
+    repeated = table["path"][table["path"].duplicated()]
+    if len(repeated):
+        raise FeatxError(f"{path}: {repeated.iloc[0]!r} stands there twice; McNemar's test takes each test row once")
+    return table
+
+
+def _predictions_in_order(reference: pd.DataFrame, table: pd.DataFrame, first: Path, folder: Path) -> np.ndarray:
+    """Return a run's predictions in the order of the first run's rows; refuse other rows and other labels."""
+    for one, other, only_in in ((reference, table, first), (table, reference, folder)):
+        alone = one["path"][~one["path"].isin(other["path"])]
+        if len(alone):
+            raise FeatxError(
+                f"{first} and {folder}: not the same test rows ({len(reference):,} and {len(table):,}); "
+                f"{alone.iloc[0]!r} is only in {only_in}. Compare runs of one store and split"
+            )
+    ordered = table.set_index("path").loc[reference["path"]]
+    differ = np.flatnonzero(ordered["label"].to_numpy() != reference["label"].to_numpy())
+    if len(differ):
+        row = differ[0]
+        raise FeatxError(
+            f"{first} and {folder}: not the same labels; {reference['path'].iloc[row]!r} is "
+            f"{reference['label'].iloc[row]!r} in {first} and {ordered['label'].iloc[row]!r} in {folder}. Compare runs "
+            "of one store and label"
+        )
+    return ordered["predicted"].to_numpy()
+
+
+def _describe(name: str, run: Run, correct: np.ndarray) -> tuple[ComparedRun, str]:
+    """Return what a comparison says of a run, and a note if its record has another accuracy than its rows."""
+    test = run.test or {}
+    share = float(np.mean(correct))
+    accuracy = test.get("accuracy", share)
+    note = ""
+    if abs(accuracy - share) > 1e-9:
+        note = (
+            f"{name}: its accuracy is {accuracy:.4f}, of unweighted rows {share:.4f}; the difference and McNemar's "
+            "test count unweighted rows"
+        )
+    described = ComparedRun(
+        name=name,
+        model=run.model,
+        discretize=run.best.discretize,
+        params=run.best.params,
+        accuracy=accuracy,
+        accuracy_interval=test.get("accuracy_interval") or accuracy_interval(correct),
+    )
+    return described, note
+
+
+def _pair(first: str, second: str, first_correct: np.ndarray, second_correct: np.ndarray) -> Pair:
+    n_first_only = int((first_correct & ~second_correct).sum())
+    n_second_only = int((second_correct & ~first_correct).sum())
+    p_value, method = mcnemar(n_first_only, n_second_only)
+    return Pair(
+        first=first,
+        second=second,
+        difference=(n_second_only - n_first_only) / len(first_correct),
+        n_first_only=n_first_only,
+        n_second_only=n_second_only,
+        p_value=p_value,
+        method=method,
+    )

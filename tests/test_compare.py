@@ -1,0 +1,186 @@
+"""Runs side by side: McNemar's test by hand, and what can't be compared."""
+
+import json
+import math
+from dataclasses import asdict
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from featx import FeatxError
+from featx.compare import compare_runs, comparison_table, mcnemar
+from featx.metrics import accuracy_interval
+from featx.results import Cell, Run, format_table, write_run
+
+PATHS = [f"images/{i:02d}.png" for i in range(10)]
+LABELS = list("aaaaabbbbb")
+
+
+def write(folder, predicted, *, paths=PATHS, labels=LABELS, test=None, model="svm"):
+    """Write a run with these predictions."""
+    run = Run(
+        model=model,
+        store={"path": "s.h5"},
+        protocol={"n_test": len(paths)},
+        cells=(Cell("none", {"C": 0.1}, 0.75, None, 0.5), Cell("ternary", {"C": 10.0}, 0.8, None, 0.5)),
+        chosen=1,
+        test=test,
+        refit_seconds=1.0,
+        versions={},
+        created="2026-01-01T00:00:00+00:00",
+    )
+    predictions = pd.DataFrame({"path": paths, "label": labels, "predicted": list(predicted)})
+    empty = pd.DataFrame()
+    write_run(folder, run, predictions=predictions, per_class=empty, confusion=empty, estimator={})
+    return folder
+
+
+def by_hand(first, second):
+    """The exact p-value of McNemar's test: chances of splits that are as rare as this one, or rarer."""
+    total = first + second
+    chances = [Fraction(math.comb(total, k), 2**total) for k in range(total + 1)]
+    return float(sum(chance for chance in chances if chance <= chances[first]))
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 1), (1, 0), (3, 3), (0, 6), (2, 9), (20, 4), (12, 12), (23, 1)])
+def test_few_discordant_rows_are_tested_exactly(first, second):
+    p_value, method = mcnemar(first, second)
+    assert method == "exact"
+    assert p_value == pytest.approx(by_hand(first, second))
+
+
+@pytest.mark.parametrize(("first", "second"), [(5, 20), (20, 5), (12, 13), (40, 60), (0, 25)])
+def test_many_discordant_rows_take_chi_square(first, second):
+    p_value, method = mcnemar(first, second)
+    assert method == "chi-square"
+    # With one degree of freedom, chi-square is a squared normal variable.
+    z = (abs(first - second) - 1) / math.sqrt(first + second)
+    assert p_value == pytest.approx(math.erfc(z / math.sqrt(2)))
+
+
+def test_equal_counts_are_no_difference():
+    assert mcnemar(0, 0) == (1, "exact")
+    assert mcnemar(30, 30) == (1, "chi-square")
+
+
+def test_two_runs(tmp_path):
+    one = write(tmp_path / "one", "aaaabbbbba")
+    two = write(tmp_path / "two", "bbbbabbbbb", model="rf")
+    found = compare_runs([one, two])
+    assert found.n_rows == 10
+    assert [run.accuracy for run in found.runs] == [0.8, 0.6]
+    assert found.runs[0].accuracy_interval == accuracy_interval(np.array([1, 1, 1, 1, 0, 1, 1, 1, 1, 0]))
+    assert (found.runs[1].name, found.runs[1].model) == ("two", "rf")
+    assert (found.runs[1].discretize, found.runs[1].params) == ("ternary", {"C": 10.0})
+    (pair,) = found.pairs
+    assert (pair.first, pair.second, pair.n_first_only, pair.n_second_only) == ("one", "two", 4, 2)
+    assert pair.difference == pytest.approx(-0.2)
+    assert pair.p_value == pytest.approx(by_hand(4, 2))
+    assert found.notes == ()
+    assert json.loads(json.dumps(asdict(found), allow_nan=False))["pairs"][0]["n_first_only"] == 4
+
+
+def test_rows_may_stand_in_another_order(tmp_path):
+    one = write(tmp_path / "one", "aaaabbbbba")
+    order = [3, 9, 0, 1, 2, 8, 7, 6, 5, 4]
+    two = write(
+        tmp_path / "two",
+        ["aaaabbbbba"[i] for i in order],
+        paths=[PATHS[i] for i in order],
+        labels=[LABELS[i] for i in order],
+    )
+    pair = compare_runs([one, two]).pairs[0]
+    assert (pair.n_first_only, pair.n_second_only, pair.p_value) == (0, 0, 1)
+
+
+def test_the_record_of_a_run_is_taken_where_it_has_one(tmp_path):
+    recorded = {"accuracy": 0.8, "accuracy_interval": [0.5, 0.95]}
+    one = write(tmp_path / "one", "aaaabbbbba", test=recorded)
+    older = write(tmp_path / "older", "aaaabbbbba", test={"accuracy": 0.8})
+    weighted = write(tmp_path / "weighted", "aaaabbbbba", test={"accuracy": 0.7, "accuracy_interval": [0.4, 0.9]})
+    found = compare_runs([one, older, weighted])
+    assert found.runs[0].accuracy_interval == [0.5, 0.95]
+    assert found.runs[1].accuracy_interval == accuracy_interval(np.array([1, 1, 1, 1, 0, 1, 1, 1, 1, 0]))
+    assert found.runs[2].accuracy == 0.7
+    assert [pair.difference for pair in found.pairs] == [0, 0]
+    assert found.notes == (
+        "weighted: its accuracy is 0.7000, of unweighted rows 0.8000; the difference and McNemar's test count "
+        "unweighted rows",
+    )
+
+
+def test_the_table_for_the_screen(tmp_path):
+    folders = [write(tmp_path / name, row) for name, row in {"one": "aaaabbbbba", "two": "aaaaabbbbb"}.items()]
+    table = comparison_table(compare_runs(folders))
+    assert table["run"].tolist() == ["one", "two"]
+    assert table["params"].tolist() == ["C=10", "C=10"]
+    assert table["difference"].tolist() == ["", "+0.2000"]
+    assert table["only this right"].tolist() == ["", "2"]
+    assert table["only first right"].tolist() == ["", "0"]
+    assert table["p (McNemar)"].tolist() == ["", "0.5"]
+    assert "| 1.0000 to 1.0000 | +0.2000" in format_table(table)
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path):
+    folders = [write(tmp_path / seed / "run", "aaaabbbbba") for seed in ("0", "1")]
+    assert [run.name for run in compare_runs(folders).runs] == [str(folder) for folder in folders]
+
+
+def test_text_that_looks_like_something_else(tmp_path):
+    paths = ["NaN", "1", "01", "a,b.png", "caf\udce9.png"]
+    labels = ["NA", "null", "007", "7", "1.0"]
+    one = write(tmp_path / "one", ["NA", "NA", "7", "7", "1.0"], paths=paths, labels=labels)
+    two = write(tmp_path / "two", ["NA", "null", "007", "7", "1"], paths=paths, labels=labels)
+    assert [run.accuracy for run in compare_runs([one, two]).runs] == [0.6, 0.8]
+
+
+@pytest.mark.parametrize("paths", [[], ["one"]])
+def test_one_run_is_no_comparison(tmp_path, paths):
+    with pytest.raises(FeatxError, match="takes two runs or more"):
+        compare_runs([tmp_path / path for path in paths])
+
+
+def test_other_rows_are_refused_by_name(tmp_path):
+    one = write(tmp_path / "one", "aaaaabbbbb")
+    other = write(tmp_path / "other", "aaaaabbbbb", paths=[*PATHS[:7], "x.png", *PATHS[8:]])
+    with pytest.raises(FeatxError, match=r"one and .*other: not the same test rows.*'images/07.png' is only in .*one"):
+        compare_runs([one, other])
+    fewer = write(tmp_path / "fewer", "aaaaabbbb", paths=PATHS[:9], labels=LABELS[:9])
+    with pytest.raises(FeatxError, match=r"\(9 and 10\); 'images/09.png' is only in .*one\. Compare runs of one store"):
+        compare_runs([fewer, one])
+
+
+def test_other_labels_are_refused_by_name(tmp_path):
+    one = write(tmp_path / "one", "aaaaabbbbb")
+    other = write(tmp_path / "other", "aaaaabbbbb", labels=list("aaaacbbbbd"))
+    with pytest.raises(FeatxError, match=r"not the same labels; 'images/04.png' is 'a' in .*one and 'c' in .*other"):
+        compare_runs([one, other])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such file"),
+        ("", "not a CSV that can be read"),
+        ("path,label,predicted\na,b,c\na,b,c,d\n", "not a CSV that can be read"),
+        ("path,label\na,b\n", "no column 'predicted'; expected path, label, predicted, found path, label"),
+        ("path,label,predicted\n", "no test rows to compare"),
+        ("path,label,predicted\nx,a,a\ny,b\n", "row 2 has an empty field"),
+        ("path,label,predicted\nx,a,a\nx,a,b\n", "'x' stands there twice"),
+    ],
+)
+def test_predictions_that_are_none(tmp_path, text, message):
+    one = write(tmp_path / "one", "aaaaabbbbb")
+    bad = write(tmp_path / "bad", "aaaaabbbbb")
+    (bad / "predictions.csv").unlink()
+    if text is not None:
+        (bad / "predictions.csv").write_text(text)
+    with pytest.raises(FeatxError, match=message):
+        compare_runs([one, bad])
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(FeatxError, match="no such run"):
+        compare_runs([tmp_path / "one", tmp_path / "two"])
