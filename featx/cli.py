@@ -119,6 +119,25 @@ def info(store: Path, as_json: bool) -> None:
         click.echo(format_description(description))
 
 
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@AS_JSON
+def compare(runs: tuple[Path, ...], as_json: bool) -> None:
+    """Compare runs that were scored on the same rows: accuracies, and McNemar's test against the first."""
+    from dataclasses import asdict
+
+    from featx.compare import compare_runs, comparison_table
+    from featx.results import format_table
+
+    comparison = compare_runs(runs)
+    if as_json:
+        show_json(asdict(comparison))
+        return
+    for note in comparison.notes:
+        say(note)
+    click.echo(format_table(comparison_table(comparison)))
+
+
 @main.group()
 def weights() -> None:
     """List and verify weights."""

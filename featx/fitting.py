@@ -30,7 +30,7 @@ class CellScore:
     accuracy : float or None
         On the rows to score, weighted where rows have weights; None if the cell failed.
     seconds : float
-        To fit and to score; of a forest that serves several cells, the share of its trees.
+        To fit and to score; of a Gram matrix or a forest that serves several cells, a share.
     error : str or None
         What the cell failed with.
     """
@@ -80,21 +80,23 @@ def _score_svms(
     model: str, cells: Mapping[int, CellPlan], rows: Rows, fold: Fold, seed: int, class_weight: str | None
 ) -> Iterator[tuple[int, CellScore]]:
     discretize = next(iter(cells.values()))[0]
+    begun = time.monotonic()
     limit = int(psutil.virtual_memory().available * _MEMORY_SHARE)
     try:
         gram = SharedGram(rows.X, discretize=discretize, memory_limit=limit).fold(*fold)
     except FeatxError as error:
         raise FeatxError(f"{error}, or featx fit linear-svm, which needs no Gram matrix") from error
     fit, score = fold
+    gram_seconds = (time.monotonic() - begun) / len(cells)
     plans = [{**params, "class_weight": class_weight} for _, params in cells.values()]
     numbers = list(cells)
     fitted = iter_cells(gram, rows.y[fit].astype(str), plans, sample_weight=rows.weights_of(fit), n_jobs=-1)
     for place, prediction in fitted:
         if isinstance(prediction, Exception):
-            yield numbers[place], _failed(prediction, 0.0)
+            yield numbers[place], _failed(prediction, gram_seconds)
         else:
             accuracy = _accuracy(rows, score, prediction.predicted)
-            yield numbers[place], CellScore(accuracy, round(prediction.seconds, 4))
+            yield numbers[place], CellScore(accuracy, round(gram_seconds + prediction.seconds, 4))
 
 
 def _score_forests(

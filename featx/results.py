@@ -35,7 +35,7 @@ class Cell:
     validation_deviation : float or None
         Standard deviation over folds.
     seconds : float
-        To fit and to score, over all folds, without what cells share.
+        To fit and to score, over all folds; of what several cells share, a share.
     error : str or None
         What the cell failed with.
     """
@@ -80,7 +80,7 @@ class Run:
     protocol: dict[str, object]
     cells: tuple[Cell, ...]
     chosen: int
-    test: dict[str, float] | None
+    test: dict[str, float | list[float] | None] | None
     refit_seconds: float
     peak_memory: int | None
     versions: dict[str, str]
