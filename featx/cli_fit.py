@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from featx.cli_options import AS_JSON, OVERWRITE, Numbers, Words, say, show_json
+from featx.errors import FeatxError
 
 
 def c_option(default: str) -> Callable:
@@ -36,6 +37,11 @@ def fit_command(name: str) -> Callable:
             help="Map features to -1, 0 and 1 by thresholds learned from the rows fitted on.",
         ),
         click.option("--cv", type=click.IntRange(2), help="Choose by so many folds instead of the validation rows."),
+        click.option("--repeats", type=click.IntRange(1), help="So many random splits instead of the store's own."),
+        click.option(
+            "--test-share", type=click.FloatRange(0, 1, True, True), help="Of a random split.  [default: 0.2]"
+        ),
+        click.option("--stratify", help="Columns whose shares a random split keeps; '' for none.  [default: label]"),
         click.option("--label", default="label", help="The column that holds the labels."),
         click.option("--where", help="Which rows take part, such as 'type == \"mono\"'."),
         click.option("--sample-weight", help="The column that says what each row counts."),
@@ -122,9 +128,15 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
     from featx.grid import fit_grid
     from featx.results import cells_table, describe_test, format_table
 
+    random = {name: options.pop(name) for name in ("repeats", "test_share", "stratify")}
     grid = {name: values for name in axes if (values := options.pop(name)) is not None}
     as_json = options.pop("as_json")
     output = options.pop("output") or Path("results", f"{model}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
+    if random["repeats"] is not None:
+        run_repeats(model, store, output, grid, random, options, as_json=as_json)
+        return
+    if random["test_share"] is not None or random["stratify"] is not None:
+        raise FeatxError("--test-share and --stratify are of random splits: give --repeats too")
     run = fit_grid(store, model, output, grid=grid, progress=True, **options)
     if as_json:
         show_json({"output": str(output)} | asdict(run))
@@ -134,3 +146,28 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
     click.echo(format_table(cells_table(run)))
     click.echo(f"\n{describe_test(run)}")
     click.echo(f"{output}: run.json, cells.csv, predictions.csv, per_class.csv, confusion.csv, model.skops")
+
+
+def run_repeats(
+    model: str, store: Path, output: Path, grid: dict, random: dict, options: dict, *, as_json: bool
+) -> None:
+    """Fit a model's grid on random splits and show the figures' spread."""
+    from dataclasses import asdict
+
+    from featx.repeats import describe_repeats, fit_repeats, repeats_table
+    from featx.results import format_table
+
+    if random["stratify"] is not None:
+        options["stratify"] = [name.strip() for name in random["stratify"].split(",") if name.strip()]
+    if random["test_share"] is not None:
+        options["test_share"] = random["test_share"]
+    if options["cv"] is None:
+        del options["cv"]
+    run = fit_repeats(store, model, output, n_repeats=random["repeats"], grid=grid, progress=True, **options)
+    if as_json:
+        show_json({"output": str(output)} | asdict(run))
+        return
+    for note in run.notes:
+        say(note)
+    click.echo(format_table(repeats_table(run)))
+    click.echo(f"\n{describe_repeats(run)}\n{output}: repeats.json, repeats.csv")

@@ -1,6 +1,5 @@
 """Stage 2, store to results: fit a grid, choose on validation rows, refit, score once on test rows."""
 
-import hashlib
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -15,12 +14,21 @@ import sklearn
 import featx
 from featx.classifiers import CellPlan, make_estimator, plan_cells
 from featx.errors import FeatxError
-from featx.fitting import fit_estimator, score_cells
+from featx.fitting import CellScore, fit_estimator, score_cells
 from featx.journal import Journal
-from featx.layers import BACKBONES, choose_layers
 from featx.metrics import count_confusion, peak_memory, report_classes, score
 from featx.results import Cell, Run, check_free, write_run
-from featx.rows import Fold, Rows, check_splits, make_folds, notes_on_splits, read_rows
+from featx.rows import (
+    Fold,
+    Rows,
+    check_splits,
+    choose_stored_layers,
+    describe_store,
+    digest_rows,
+    make_folds,
+    notes_on_splits,
+    read_rows,
+)
 from featx.store import Store
 
 
@@ -113,9 +121,9 @@ def fit_grid(
     check_free(Path(output), overwrite=overwrite)
     cells = plan_cells(model, grid or {}, discretize)
     with Store(store_path) as store:
-        chosen_layers = _choose_stored_layers(store, layers)
+        chosen_layers = choose_stored_layers(store, layers)
         rows, notes = read_rows(store, chosen_layers, label=label, where=where, sample_weight=sample_weight)
-        described = _describe_store(store, chosen_layers)
+        described = describe_store(store, chosen_layers)
     check_splits(store_path, rows)
     selection = _choose_selection(store_path, rows, cells, cv)
     protocol = Protocol(selection, cv, seed, class_weight, label, where, sample_weight)
@@ -162,33 +170,6 @@ def fit_grid(
     return run
 
 
-def _choose_stored_layers(store: Store, text: str) -> list[str]:
-    """Return the layers asked for; `all` is all that the store has."""
-    if text == "all":
-        return store.layers
-    return list(choose_layers(text, BACKBONES[store.attributes["backbone"]]))
-
-
-def _describe_store(store: Store, layers: Sequence[str]) -> dict[str, object]:
-    attributes = store.attributes
-    kept = (
-        "backbone",
-        "weights",
-        "weights_sha256",
-        "pooling",
-        "image_size",
-        "preprocessing",
-        "settings_sha256",
-        "run_id",
-    )
-    return {
-        "path": str(store.path),
-        "layers": list(layers),
-        "n_features": sum(store.n_channels[layer] for layer in layers),
-        **{name: attributes.get(name) for name in kept},
-    }
-
-
 def _choose_selection(store_path: str | Path, rows: Rows, cells: list[CellPlan], cv: int | None) -> str:
     """Return how cells are compared; test rows are never used for it."""
     if cv is not None:
@@ -225,30 +206,22 @@ def _score_all(
         "model": model,
         "cells": cells,
         "store": {**described, "path": None},
-        "rows": _digest_rows(rows),
+        "rows": digest_rows(rows),
         "protocol": asdict(protocol),
         "versions": [featx.__version__, sklearn.__version__],
     }
-    journal = Journal(output.with_name(f"{output.name}.cells.jsonl"), identity)
+    journal = Journal(output.with_name(f"{output.name}.cells.jsonl"), identity, CellScore)
     # disable=None: only where standard error is a terminal.
     bar = tqdm(total=len(cells) * len(folds), unit="cell", disable=None if progress else True)
     with bar, journal:
-        bar.update(len(journal.scores))
+        bar.update(len(journal.records))
         for number, fold in enumerate(folds):
-            missing = [cell for cell in range(len(cells)) if (cell, number) not in journal.scores]
+            missing = [cell for cell in range(len(cells)) if (cell, number) not in journal.records]
             options = {"seed": protocol.seed, "class_weight": protocol.class_weight}
             for place, found in score_cells(model, [cells[cell] for cell in missing], rows, fold, **options):
-                journal.add(missing[place], number, found)
+                journal.add((missing[place], number), found)
                 bar.update()
     return tuple(_summarise(cells[cell], cell, len(folds), journal) for cell in range(len(cells))), journal
-
-
-def _digest_rows(rows: Rows) -> str:
-    """Digest which rows take part, with their labels, splits, groups and weights."""
-    digest = hashlib.sha256()
-    for column in (rows.paths, rows.y, rows.split, rows.groups, rows.weights):
-        digest.update(repr(None if column is None else column.tolist()).encode("utf-8", "backslashreplace"))
-    return digest.hexdigest()
 
 
 def _plan_folds(rows: Rows, protocol: Protocol) -> list[Fold]:
@@ -259,7 +232,7 @@ def _plan_folds(rows: Rows, protocol: Protocol) -> list[Fold]:
 
 def _summarise(plan: CellPlan, cell: int, n_folds: int, journal: Journal) -> Cell:
     """Make one record of a cell's scores on all folds."""
-    scores = [journal.scores[cell, fold] for fold in range(n_folds)]
+    scores = [journal.records[cell, fold] for fold in range(n_folds)]
     errors = [found.error for found in scores if found.error is not None]
     accuracies = [found.accuracy for found in scores if found.accuracy is not None]
     is_whole = bool(scores) and not errors

@@ -6,51 +6,59 @@ from dataclasses import asdict
 from pathlib import Path
 
 from featx.errors import FeatxError
-from featx.fitting import CellScore
+
+Key = tuple[int, ...]
 
 
 class Journal:
-    """Scores of cells on folds, appended to a file as they come.
+    """Records of one kind, appended to a file as they come.
 
-    The file's first line says what the scores depend on. A file of another grid is begun anew; a last line that was cut
-    short by a kill is passed over.
+    The file's first line says what the records depend on. A file of another grid is begun anew; a last line that was
+    cut short by a kill is passed over.
 
     Parameters
     ----------
     path : path
     identity : mapping of str to object
-        Everything that scores depend on; JSON can hold it.
+        Everything that the records depend on; JSON can hold it.
+    kind : type
+        The records' dataclass.
+
+    Attributes
+    ----------
+    records : dict of tuple of int to record
+        What is done.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, object]) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, object], kind: type) -> None:
         self.path = path
         self._identity = json.dumps(identity, sort_keys=True)
-        self.scores = self._read()
+        self._kind = kind
+        self.records = self._read()
 
-    def _read(self) -> dict[tuple[int, int], CellScore]:
-        """Return what is done, by (cell, fold)."""
+    def _read(self) -> dict[Key, object]:
         try:
             first, *lines = self.path.read_text(encoding="utf-8").split("\n")
         except (OSError, ValueError):
             return {}
-        scores = {}
+        records = {}
         if first == self._identity:
             # What follows the last line break was cut short.
             for line in lines[:-1]:
                 try:
                     entry = json.loads(line)
-                    key = (entry.pop("cell"), entry.pop("fold"))
-                    scores[key] = CellScore(**entry)
+                    key = tuple(entry.pop("key"))
+                    records[key] = self._kind(**entry)
                 except (ValueError, TypeError, KeyError, AttributeError):
                     break
-        return scores
+        return records
 
     def __enter__(self) -> "Journal":
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Written beside and renamed: a kill leaves the old file or the new one.
             temporary = self.path.with_name(self.path.name + ".tmp")
-            lines = [self._identity, *(_as_line(key, score) for key, score in self.scores.items())]
+            lines = [self._identity, *(_as_line(key, record) for key, record in self.records.items())]
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
             temporary.replace(self.path)
             self._file = self.path.open("a", encoding="utf-8")
@@ -61,11 +69,11 @@ class Journal:
     def __exit__(self, *exception: object) -> None:
         self._file.close()
 
-    def add(self, cell: int, fold: int, score: CellScore) -> None:
-        """Keep a score."""
-        self.scores[cell, fold] = score
+    def add(self, key: Key, record: object) -> None:
+        """Keep a record."""
+        self.records[key] = record
         try:
-            self._file.write(_as_line((cell, fold), score) + "\n")
+            self._file.write(_as_line(key, record) + "\n")
             self._file.flush()
         except OSError as error:
             raise FeatxError(
@@ -77,5 +85,5 @@ class Journal:
         self.path.unlink(missing_ok=True)
 
 
-def _as_line(key: tuple[int, int], score: CellScore) -> str:
-    return json.dumps({"cell": key[0], "fold": key[1], **asdict(score)})
+def _as_line(key: Key, record: object) -> str:
+    return json.dumps({"key": key, **asdict(record)})

@@ -1,9 +1,11 @@
 """One run on disk: what was tried, what was chosen, how it did on the test rows, and the fitted model."""
 
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -66,13 +68,13 @@ class Run:
     test : dict or None
         See `featx.metrics.score`; None if the store has no test rows.
     refit_seconds : float
-    peak_memory : int or None
-        Of the process that fitted it, bytes.
     versions : dict
         Of featx, scikit-learn and Python.
     created : str
         UTC, ISO 8601.
     notes : tuple of str
+    peak_memory : int or None
+        Of the process that fitted it, bytes.
     """
 
     model: str
@@ -82,10 +84,10 @@ class Run:
     chosen: int
     test: dict[str, float | list[float] | None] | None
     refit_seconds: float
-    peak_memory: int | None
     versions: dict[str, str]
     created: str
     notes: tuple[str, ...] = ()
+    peak_memory: int | None = None
 
     @property
     def best(self) -> Cell:
@@ -125,29 +127,44 @@ def write_run(
     """
     import skops.io
 
-    check_free(run_path, overwrite=overwrite)
-    try:
-        run_path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{run_path.name}-", dir=run_path.parent))
-    except OSError as error:
-        raise FeatxError(f"{run_path}: this folder can't be made: {error.strerror}") from error
-    try:
+    with write_folder(run_path, overwrite=overwrite) as folder:
         record = {"featx_run": FORMAT} | asdict(run)
-        (temporary / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        cells_table(run).to_csv(temporary / "cells.csv", index=False)
-        predictions.to_csv(temporary / "predictions.csv", index=False, errors="surrogateescape")
-        per_class.to_csv(temporary / "per_class.csv")
-        confusion.to_csv(temporary / "confusion.csv")
-        skops.io.dump(estimator, temporary / "model.skops")
+        (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        cells_table(run).to_csv(folder / "cells.csv", index=False)
+        predictions.to_csv(folder / "predictions.csv", index=False, errors="surrogateescape")
+        per_class.to_csv(folder / "per_class.csv")
+        confusion.to_csv(folder / "confusion.csv")
+        skops.io.dump(estimator, folder / "model.skops")
+
+
+@contextmanager
+def write_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Fill a folder beside its place and move it there whole; if anything fails, nothing has changed.
+
+    Raises
+    ------
+    FeatxError
+        If the folder is there and not to be replaced, or can't be written.
+    """
+    check_free(path, overwrite=overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise FeatxError(f"{path}: this folder can't be made: {error.strerror}") from error
+    try:
+        yield temporary
         # mkdtemp's folders are for their owner alone; a run's is like any other.
         temporary.chmod(0o777 & ~_umask())
-        if run_path.exists():
-            shutil.rmtree(run_path)
-        temporary.rename(run_path)
+        if path.exists():
+            replaced = temporary.with_name(temporary.name + ".old")
+            path.rename(replaced)
+            temporary.rename(path)
+            shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            temporary.rename(path)
     except OSError as error:
-        raise FeatxError(
-            f"{run_path}: writing failed ({error.strerror or error}); nothing was kept of this run"
-        ) from error
+        raise FeatxError(f"{path}: writing failed ({error.strerror or error}); nothing was kept of this run") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -232,17 +249,14 @@ def format_table(table: pd.DataFrame) -> str:
     """Lay out a table for a screen: accuracies with four decimals, seconds with one."""
     import tabulate
 
-    decimals = {
-        "validation": "{:.4f}",
-        "deviation": "{:.4f}",
-        "test": "{:.4f}",
-        "seconds": "{:.1f}",
-        "test accuracy": "{:.4f}",
-    }
-    text = {
-        name: [_format_value(value, decimals.get(name, "{:g}")) for value in column] for name, column in table.items()
-    }
+    text = {name: [_format_value(value, _decimals(name)) for value in column] for name, column in table.items()}
     return tabulate.tabulate(text, headers="keys", tablefmt="github", disable_numparse=True)
+
+
+def _decimals(column: str) -> str:
+    if column.startswith(("validation", "deviation", "test")):
+        return "{:.4f}"
+    return "{:.1f}" if column == "seconds" else "{:g}"
 
 
 def _format_value(value: object, number: str) -> str:
@@ -257,8 +271,6 @@ def describe_params(params: Mapping[str, object]) -> str:
 
 
 def _umask() -> int:
-    import os
-
     mask = os.umask(0)
     os.umask(mask)
     return mask

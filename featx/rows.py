@@ -1,5 +1,6 @@
 """The labelled rows of a store, and folds of them."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from featx.errors import FeatxError
+from featx.layers import BACKBONES, choose_layers
 from featx.manifest import SPLITS
 from featx.splits import group_of_each
 from featx.store import Store
@@ -55,6 +57,7 @@ def read_rows(
     label: str = "label",
     where: str | None = None,
     sample_weight: str | None = None,
+    needs_split: bool = True,
 ) -> tuple[Rows, list[str]]:
     """Read the rows that take part; those without label or split are left out and counted in a note.
 
@@ -68,6 +71,8 @@ def read_rows(
         Which rows take part: an expression over the columns, such as ``type == "mono"``; see `select_rows`.
     sample_weight : str, optional
         The column that says what each row counts.
+    needs_split : bool, default True
+        Whether rows without a split are left out.
 
     Returns
     -------
@@ -93,6 +98,8 @@ def read_rows(
         notes.append(f"{int(takes_part.sum()):,} of {len(images):,} images take part: {where}")
     labels = images[label].map(_as_label)
     for name, values in (("label", labels), ("split", images["split"])):
+        if name == "split" and not needs_split:
+            continue
         is_empty = (values == "").to_numpy()
         n_without = int((is_empty & takes_part).sum())
         takes_part &= ~is_empty
@@ -194,3 +201,39 @@ def check_splits(store_path: object, rows: Rows) -> None:
             raise FeatxError(f"{store_path}: the weights of all {split} rows are 0")
     if len(set(rows.y[train])) < 2:
         raise FeatxError(f"{store_path}: one class only ({rows.y[train][0]!r}) in train; a classifier needs two")
+
+
+def choose_stored_layers(store: Store, text: str) -> list[str]:
+    """Return the layers asked for; `all` is all that the store has."""
+    if text == "all":
+        return store.layers
+    return list(choose_layers(text, BACKBONES[store.attributes["backbone"]]))
+
+
+def describe_store(store: Store, layers: Sequence[str]) -> dict[str, object]:
+    """Return what a run's record says of the features it was fitted on."""
+    attributes = store.attributes
+    kept = (
+        "backbone",
+        "weights",
+        "weights_sha256",
+        "pooling",
+        "image_size",
+        "preprocessing",
+        "settings_sha256",
+        "run_id",
+    )
+    return {
+        "path": str(store.path),
+        "layers": list(layers),
+        "n_features": sum(store.n_channels[layer] for layer in layers),
+        **{name: attributes.get(name) for name in kept},
+    }
+
+
+def digest_rows(rows: Rows) -> str:
+    """Digest which rows take part, with their labels, splits, groups and weights."""
+    digest = hashlib.sha256()
+    for column in (rows.paths, rows.y, rows.split, rows.groups, rows.weights):
+        digest.update(repr(None if column is None else column.tolist()).encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()

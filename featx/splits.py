@@ -47,7 +47,7 @@ def make_splits(
     table = manifest.table
     strata = table[["label", *stratify]].astype(str).agg("\0".join, axis=1)
     if "group" in table:
-        parts = _divide_groups(table["label"], group_of_each(table), shares, seed)
+        parts = divide_groups(table["label"], group_of_each(table), shares, seed)
     else:
         parts = _divide_rows(strata, shares, seed)
     _check_every_class_everywhere(table["label"], parts, shares)
@@ -113,7 +113,7 @@ def _divide_rows(strata: pd.Series, shares: dict[str, float], seed: int) -> np.n
     return parts
 
 
-def _divide_groups(labels: pd.Series, groups: pd.Series, shares: dict[str, float], seed: int) -> np.ndarray:
+def divide_groups(labels: pd.Series, groups: pd.Series, shares: dict[str, float], seed: int) -> np.ndarray:
     """Give each group to the split that it brings closest to its shares, until none fits better elsewhere.
 
     The first order (by the spread of a group's label counts, ties at random) is that of scikit-learn's

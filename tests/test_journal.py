@@ -12,44 +12,44 @@ SCORES = {(0, 0): CellScore(0.5, 1.0), (1, 0): CellScore(None, 0.1, "ValueError:
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "run.cells.jsonl"
-    with Journal(path, {"model": "svm"}) as journal:
-        for (cell, fold), score in SCORES.items():
-            journal.add(cell, fold, score)
+    with Journal(path, {"model": "svm"}, CellScore) as journal:
+        for key, score in SCORES.items():
+            journal.add(key, score)
     return path
 
 
 def test_scores_are_there_again(path):
-    with Journal(path, {"model": "svm"}) as journal:
-        assert journal.scores == SCORES
-        journal.add(2, 0, CellScore(0.75, 2.0))
-    assert len(Journal(path, {"model": "svm"}).scores) == 3
+    with Journal(path, {"model": "svm"}, CellScore) as journal:
+        assert journal.records == SCORES
+        journal.add((2, 0), CellScore(0.75, 2.0))
+    assert len(Journal(path, {"model": "svm"}, CellScore).records) == 3
 
 
 def test_another_grid_begins_anew(path):
-    assert Journal(path, {"model": "rf"}).scores == {}
+    assert Journal(path, {"model": "rf"}, CellScore).records == {}
 
 
 @pytest.mark.parametrize("cut", [1, 5, 30])
 def test_a_line_cut_short_is_passed_over(path, cut):
     path.write_bytes(path.read_bytes()[:-cut])
-    with Journal(path, {"model": "svm"}) as journal:
-        assert journal.scores == {(0, 0): SCORES[0, 0]}
-        journal.add(1, 0, SCORES[1, 0])
-    assert Journal(path, {"model": "svm"}).scores == SCORES
+    with Journal(path, {"model": "svm"}, CellScore) as journal:
+        assert journal.records == {(0, 0): SCORES[0, 0]}
+        journal.add((1, 0), SCORES[1, 0])
+    assert Journal(path, {"model": "svm"}, CellScore).records == SCORES
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xfe\x00", b"{}\n[]\n"])
 def test_what_is_no_journal_begins_anew(path, data):
     path.write_bytes(data)
-    assert Journal(path, {"model": "svm"}).scores == {}
+    assert Journal(path, {"model": "svm"}, CellScore).records == {}
 
 
 def test_a_journal_that_is_done_with_is_gone(path):
-    Journal(path, {"model": "svm"}).remove()
+    Journal(path, {"model": "svm"}, CellScore).remove()
     assert not path.exists()
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(FeatxError, match="can't be written"), Journal(tmp_path / "file" / "j", {}):
+    with pytest.raises(FeatxError, match="can't be written"), Journal(tmp_path / "file" / "j", {}, CellScore):
         raise AssertionError("a journal below a file")

@@ -1,0 +1,277 @@
+"""Stage 2 again and again: random splits, a choice within each one's train rows, and the spread of the test figures."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import sklearn
+from sklearn.model_selection import train_test_split
+
+import featx
+from featx.classifiers import CellPlan, make_estimator, plan_cells
+from featx.errors import FeatxError
+from featx.fitting import fit_estimator, score_cells
+from featx.journal import Journal
+from featx.metrics import score
+from featx.rows import Rows, choose_stored_layers, describe_store, digest_rows, make_folds, read_rows
+from featx.splits import divide_groups
+from featx.store import Store
+
+FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "roc_auc", "log_loss")
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One random split.
+
+    Attributes
+    ----------
+    seed : int
+        Of the split, its folds and its classifiers.
+    n_train, n_test : int
+    discretize : str
+    params : dict
+        Of the chosen cell.
+    validation_accuracy : float
+        Its mean over the folds of the train rows.
+    test : dict
+        See `featx.metrics.score`; every row counts the same, weights or not.
+    test_weighted : dict or None
+        The same with the rows' weights.
+    seconds : float
+    """
+
+    seed: int
+    n_train: int
+    n_test: int
+    discretize: str
+    params: dict[str, object]
+    validation_accuracy: float
+    test: dict[str, object]
+    test_weighted: dict[str, object] | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RepeatedRun:
+    """Random splits of one store.
+
+    Attributes
+    ----------
+    model : str
+    store, protocol : dict
+    repeats : tuple of Repeat
+    mean, deviation : dict of str to float
+        Of each test figure over the repeats where it is defined; the deviation is the sample's.
+    notes : tuple of str
+    """
+
+    model: str
+    store: dict[str, object]
+    protocol: dict[str, object]
+    repeats: tuple[Repeat, ...]
+    mean: dict[str, float]
+    deviation: dict[str, float]
+    notes: tuple[str, ...]
+
+
+def fit_repeats(
+    store_path: str | Path,
+    model: str,
+    output: str | Path,
+    *,
+    n_repeats: int,
+    test_share: float = 0.2,
+    stratify: Sequence[str] = ("label",),
+    grid: Mapping[str, Sequence] | None = None,
+    layers: str = "all",
+    discretize: str = "none",
+    cv: int = 5,
+    label: str = "label",
+    where: str | None = None,
+    sample_weight: str | None = None,
+    class_weight: str | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> RepeatedRun:
+    """Split at random, choose a cell by cross-validation within the train rows, score it once; and again.
+
+    The store's own splits play no part. Split r is drawn with the seed `seed` + r: scikit-learn's `train_test_split`,
+    or whole groups where the store has a group column. A call that was stopped goes on from its last finished split.
+
+    Parameters
+    ----------
+    store_path, model, output, grid, layers, discretize, label, where, sample_weight, class_weight, overwrite, progress
+        As of `featx.fit_grid`.
+    n_repeats : int
+    test_share : float, default 0.2
+    stratify : sequence of str, default ("label",)
+        Columns whose shares every split keeps; empty for none. Not used with groups, which keep the labels' shares.
+    cv : int, default 5
+        Folds that the choice is made by.
+    seed : int, default 0
+        Of the first split.
+
+    Returns
+    -------
+    RepeatedRun
+        As written to `output`: repeats.json, and repeats.csv with a line a split.
+    """
+    output = Path(output)
+    if output.exists() and not overwrite:
+        raise FeatxError(f"{output}: exists. Give another --output, or --overwrite to replace it")
+    cells = plan_cells(model, grid or {}, discretize)
+    with Store(store_path) as store:
+        chosen_layers = choose_stored_layers(store, layers)
+        options = {"label": label, "where": where, "sample_weight": sample_weight}
+        rows, notes = read_rows(store, chosen_layers, **options, needs_split=False)
+        strata = _read_strata(store, rows, stratify, label)
+        described = describe_store(store, chosen_layers)
+    if len(set(rows.y)) < 2:
+        raise FeatxError(f"{store_path}: one class only ({rows.y[0]!r}); a classifier needs two")
+    protocol = {"n_repeats": n_repeats, "test_share": test_share, "stratify": list(stratify), "cv": cv, "seed": seed}
+    protocol |= {**options, "class_weight": class_weight, "classes": sorted(set(rows.y.tolist()))}
+    identity = {"model": model, "cells": cells, "store": {**described, "path": None}, "rows": digest_rows(rows)}
+    identity |= {"protocol": {**protocol, "n_repeats": None}, "versions": [featx.__version__, sklearn.__version__]}
+    journal = Journal(output.with_name(f"{output.name}.repeats.jsonl"), identity, Repeat)
+    with journal:
+        for number in _missing(n_repeats, journal, progress):
+            train, test = _split(rows, strata, test_share, seed + number)
+            repeat = _fit_once(model, cells, rows, train, test, cv, seed + number, class_weight)
+            journal.add((number,), repeat)
+    repeats = tuple(journal.records[number,] for number in range(n_repeats))
+    run = RepeatedRun(model, described, protocol, repeats, *_summarise(repeats), tuple(notes))
+    _write(output, run)
+    journal.remove()
+    return run
+
+
+def _read_strata(store: Store, rows: Rows, stratify: Sequence[str], label: str) -> np.ndarray | None:
+    """Return what each row is stratified by."""
+    if not stratify:
+        return None
+    images = store.images.set_index("path")
+    missing = [column for column in stratify if column not in images and column != "label"]
+    if missing:
+        raise FeatxError(
+            f"{store.path}: no column {missing[0]!r} to stratify by; there are {', '.join(images.columns)}"
+        )
+    # `label` is what is to be told, whichever column it comes from.
+    columns = [rows.y if column == "label" else images.loc[rows.paths, column].to_numpy() for column in stratify]
+    return np.array(["\0".join(map(str, values)) for values in zip(*columns, strict=True)], dtype=object)
+
+
+def _missing(n_repeats: int, journal: Journal, progress: bool) -> Iterator[int]:
+    """Yield the splits that no earlier call has finished."""
+    from tqdm import tqdm
+
+    # disable=None: only where standard error is a terminal.
+    with tqdm(total=n_repeats, unit="split", disable=None if progress else True) as bar:
+        for number in range(n_repeats):
+            if (number,) not in journal.records:
+                yield number
+            bar.update()
+
+
+def _split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    everything = np.arange(len(rows))
+    if rows.groups is not None:
+        shares = {"train": 1 - test_share, "test": test_share}
+        parts = divide_groups(pd.Series(rows.y), pd.Series(rows.groups), shares, seed)
+        return everything[parts == "train"], everything[parts == "test"]
+    try:
+        train, test = train_test_split(everything, test_size=test_share, random_state=seed, stratify=strata)
+    except ValueError as error:
+        raise FeatxError(f"{len(rows):,} rows can't be split, {test_share:g} for test: {error}") from error
+    return train, test
+
+
+def _fit_once(
+    model: str,
+    cells: list[CellPlan],
+    rows: Rows,
+    train: np.ndarray,
+    test: np.ndarray,
+    cv: int,
+    seed: int,
+    class_weight: str | None,
+) -> Repeat:
+    """Choose, refit and score on one split."""
+    begun = time.monotonic()
+    counts = pd.Series(rows.y[train]).value_counts()
+    if counts.min() < cv:
+        raise FeatxError(
+            f"seed {seed}: the class {counts.idxmin()!r} has {counts.min()} train rows, fewer than {cv} folds. Use a "
+            "smaller --cv"
+        )
+    options = {"seed": seed, "class_weight": class_weight}
+    accuracies = np.zeros(len(cells))
+    for fold in make_folds(rows, train, cv, seed=seed):
+        for number, found in score_cells(model, cells, rows, fold, **options):
+            accuracies[number] += np.nan if found.accuracy is None else found.accuracy / cv
+    if np.isnan(accuracies).all():
+        raise FeatxError(f"seed {seed}: every cell failed")
+    chosen = int(np.nanargmax(accuracies))
+    best = make_estimator(model, *cells[chosen], **options)
+    fit_estimator(best, rows, train)
+    figures = {
+        "classes": best.classes_,
+        "majority": counts.index[0],
+        "probabilities": best.predict_proba(rows.X[test]) if hasattr(best, "predict_proba") else None,
+        "decision": best.decision_function(rows.X[test]) if hasattr(best, "decision_function") else None,
+        "seed": seed,
+    }
+    y, predicted, weights = rows.y[test].astype(str), best.predict(rows.X[test]), rows.weights_of(test)
+    return Repeat(
+        seed=seed,
+        n_train=len(train),
+        n_test=len(test),
+        discretize=cells[chosen][0],
+        params=cells[chosen][1],
+        validation_accuracy=float(accuracies[chosen]),
+        test=score(y, predicted, **figures),
+        test_weighted=None if weights is None else score(y, predicted, **figures, sample_weight=weights),
+        seconds=round(time.monotonic() - begun, 3),
+    )
+
+
+def _summarise(repeats: Sequence[Repeat]) -> tuple[dict[str, float], dict[str, float]]:
+    """Return mean and deviation of every figure that is defined for all repeats."""
+    table = pd.DataFrame([repeat.test for repeat in repeats])[list(FIGURES)].dropna(axis="columns").astype(float)
+    deviation = table.std(ddof=1) if len(table) > 1 else table.std(ddof=0)
+    return table.mean().to_dict(), deviation.to_dict()
+
+
+def repeats_table(run: RepeatedRun) -> pd.DataFrame:
+    """Return a line a split: its seed, chosen parameters and figures."""
+    return pd.DataFrame(
+        {
+            "seed": repeat.seed,
+            "discretize": repeat.discretize,
+            **repeat.params,
+            "validation": repeat.validation_accuracy,
+            **{f"test {name}": repeat.test[name] for name in FIGURES if repeat.test[name] is not None},
+            "seconds": repeat.seconds,
+        }
+        for repeat in run.repeats
+    )
+
+
+def describe_repeats(run: RepeatedRun) -> str:
+    """Return the figures' means and deviations in a line."""
+    figures = [f"{name.replace('_', ' ')} {run.mean[name]:.4f} ± {run.deviation[name]:.4f}" for name in run.mean]
+    return f"{len(run.repeats)} random splits, test {', '.join(figures)} (mean ± deviation)"
+
+
+def _write(output: Path, run: RepeatedRun) -> None:
+    from featx.results import write_folder
+
+    with write_folder(output, overwrite=True) as folder:
+        record = {"featx_repeats": 1} | asdict(run)
+        (folder / "repeats.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        repeats_table(run).to_csv(folder / "repeats.csv", index=False)

@@ -1,0 +1,143 @@
+"""Random splits: as a plain loop would do them, and as often as asked for."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import SMALL, make_tree, run_featx
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+import featx
+from featx import FeatxError
+from featx.repeats import fit_repeats
+
+
+@pytest.fixture(scope="module")
+def store_path(tmp_path_factory):
+    """Two classes that overlap, two types, a group and a weight a row, no splits."""
+    folder = tmp_path_factory.mktemp("repeats")
+    table = featx.read_source(make_tree(folder / "images", {"ash": 50, "birch": 50})).table
+    rng = np.random.default_rng(0)
+    table["label"] = np.where(rng.random(100) < 0.3, rng.permutation(table["label"]), table["label"])
+    table["type"] = np.where(np.arange(100) % 4 == 0, "mono", "poly")
+    table["weight"] = np.where(np.arange(100) % 3 == 0, 0.33, 1.0)
+    featx.extract_features(featx.Manifest(table, folder / "images"), folder / "s.h5", layers="block1,block2", **SMALL)
+    return folder / "s.h5"
+
+
+GRID = {"kernel": ("linear", "rbf"), "C": (0.01, 1.0)}
+
+
+@pytest.mark.parametrize("stratify", [(), ("label",)])
+def test_every_split_is_that_of_a_plain_loop(store_path, tmp_path, stratify):
+    run = fit_repeats(store_path, "svm", tmp_path / "run", n_repeats=4, stratify=stratify, cv=3, grid=GRID, seed=5)
+    with featx.open(store_path) as store:
+        X, y = store.matrix(), store.images["label"].to_numpy().astype(str)
+    pipeline = make_pipeline(StandardScaler(), SVC())
+    grid = {f"svc__{name}": values for name, values in GRID.items()}
+    accuracies = []
+    for seed, repeat in zip(range(5, 9), run.repeats, strict=True):
+        split = train_test_split(X, y, test_size=0.2, random_state=seed, stratify=y if stratify else None)
+        X_train, X_test, y_train, y_test = split
+        search = GridSearchCV(pipeline, grid, cv=StratifiedKFold(3, shuffle=True, random_state=seed))
+        search.fit(X_train, y_train)
+        scores = search.cv_results_["mean_test_score"]
+        assert repeat.seed == seed
+        assert repeat.validation_accuracy == pytest.approx(scores.max())
+        if (scores > scores.max() - 1e-9).sum() == 1:
+            assert repeat.params == {"gamma": "scale"} | {k[5:]: v for k, v in search.best_params_.items()} or (
+                repeat.params == {k[5:]: v for k, v in search.best_params_.items()}
+            )
+            assert repeat.test["accuracy"] == search.score(X_test, y_test)
+        accuracies.append(repeat.test["accuracy"])
+    assert run.mean["accuracy"] == pytest.approx(np.mean(accuracies))
+    assert run.deviation["accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
+
+
+def test_a_call_that_was_stopped_goes_on(store_path, tmp_path, monkeypatch):
+    from featx import repeats as module
+
+    plain, seeds = module._fit_once, []
+
+    def counting(*arguments):
+        seeds.append(arguments[6])
+        if len(seeds) == 3:
+            raise KeyboardInterrupt
+        return plain(*arguments)
+
+    options = {"n_repeats": 4, "cv": 2, "grid": {"n_estimators": (3,)}}
+    monkeypatch.setattr(module, "_fit_once", counting)
+    with pytest.raises(KeyboardInterrupt):
+        fit_repeats(store_path, "rf", tmp_path / "run", **options)
+    run = fit_repeats(store_path, "rf", tmp_path / "run", **options)
+    assert seeds == [0, 1, 2, 2, 3]
+    assert [repeat.seed for repeat in run.repeats] == [0, 1, 2, 3]
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    with pytest.raises(FeatxError, match="exists"):
+        fit_repeats(store_path, "rf", tmp_path / "run", **options)
+
+
+def test_columns_to_stratify_by_keep_their_shares(store_path, tmp_path, monkeypatch):
+    from featx import repeats as module
+
+    seen, plain = [], module._fit_once
+
+    def watching(model, cells, rows, train, test, *others):
+        seen.append(rows.paths[test])
+        return plain(model, cells, rows, train, test, *others)
+
+    monkeypatch.setattr(module, "_fit_once", watching)
+    options = {"grid": {"n_estimators": (2,)}, "cv": 2, "n_repeats": 3, "test_share": 0.25}
+    fit_repeats(store_path, "rf", tmp_path / "run", stratify=("label", "type"), **options)
+    with featx.open(store_path) as store:
+        images = store.images.set_index("path")
+    for paths in seen:
+        assert len(paths) == 25
+        for label, group in images.groupby(["label", "type"]):
+            share = (images.loc[paths, ["label", "type"]].apply(tuple, axis=1) == label).sum()
+            assert abs(share - len(group) / 4) < 1
+    with pytest.raises(FeatxError, match="no column 'kind' to stratify by"):
+        fit_repeats(store_path, "rf", tmp_path / "other", stratify=("kind",), **options)
+
+
+def test_weights_count_in_the_fit_and_beside_the_plain_figures(store_path, tmp_path):
+    options = {"n_repeats": 2, "cv": 2, "grid": {"kernel": ("linear",), "C": (0.01,)}}
+    run = fit_repeats(store_path, "svm", tmp_path / "run", sample_weight="weight", **options)
+    for repeat in run.repeats:
+        assert repeat.test_weighted["accuracy"] != repeat.test["accuracy"]
+        assert (repeat.test["accuracy"] * 20) == pytest.approx(round(repeat.test["accuracy"] * 20))
+
+
+def test_groups_stay_whole(store_path, tmp_path):
+    import h5py
+
+    path = tmp_path / "grouped.h5"
+    path.write_bytes(store_path.read_bytes())
+    with h5py.File(path, "a") as file:
+        names = [f"g{row // 5}".encode() for row in range(100)]
+        file["images/group"] = np.array(names, dtype=h5py.string_dtype("utf-8", 8))
+    run = fit_repeats(path, "rf", tmp_path / "run", n_repeats=2, cv=2, grid={"n_estimators": (2,)})
+    assert all(repeat.n_test % 5 == 0 for repeat in run.repeats)
+
+
+def test_classes_too_small_for_the_folds_are_named(store_path, tmp_path):
+    with pytest.raises(FeatxError, match=r"seed 0: the class '\w+' has \d+ train rows, fewer than 60 folds"):
+        fit_repeats(store_path, "rf", tmp_path / "run", n_repeats=1, cv=60)
+
+
+def test_the_command_prints_every_split_and_their_spread(store_path, tmp_path):
+    options = ("--repeats", 3, "--stratify", "label,type", "--cv", 2, "--C", "0.1", "--where", 'type == "poly"')
+    done = run_featx("fit", "svm", store_path, "-o", tmp_path / "run", *options)
+    assert done.returncode == 0, done.stderr
+    assert "3 random splits, test accuracy 0." in done.stdout
+    assert "75 of 100 images take part" in done.stderr
+    record = json.loads((tmp_path / "run" / "repeats.json").read_text())
+    assert record["featx_repeats"] == 1
+    assert len(pd.read_csv(tmp_path / "run" / "repeats.csv")) == 3
+    refused = run_featx("fit", "svm", store_path, "-o", tmp_path / "other", "--test-share", 0.3)
+    assert refused.returncode == 1
+    assert "give --repeats too" in refused.stderr
