@@ -276,6 +276,8 @@ def _quiet_stderr() -> Iterator[None]:
         os.dup2(held.fileno(), stderr)
         try:
             yield
+        except KeyboardInterrupt:
+            raise
         except BaseException:
             held.seek(0)
             os.write(saved, held.read())

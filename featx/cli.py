@@ -7,7 +7,7 @@ import click
 
 from featx import __version__
 from featx.cli_fit import fit
-from featx.cli_options import AS_JSON, OVERWRITE, Commands, Numbers, say, show_json
+from featx.cli_options import AS_JSON, OVERWRITE, SEED, Commands, Numbers, say, show_json
 
 
 @click.group(
@@ -17,6 +17,10 @@ from featx.cli_options import AS_JSON, OVERWRITE, Commands, Numbers, say, show_j
 @click.version_option(__version__, prog_name="featx")
 def main() -> None:
     """Frozen deep features and classical classifiers, measured honestly beside a fine-tuned network."""
+    import logging
+
+    # What Pillow has to say of damaged files ends as their reasons, not on the screen.
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @main.command()
@@ -42,7 +46,7 @@ def main() -> None:
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=8, help="Images a forward pass.")
 @click.option("--split", type=Numbers(float, 0), help="Make splits: shares of train,validation,test or train,test.")
 @click.option("--stratify", default="", help="Further columns whose shares a split keeps, with commas.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of the split.")
+@click.option("--seed", type=SEED, default=0, help="Of the split.")
 @click.option("--path-column", default="path", help="Of a CSV.")
 @click.option("--label-column", default="label", help="Of a CSV; '' for images without labels.")
 @click.option("--split-column", help="Of a CSV.  [default: split, if it is there]")
@@ -183,7 +187,7 @@ def verify(name: str, backbone: str, as_json: bool) -> None:
 )
 @click.option("--images", "n_images", type=click.IntRange(40, 2624), help="Take so many.  [default: all 2,624]")
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=8, help="Images a forward pass.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of splits and forests.")
+@click.option("--seed", type=SEED, default=0, help="Of splits and forests.")
 @OVERWRITE
 @AS_JSON
 def demo(output: Path, as_json: bool, **options: object) -> None:

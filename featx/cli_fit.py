@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from featx.cli_options import AS_JSON, OVERWRITE, Numbers, Words, say, show_json
+from featx.cli_options import AS_JSON, OVERWRITE, SEED, Numbers, Words, say, show_json
 from featx.errors import FeatxError
 
 
@@ -46,7 +46,7 @@ def fit_command(name: str) -> Callable:
         click.option("--where", help="Which rows take part, such as 'type == \"mono\"'."),
         click.option("--sample-weight", help="The column that says what each row counts."),
         click.option("--class-weight", type=click.Choice(["balanced"]), help="Let every class weigh the same."),
-        click.option("--seed", type=click.IntRange(0), default=0, help="Of classifiers and folds."),
+        click.option("--seed", type=SEED, default=0, help="Of classifiers and folds."),
         OVERWRITE,
         AS_JSON,
     ]
@@ -64,9 +64,9 @@ def fit_command(name: str) -> Callable:
 @click.option("--min-samples-leaf", type=Numbers(int, 1), default="2", help="Fewest rows a leaf.")
 @click.option(
     "--max-features",
-    type=Numbers(float, 0, is_open=True, high=1, words=["sqrt", "log2"]),
+    type=Numbers(float, 0, is_open=True, high=1, words=["sqrt", "log2"], counts=True),
     default="sqrt",
-    help="Features a split looks at: a share, or sqrt or log2 of their number.",
+    help="Features a split looks at: sqrt or log2 of their number, a share (0.1), or a count (100).",
 )
 @click.option("--max-depth", type=Numbers(int, 1), help="Deepest tree.  [default: no limit]")
 def rf(store: Path, **options: object) -> None:

@@ -48,18 +48,28 @@ class Numbers(click.ParamType):
         The largest that is taken; default: any that is finite.
     words : sequence of str
         Words that may stand for a number.
+    counts : bool
+        Whether whole numbers without a point are counts, from 1 up, and others shares.
     """
 
     name = "list"
 
     def __init__(
-        self, kind: type, low: float, *, is_open: bool = False, high: float | None = None, words: Sequence[str] = ()
+        self,
+        kind: type,
+        low: float,
+        *,
+        is_open: bool = False,
+        high: float | None = None,
+        words: Sequence[str] = (),
+        counts: bool = False,
     ) -> None:
         self.kind = kind
         self.low = low
         self.is_open = is_open
         self.high = high
         self.words = words
+        self.counts = counts
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple:
         """Return a tuple of numbers and words."""
@@ -70,6 +80,8 @@ class Numbers(click.ParamType):
     def _convert_one(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> object:
         if text in self.words:
             return text
+        if self.counts and text.isdecimal() and int(text) > 0:
+            return int(text)
         try:
             number = self.kind(text)
         except ValueError:
@@ -106,6 +118,9 @@ class Words(click.ParamType):
                 self.fail(f"{word!r} is none of {', '.join(self.words)}", param, ctx)
         return chosen
 
+
+# What NumPy takes for a seed.
+SEED = click.IntRange(0, 2**32 - 1)
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there.")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from featx.classifiers import plan_cells
 from featx.errors import FeatxError, SourceError
 from featx.extract import extract_features
 from featx.grid import fit_grid
@@ -87,7 +88,10 @@ def run_demo(
     """
     manifest = make_splits(read_elpv(n_images, seed=seed), SPLIT, seed=seed, stratify=["type"])
     folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FeatxError(f"{folder}: this folder can't be made: {error.strerror}") from error
     store_path = folder / "elpv.h5"
     if store_path.exists() and not overwrite and _is_of(store_path, manifest):
         echo(f"{store_path}: there already")
@@ -168,8 +172,8 @@ def _is_of(store_path: Path, manifest: Manifest) -> bool:
         if images[columns].to_numpy().tolist() == manifest.table[columns].to_numpy().tolist():
             return True
     raise FeatxError(
-        f"{store_path}: holds {len(images):,} other images than this demo ({len(manifest):,}). Give another --output, "
-        "or --overwrite to do everything anew"
+        f"{store_path}: holds other images, or other splits of them ({len(images):,}, now {len(manifest):,}). Give "
+        "another --output, or --overwrite to do everything anew"
     )
 
 
@@ -187,8 +191,10 @@ def _fit_or_read(
     if run_path.exists() and not overwrite:
         run = read_run(run_path)
         with Store(store_path) as store:
-            is_same = run.store["settings_sha256"] == store.attributes["settings_sha256"]
-        if is_same and run.protocol["seed"] == seed:
+            is_of_store = run.store.get("run_id") == store.attributes.get("run_id")
+        planned = plan_cells(model, grid, discretize)
+        is_same = [(cell.discretize, cell.params) for cell in run.cells] == planned and run.protocol["seed"] == seed
+        if is_of_store and is_same:
             return run
         overwrite = True
     return fit_grid(

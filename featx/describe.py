@@ -5,6 +5,11 @@ from featx.store import Store
 
 _LINES_OF_REJECTED = 10
 
+_SHOWN = (
+    *("backbone", "weights", "weights_sha256", "image_size", "resize", "interpolation", "preprocessing", "root"),
+    *("pooling", "precision", "created", "featx_version", "keras_version", "keras_backend"),
+)
+
 
 def describe_store(store: Store) -> dict[str, object]:
     """Collect what a person wants to know of a store.
@@ -34,37 +39,38 @@ def describe_store(store: Store) -> dict[str, object]:
 
 
 def format_description(description: dict) -> str:
-    """Lay out a description for a screen."""
-    attributes = description["attributes"]
+    """Lay out a description for a screen; nothing in it can steer a terminal."""
+    attributes = {name: description["attributes"].get(name, "?") for name in _SHOWN}
     lines = [
         f"{description['path']}: {description['n_images']:,} images x {description['n_features']:,} features, "
         f"{description['bytes'] / 1e6:.1f} MB",
-        f"network    {attributes['backbone']}, weights {attributes['weights']} ({attributes['weights_sha256'][:12]})",
+        f"network    {attributes['backbone']}, weights {attributes['weights']} "
+        f"({str(attributes['weights_sha256'])[:12]})",
         f"images     {attributes['image_size']} pixels, {attributes['resize']}, {attributes['interpolation']}, "
-        f"{attributes['preprocessing']}; from {one_line(attributes['root'])}",
+        f"{attributes['preprocessing']}; from {attributes['root']}",
         f"features   {attributes['pooling']} pooling, {attributes['precision']}",
         f"made       {attributes['created']} by featx {attributes['featx_version']}, "
         f"Keras {attributes['keras_version']} on {attributes['keras_backend']}",
-        "layers     " + _wrap([f"{layer} {channels}" for layer, channels in description["layers"].items()]),
-        f"columns    {one_line(', '.join(description['columns']))}",
+        *_wrap("layers     ", [f"{layer} {channels}" for layer, channels in description["layers"].items()]),
+        *_wrap("columns    ", description["columns"]),
     ]
     for split, counts in description["splits"].items():
-        labels = [f"{one_line(label) or '(no label)'} {count:,}" for label, count in counts.items()]
-        lines.append(f"{split or '(no split)':<11}{sum(counts.values()):,} images: " + _wrap(_shorten(labels)))
+        labels = [f"{label or '(no label)'} {count:,}" for label, count in counts.items()]
+        lines += _wrap(f"{split or '(no split)':<11}{sum(counts.values()):,} images: ", _shorten(labels))
     rejected = description["rejected"]
     lines.append(f"rejected   {len(rejected):,}")
-    lines += [f"           {one_line(entry['path'])}: {entry['reason']}" for entry in rejected[:_LINES_OF_REJECTED]]
+    lines += [f"           {entry['path']}: {entry['reason']}" for entry in rejected[:_LINES_OF_REJECTED]]
     if len(rejected) > _LINES_OF_REJECTED:
         lines.append(f"           ... and {len(rejected) - _LINES_OF_REJECTED:,} more in /rejected")
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def _shorten(items: list[str], most: int = 20) -> list[str]:
     return items if len(items) <= most else [*items[:most], f"... {len(items) - most} more classes"]
 
 
-def _wrap(items: list[str], width: int = 100) -> str:
-    """Join with commas, breaking lines under the first."""
+def _wrap(first: str, items: list[str], width: int = 100) -> list[str]:
+    """Return lines of items with commas between them, the further ones set in."""
     import textwrap
 
-    return ("\n" + " " * 11).join(textwrap.wrap(", ".join(items), width))
+    return textwrap.wrap(first + ", ".join(items), width + 11, subsequent_indent=" " * 11)

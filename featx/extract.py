@@ -20,6 +20,8 @@ from featx.settings import Settings
 from featx.store import Store
 from featx.store_writer import write_store
 
+_EXISTS = "{}: exists. Give another name, or --overwrite to replace it once the new one is whole"
+
 
 @dataclass(frozen=True)
 class Extraction:
@@ -93,9 +95,7 @@ def extract_features(
     parts = PartsFolder(Path(store_path))
     _check_folder(parts.store_path)
     if parts.store_path.exists() and not overwrite and not parts.path.exists():
-        raise StoreError(
-            f"{store_path}: exists. Give another name, or --overwrite to replace it once the new one is whole"
-        )
+        raise StoreError(_EXISTS.format(store_path))
     network = build_network(
         backbone,
         layers=layers,
@@ -127,6 +127,7 @@ def extract_features(
         device = describe_device(keras)
         echo(f"{backbone}, {len(network.n_channels)} layers, on {device} (Keras on {settings.keras_backend})")
         provenance = {"keras_version": keras.__version__, "run_id": run_id, "device": device}
+        provenance["paths_sha256"] = _describe_source(manifest)["paths_sha256"]
         return _extract_rows(manifest, parts, settings, network, read, provenance, progress=progress, echo=echo)
 
 
@@ -139,36 +140,38 @@ def _check_folder(store_path: Path) -> None:
 
 def _begin(parts: PartsFolder, settings: Settings, manifest: Manifest, overwrite: bool) -> str | None:
     """Return the identity of the run that goes on or begins; None if all that is left of it is to clean up."""
-    paths_sha256 = _digest_paths(manifest)
-    if overwrite:
-        if parts.store_path.exists() and parts.belongs_to(_stored_run(parts.store_path)):
-            parts.clear()
-        if not parts.matches(settings, paths_sha256):
-            parts.clear()
-    elif parts.store_path.exists():
-        with Store(parts.store_path) as store:
-            is_same = store.attributes["settings_sha256"] == settings.sha256
-            is_whole = len(store) + len(store.rejected) == len(manifest)
-            if is_same and is_whole and parts.belongs_to(store.attributes.get("run_id")):
-                return None
-        raise StoreError(
-            f"{parts.store_path}: exists. Give another name, or --overwrite to replace it once the new one is whole"
+    source = _describe_source(manifest)
+    if parts.store_path.exists():
+        stored = _stored_attributes(parts.store_path, lenient=overwrite)
+        is_same = stored.get("settings_sha256") == settings.sha256 and all(
+            stored.get(name) == source[name] for name in ("root", "paths_sha256")
         )
-    return parts.begin(settings, paths_sha256, len(manifest))
+        if is_same and (parts.wrote(stored.get("run_id")) or (parts.is_empty() and not overwrite)):
+            return None
+        if not overwrite:
+            raise StoreError(_EXISTS.format(parts.store_path))
+    return parts.begin(settings, source, replaces=overwrite)
 
 
-def _stored_run(store_path: Path) -> str | None:
-    """Return the identity of the run that wrote a store; None if it can't be read, since it will be replaced."""
+def _describe_source(manifest: Manifest) -> dict[str, object]:
+    """Return what tells one list of images from another."""
+    text = "\0".join(manifest.table["path"]).encode("utf-8", "surrogateescape")
+    return {
+        "root": str(manifest.root),
+        "n_images": len(manifest),
+        "paths_sha256": hashlib.sha256(text).hexdigest(),
+    }
+
+
+def _stored_attributes(store_path: Path, *, lenient: bool) -> dict[str, object]:
+    """Return a store's attributes; leniently, none of one that can't be read, since it will be replaced."""
     try:
         with Store(store_path) as store:
-            return store.attributes.get("run_id")
+            return store.attributes
     except StoreError:
-        return None
-
-
-def _digest_paths(manifest: Manifest) -> str:
-    text = "\0".join(manifest.table["path"])
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        if lenient:
+            return {}
+        raise
 
 
 def _finish_leftover(parts: PartsFolder) -> Extraction:
@@ -209,13 +212,13 @@ def _extract_rows(
     try:
         with _progress_bar(len(manifest), n_resumed, progress) as bar:
             run_network(manifest, parts, network, read, batches, bar.update)
+        seconds_of_network = time.monotonic() - begun
+        n_images, n_rejected = _merge(manifest, parts, settings, n_channels, provenance)
     except KeyboardInterrupt as error:
         raise StoppedError(
             f"stopped: {parts.n_done():,} of {len(manifest):,} images are done and kept in {parts.path}. Run the same "
             "command again to go on"
         ) from error
-    seconds_of_network = time.monotonic() - begun
-    n_images, n_rejected = _merge(manifest, parts, settings, n_channels, provenance)
     return Extraction(
         store_path=str(parts.store_path),
         n_images=n_images,
@@ -233,8 +236,8 @@ def _check_disk(parts: PartsFolder, n_rows: int, n_missing: int, n_features: int
     free = shutil.disk_usage(parts.path).free
     if needed > free:
         raise StoreError(
-            f"{parts.store_path}: {needed / 1e9:.2f} GB needed (parts and store), {free / 1e9:.2f} GB free. Free some "
-            "disk, write to another, or take fewer --layers"
+            f"{parts.store_path}: {needed / 1e6:,.0f} MB needed (parts and store), {free / 1e6:,.0f} MB free. Free "
+            "some disk, write to another, or take fewer --layers"
         )
 
 

@@ -60,6 +60,8 @@ _TRANSPOSES = {
 }
 
 _EXIF_ORIENTATION = 0x0112
+_TIFF_PHOTOMETRIC = 262
+_TIFF_SAMPLE_FORMAT = 339
 
 
 class ImageError(FeatxError):
@@ -138,10 +140,14 @@ def decode(
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
+            # Before the orientation is looked at: loading a TIFF turns it upright, and says so.
+            image.load()
             upright = _turn_upright(image)
             flat = _flatten_to_8_bits(upright)
             return np.asarray(_resize(flat, image_size, resize, INTERPOLATIONS[interpolation]).convert("RGB"))
     except Image.UnidentifiedImageError as error:
+        if data[:4] in (b"II*\0", b"MM\0*"):
+            raise ImageError("a TIFF of a kind that can't be read") from error
         raise ImageError("not a JPEG, PNG, BMP, TIFF, WebP or GIF image") from error
     except _DECODING_ERRORS as error:
         raise ImageError(f"cannot be decoded: {error or type(error).__name__}") from error
@@ -173,21 +179,35 @@ def _flatten_to_8_bits(image: Image.Image) -> Image.Image:
 def _scale_to_8_bits(image: Image.Image) -> Image.Image:
     """Bring 16-bit, 32-bit and floating-point gray to 0..255.
 
-    16-bit files use their type's whole range, floats within 0..1 that range; anything else has no agreed white, so
-    its own smallest and largest values become black and white.
+    16-bit files use their type's whole range, floats within 0..1 or 0..255 that range; anything else has no agreed
+    white, so its own smallest and largest values become black and white.
     """
-    values = np.asarray(image).astype(np.float64)
+    tags = getattr(image, "tag_v2", {})
+    values = np.asarray(image)
+    if image.mode == "I" and tags.get(_TIFF_SAMPLE_FORMAT) == (1,):
+        values = values.view(np.uint32)
+    values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise ImageError("holds values that are not finite")
-    low, high = values.min(), values.max()
-    if image.mode.startswith("I;16") or (image.mode == "I" and 255 < high <= 65535 and low >= 0):
-        low, high = 0.0, 65535.0
-    elif image.mode == "I" and low >= 0 and high <= 255:
-        low, high = 0.0, 255.0
-    elif image.mode == "F" and low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    scaled = (values - low) / ((high - low) or 1.0) * 255.0
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+    low, high = _range_of(image.mode, values)
+    scaled = np.rint((values - low) / ((high - low) or 1.0) * 255.0)
+    if tags.get(_TIFF_PHOTOMETRIC) == 0:
+        # White is zero: Pillow knows it of 8 bits only.
+        scaled = 255 - scaled
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        scaled[values == transparent] = 255
+    return Image.fromarray(scaled.astype(np.uint8))
+
+
+def _range_of(mode: str, values: np.ndarray) -> tuple[float, float]:
+    """Return the values of black and white."""
+    low, high = float(values.min()), float(values.max())
+    if mode.startswith("I;16"):
+        return 0.0, 65535.0
+    usual = (1.0, 255.0) if mode == "F" else (255.0, 65535.0)
+    fitting = [white for white in usual if low >= 0 and high <= white]
+    return (0.0, fitting[0]) if fitting else (low, high)
 
 
 def _resize(image: Image.Image, size: int, resize: str, method: Image.Resampling) -> Image.Image:

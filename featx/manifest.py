@@ -1,9 +1,12 @@
 """Where images come from: a folder with one folder a class, or a CSV, as one table of path, label, split and more."""
 
 import os
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
+import numpy as np
 import pandas as pd
 
 from featx.errors import SourceError
@@ -22,6 +25,9 @@ _SPLIT_NAMES = {
     "testing": "test",
     "": "",
 }
+
+_WHOLE_NUMBER = r"\s*-?(0|[1-9]\d*)\s*"
+_NUMBER = r"\s*-?(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?\s*"
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ def _check_labels(table: pd.DataFrame, source: Path) -> None:
 
 
 def _read_folder(root: Path) -> Manifest:
-    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    folders = _list_folders(root)
     loose, n_passed_over = _list_images(root, recurse=False)
     splits = {folder: _SPLIT_NAMES.get(folder.name.lower(), "") for folder in folders}
     named = [folder.name for folder in folders if splits[folder]]
@@ -117,6 +123,7 @@ def _read_folder(root: Path) -> Manifest:
     rows: list[tuple[str, str, str]] = []
     if named and len(named) == len(folders):
         for folder in folders:
+            _refuse_loose(folder, _list_images(folder, recurse=False)[0])
             inner, n_more = _list_classes(folder)
             n_passed_over += n_more
             rows += [(path, label, splits[folder]) for path, label in inner]
@@ -131,12 +138,11 @@ def _read_folder(root: Path) -> Manifest:
         n_passed_over += n_more
         rows += [(path, label, "") for path, label in inner]
 
-    if rows and loose:
-        raise SourceError(
-            f"{root}: {len(loose):,} images (first: {loose[0].name!r}) lie beside the class folders. "
-            "Move each into its class's folder"
-        )
     notes = []
+    if rows:
+        _refuse_loose(root, loose)
+    if rows and named and len(named) < len(folders):
+        notes.append(f"the folders {', '.join(named)} are taken for classes, since others stand beside them")
     if loose:
         rows = [(str(path), "", "") for path in loose]
         notes.append("no class folders: the images get no label")
@@ -152,21 +158,41 @@ def _read_folder(root: Path) -> Manifest:
     return Manifest(table, root.resolve(), tuple(notes))
 
 
+def _refuse_loose(folder: Path, images: list[Path]) -> None:
+    if images:
+        raise SourceError(
+            f"{folder}: {len(images):,} images (first: {images[0].name!r}) lie in this folder itself, where class "
+            "folders are expected. Move each into its class's folder"
+        )
+
+
+def _list_folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        _refuse_unreadable(error)
+
+
+def _refuse_unreadable(error: OSError) -> NoReturn:
+    raise SourceError(f"{error.filename}: this folder can't be read: {error.strerror}") from error
+
+
 def _list_classes(folder: Path) -> tuple[list[tuple[str, str]], int]:
     """Return (path, class name) of the images in each class folder, and how many files were passed over."""
     rows, n_passed_over = [], 0
-    for class_folder in sorted(folder.iterdir()):
-        if class_folder.is_dir() and not class_folder.name.startswith("."):
-            paths, n_more = _list_images(class_folder, recurse=True)
-            rows += [(str(path), class_folder.name) for path in paths]
-            n_passed_over += n_more
+    for class_folder in _list_folders(folder):
+        paths, n_more = _list_images(class_folder, recurse=True)
+        if paths and not is_utf8(class_folder.name):
+            raise SourceError(f"{class_folder!r}: a class's name must be UTF-8: rename this folder")
+        rows += [(str(path), class_folder.name) for path in paths]
+        n_passed_over += n_more
     return rows, n_passed_over
 
 
 def _list_images(folder: Path, *, recurse: bool) -> tuple[list[Path], int]:
     """Return the image files in a folder, sorted, and how many other files there are; links are not followed down."""
     paths, n_others = [], 0
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_refuse_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if recurse else []
         for name in sorted(names):
             if name.startswith("."):
@@ -180,22 +206,36 @@ def _list_images(folder: Path, *, recurse: bool) -> tuple[list[Path], int]:
 
 def _read_csv(csv_path: Path, *, columns: dict[str, str | None], root: Path) -> Manifest:
     try:
-        table = pd.read_csv(csv_path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
-    except (ValueError, OSError) as error:
+        with warnings.catch_warnings():
+            # A row with too many fields would lose some.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                csv_path,
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                index_col=False,
+                skip_blank_lines=False,
+            )
+    except (ValueError, OSError, pd.errors.ParserWarning) as error:
         raise SourceError(f"{csv_path}: not a CSV that can be read: {error}") from error
+    # Blank lines are read, and dropped here, so that row numbers are those of the file.
+    table = table[(table != "").any(axis=1)]
     table = _name_columns(table, csv_path, columns)
     if table.empty:
         raise SourceError(f"{csv_path}: no rows below the header")
     for column in ("path", "label", "split"):
         table[column] = table[column].str.strip()
-    _check_paths(table, csv_path)
+    _check_paths(table, csv_path, root)
     table["split"] = _canonical_splits(table["split"], csv_path)
     further = [name for name in table.columns if name not in ("path", "label", "split")]
     for name in further:
         if name != "group":
             table[name] = _numbers_where_possible(table[name])
-    notes = ("no label column: the images get no label",) if columns["label"] == "" else ()
-    return Manifest(table[["path", "label", "split", *further]], root.resolve(), notes)
+    n_unlabelled = int((table["label"] == "").sum())
+    notes = (f"{n_unlabelled:,} images have no label",) if n_unlabelled else ()
+    table = table[["path", "label", "split", *further]].reset_index(drop=True)
+    return Manifest(table, root.resolve(), notes)
 
 
 def _name_columns(table: pd.DataFrame, csv_path: Path, columns: dict[str, str | None]) -> pd.DataFrame:
@@ -224,12 +264,12 @@ def _name_columns(table: pd.DataFrame, csv_path: Path, columns: dict[str, str | 
     return table
 
 
-def _check_paths(table: pd.DataFrame, csv_path: Path) -> None:
+def _check_paths(table: pd.DataFrame, csv_path: Path, root: Path) -> None:
     """Every path is there, and there once; line 1 of the file is its header."""
     empty = table.index[(table["path"] == "") | table["path"].str.contains("\0", regex=False)]
     if len(empty):
         raise SourceError(f"{csv_path}: line {empty[0] + 2} has no usable path ({len(empty):,} such lines)")
-    repeated = table["path"][table["path"].map(os.path.normpath).duplicated()]
+    repeated = table["path"][table["path"].map(lambda path: os.path.normpath(root.absolute() / path)).duplicated()]
     if len(repeated):
         raise SourceError(
             f"{csv_path}: {len(repeated):,} paths stand there twice; the first is {repeated.iloc[0]!r}, again in line "
@@ -249,7 +289,24 @@ def _canonical_splits(splits: pd.Series, csv_path: Path) -> pd.Series:
 
 
 def _numbers_where_possible(column: pd.Series) -> pd.Series:
-    """Turn a column of text into numbers if all that it holds are numbers; empty cells become NaN."""
+    """Turn a column of text into numbers if nothing is lost by it; empty cells become NaN.
+
+    Codes stay text: numbers with leading zeros, and whole numbers that a float can't hold.
+    """
     filled = column[column.str.strip() != ""]
-    numbers = pd.to_numeric(filled, errors="coerce")
-    return numbers.reindex(column.index) if len(filled) and not numbers.isna().any() else column
+    if not len(filled) or not filled.str.fullmatch(_NUMBER).all():
+        return column
+    numbers = pd.to_numeric(filled, errors="coerce").astype(float)
+    if not np.isfinite(numbers).all() or numbers.abs().max() >= 2**53:
+        return column
+    is_whole = filled.str.fullmatch(_WHOLE_NUMBER).all() and len(filled) == len(column)
+    return numbers.astype(int) if is_whole else numbers.reindex(column.index)
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a file's name is text: others come with surrogates in place of their bytes."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

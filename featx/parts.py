@@ -4,9 +4,11 @@ import json
 import os
 import re
 import shutil
+import tokenize
 import uuid
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +18,14 @@ import numpy as np
 
 from featx.errors import StoreError
 from featx.settings import Settings
+
+_RECORD = "run.json"
+
+# What NumPy and zipfile are known to raise on damaged parts.
+_DAMAGE = (
+    *(OSError, ValueError, LookupError, EOFError, RuntimeError, SyntaxError, MemoryError, ArithmeticError, TypeError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 
 _PART_NAME = re.compile(r"rows-(\d{10})-(\d{10})\.npz")
 
@@ -71,47 +81,46 @@ class PartsFolder:
                 f"{self.store_path}: another featx is writing this store. Wait for it, or stop it"
             ) from error
 
-    def begin(self, settings: Settings, paths_sha256: str, n_rows: int) -> str:
+    def begin(self, settings: Settings, source: Mapping[str, object], *, replaces: bool = False) -> str:
         """Start a run, or go on with one of the same settings and images; return the run's identity.
+
+        Parameters
+        ----------
+        settings : Settings
+        source : mapping of str to object
+            Which images: root, n_images and paths_sha256.
+        replaces : bool, default False
+            Whether the run is to replace what is there: only a run that was begun to do so goes on.
 
         Raises
         ------
         StoreError
             If the folder was begun with other settings or images.
         """
-        record_path = self.path / "run.json"
-        if record_path.exists():
-            run = self._read_record(record_path)
-            different = settings.changes_from(run["settings"])
-            if run["paths_sha256"] != paths_sha256:
-                different.append(f"the list of images ({run['n_rows']:,} images), now another ({n_rows:,} images)")
-            if different:
+        run = self._read_record(lenient=replaces)
+        if run is not None:
+            different = [*settings.changes_from(run["settings"]), *_changes(source, run["source"])]
+            if not different and (run["replaces"] or not replaces):
+                return run["id"]
+            if not replaces:
                 raise StoreError(
                     f"{self.path}: this unfinished store was begun with {'; '.join(different)}. Give the same settings "
                     "to go on, or --overwrite to begin anew"
                 )
-            return run["id"]
-        run = {
-            "id": uuid.uuid4().hex,
-            "settings": asdict(settings),
-            "paths_sha256": paths_sha256,
-            "n_rows": n_rows,
-        }
-        self._write_whole(record_path, json.dumps(run, indent=1).encode())
+        # Parts without a record could be of any settings.
+        self.clear()
+        run = {"id": uuid.uuid4().hex, "replaces": replaces, "settings": asdict(settings), "source": dict(source)}
+        self._write_whole(self.path / _RECORD, json.dumps(run, indent=1).encode())
         return run["id"]
 
-    def belongs_to(self, run_id: str | None) -> bool:
-        """Whether these parts are what is left of the run that wrote a finished store."""
-        record_path = self.path / "run.json"
-        return not record_path.exists() or self._read_record(record_path)["id"] == run_id
+    def wrote(self, run_id: object) -> bool:
+        """Whether the run of these parts is the one that wrote a finished store."""
+        run = self._read_record(lenient=True)
+        return run is not None and run["id"] == run_id
 
-    def matches(self, settings: Settings, paths_sha256: str) -> bool:
-        """Whether an unfinished run here has these settings and images."""
-        record_path = self.path / "run.json"
-        if not record_path.exists():
-            return False
-        run = self._read_record(record_path)
-        return not settings.changes_from(run["settings"]) and run["paths_sha256"] == paths_sha256
+    def is_empty(self) -> bool:
+        """Whether nothing is here but the lock."""
+        return {path.name for path in self.path.iterdir()} <= {"lock"}
 
     def write(self, part: Part) -> None:
         """Write one part: to a temporary name, flushed to disk, renamed."""
@@ -148,17 +157,16 @@ class PartsFolder:
         return self._load(self.path / f"rows-{start:010d}-{stop:010d}.npz")
 
     def clear(self) -> None:
-        """Delete the parts and the run's record, but not the lock."""
-        if self.path.exists():
-            (self.path / "run.json").unlink(missing_ok=True)
-            for path in self.path.iterdir():
-                if path.name != "lock":
-                    path.unlink()
+        """Delete everything but the lock; the record goes last, and parts without it are never used."""
+        for path in sorted(self.path.iterdir(), key=lambda path: path.name == _RECORD):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != "lock":
+                path.unlink()
 
     def remove(self) -> None:
-        """Delete the folder, its record last: what a kill leaves half deleted is still known for what it is."""
-        for path in sorted(self.path.iterdir(), key=lambda path: (path.name == "lock", path.name == "run.json")):
-            path.unlink(missing_ok=True)
+        """Delete the folder."""
+        self.clear()
         shutil.rmtree(self.path, ignore_errors=True)
 
     def n_done(self) -> int:
@@ -179,22 +187,28 @@ class PartsFolder:
         except OSError as error:
             raise StoreError(f"{self.path}: this folder can't be made: {error.strerror}") from error
 
-    def _read_record(self, path: Path) -> dict:
+    def _read_record(self, *, lenient: bool) -> dict | None:
+        """Return the run's record, None if there is none (or, leniently, none that can be read)."""
+        path = self.path / _RECORD
         try:
             run = json.loads(path.read_bytes())
-            missing = {"id", "settings", "paths_sha256", "n_rows"} - set(run)
-        except (OSError, ValueError, TypeError) as error:
-            raise StoreError(f"{path}: unreadable ({error}); delete {self.path} to begin anew") from error
-        if missing or not isinstance(run["settings"], dict):
-            raise StoreError(f"{path}: not a record of featx's; delete {self.path} to begin anew")
-        return run
+            if isinstance(run["id"], str) and isinstance(run["settings"], dict) and isinstance(run["source"], dict):
+                return {"replaces": False, **run}
+            problem = "its entries are of other kinds"
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            problem = repr(error)
+        if lenient:
+            return None
+        raise StoreError(f"{path}: not a record of featx's ({problem}). Give --overwrite to begin anew")
 
     def _read_valid(self, path: Path, n_channels: dict[str, int]) -> Part | None:
         if not _PART_NAME.fullmatch(path.name):
             return None
         try:
             part = self._load(path)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError):
+        except _DAMAGE:
             return None
         shapes = {layer: values.shape for layer, values in part.features.items()}
         expected = {layer: (len(part.rows), channels) for layer, channels in n_channels.items()}
@@ -246,3 +260,12 @@ def _sync_folder(path: Path) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _changes(source: Mapping[str, object], recorded: Mapping[str, object]) -> list[str]:
+    """Name what differs between two lists of images."""
+    if source["root"] != recorded.get("root"):
+        return [f"root {recorded.get('root')!r}, now {source['root']!r}"]
+    if source["paths_sha256"] != recorded.get("paths_sha256"):
+        return [f"another list of images ({recorded.get('n_images')} of them, now {source['n_images']})"]
+    return []

@@ -17,7 +17,7 @@ from PIL import Image
 from featx.backbones import PooledNetwork
 from featx.errors import FeatxError
 from featx.images import ImageError, Picture
-from featx.manifest import Manifest
+from featx.manifest import Manifest, is_utf8
 from featx.parts import Part, PartsFolder
 
 N_DECODERS = 4
@@ -93,6 +93,8 @@ def _decode_ahead(
     paths = manifest.table["path"].to_numpy()
 
     def attempt(row: int) -> Picture | str:
+        if not is_utf8(paths[row]):
+            return "its name is not UTF-8: rename it"
         try:
             return read(manifest.root / paths[row])
         except ImageError as error:

@@ -17,6 +17,7 @@ from featx.errors import FeatxError
 from featx.fitting import fit_estimator, score_cells
 from featx.journal import Journal
 from featx.metrics import score
+from featx.results import check_free, write_folder
 from featx.rows import Rows, choose_stored_layers, describe_store, digest_rows, make_folds, read_rows
 from featx.splits import divide_groups
 from featx.store import Store
@@ -111,7 +112,7 @@ def fit_repeats(
     n_repeats : int
     test_share : float, default 0.2
     stratify : sequence of str, default ("label",)
-        Columns whose shares every split keeps; empty for none. Not used with groups, which keep the labels' shares.
+        Columns whose shares every split keeps; empty for none. Whole groups keep them as closely as they can.
     cv : int, default 5
         Folds that the choice is made by.
     seed : int, default 0
@@ -123,8 +124,7 @@ def fit_repeats(
         As written to `output`: repeats.json, and repeats.csv with a line a split.
     """
     output = Path(output)
-    if output.exists() and not overwrite:
-        raise FeatxError(f"{output}: exists. Give another --output, or --overwrite to replace it")
+    check_free(output, overwrite=overwrite)
     cells = plan_cells(model, grid or {}, discretize)
     with Store(store_path) as store:
         chosen_layers = choose_stored_layers(store, layers)
@@ -182,7 +182,8 @@ def _split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: int) 
     everything = np.arange(len(rows))
     if rows.groups is not None:
         shares = {"train": 1 - test_share, "test": test_share}
-        parts = divide_groups(pd.Series(rows.y), pd.Series(rows.groups), shares, seed)
+        kept = rows.y if strata is None else strata
+        parts = divide_groups(pd.Series(kept), pd.Series(rows.groups), shares, seed)
         return everything[parts == "train"], everything[parts == "test"]
     try:
         train, test = train_test_split(everything, test_size=test_share, random_state=seed, stratify=strata)
@@ -269,8 +270,6 @@ def describe_repeats(run: RepeatedRun) -> str:
 
 
 def _write(output: Path, run: RepeatedRun) -> None:
-    from featx.results import write_folder
-
     with write_folder(output, overwrite=True) as folder:
         record = {"featx_repeats": 1} | asdict(run)
         (folder / "repeats.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,6 +16,11 @@ import pandas as pd
 from featx.errors import FeatxError
 
 FORMAT = 1
+
+_FILES_OF_A_RUN = {
+    *("run.json", "cells.csv", "predictions.csv", "per_class.csv", "confusion.csv", "model.skops", "layers.csv"),
+    *("repeats.json", "repeats.csv"),
+}
 
 _TEST_FIGURES = ("balanced_accuracy", "macro_f1", "mcc", "roc_auc", "log_loss")
 
@@ -96,9 +102,16 @@ class Run:
 
 
 def check_free(run_path: Path, *, overwrite: bool) -> None:
-    """Refuse a run's folder that is taken."""
-    if run_path.exists() and not overwrite:
+    """Refuse a folder that is taken; only a run's own folder is ever replaced."""
+    if not run_path.exists():
+        return
+    if not overwrite:
         raise FeatxError(f"{run_path}: exists. Give another --output, or --overwrite to replace it")
+    names = {path.name for path in run_path.iterdir()} if run_path.is_dir() else {run_path.name}
+    others = sorted(names - _FILES_OF_A_RUN)
+    if others or not names & {"run.json", "repeats.json"}:
+        what = f"holds {others[0]!r}" if others else "holds no run"
+        raise FeatxError(f"{run_path}: {what}, so it is not replaced. Give another --output")
 
 
 def write_run(
@@ -131,7 +144,7 @@ def write_run(
         record = {"featx_run": FORMAT} | asdict(run)
         (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         cells_table(run).to_csv(folder / "cells.csv", index=False)
-        predictions.to_csv(folder / "predictions.csv", index=False, errors="surrogateescape")
+        predictions.to_csv(folder / "predictions.csv", index=False)
         per_class.to_csv(folder / "per_class.csv")
         confusion.to_csv(folder / "confusion.csv")
         skops.io.dump(estimator, folder / "model.skops")
@@ -205,6 +218,8 @@ def load_model(run_path: str | Path) -> object:
         return skops.io.load(path, trusted=list(TRUSTED_TYPES))
     except FileNotFoundError as error:
         raise FeatxError(f"{path}: no such model") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise FeatxError(f"{path}: damaged, or no model of featx: {error}") from error
 
 
 def cells_table(run: Run) -> pd.DataFrame:

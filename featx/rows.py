@@ -109,14 +109,25 @@ def read_rows(
         if n_without:
             notes.append(f"{n_without:,} images without a {name} take no part")
     table = images[takes_part]
+    X = store.matrix(layers)
+    X = X if takes_part.all() else X[takes_part]
+    _check_finite(store, X, table["path"])
     return Rows(
-        X=store.matrix(layers)[takes_part] if not takes_part.all() else store.matrix(layers),
+        X=X,
         y=labels[takes_part].to_numpy(dtype=object),
         split=table["split"].to_numpy(dtype=object),
         paths=table["path"].to_numpy(dtype=object),
         groups=group_of_each(table).to_numpy(dtype=object) if "group" in table else None,
         weights=_read_weights(store, table, sample_weight),
     ), notes
+
+
+def _check_finite(store: Store, X: np.ndarray, paths) -> None:  # noqa: ANN001
+    # A sum is finite only if all that it sums is (or overflows, which is as bad).
+    finite = np.isfinite(X.sum(axis=1, dtype=np.float64))
+    if not finite.all():
+        path = paths.iloc[int(np.argmin(finite))]
+        raise FeatxError(f"{store.path}: the features of {path} are not finite: extract it again")
 
 
 def _as_label(value: object) -> str:
@@ -179,7 +190,15 @@ def make_folds(rows: Rows, known: np.ndarray, n_folds: int, *, seed: int) -> lis
         if len(set(groups)) < n_folds:
             raise FeatxError(f"--cv {n_folds}: only {len(set(groups))} groups outside test; use fewer folds")
         pairs = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(known, y, groups)
-    return [(known[fit], known[score]) for fit, score in pairs]
+    folds = [(known[fit], known[score]) for fit, score in pairs]
+    for fit, _ in folds:
+        absent = sorted(set(rows.y[known]) - set(rows.y[fit]))
+        if absent:
+            raise FeatxError(
+                f"--cv {n_folds}: in one fold no row of the class {absent[0]!r} is left to fit on: its groups are too "
+                "few. Use fewer folds, or leave the group column out"
+            )
+    return folds
 
 
 def check_splits(store_path: object, rows: Rows) -> None:

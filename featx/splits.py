@@ -47,7 +47,7 @@ def make_splits(
     table = manifest.table
     strata = table[["label", *stratify]].astype(str).agg("\0".join, axis=1)
     if "group" in table:
-        parts = divide_groups(table["label"], group_of_each(table), shares, seed)
+        parts = divide_groups(strata, group_of_each(table), shares, seed)
     else:
         parts = _divide_rows(strata, shares, seed)
     _check_every_class_everywhere(table["label"], parts, shares)
@@ -82,6 +82,8 @@ def _check_divisible(manifest: Manifest, shares: dict[str, float], stratify: Seq
             f"{n_unlabelled:,} images have no label, and a split keeps the labels' shares: label them first"
         )
     missing = [name for name in stratify if name not in table]
+    if "group" in stratify:
+        raise SourceError("the column 'group' can't be stratified by: a group is on one side only")
     if missing:
         raise SourceError(f"no column {missing[0]!r} to stratify by; there are {', '.join(table.columns)}")
     if "group" in table:
@@ -107,7 +109,8 @@ def _divide_rows(strata: pd.Series, shares: dict[str, float], seed: int) -> np.n
         try:
             rest, cut = train_test_split(rest, test_size=share / left, random_state=seed, stratify=strata.iloc[rest])
         except ValueError as error:
-            raise SourceError(f"the images can't be divided into {', '.join(shares)}: {error}") from error
+            why = str(error).replace("\\x00", " / ").replace("\0", " / ")
+            raise SourceError(f"the images can't be divided into {', '.join(shares)}: {why}") from error
         parts[cut] = name
         left -= share
     return parts

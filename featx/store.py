@@ -30,6 +30,8 @@ from featx.errors import StoreError
 
 FORMAT = 1
 
+_TEXT_COLUMNS = ("path", "label", "split", "sha256")
+
 
 class Store:
     """A finished feature store, open for reading.
@@ -91,8 +93,7 @@ class Store:
     def images(self) -> pd.DataFrame:
         """One row an image: path, label, split, sha256 and the manifest's further columns."""
         group = self._file["images"]
-        first = ["path", "label", "split", "sha256"]
-        names = [*first, *(name for name in group if name not in first)]
+        names = [*_TEXT_COLUMNS, *(name for name in group if name not in _TEXT_COLUMNS)]
         return pd.DataFrame({name: self._read_column(group[name]) for name in names})
 
     @property
@@ -169,7 +170,7 @@ class Store:
         values = self._read(dataset, ())
         if h5py.check_string_dtype(dataset.dtype) is None:
             return values
-        decoded = [value.decode("utf-8", "surrogateescape") for value in values.tolist()]
+        decoded = [value.decode("utf-8", "backslashreplace") for value in values.tolist()]
         return np.array(decoded, dtype=object)
 
     def _read(self, dataset: h5py.Dataset, where: object) -> np.ndarray:
@@ -184,7 +185,9 @@ class Store:
         found = self._file.attrs.get("featx_format")
         if found is None:
             raise StoreError(f"{self.path}: an HDF5 file, but no featx store (it has no attribute featx_format)")
-        if int(found) > FORMAT:
+        if not isinstance(found, int | np.integer) or found < 1:
+            raise StoreError(f"{self.path}: the attribute featx_format is {found!r}, expected a whole number")
+        if found > FORMAT:
             raise StoreError(
                 f"{self.path}: a store of format {int(found)}, and this featx ({featx.__version__}) reads up to "
                 f"{FORMAT}: pip install --upgrade featx"
@@ -193,14 +196,19 @@ class Store:
             n_images = len(self)
             names = [f"features/{layer}" for layer in self.layers]
             names += [f"images/{name}" for name in self._file["images"]]
-            n_rows = {name: self._own_dataset(name).shape[0] for name in names}
-            for name in ("rejected/path", "rejected/reason"):
-                self._own_dataset(name)
+            datasets = {name: self._own_dataset(name) for name in [*names, "rejected/path", "rejected/reason"]}
+            texts = [*(f"images/{name}" for name in _TEXT_COLUMNS), "rejected/path", "rejected/reason"]
+            wrong = [name for name in texts if h5py.check_string_dtype(datasets[name].dtype) is None]
+            wrong += [name for name in names if name.startswith("features/") and not _is_matrix(datasets[name])]
         except (KeyError, ValueError, AttributeError, TypeError, IndexError) as error:
             raise StoreError(f"{self.path}: a featx store with a part missing: {error}") from error
-        for name, n in n_rows.items():
-            if n != n_images:
-                raise StoreError(f"{self.path}: /{name} has {n:,} rows, /images/path {n_images:,}")
+        if wrong:
+            raise StoreError(f"{self.path}: /{wrong[0]} is {datasets[wrong[0]].dtype} {datasets[wrong[0]].shape}")
+        for name in names:
+            if datasets[name].shape[0] != n_images:
+                raise StoreError(
+                    f"{self.path}: /{name} has {datasets[name].shape[0]:,} rows, /images/path {n_images:,}"
+                )
 
     def _own_dataset(self, name: str) -> h5py.Dataset:
         """Return a dataset that lies in this file; HDF5 can point into other files, and a stranger's might."""
@@ -239,6 +247,10 @@ def _open_whole(path: Path) -> h5py.File:
             is_hdf5 = file.read(8) == b"\x89HDF\r\n\x1a\n"
         what = "an HDF5 file that is cut or damaged: copy or extract it again" if is_hdf5 else "not an HDF5 file"
         raise StoreError(f"{path}: {what} ({error})") from error
+
+
+def _is_matrix(dataset: h5py.Dataset) -> bool:
+    return dataset.dtype.kind == "f" and dataset.ndim == 2
 
 
 def _plain(value: object) -> object:

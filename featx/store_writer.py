@@ -109,7 +109,7 @@ def _write_images(
 ) -> None:
     kept = table.iloc[rows].assign(sha256=digests.astype(str))
     _write_table(file.create_group("images", track_order=True), kept)
-    lost = pd.DataFrame({"path": table["path"].iloc[list(rejected)], "reason": list(rejected.values())})
+    lost = pd.DataFrame({"path": table["path"].iloc[list(rejected)], "reason": list(rejected.values())}, dtype=object)
     _write_table(file.create_group("rejected"), lost)
 
 
@@ -131,7 +131,7 @@ def _write_table(group: h5py.Group, table: pd.DataFrame) -> None:
     for name, column in table.items():
         values = column.to_numpy()
         if values.dtype.kind not in "biuf":
-            encoded = [str(value).encode("utf-8", "surrogateescape") for value in values]
+            encoded = [str(value).encode("utf-8", "backslashreplace") for value in values]
             width = max([1, *map(len, encoded)])
             values = np.array(encoded, dtype=h5py.string_dtype("utf-8", width))
         options = {"chunks": True, "compression": "gzip", "shuffle": True, "fletcher32": True} if len(values) else {}

@@ -114,9 +114,10 @@ def load_weights(name: str, *, build: Callable[..., "keras.Model"], include_top:
     path = Path(name)
     if not path.is_file():
         raise WeightsError(f"weights {name!r}: neither a file nor one of {', '.join(SOURCES)}")
-    if path.suffix == ".onnx":
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
         return Weights(path.name, _from_onnx(path, _kernel_shapes(build(include_top=include_top))))
-    if path.suffix in (".h5", ".hdf5", ".keras"):
+    if suffix in (".h5", ".hdf5", ".keras"):
         return Weights(path.name, _from_keras_file(path, build, include_top))
     raise WeightsError(f"weights {name}: expected a file ending in .weights.h5, .h5, .keras or .onnx")
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import h5py
 import numpy as np
 import pytest
 from conftest import SMALL, make_image, make_tree, run_featx
@@ -102,12 +103,57 @@ def test_odd_names_are_kept(tmp_path):
     names = ["a b.png", "it's.png", 'q"uote.png', "new\nline.png", "ünï.png", "x" * 246 + ".png"]
     for row, name in enumerate(names):
         make_image(tmp_path / "images" / f"c{row % 2}" / name, row)
-    with contextlib.suppress(OSError):
-        make_image(tmp_path / "images" / "c0" / os.fsdecode(b"raw\xff.png"), 9)
     manifest = featx.read_source(tmp_path / "images")
     featx.extract_features(manifest, tmp_path / "s.h5", layers="block1", **SMALL)
     with featx.open(tmp_path / "s.h5") as store:
         assert store.images["path"].tolist() == manifest.table["path"].tolist()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' file names are text")
+def test_a_name_that_is_not_text_is_rejected_and_the_store_stays_readable(tmp_path):
+    make_tree(tmp_path / "images", {"a": 2, "b": 2})
+    make_image(tmp_path / "images" / "a" / os.fsdecode(b"raw\xff.png"), 9)
+    featx.extract_features(featx.read_source(tmp_path / "images"), tmp_path / "s.h5", layers="block1", **SMALL)
+    with h5py.File(tmp_path / "s.h5") as file:
+        assert file["images/path"].asstr()[:].tolist() == ["a/000.png", "a/001.png", "b/000.png", "b/001.png"]
+        assert file["rejected/path"].asstr()[:].tolist() == ["a/raw\\udcff.png"]
+        assert file["rejected/reason"].asstr()[:].tolist() == ["its name is not UTF-8: rename it"]
+
+
+def test_images_of_another_folder_never_mix(many, tmp_path, monkeypatch):
+    other = make_tree(tmp_path / "other", {"ash": 150, "birch": 130, "cedar": 120}, seed=7)
+    path = tmp_path / "s.h5"
+    with monkeypatch.context() as patch, pytest.raises(FeatxError, match="stopped"):
+        interrupt_after(100, patch)
+        featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
+    with pytest.raises(FeatxError, match=r"begun with root '.*many.*', now '.*other'"):
+        featx.extract_features(featx.read_source(other), path, layers=LAYERS, **SMALL)
+
+
+def test_overwriting_begins_anew_and_an_overwriting_run_goes_on(many, undisturbed, tmp_path, monkeypatch):
+    path = tmp_path / "s.h5"
+    path.write_bytes(undisturbed.read_bytes())
+    options = {"layers": LAYERS, "overwrite": True, **SMALL}
+    for n_before in (0, 100):
+        with monkeypatch.context() as patch, pytest.raises(FeatxError, match=f"stopped: {n_before + 100} of 400"):
+            interrupt_after(100, patch)
+            featx.extract_features(featx.read_source(many), path, **options)
+        assert same_store(path, undisturbed)
+    with pytest.raises(FeatxError, match="exists"):
+        featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
+    done = featx.extract_features(featx.read_source(many), path, **options)
+    assert done.n_resumed == 200
+    assert same_store(path, undisturbed)
+    assert featx.extract_features(featx.read_source(many), path, **options).n_resumed == 0
+
+
+def test_a_finished_store_beside_an_empty_folder_is_of_its_own_images(tree, many, tmp_path):
+    path = tmp_path / "s.h5"
+    featx.extract_features(featx.read_source(tree), path, layers="block1", **SMALL)
+    (tmp_path / "s.h5.parts").mkdir()
+    with pytest.raises(FeatxError, match="exists"):
+        featx.extract_features(featx.read_source(many), path, layers="block1", **SMALL)
+    assert featx.extract_features(featx.read_source(tree), path, layers="block1", **SMALL).n_images == 30
 
 
 def test_an_output_that_exists_is_refused_or_replaced(tree, tmp_path):
@@ -274,7 +320,7 @@ def test_ctrl_c_on_the_command_line(many, undisturbed, tmp_path):
 def test_a_disk_too_small_is_refused_before_the_first_image(many, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(FeatxError, match=r"GB needed .*0\.00 GB free"):
+    with pytest.raises(FeatxError, match=r"MB needed .*0 MB free"):
         featx.extract_features(featx.read_source(many), tmp_path / "s.h5", layers=LAYERS, **SMALL)
 
 

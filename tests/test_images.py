@@ -48,14 +48,16 @@ def test_gif_gives_its_first_frame():
     assert np.abs(decode(data, image_size=32).astype(int) - (200, 30, 30)).max() <= 3
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(orientation):
+def test_exif_orientation_is_applied_once(orientation, kind):
     from PIL import ImageOps
 
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encode(scene((40, 32)), "PNG", exif=exif)
-    with Image.open(io.BytesIO(data)) as stored:
+    data = encode(scene((40, 32)), kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    # PNG's way is the reference: its pixels lie in the file as they were given.
+    with Image.open(io.BytesIO(encode(scene((40, 32)), "PNG", exif=exif))) as stored:
         expected = np.asarray(ImageOps.exif_transpose(stored).resize((32, 32), Image.Resampling.BILINEAR))
     assert np.array_equal(decode(data, image_size=32), expected)
 
@@ -112,6 +114,28 @@ def test_float_and_32_bit_tiffs_are_scaled():
     wide = decode(encode(Image.fromarray((gray * 1000 - 7).astype(np.int32)), "TIFF"), image_size=32)
     stretched = (gray - gray.min()) / (gray.max() - gray.min()) * 255
     assert np.abs(wide[..., 0] - stretched).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_tiffs_whose_white_is_zero_are_turned_round(dtype):
+    gray = gray_of(scene((32, 32)))
+    deep = (gray * 257).astype(dtype) if dtype == np.uint16 else gray.astype(dtype)
+    data = encode(Image.fromarray(deep), "TIFF", tiffinfo={262: 0})
+    assert np.array_equal(decode(data, image_size=32)[..., 0], 255 - gray)
+
+
+def test_floats_up_to_255_are_taken_as_they_are():
+    values = np.full((32, 32), 81.0, dtype=np.float32)
+    values[0, 0] = 200
+    assert decode(encode(Image.fromarray(values), "TIFF"), image_size=32)[5, 5, 0] == 81
+
+
+def test_the_transparent_gray_of_a_16_bit_png_is_over_white():
+    deep = np.full((32, 32), 20_000, dtype=np.uint16)
+    deep[:, :16] = 5
+    pixels = decode(encode(Image.fromarray(deep), "PNG", transparency=5), image_size=32)
+    assert (pixels[:, :15] == 255).all()
+    assert (pixels[:, 17:] == round(20_000 / 257)).all()
 
 
 def test_values_that_are_not_finite_are_refused():

@@ -1,5 +1,7 @@
 """Folders and CSVs as tables of images."""
 
+import os
+
 import pytest
 from conftest import make_image, make_tree
 
@@ -120,6 +122,8 @@ def test_a_csv_without_labels_if_asked_for(tmp_path):
         ("path,label\n", "no rows below the header"),
         ("", "not a CSV"),
         ("path,label\na.png,x\nb.png,x\n", "one class only"),
+        ("path,label\nc,x.png,b\nd.png,y\n", "not a CSV that can be read"),
+        ("path,label\na.png,x\n\n,y\n", "line 4 has no usable path"),
         ("path,label,sha256\na.png,x,1\nb.png,y,2\n", "'sha256' can't be carried"),
         ("path,label,a/b\na.png,x,1\nb.png,y,2\n", "'a/b' can't be carried"),
     ],
@@ -127,6 +131,39 @@ def test_a_csv_without_labels_if_asked_for(tmp_path):
 def test_csvs_that_cannot_be_meant(tmp_path, text, message):
     with pytest.raises(FeatxError, match=message):
         read_source(write_csv(tmp_path / "m.csv", text))
+
+
+def test_further_columns_lose_nothing_by_being_numbers(tmp_path):
+    header = "path,label,code,big,id,year,share,odd\n"
+    rows = "a.png,x,00123,9007199254740993,123456789012345678901234567890,1620,.5,1e5\nb.png,y,00456,,7,-3,2,nan\n"
+    table = read_source(write_csv(tmp_path / "m.csv", header + rows)).table
+    assert table["code"].tolist() == ["00123", "00456"]
+    assert table["big"].tolist() == ["9007199254740993", ""]
+    assert table["id"].tolist()[0] == "123456789012345678901234567890"
+    assert table["year"].tolist() == [1620, -3]
+    assert table["share"].tolist() == [0.5, 2.0]
+    assert table["odd"].tolist() == ["1e5", "nan"]
+
+
+def test_an_absolute_path_to_an_image_that_is_there_is_a_second_one(tmp_path):
+    csv = write_csv(tmp_path / "m.csv", f"path,label\na.png,x\n{tmp_path / 'a.png'},y\n")
+    with pytest.raises(FeatxError, match="twice"):
+        read_source(csv)
+
+
+def test_images_beside_the_classes_of_a_split_are_refused(tmp_path):
+    make_tree(tmp_path, {"train/a": 1, "train/b": 1, "test/a": 1})
+    make_image(tmp_path / "test" / "loose.png", 1)
+    with pytest.raises(FeatxError, match=r"test: 1 images \(first: 'loose\.png'\)"):
+        read_source(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_cannot_be_read_is_named(tmp_path):
+    make_tree(tmp_path, {"a": 1, "b": 1, "c": 1})
+    (tmp_path / "a").chmod(0)
+    with pytest.raises(FeatxError, match="a: this folder can't be read"):
+        read_source(tmp_path)
 
 
 def test_a_csv_that_is_no_text(tmp_path):

@@ -1,5 +1,7 @@
 """Part files: whole, or not there."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,9 @@ SETTINGS = Settings(
 )
 
 
+SOURCE = {"root": "/a", "n_images": 20, "paths_sha256": "paths"}
+
+
 def part_of(start, stop, rejected=()):
     rows = np.array([row for row in range(start, stop) if row not in rejected], dtype=np.int64)
     return Part(
@@ -40,7 +45,7 @@ def part_of(start, stop, rejected=()):
 def parts(tmp_path):
     folder = PartsFolder(tmp_path / "store.h5")
     with folder.lock():
-        folder.begin(SETTINGS, "paths", 20)
+        folder.begin(SETTINGS, SOURCE)
         yield folder
 
 
@@ -99,18 +104,49 @@ def test_temporary_files_are_cleared_away(parts):
 
 
 def test_other_settings_or_images_are_refused_by_name(parts):
-    from dataclasses import replace
-
     with pytest.raises(FeatxError, match=r"begun with image_size 32, now 64.*--overwrite"):
-        parts.begin(replace(SETTINGS, image_size=64), "paths", 20)
+        parts.begin(replace(SETTINGS, image_size=64), SOURCE)
     with pytest.raises(FeatxError, match=r"layers .*now \['fc1'\]; resize 'squash', now 'pad'"):
-        parts.begin(replace(SETTINGS, layers=("fc1",), resize="pad"), "paths", 20)
-    with pytest.raises(FeatxError, match=r"list of images .20 images., now another .21 images."):
-        parts.begin(SETTINGS, "other paths", 21)
+        parts.begin(replace(SETTINGS, layers=("fc1",), resize="pad"), SOURCE)
+    with pytest.raises(FeatxError, match=r"another list of images \(20 of them, now 21\)"):
+        parts.begin(SETTINGS, SOURCE | {"paths_sha256": "other", "n_images": 21})
+    with pytest.raises(FeatxError, match=r"root '/a', now '/b'"):
+        parts.begin(SETTINGS, SOURCE | {"root": "/b"})
 
 
 def test_the_same_settings_go_on(parts):
-    assert parts.begin(SETTINGS, "paths", 20) == parts.begin(SETTINGS, "paths", 20)
+    parts.write(part_of(0, 8))
+    assert parts.begin(SETTINGS, SOURCE) == parts.begin(SETTINGS, SOURCE)
+    assert parts.read(N_CHANNELS) == [(0, 8)]
+
+
+def test_a_run_that_replaces_goes_on_only_as_such(parts):
+    parts.write(part_of(0, 8))
+    first = parts.begin(SETTINGS, SOURCE, replaces=True)
+    assert parts.read(N_CHANNELS) == []
+    parts.write(part_of(0, 8))
+    assert parts.begin(SETTINGS, SOURCE, replaces=True) == first
+    assert parts.read(N_CHANNELS) == [(0, 8)]
+    assert parts.begin(replace(SETTINGS, image_size=64), SOURCE, replaces=True) != first
+    assert parts.read(N_CHANNELS) == []
+
+
+def test_parts_without_a_record_are_of_no_use(parts):
+    parts.write(part_of(0, 8))
+    (parts.path / "run.json").unlink()
+    parts.begin(SETTINGS, SOURCE)
+    assert parts.read(N_CHANNELS) == []
+
+
+@pytest.mark.parametrize("text", ["", "not json", "[]", "{}", '{"id": 1, "settings": {}, "source": {}}'])
+def test_a_record_that_is_none_is_refused_or_replaced(parts, text):
+    parts.write(part_of(0, 8))
+    (parts.path / "strange").mkdir()
+    (parts.path / "run.json").write_text(text)
+    with pytest.raises(FeatxError, match=r"run\.json: not a record of featx's.*--overwrite"):
+        parts.begin(SETTINGS, SOURCE)
+    parts.begin(SETTINGS, SOURCE, replaces=True)
+    assert sorted(path.name for path in parts.path.iterdir()) == ["lock", "run.json"]
 
 
 def test_a_second_writer_is_refused_by_name(parts):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_parts import SETTINGS
+from test_parts import SETTINGS, SOURCE
 
 from featx import FeatxError, Manifest
 from featx.images import ImageError, Picture
@@ -44,7 +44,7 @@ def read(path):
 def parts(tmp_path):
     folder = PartsFolder(tmp_path / "store.h5")
     with folder.lock():
-        folder.begin(SETTINGS, "paths", 20)
+        folder.begin(SETTINGS, SOURCE)
         yield folder
 
 

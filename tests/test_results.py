@@ -65,6 +65,27 @@ def test_a_run_that_fails_to_be_written_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_only_a_runs_own_folder_is_replaced(tmp_path):
+    write(tmp_path / "results" / "run", Stranger())
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    for path, what in ((tmp_path / "results", "'run'"), (tmp_path / "empty", "no run"), (tmp_path / "file", "'file'")):
+        with pytest.raises(FeatxError, match=f"holds {what}, so it is not replaced"):
+            write(path, Stranger(), overwrite=True)
+    assert (tmp_path / "results" / "run" / "run.json").exists()
+    (tmp_path / "results" / "run" / "thesis.tex").write_text("mine")
+    with pytest.raises(FeatxError, match=r"thesis\.tex"):
+        write(tmp_path / "results" / "run", Stranger(), overwrite=True)
+
+
+def test_a_damaged_model_is_an_error_of_ours(tmp_path):
+    write(tmp_path / "run", Stranger())
+    model_path = tmp_path / "run" / "model.skops"
+    model_path.write_bytes(model_path.read_bytes()[:100])
+    with pytest.raises(FeatxError, match=r"model\.skops: damaged"):
+        load_model(tmp_path / "run")
+
+
 def test_an_old_run_stays_when_the_new_one_fails(tmp_path, monkeypatch):
     write(tmp_path / "run", Stranger())
     before = (tmp_path / "run" / "model.skops").read_bytes()

@@ -1,5 +1,6 @@
 """Rows of a store, split by split, and folds of them."""
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -99,6 +100,22 @@ def test_folds_keep_groups_together():
         assert not set(groups[fit_rows]) & set(groups[score_rows])
     with pytest.raises(FeatxError, match="only 10 groups"):
         make_folds(rows, rows.of("train"), 11, seed=0)
+
+
+def test_a_class_in_one_group_cannot_be_folded():
+    groups = np.array(["g"] * 6 + [f"h{i}" for i in range(12)], dtype=object)
+    with pytest.raises(FeatxError, match="no row of the class 'rare' is left to fit on"):
+        make_folds(rows_of(["rare"] * 6 + ["a", "b"] * 6, groups=groups), np.arange(18), 3, seed=0)
+
+
+def test_features_that_are_not_finite_name_their_image(small_store, tmp_path):
+    path = tmp_path / "s.h5"
+    path.write_bytes(small_store.read_bytes())
+    with h5py.File(path, "a") as file:
+        file["features/fc2"][5, 7] = np.nan
+        name = file["images/path"].asstr()[5]
+    with featx.open(path) as store, pytest.raises(FeatxError, match=f"features of {name} are not finite"):
+        read_rows(store, ["fc2"])
 
 
 def test_splits_that_flatter_are_named():

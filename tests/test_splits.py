@@ -69,6 +69,18 @@ def test_splits_that_cannot_be_made(labels, fractions, columns, message):
         make_splits(manifest_of(labels, **columns), fractions)
 
 
+def test_groups_keep_the_shares_of_further_columns():
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 80, 800).astype(str)
+    kinds = np.where(rng.random(800) < 0.5, "mono", "poly")
+    manifest = manifest_of(np.tile(["a", "b"], 400), group=groups, type=kinds)
+    table = make_splits(manifest, (0.7, 0.3), stratify=["type"]).table
+    shares = pd.crosstab([table["label"], table["type"]], table["split"], normalize="index")["test"]
+    assert (shares - 0.3).abs().max() < 0.05
+    with pytest.raises(FeatxError, match="'group' can't be stratified by"):
+        make_splits(manifest, (0.7, 0.3), stratify=["group"])
+
+
 def test_an_unknown_column_to_stratify_by():
     with pytest.raises(FeatxError, match="no column 'kind'"):
         make_splits(manifest_of(["a", "b"] * 9), (0.5, 0.5), stratify=["kind"])

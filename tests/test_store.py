@@ -121,6 +121,27 @@ def test_a_store_of_a_newer_format_is_refused(tmp_path, small_store):
         featx.open(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("images/label", np.arange(30), r"/images/label is int64 \(30,\)"),
+        ("features/fc1", np.zeros((30, 2, 2), "<f4"), r"/features/fc1 is float32 \(30, 2, 2\)"),
+        ("features/fc1", np.zeros((29, 2), "<f4"), r"/features/fc1 has 29 rows, /images/path 30"),
+    ],
+)
+def test_stores_with_parts_of_other_kinds_are_refused(tmp_path, small_store, name, values, message):
+    path = shutil.copy(small_store, tmp_path / "other.h5")
+    with h5py.File(path, "a") as file:
+        del file[name]
+        file[name] = values
+    with pytest.raises(FeatxError, match=message):
+        featx.open(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["featx_format"] = "abc"
+    with pytest.raises(FeatxError, match="featx_format is 'abc'"):
+        featx.open(path)
+
+
 def test_a_store_with_a_part_missing_is_refused(tmp_path, small_store):
     path = shutil.copy(small_store, tmp_path / "less.h5")
     with h5py.File(path, "a") as file:
