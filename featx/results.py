@@ -73,6 +73,8 @@ class Run:
     created : str
         UTC, ISO 8601.
     notes : tuple of str
+    layers : tuple of dict
+        What each layer gives, where it was asked for; see `featx.layerwise.score_layers`.
     """
 
     model: str
@@ -86,6 +88,7 @@ class Run:
     versions: dict[str, str]
     created: str
     notes: tuple[str, ...] = ()
+    layers: tuple[dict[str, str | int | float | None], ...] = ()
 
     @property
     def best(self) -> Cell:
@@ -115,7 +118,7 @@ def write_run(
     ----------
     run_path : path
     run : Run
-        Goes to run.json, its cells to cells.csv too.
+        Goes to run.json, its cells to cells.csv too, and its layers, if it has any, to layers.csv.
     predictions, per_class, confusion : DataFrame
         Of the test rows.
     estimator : scikit-learn estimator
@@ -135,6 +138,8 @@ def write_run(
         record = {"featx_run": FORMAT} | asdict(run)
         (temporary / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         cells_table(run).to_csv(temporary / "cells.csv", index=False)
+        if run.layers:
+            layers_table(run).to_csv(temporary / "layers.csv", index=False)
         predictions.to_csv(temporary / "predictions.csv", index=False, errors="surrogateescape")
         per_class.to_csv(temporary / "per_class.csv")
         confusion.to_csv(temporary / "confusion.csv")
@@ -167,7 +172,8 @@ def read_run(run_path: str | Path) -> Run:
         if version > FORMAT:
             raise FeatxError(f"{path}: a run of format {version}; this featx reads up to {FORMAT}: upgrade featx")
         cells = tuple(Cell(**cell) for cell in record.pop("cells"))
-        return Run(**{**record, "cells": cells, "notes": tuple(record["notes"])})
+        sequences = {name: tuple(record.get(name, ())) for name in ("notes", "layers")}
+        return Run(**{**record, "cells": cells, **sequences})
     except FileNotFoundError as error:
         raise FeatxError(f"{path}: no such run; expected a folder that featx fit has written") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -213,6 +219,13 @@ def cells_table(run: Run) -> pd.DataFrame:
     return table.dropna(axis="columns", how="all")
 
 
+def layers_table(run: Run) -> pd.DataFrame:
+    """Return a line a layer, with the figures that were asked for; NaN where there is none."""
+    table = pd.DataFrame(list(run.layers))
+    figures = [name for name in table.columns if name not in ("layer", "n_features")]
+    return table.astype(dict.fromkeys(figures, float))
+
+
 def describe_test(run: Run) -> str:
     """Return the test figures in a line."""
     if run.test is None:
@@ -238,6 +251,7 @@ def format_table(table: pd.DataFrame) -> str:
         "test": "{:.4f}",
         "seconds": "{:.1f}",
         "test accuracy": "{:.4f}",
+        **dict.fromkeys(("alone", "cumulative", "without", "importance", "importance_deviation"), "{:.4f}"),
     }
     text = {
         name: [_format_value(value, decimals.get(name, "{:g}")) for value in column] for name, column in table.items()
