@@ -46,6 +46,12 @@ def fit_command(name: str) -> Callable:
         click.option("--where", help="Which rows take part, such as 'type == \"mono\"'."),
         click.option("--sample-weight", help="The column that says what each row counts."),
         click.option("--class-weight", type=click.Choice(["balanced"]), help="Let every class weigh the same."),
+        click.option(
+            "--each-layer", is_flag=True, help="Score the chosen cell on each layer, and with those before it."
+        ),
+        click.option("--leave-one-layer-out", is_flag=True, help="Score the chosen cell without each layer."),
+        click.option("--importance", is_flag=True, help="Accuracy that is lost when a layer is shuffled."),
+        click.option("--shuffles", type=click.IntRange(1), default=10, help="Of each layer, for --importance."),
         click.option("--seed", type=SEED, default=0, help="Of classifiers and folds."),
         OVERWRITE,
         AS_JSON,
@@ -126,13 +132,19 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
     from datetime import datetime
 
     from featx.grid import fit_grid
-    from featx.results import cells_table, describe_test, format_table
+    from featx.results import cells_table, describe_test, format_table, layers_table
 
     random = {name: options.pop(name) for name in ("repeats", "test_share", "stratify")}
     grid = {name: values for name in axes if (values := options.pop(name)) is not None}
     as_json = options.pop("as_json")
     output = options.pop("output") or Path("results", f"{model}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
+    shuffles = options.pop("shuffles")
+    options["importance"] = shuffles if options["importance"] else 0
     if random["repeats"] is not None:
+        if any(options.pop(name) for name in ("each_layer", "leave_one_layer_out", "importance")):
+            raise FeatxError(
+                "--each-layer, --leave-one-layer-out and --importance are of one split: leave --repeats out"
+            )
         run_repeats(model, store, output, grid, random, options, as_json=as_json)
         return
     if random["test_share"] is not None or random["stratify"] is not None:
@@ -144,8 +156,11 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
     for note in run.notes:
         say(note)
     click.echo(format_table(cells_table(run)))
+    if run.layers:
+        click.echo(f"\n{format_table(layers_table(run))}")
     click.echo(f"\n{describe_test(run)}")
-    click.echo(f"{output}: run.json, cells.csv, predictions.csv, per_class.csv, confusion.csv, model.skops")
+    layers = "layers.csv, " if run.layers else ""
+    click.echo(f"{output}: run.json, cells.csv, {layers}predictions.csv, per_class.csv, confusion.csv, model.skops")
 
 
 def run_repeats(

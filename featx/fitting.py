@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import psutil
 
-from featx.classifiers import CellPlan, make_estimator
+from featx.classifiers import CellPlan, Params, make_estimator
 from featx.errors import FeatxError
 from featx.forests import PrefixForestClassifier
-from featx.gram import SharedGram
+from featx.gram import FoldGram, SharedGram
 from featx.rows import Fold, Rows
 from featx.svm import iter_cells
 
-# What a classifier may have against its data or its parameters.
-FIT_ERRORS = (ValueError, ArithmeticError, MemoryError)
+# What a classifier may have against its data or its parameters; scikit-learn 1.9's LDA without shrinkage meets constant
+# features with an IndexError.
+FIT_ERRORS = (ValueError, ArithmeticError, MemoryError, IndexError)
 
 # The share of the free memory that Gram matrices may take.
 _MEMORY_SHARE = 0.8
@@ -81,21 +82,52 @@ def _score_svms(
 ) -> Iterator[tuple[int, CellScore]]:
     discretize = next(iter(cells.values()))[0]
     begun = time.monotonic()
-    limit = int(psutil.virtual_memory().available * _MEMORY_SHARE)
     try:
-        gram = SharedGram(rows.X, discretize=discretize, memory_limit=limit).fold(*fold)
+        gram = SharedGram(rows.X, discretize=discretize, memory_limit=gram_memory()).fold(*fold)
     except FeatxError as error:
         raise FeatxError(f"{error}, or featx fit linear-svm, which needs no Gram matrix") from error
-    fit, score = fold
     gram_seconds = (time.monotonic() - begun) / len(cells)
-    plans = [{**params, "class_weight": class_weight} for _, params in cells.values()]
+    plans = {number: params for number, (_, params) in cells.items()}
+    yield from score_svms(gram, plans, rows, fold, class_weight=class_weight, gram_seconds=gram_seconds)
+
+
+def gram_memory() -> int:
+    """Return how many bytes Gram matrices may take."""
+    return int(psutil.virtual_memory().available * _MEMORY_SHARE)
+
+
+def score_svms(
+    gram: FoldGram,
+    cells: Mapping[int, Params],
+    rows: Rows,
+    fold: Fold,
+    *,
+    class_weight: str | None = None,
+    gram_seconds: float = 0.0,
+) -> Iterator[tuple[int, CellScore]]:
+    """Fit SVMs on a fold's Gram matrices, and yield each one's number and score as soon as it is done.
+
+    Parameters
+    ----------
+    gram : FoldGram
+    cells : mapping of int to dict
+        Parameters of each one, under its number.
+    rows : Rows
+    fold : (rows to fit, rows to score)
+        Those that `gram` was made of.
+    class_weight : {"balanced"}, optional
+    gram_seconds : float, default 0.0
+        Each one's share of the time that `gram` took.
+    """
+    fit, score = fold
+    plans = [{**params, "class_weight": class_weight} for params in cells.values()]
     numbers = list(cells)
     fitted = iter_cells(gram, rows.y[fit].astype(str), plans, sample_weight=rows.weights_of(fit), n_jobs=-1)
     for place, prediction in fitted:
         if isinstance(prediction, Exception):
             yield numbers[place], _failed(prediction, gram_seconds)
         else:
-            accuracy = _accuracy(rows, score, prediction.predicted)
+            accuracy = measure_accuracy(rows, score, prediction.predicted)
             yield numbers[place], CellScore(accuracy, round(gram_seconds + prediction.seconds, 4))
 
 
@@ -123,7 +155,7 @@ def _score_forests(
             continue
         seconds_a_tree = (time.monotonic() - begun) / ascending[-1]
         for number, n_trees in sizes.items():
-            accuracy = _accuracy(rows, score, predicted[n_trees])
+            accuracy = measure_accuracy(rows, score, predicted[n_trees])
             yield number, CellScore(accuracy, round(seconds_a_tree * n_trees, 4))
 
 
@@ -147,7 +179,7 @@ def _score_one_by_one(
         estimator = make_estimator(model, discretize, params, seed=seed, class_weight=class_weight)
         try:
             fit_estimator(estimator, rows, fit)
-            accuracy = _accuracy(rows, score, estimator.predict(rows.X[score]))
+            accuracy = measure_accuracy(rows, score, estimator.predict(rows.X[score]))
         except FIT_ERRORS as error:
             yield number, _failed(error, time.monotonic() - begun)
         else:
@@ -172,7 +204,17 @@ def fit_estimator(estimator: object, rows: Rows, known: np.ndarray) -> object:
     return estimator.fit(rows.X[known], rows.y[known].astype(str), classifier__sample_weight=weights)
 
 
-def _accuracy(rows: Rows, score: np.ndarray, predicted: np.ndarray) -> float:
+def measure_accuracy(rows: Rows, score: np.ndarray, predicted: np.ndarray) -> float:
+    """Return the share of rows that are right, weighted where rows have weights.
+
+    Parameters
+    ----------
+    rows : Rows
+    score : ndarray of shape (n_score,), int
+        Row numbers.
+    predicted : ndarray of shape (n_score,)
+        Their labels as a classifier tells them.
+    """
     is_right = predicted.astype(str) == rows.y[score].astype(str)
     return float(np.average(is_right, weights=rows.weights_of(score)))
 

@@ -16,6 +16,7 @@ from featx.classifiers import CellPlan, make_estimator, plan_cells
 from featx.errors import FeatxError
 from featx.fitting import CellScore, fit_estimator, score_cells
 from featx.journal import Journal
+from featx.layerwise import LayerQuestions, check_questions, score_layers
 from featx.metrics import count_confusion, peak_memory, report_classes, score
 from featx.results import Cell, Run, check_free, write_run
 from featx.rows import (
@@ -70,6 +71,9 @@ def fit_grid(
     where: str | None = None,
     sample_weight: str | None = None,
     class_weight: str | None = None,
+    each_layer: bool = False,
+    leave_one_layer_out: bool = False,
+    importance: int = 0,
     seed: int = 0,
     overwrite: bool = False,
     progress: bool = False,
@@ -101,6 +105,11 @@ def fit_grid(
         Columns of the store, and an expression over them; see `featx.rows.read_rows`.
     class_weight : {"balanced"}, optional
         Lets every class weigh the same.
+    each_layer, leave_one_layer_out : bool, default False
+        Score the chosen cell on every layer by itself and on every layer with those before it, or without each layer,
+        on the rows that it was chosen on; see `featx.layerwise`.
+    importance : int, default 0
+        Shuffle every layer so many times, and say how much accuracy that costs.
     seed : int, default 0
         Of classifiers, folds and bootstrap.
     overwrite : bool, default False
@@ -124,15 +133,22 @@ def fit_grid(
         chosen_layers = choose_stored_layers(store, layers)
         rows, notes = read_rows(store, chosen_layers, label=label, where=where, sample_weight=sample_weight)
         described = describe_store(store, chosen_layers)
+        widths = {layer: store.n_channels[layer] for layer in chosen_layers}
     check_splits(store_path, rows)
     selection = _choose_selection(store_path, rows, cells, cv)
+    questions = LayerQuestions(each_layer, leave_one_layer_out, importance)
+    check_questions(questions, selection, list(widths))
     protocol = Protocol(selection, cv, seed, class_weight, label, where, sample_weight)
     fitted, journal = _score_all(model, cells, rows, protocol, described, Path(output), progress)
     chosen = _choose(fitted)
+    folds, options = _plan_folds(rows, protocol), {"seed": seed, "class_weight": class_weight}
+    figures, layer_notes = score_layers(
+        model, cells[chosen], rows, folds, widths, questions, **options, progress=progress
+    )
 
     known, test = rows.of("train", "validation"), rows.of("test")
     begun = time.monotonic()
-    best = make_estimator(model, *cells[chosen], seed=seed, class_weight=class_weight)
+    best = make_estimator(model, *cells[chosen], **options)
     fit_estimator(best, rows, known)
     refit_seconds = time.monotonic() - begun
     if model == "rf":
@@ -154,7 +170,8 @@ def fit_grid(
             "python": platform.python_version(),
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=(*notes, *notes_on_splits(rows)),
+        notes=(*notes, *notes_on_splits(rows), *layer_notes),
+        layers=figures,
     )
     y_test = rows.y[test].astype(str)
     write_run(

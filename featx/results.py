@@ -81,6 +81,8 @@ class Run:
     notes : tuple of str
     peak_memory : int or None
         Of the process that fitted it, bytes.
+    layers : tuple of dict
+        What each layer gives, where it was asked for; see `featx.layerwise.score_layers`.
     """
 
     model: str
@@ -94,6 +96,7 @@ class Run:
     created: str
     notes: tuple[str, ...] = ()
     peak_memory: int | None = None
+    layers: tuple[dict[str, str | int | float | None], ...] = ()
 
     @property
     def best(self) -> Cell:
@@ -130,7 +133,7 @@ def write_run(
     ----------
     run_path : path
     run : Run
-        Goes to run.json, its cells to cells.csv too.
+        Goes to run.json, its cells to cells.csv too, and its layers, if it has any, to layers.csv.
     predictions, per_class, confusion : DataFrame
         Of the test rows.
     estimator : scikit-learn estimator
@@ -144,6 +147,8 @@ def write_run(
         record = {"featx_run": FORMAT} | asdict(run)
         (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         cells_table(run).to_csv(folder / "cells.csv", index=False)
+        if run.layers:
+            layers_table(run).to_csv(folder / "layers.csv", index=False)
         predictions.to_csv(folder / "predictions.csv", index=False)
         per_class.to_csv(folder / "per_class.csv")
         confusion.to_csv(folder / "confusion.csv")
@@ -197,7 +202,8 @@ def read_run(run_path: str | Path) -> Run:
         if version > FORMAT:
             raise FeatxError(f"{path}: a run of format {version}; this featx reads up to {FORMAT}: upgrade featx")
         cells = tuple(Cell(**cell) for cell in record.pop("cells"))
-        return Run(**{**record, "cells": cells, "notes": tuple(record["notes"])})
+        sequences = {name: tuple(record.get(name, ())) for name in ("notes", "layers")}
+        return Run(**{**record, "cells": cells, **sequences})
     except FileNotFoundError as error:
         raise FeatxError(f"{path}: no such run; expected a folder that featx fit has written") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -245,6 +251,13 @@ def cells_table(run: Run) -> pd.DataFrame:
     return table.dropna(axis="columns", how="all")
 
 
+def layers_table(run: Run) -> pd.DataFrame:
+    """Return a line a layer, with the figures that were asked for; NaN where there is none."""
+    table = pd.DataFrame(list(run.layers))
+    figures = [name for name in table.columns if name not in ("layer", "n_features")]
+    return table.astype(dict.fromkeys(figures, float))
+
+
 def describe_test(run: Run) -> str:
     """Return the test figures in a line."""
     if run.test is None:
@@ -269,7 +282,7 @@ def format_table(table: pd.DataFrame) -> str:
 
 
 def _decimals(column: str) -> str:
-    if column.startswith(("validation", "deviation", "test")):
+    if column.startswith(("validation", "deviation", "test", "alone", "cumulative", "without", "importance")):
         return "{:.4f}"
     return "{:.1f}" if column == "seconds" else "{:g}"
 

@@ -89,7 +89,7 @@ class GramSVC(ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         self.gamma_ = choose_gamma(self.gamma, X.shape[1], _variance(X))
         matrix = self._kernel_matrix(X, X)
-        svc, used = _solve(matrix, y, sample_weight, C=self.C, class_weight=self.class_weight)
+        svc, used = solve(matrix, y, sample_weight, C=self.C, class_weight=self.class_weight)
         self.classes_ = svc.classes_
         self.support_ = np.arange(len(X))[used][svc.support_]
         self.support_vectors_ = X[self.support_]
@@ -262,14 +262,14 @@ def _fit_cell(
 ) -> CellPrediction:
     """Fit one SVM on a kernel matrix; labels follow from the same decision values, so rows are scored once."""
     begun = time.monotonic()
-    svc, used = _solve(fit, y, sample_weight, **params)
+    svc, used = solve(fit, y, sample_weight, **params)
     pairs = svc.decision_function(score[:, used])
     n_classes = len(svc.classes_)
     predicted = svc.classes_.take(vote(pairs, n_classes))
     return CellPrediction(predicted, one_against_rest(pairs, n_classes), time.monotonic() - begun)
 
 
-def _solve(
+def solve(
     matrix: np.ndarray,
     y: np.ndarray,
     sample_weight: np.ndarray | None,
@@ -281,6 +281,21 @@ def _solve(
 
     libsvm drops the others, and then counts the support vectors among the rest: with a precomputed kernel,
     scikit-learn's SVC would read other rows' values (its issue 25380).
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n_fit, n_fit), float64
+    y : ndarray of shape (n_fit,)
+    sample_weight : ndarray of shape (n_fit,) or None
+    C : float, default 1.0
+    class_weight : dict or "balanced", optional
+
+    Returns
+    -------
+    SVC
+        Of a precomputed kernel; it tells classes of rows of an (n_rows, n_fit) kernel matrix by its columns `used`.
+    slice or ndarray of int
+        `used`.
     """
     used: slice | np.ndarray = slice(None)
     if sample_weight is not None:
