@@ -15,6 +15,7 @@ from sklearn.svm import LinearSVC
 
 from featx.discretize import TernaryDiscretizer
 from featx.errors import FeatxError
+from featx.large_svm import LargeSVC
 from featx.svm import GramSVC
 
 DISCRETIZATIONS = {"none": ("none",), "ternary": ("ternary",), "both": ("none", "ternary")}
@@ -50,6 +51,10 @@ def _build_svm(params: Params, *, seed: int, class_weight: str | None) -> BaseEs
     return GramSVC(**params, class_weight=class_weight)
 
 
+def _build_large_svm(params: Params, *, seed: int, class_weight: str | None) -> BaseEstimator:
+    return LargeSVC(**params, class_weight=class_weight, random_state=seed)
+
+
 def _build_linear_svm(params: Params, *, seed: int, class_weight: str | None) -> BaseEstimator:
     return LinearSVC(**params, class_weight=class_weight, random_state=seed, max_iter=10_000)
 
@@ -83,6 +88,10 @@ MODELS: dict[str, Model] = {
     "svm": Model(
         grid={"kernel": ("linear", "rbf"), "C": (0.001, 0.01, 0.1, 1.0, 10.0), "gamma": ("scale",)}, build=_build_svm
     ),
+    "svm-large": Model(
+        grid={"kernel": ("linear", "rbf"), "C": (0.001, 0.01, 0.1, 1.0, 10.0), "gamma": ("scale",)},
+        build=_build_large_svm,
+    ),
     "linear-svm": Model(grid={"C": (0.0001, 0.001, 0.01, 0.1, 1.0)}, build=_build_linear_svm),
     "logreg": Model(grid={"C": (0.0001, 0.001, 0.01, 0.1, 1.0)}, build=_build_logreg),
     "knn": Model(
@@ -91,7 +100,8 @@ MODELS: dict[str, Model] = {
     ),
     "lda": Model(grid={"shrinkage": ("auto",)}, build=_build_lda),
 }
-"""By the names that `featx fit` takes. An axis without values is one that scikit-learn's default stands for."""
+"""By the names that `featx fit` takes. svm-large is what svm becomes where Gram matrices don't fit into memory. An axis
+without values is one that scikit-learn's default stands for."""
 
 
 def plan_cells(model: str, grid: Mapping[str, Sequence], discretize: str) -> list[CellPlan]:

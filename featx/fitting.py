@@ -91,6 +91,27 @@ def _score_svms(
     yield from score_svms(gram, plans, rows, fold, class_weight=class_weight, gram_seconds=gram_seconds)
 
 
+def choose_model(model: str, rows: Rows, n_fit: int, n_score: int) -> tuple[str, list[str]]:
+    """Return the model that serves these rows, and what to say of it: Gram matrices must fit into memory.
+
+    Parameters
+    ----------
+    model : str
+    rows : Rows
+    n_fit, n_score : int
+        The most rows that one fit takes, and the most that are scored at once.
+    """
+    if model != "svm":
+        return model, []
+    needed, free = SharedGram(rows.X).predict_memory(n_fit, n_score), gram_memory()
+    if needed <= free:
+        return model, []
+    return "svm-large", [
+        f"Gram matrices of {n_fit:,} rows need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free: linear kernels "
+        "through LinearSVC, RBF through its approximation by Nystroem; not the same as SVC"
+    ]
+
+
 def gram_memory() -> int:
     """Return how many bytes Gram matrices may take."""
     return int(psutil.virtual_memory().available * _MEMORY_SHARE)

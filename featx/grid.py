@@ -14,7 +14,7 @@ import sklearn
 import featx
 from featx.classifiers import CellPlan, make_estimator, plan_cells
 from featx.errors import FeatxError
-from featx.fitting import CellScore, fit_estimator, score_cells
+from featx.fitting import CellScore, choose_model, fit_estimator, score_cells
 from featx.journal import Journal
 from featx.layerwise import LayerQuestions, check_questions, score_layers
 from featx.metrics import count_confusion, peak_memory, report_classes, score
@@ -135,6 +135,8 @@ def fit_grid(
         described = describe_store(store, chosen_layers)
         widths = {layer: store.n_channels[layer] for layer in chosen_layers}
     check_splits(store_path, rows)
+    known, test = rows.of("train", "validation"), rows.of("test")
+    model, model_notes = choose_model(model, rows, len(known), max(len(test), len(rows.of("validation"))))
     selection = _choose_selection(store_path, rows, cells, cv)
     questions = LayerQuestions(each_layer, leave_one_layer_out, importance)
     check_questions(questions, selection, list(widths))
@@ -146,7 +148,6 @@ def fit_grid(
         model, cells[chosen], rows, folds, widths, questions, **options, progress=progress
     )
 
-    known, test = rows.of("train", "validation"), rows.of("test")
     begun = time.monotonic()
     best = make_estimator(model, *cells[chosen], **options)
     fit_estimator(best, rows, known)
@@ -170,7 +171,7 @@ def fit_grid(
             "python": platform.python_version(),
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=(*notes, *notes_on_splits(rows), *layer_notes),
+        notes=(*notes, *model_notes, *notes_on_splits(rows), *layer_notes),
         layers=figures,
     )
     y_test = rows.y[test].astype(str)

@@ -14,7 +14,7 @@ from sklearn.model_selection import train_test_split
 import featx
 from featx.classifiers import CellPlan, make_estimator, plan_cells
 from featx.errors import FeatxError
-from featx.fitting import fit_estimator, score_cells
+from featx.fitting import choose_model, fit_estimator, score_cells
 from featx.journal import Journal
 from featx.metrics import score
 from featx.results import check_free, write_folder
@@ -134,6 +134,8 @@ def fit_repeats(
         described = describe_store(store, chosen_layers)
     if len(set(rows.y)) < 2:
         raise FeatxError(f"{store_path}: one class only ({rows.y[0]!r}); a classifier needs two")
+    n_test = round(len(rows) * test_share)
+    model, model_notes = choose_model(model, rows, len(rows) - n_test, n_test)
     protocol = {"n_repeats": n_repeats, "test_share": test_share, "stratify": list(stratify), "cv": cv, "seed": seed}
     protocol |= {**options, "class_weight": class_weight, "classes": sorted(set(rows.y.tolist()))}
     identity = {"model": model, "cells": cells, "store": {**described, "path": None}, "rows": digest_rows(rows)}
@@ -145,7 +147,7 @@ def fit_repeats(
             repeat = _fit_once(model, cells, rows, train, test, cv, seed + number, class_weight)
             journal.add((number,), repeat)
     repeats = tuple(journal.records[number,] for number in range(n_repeats))
-    run = RepeatedRun(model, described, protocol, repeats, *_summarise(repeats), tuple(notes))
+    run = RepeatedRun(model, described, protocol, repeats, *_summarise(repeats), (*notes, *model_notes))
     _write(output, run)
     journal.remove()
     return run

@@ -25,7 +25,12 @@ _FILES_OF_A_RUN = {
 _TEST_FIGURES = ("balanced_accuracy", "macro_f1", "mcc", "roc_auc", "log_loss")
 
 # The only types beyond skops's own that a model of featx holds; any other is refused when a model is loaded.
-TRUSTED_TYPES = ("featx.discretize.TernaryDiscretizer", "featx.svm.GramSVC", "sklearn.tree._tree.Tree")
+TRUSTED_TYPES = (
+    "featx.discretize.TernaryDiscretizer",
+    "featx.large_svm.LargeSVC",
+    "featx.svm.GramSVC",
+    "sklearn.tree._tree.Tree",
+)
 
 
 @dataclass(frozen=True)

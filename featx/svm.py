@@ -87,7 +87,7 @@ class GramSVC(ClassifierMixin, BaseEstimator):
         if self.kernel not in KERNELS:
             raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {self.kernel!r}")
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
-        self.gamma_ = choose_gamma(self.gamma, X.shape[1], _variance(X))
+        self.gamma_ = choose_gamma(self.gamma, X.shape[1], variance(X))
         matrix = self._kernel_matrix(X, X)
         svc, used = solve(matrix, y, sample_weight, C=self.C, class_weight=self.class_weight)
         self.classes_ = svc.classes_
@@ -313,7 +313,7 @@ def solve(
     return svc.fit(matrix, y, sample_weight), used
 
 
-def _variance(X: np.ndarray) -> float:
+def variance(X: np.ndarray) -> float:
     """Compute the variance of all values in float64, some rows at a time."""
     mean = X.mean(dtype=np.float64)
     squares = 0.0
