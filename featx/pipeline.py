@@ -149,7 +149,7 @@ def _decode_ahead(
     """Yield (first row, pictures) of each batch; a reason stands in for an image that can't be read."""
 
     def attempt(row: int) -> Picture | str:
-        if not is_utf8(paths[row]):
+        if not is_utf8(str(paths[row])):
             return "its name is not UTF-8: rename it"
         try:
             return read(root / paths[row])
