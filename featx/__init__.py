@@ -8,14 +8,17 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _MODULE_OF = {
+    "DeepFeatures": "deepfeatures",
     "FeatxError": "errors",
     "Manifest": "manifest",
+    "Predictor": "predict",
     "Store": "store",
     "TernaryDiscretizer": "discretize",
     "extract_features": "extract",
     "fit_grid": "grid",
     "make_splits": "splits",
     "open": "store",
+    "predict_images": "predict",
     "read_run": "results",
     "read_source": "manifest",
 }

@@ -8,6 +8,7 @@ import click
 from featx import __version__
 from featx.cli_fit import fit
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, Commands, Numbers, say, show_json
+from featx.errors import one_line
 
 
 @click.group(
@@ -121,6 +122,49 @@ def info(store: Path, as_json: bool) -> None:
         show_json(description)
     else:
         click.echo(format_description(description))
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: standard output]")
+@click.option("--weights", help="Of the network, where the run's came from a file.  [default: those of the run]")
+@click.option("--path-column", default="path", help="Of a CSV.")
+@click.option("--root", type=click.Path(path_type=Path), help="Where a CSV's paths start.  [default: its folder]")
+@click.option("--batch-size", type=click.IntRange(1, 4096), default=8, help="Images a forward pass.")
+@OVERWRITE
+@AS_JSON
+def predict(
+    run: Path,
+    images: tuple[Path, ...],
+    output: Path | None,
+    path_column: str,
+    root: Path | None,
+    overwrite: bool,
+    as_json: bool,
+    **options: object,
+) -> None:
+    """Classify IMAGES with the saved model of RUN, a folder that featx fit has written.
+
+    IMAGES are files, folders of images, or CSVs with a path column. The result is a CSV: path, predicted, and a
+    probability a class, or the decision value of the predicted class where the model has no probabilities.
+    """
+    from contextlib import nullcontext
+
+    from featx.listing import list_sources
+    from featx.predict import Predictor
+    from featx.predictions import check_writable, open_whole, write_predictions
+
+    if output is not None:
+        check_writable(output, overwrite=overwrite)
+    paths = list_sources(images, path_column=path_column, root=root)
+    predictor = Predictor(run, echo=say, **options)
+    # Rows that run over the screen as they come are progress enough.
+    progress = output is not None or as_json or not sys.stdout.isatty()
+    with open_whole(output) if output is not None else nullcontext(sys.stdout.buffer) as file:
+        rejected = write_predictions(predictor.stream(paths, progress=progress), file, as_json=as_json)
+    for path, reason in rejected.itertuples(index=False):
+        say(one_line(f"{path}: {reason}"))
 
 
 @main.command()

@@ -1,6 +1,5 @@
 """Stage 1, images to store: begin or go on, run the network over what is missing, make one file of the parts."""
 
-import contextlib
 import hashlib
 import shutil
 import time
@@ -15,7 +14,7 @@ from featx.images import Picture, read_picture
 from featx.layers import BACKBONES
 from featx.manifest import Manifest
 from featx.parts import Part, PartsFolder
-from featx.pipeline import plan_batches, run_network
+from featx.pipeline import plan_batches, progress_bar, run_network
 from featx.settings import Settings
 from featx.store import Store
 from featx.store_writer import write_store
@@ -210,7 +209,7 @@ def _extract_rows(
     _check_disk(parts, len(manifest), len(manifest) - n_resumed, sum(n_channels.values()))
     batches = plan_batches(done, len(manifest), network.batch_size)
     try:
-        with _progress_bar(len(manifest), n_resumed, progress) as bar:
+        with progress_bar(len(manifest), initial=n_resumed, wanted=progress) as bar:
             run_network(manifest, parts, network, read, batches, bar.update)
         seconds_of_network = time.monotonic() - begun
         n_images, n_rejected = _merge(manifest, parts, settings, n_channels, provenance)
@@ -239,15 +238,6 @@ def _check_disk(parts: PartsFolder, n_rows: int, n_missing: int, n_features: int
             f"{parts.store_path}: {needed / 1e6:,.0f} MB needed (parts and store), {free / 1e6:,.0f} MB free. Free "
             "some disk, write to another, or take fewer --layers"
         )
-
-
-@contextlib.contextmanager
-def _progress_bar(total: int, initial: int, wanted: bool) -> Iterator:
-    from tqdm import tqdm
-
-    # disable=None: only where standard error is a terminal.
-    with tqdm(total=total, initial=initial, unit="img", disable=None if wanted else True, smoothing=0.1) as bar:
-        yield bar
 
 
 def _merge(

@@ -116,14 +116,14 @@ def _check_labels(table: pd.DataFrame, source: Path) -> None:
 
 def _read_folder(root: Path) -> Manifest:
     folders = _list_folders(root)
-    loose, n_passed_over = _list_images(root, recurse=False)
+    loose, n_passed_over = list_images(root, recurse=False)
     splits = {folder: _SPLIT_NAMES.get(folder.name.lower(), "") for folder in folders}
     named = [folder.name for folder in folders if splits[folder]]
 
     rows: list[tuple[str, str, str]] = []
     if named and len(named) == len(folders):
         for folder in folders:
-            _refuse_loose(folder, _list_images(folder, recurse=False)[0])
+            _refuse_loose(folder, list_images(folder, recurse=False)[0])
             inner, n_more = _list_classes(folder)
             n_passed_over += n_more
             rows += [(path, label, splits[folder]) for path, label in inner]
@@ -181,7 +181,7 @@ def _list_classes(folder: Path) -> tuple[list[tuple[str, str]], int]:
     """Return (path, class name) of the images in each class folder, and how many files were passed over."""
     rows, n_passed_over = [], 0
     for class_folder in _list_folders(folder):
-        paths, n_more = _list_images(class_folder, recurse=True)
+        paths, n_more = list_images(class_folder, recurse=True)
         if paths and not is_utf8(class_folder.name):
             raise SourceError(f"{class_folder!r}: a class's name must be UTF-8: rename this folder")
         rows += [(str(path), class_folder.name) for path in paths]
@@ -189,7 +189,7 @@ def _list_classes(folder: Path) -> tuple[list[tuple[str, str]], int]:
     return rows, n_passed_over
 
 
-def _list_images(folder: Path, *, recurse: bool) -> tuple[list[Path], int]:
+def list_images(folder: Path, *, recurse: bool) -> tuple[list[Path], int]:
     """Return the image files in a folder, sorted, and how many other files there are; links are not followed down."""
     paths, n_others = [], 0
     for parent, folders, names in os.walk(folder, onerror=_refuse_unreadable):
@@ -204,7 +204,14 @@ def _list_images(folder: Path, *, recurse: bool) -> tuple[list[Path], int]:
     return paths, n_others
 
 
-def _read_csv(csv_path: Path, *, columns: dict[str, str | None], root: Path) -> Manifest:
+def load_csv(csv_path: Path) -> pd.DataFrame:
+    """Load a CSV with all its cells as text; row i of its index is line i + 2.
+
+    Raises
+    ------
+    SourceError
+        If it can't be read, or has no rows.
+    """
     try:
         with warnings.catch_warnings():
             # A row with too many fields would lose some.
@@ -221,9 +228,13 @@ def _read_csv(csv_path: Path, *, columns: dict[str, str | None], root: Path) -> 
         raise SourceError(f"{csv_path}: not a CSV that can be read: {error}") from error
     # Blank lines are read, and dropped here, so that row numbers are those of the file.
     table = table[(table != "").any(axis=1)]
-    table = _name_columns(table, csv_path, columns)
     if table.empty:
         raise SourceError(f"{csv_path}: no rows below the header")
+    return table
+
+
+def _read_csv(csv_path: Path, *, columns: dict[str, str | None], root: Path) -> Manifest:
+    table = _name_columns(load_csv(csv_path), csv_path, columns)
     for column in ("path", "label", "split"):
         table[column] = table[column].str.strip()
     _check_paths(table, csv_path, root)

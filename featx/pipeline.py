@@ -1,4 +1,4 @@
-"""Rows to parts: decoding (threads), the network (the calling thread) and writing (one thread) at the same time.
+"""Images to features: decoding (threads), the network (the calling thread) and writing (one thread) at the same time.
 
 What lies between them is bounded, so that memory doesn't grow with the number of images.
 """
@@ -6,7 +6,7 @@ What lies between them is bounded, so that memory doesn't grow with the number o
 import contextlib
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -57,24 +57,81 @@ def run_network(
     part_size = max(1, PART_SIZE // network.batch_size) * network.batch_size
     pending: list[Part] = []
     writing: Future | None = None
+    paths = manifest.table["path"].to_numpy()
     with (
         ThreadPoolExecutor(1) as writer,
-        contextlib.closing(_decode_ahead(manifest, read, batches)) as decoded,
+        contextlib.closing(compute_parts(network, manifest.root, paths, read, batches)) as computed,
     ):
         try:
-            for start, pictures in decoded:
-                if pending and pending[-1].stop != start:
+            for part in computed:
+                if pending and pending[-1].stop != part.start:
                     writing = _hand_over(pending, parts, writer, writing)
-                pending.append(_compute(network, manifest, start, pictures))
-                if pending[-1].stop - pending[0].start >= part_size:
+                pending.append(part)
+                if part.stop - pending[0].start >= part_size:
                     writing = _hand_over(pending, parts, writer, writing)
-                advance(len(pictures))
+                advance(part.stop - part.start)
         finally:
             # Also on the way out of an interruption: what is computed is kept.
             if pending:
                 writing = _hand_over(pending, parts, writer, writing)
             if writing is not None:
                 writing.result()
+
+
+def compute_parts(
+    network: PooledNetwork,
+    root: Path,
+    paths: Sequence[str | Path],
+    read: Callable[[Path], Picture],
+    batches: Iterator[tuple[int, int]],
+) -> Iterator[Part]:
+    """Decode ahead and yield the features of each batch; close the iterator if it is left early.
+
+    Parameters
+    ----------
+    network : PooledNetwork
+    root : Path
+        The folder that relative paths start from.
+    paths : sequence of str or Path
+        Of every image, by row.
+    read : callable
+        Turns a path into a `Picture`, or raises `ImageError`.
+    batches : iterator of (int, int)
+        First row and end of each batch; see `plan_batches`.
+
+    Yields
+    ------
+    Part
+        One a batch, in the batches' order.
+
+    Raises
+    ------
+    FeatxError
+        If the network gives values that are not finite.
+    """
+    with contextlib.closing(_decode_ahead(root, paths, read, batches)) as decoded:
+        for start, pictures in decoded:
+            yield _compute(network, paths, start, pictures)
+
+
+def join_layers(part: Part, layers: Iterable[str]) -> np.ndarray:
+    """Lay the features of some layers side by side.
+
+    Returns
+    -------
+    ndarray of shape (len(part.rows), n_features), float32
+    """
+    return np.concatenate([part.features[layer] for layer in layers], axis=1)
+
+
+@contextlib.contextmanager
+def progress_bar(total: int, *, initial: int = 0, wanted: bool = True) -> Iterator:
+    """Show a bar that counts images, where it is wanted and standard error is a terminal."""
+    from tqdm import tqdm
+
+    # disable=None: only where standard error is a terminal.
+    with tqdm(total=total, initial=initial, unit="img", disable=None if wanted else True, smoothing=0.1) as bar:
+        yield bar
 
 
 def _hand_over(pending: list[Part], parts: PartsFolder, writer: ThreadPoolExecutor, writing: Future | None) -> Future:
@@ -87,16 +144,15 @@ def _hand_over(pending: list[Part], parts: PartsFolder, writer: ThreadPoolExecut
 
 
 def _decode_ahead(
-    manifest: Manifest, read: Callable[[Path], Picture], batches: Iterator[tuple[int, int]]
+    root: Path, paths: Sequence[str | Path], read: Callable[[Path], Picture], batches: Iterator[tuple[int, int]]
 ) -> Iterator[tuple[int, list[Picture | str]]]:
     """Yield (first row, pictures) of each batch; a reason stands in for an image that can't be read."""
-    paths = manifest.table["path"].to_numpy()
 
     def attempt(row: int) -> Picture | str:
-        if not is_utf8(paths[row]):
+        if not is_utf8(str(paths[row])):
             return "its name is not UTF-8: rename it"
         try:
-            return read(manifest.root / paths[row])
+            return read(root / paths[row])
         except ImageError as error:
             return str(error)
 
@@ -118,7 +174,7 @@ def _decode_ahead(
             decoders.shutdown(wait=True, cancel_futures=True)
 
 
-def _compute(network: PooledNetwork, manifest: Manifest, start: int, pictures: list[Picture | str]) -> Part:
+def _compute(network: PooledNetwork, paths: Sequence[str | Path], start: int, pictures: list[Picture | str]) -> Part:
     """Push one batch through the network; an unreadable image leaves its place in the batch black."""
     good = [place for place, picture in enumerate(pictures) if isinstance(picture, Picture)]
     features = {layer: np.empty((0, channels), np.float32) for layer, channels in network.n_channels.items()}
@@ -131,7 +187,7 @@ def _compute(network: PooledNetwork, manifest: Manifest, start: int, pictures: l
     for layer, values in features.items():
         finite = np.isfinite(values).all(axis=1)
         if not finite.all():
-            path = manifest.table["path"].iloc[start + good[int(np.argmin(finite))]]
+            path = paths[start + good[int(np.argmin(finite))]]
             raise FeatxError(f"{path}: {layer} gave values that are not finite: are these the right weights?")
     return Part(
         start=start,

@@ -70,7 +70,7 @@ class Run:
     model : str
         One of `featx.classifiers.MODELS`.
     store : dict
-        The store's path, backbone, layers, weights, weights_sha256 and settings_sha256.
+        The store's path and settings; `layers` and `n_features` are those fitted on, `store_layers` all of the store's.
     protocol : dict
         How cells were compared, the seed, the classes, and how many rows each split has.
     cells : tuple of Cell

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -10,6 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from featx.errors import FeatxError
 from featx.layers import BACKBONES, choose_layers
 from featx.manifest import SPLITS
+from featx.settings import Settings
 from featx.splits import group_of_each
 from featx.store import Store
 
@@ -232,19 +233,11 @@ def choose_stored_layers(store: Store, text: str) -> list[str]:
 def describe_store(store: Store, layers: Sequence[str]) -> dict[str, object]:
     """Return what a run's record says of the features it was fitted on."""
     attributes = store.attributes
-    kept = (
-        "backbone",
-        "weights",
-        "weights_sha256",
-        "pooling",
-        "image_size",
-        "preprocessing",
-        "settings_sha256",
-        "run_id",
-    )
+    kept = (*(field.name for field in fields(Settings) if field.name != "layers"), "settings_sha256", "run_id")
     return {
         "path": str(store.path),
         "layers": list(layers),
+        "store_layers": store.layers,
         "n_features": sum(store.n_channels[layer] for layer in layers),
         **{name: attributes.get(name) for name in kept},
     }

@@ -1,0 +1,67 @@
+"""Images without labels: files, the files below a folder, and the paths of a CSV, as one list."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from featx.errors import SourceError
+from featx.images import EXTENSIONS
+from featx.manifest import list_images, load_csv
+
+
+def list_sources(
+    sources: Sequence[str | Path], *, path_column: str = "path", root: str | Path | None = None
+) -> list[Path]:
+    """List the images of some sources, in their order.
+
+    Parameters
+    ----------
+    sources : sequence of path
+        Image files, folders (every image below them, sorted; hidden files and linked folders are passed over), and
+        CSVs. Any file that is not named .csv stands for an image, whether or not it can be read.
+    path_column : str, default "path"
+        Of a CSV.
+    root : path, optional
+        The folder that a CSV's paths start from; default: the CSV's own.
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    SourceError
+        If a folder holds no images, or a CSV can't be read.
+
+    Examples
+    --------
+    >>> [path.as_posix() for path in list_sources(["photos/cat.jpg", "dog.png"])]
+    ['photos/cat.jpg', 'dog.png']
+    """
+    paths: list[Path] = []
+    for source in map(Path, sources):
+        if source.is_dir():
+            found, _ = list_images(source, recurse=True)
+            if not found:
+                raise SourceError(
+                    f"{source}: no images below this folder. Expected files ending in {' '.join(sorted(EXTENSIONS))}"
+                )
+            paths += found
+        elif source.suffix.lower() == ".csv":
+            paths += _list_csv(source, path_column, source.parent if root is None else Path(root))
+        else:
+            paths.append(source)
+    return paths
+
+
+def _list_csv(csv_path: Path, column: str, root: Path) -> list[Path]:
+    table = load_csv(csv_path)
+    if column not in table:
+        raise SourceError(
+            f"{csv_path}: no column {column!r}; it has {', '.join(map(repr, table.columns))}. "
+            "Name the right one with --path-column"
+        )
+    cells = table[column].str.strip()
+    empty = cells.index[(cells == "") | cells.str.contains("\0", regex=False)]
+    if len(empty):
+        raise SourceError(f"{csv_path}: line {empty[0] + 2} has no usable path ({len(empty):,} such lines)")
+    return [root / cell for cell in cells]

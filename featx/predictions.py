@@ -1,0 +1,114 @@
+"""Predictions of new images as a table, and how they leave: CSV as they come, or JSON."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import pandas as pd
+
+from featx.errors import FeatxError
+
+
+@dataclass(frozen=True)
+class Block:
+    """What was found for some images that follow one another.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row an image that could be read, in the order of the images. Columns `path` and `predicted`; then
+        `probability_<class>` of every class where the model knows probabilities, else `score`, the decision value of
+        the predicted class, where it knows those.
+    rejected : DataFrame
+        Columns `path` and `reason`, of the images that could not be read.
+    """
+
+    table: pd.DataFrame
+    rejected: pd.DataFrame
+
+
+def write_predictions(blocks: Iterable[Block], file: BinaryIO, *, as_json: bool = False) -> pd.DataFrame:
+    """Write predictions.
+
+    Parameters
+    ----------
+    blocks : iterable of Block
+    file : binary file
+    as_json : bool, default False
+        Write one JSON object, `predictions` and `rejected`, once all is there; else CSV as it comes, with six digits
+        a number.
+
+    Returns
+    -------
+    DataFrame
+        `path` and `reason` of the images that could not be read.
+    """
+    rejected = [pd.DataFrame({"path": [], "reason": []}, dtype=object)]
+    records: list[dict[str, object]] = []
+    has_header = False
+    for block in blocks:
+        rejected.append(block.rejected)
+        if as_json:
+            records += block.table.to_dict("records")
+        elif len(block.table):
+            text = block.table.to_csv(index=False, header=not has_header, float_format="%.6g", lineterminator="\n")
+            file.write(text.encode())
+            file.flush()
+            has_header = True
+    refused = pd.concat(rejected, ignore_index=True)
+    if as_json:
+        record = {"predictions": records, "rejected": refused.to_dict("records")}
+        file.write((json.dumps(record, indent=1) + "\n").encode())
+    return refused
+
+
+def check_writable(path: Path, *, overwrite: bool) -> None:
+    """Refuse a file that is taken, or whose folder isn't there.
+
+    Raises
+    ------
+    FeatxError
+    """
+    if path.is_dir():
+        raise FeatxError(f"{path}: a folder; give the name of a file to write")
+    if path.exists() and not overwrite:
+        raise FeatxError(f"{path}: exists. Give another --output, or --overwrite to replace it")
+    if not path.absolute().parent.is_dir():
+        raise FeatxError(f"{path}: the folder {path.parent} doesn't exist; make it first")
+
+
+@contextlib.contextmanager
+def open_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that appears under its name once all of it is there, or not at all.
+
+    Raises
+    ------
+    FeatxError
+        If it can't be written.
+    """
+    temporary: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+            temporary = Path(file.name)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # Temporary files are for their owner alone; a result is like any other.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise FeatxError(f"{path}: writing failed: {error.strerror or error}; nothing of it was kept") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

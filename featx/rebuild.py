@@ -1,0 +1,129 @@
+"""The network that made the features of a run, built again from the run's record, or refused."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+from featx.backbones import PREPROCESSINGS, PooledNetwork, build_network, load_keras
+from featx.errors import FeatxError, WeightsError
+from featx.images import INTERPOLATIONS, RESIZES
+from featx.layers import BACKBONES
+from featx.results import Run
+from featx.settings import Settings
+
+_SUPPORTED = {
+    "backbone": tuple(BACKBONES),
+    "pooling": ("avg",),
+    "resize": RESIZES,
+    "interpolation": tuple(INTERPOLATIONS),
+    "preprocessing": tuple(PREPROCESSINGS),
+    "precision": ("float32",),
+}
+
+
+def read_settings(run_path: str | Path, run: Run) -> Settings:
+    """Return the settings of the store that a run was fitted on.
+
+    Raises
+    ------
+    FeatxError
+        If the record lacks one, was changed, or tells of what this featx doesn't know.
+    """
+    names = [field.name for field in fields(Settings)]
+    recorded = {**run.store, "layers": run.store.get("store_layers")}
+    missing = [name for name in names if recorded.get(name) is None]
+    if missing:
+        raise FeatxError(
+            f"{run_path}: run.json doesn't tell the store's {', '.join(missing)}; it is of an older featx, or was "
+            "changed: fit the run again"
+        )
+    for name, known in _SUPPORTED.items():
+        if recorded[name] not in known:
+            raise FeatxError(
+                f"{run_path}: {name} {recorded[name]!r} of this run is none that this featx knows "
+                f"({', '.join(known)}): pip install --upgrade featx"
+            )
+    settings = Settings(**{name: recorded[name] for name in names} | {"layers": tuple(recorded["layers"])})
+    if settings.sha256 != run.store.get("settings_sha256"):
+        raise FeatxError(
+            f"{run_path}: the settings in run.json are not those of the store that it was fitted on (their digests "
+            "differ): fit the run again"
+        )
+    return settings
+
+
+def read_layers(run_path: str | Path, run: Run, settings: Settings) -> list[str]:
+    """Return the layers that a run was fitted on, in the order of its model's columns.
+
+    Raises
+    ------
+    FeatxError
+        If they are not layers of the run's store.
+    """
+    layers = run.store.get("layers")
+    if not layers or not set(layers) <= set(settings.layers):
+        raise FeatxError(
+            f"{run_path}: the layers in run.json, {layers!r}, are not among its store's "
+            f"({', '.join(settings.layers)}): fit the run again"
+        )
+    return list(layers)
+
+
+def rebuild_network(
+    run_path: str | Path,
+    settings: Settings,
+    *,
+    weights: str | None = None,
+    batch_size: int = 8,
+    echo: Callable[[str], None] = lambda line: None,
+) -> PooledNetwork:
+    """Build the network that made a store's features, with all of the store's layers.
+
+    The digest on record covers the weights up to the deepest of these layers, and the features of some of them come
+    from the same computation as the store's.
+
+    Parameters
+    ----------
+    run_path : path
+        For messages.
+    settings : Settings
+        Of the store.
+    weights : str, optional
+        Default: those on record.
+    batch_size : int, default 8
+    echo : callable, optional
+        Is told what a user should know, a line at a time.
+
+    Raises
+    ------
+    FeatxError
+        If the weights are not there, or are others than the store's.
+    """
+    weights = weights or _recorded_weights(run_path, settings)
+    network = build_network(
+        settings.backbone,
+        layers=",".join(settings.layers),
+        weights=weights,
+        image_size=settings.image_size,
+        preprocessing=settings.preprocessing,
+        batch_size=batch_size,
+        echo=echo,
+    )
+    if network.weights_sha256 != settings.weights_sha256:
+        raise WeightsError(
+            f"weights {weights!r}: not those of {run_path} (SHA-256 {network.weights_sha256[:16]}..., expected "
+            f"{settings.weights_sha256[:16]}... of {settings.weights!r}), so its model would see other features. "
+            "Give the run's own with --weights"
+        )
+    backend = load_keras().backend.backend()
+    if backend != settings.keras_backend:
+        echo(f"features were made by Keras on {settings.keras_backend}, now on {backend}: last digits may differ")
+    return network
+
+
+def _recorded_weights(run_path: str | Path, settings: Settings) -> str:
+    """Return the weights on record if their name says where they come from; a file's name doesn't."""
+    name = settings.weights
+    if name in ("imagenet", "imagenet-conv") or name.startswith("random:"):
+        return name
+    raise WeightsError(f"{run_path}: its weights came from the file {name!r}: say where that is with --weights FILE")
