@@ -21,6 +21,8 @@ GRIDS = {
     "rf": {"n_estimators": (200,), "min_samples_leaf": (1, 2, 4), "max_features": ("sqrt", 0.1)},
 }
 
+SMALL_GRIDS = {"svm": {"kernel": ("rbf",), "C": (10.0,)}, "rf": {"n_estimators": (5,)}}
+
 FOUR_CLASSES = """Song et al. 2024 (arXiv 2408.06229): four classes, mono and poly apart, 50 random 80/20 splits"""
 BINARY = """Deitsch et al. 2019 (arXiv 1807.02894): probability over 0.5, 75/25 stratified by label and type"""
 
@@ -41,13 +43,16 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=HERE / "output", help="folder for the store and the runs")
     parser.add_argument("--repeats", type=int, help="default: 50 for four-classes, 10 for binary")
     parser.add_argument("--models", default="svm,rf")
+    parser.add_argument("--small", action="store_true", help="one cell a model, to try this out")
     parser.add_argument("--images", type=int, help="take so many of the 2,624 photographs")
     options = parser.parse_args()
 
     options.output.mkdir(parents=True, exist_ok=True)
     store_path = make_store(options.output, options.images)
     run_protocol = run_four_classes if options.protocol == "four-classes" else run_binary
-    table = run_protocol(store_path, options.output, options.models.split(","), options.repeats)
+    grids = SMALL_GRIDS if options.small else GRIDS
+    grids = {model: grids[model] for model in options.models.split(",")}
+    table = run_protocol(store_path, options.output, grids, options.repeats)
     text = table.to_markdown(index=False)
     (options.output / f"{options.protocol}.md").write_text(text + "\n", encoding="utf-8")
     print(f"{FOUR_CLASSES if options.protocol == 'four-classes' else BINARY}\n\n{text}")
@@ -65,13 +70,14 @@ def make_store(output: Path, n_images: int | None) -> Path:
     return store_path
 
 
-def run_four_classes(store_path: Path, output: Path, models: list[str], n_repeats: int | None) -> pd.DataFrame:
+def run_four_classes(store_path: Path, output: Path, grids: dict, n_repeats: int | None) -> pd.DataFrame:
     rows = []
-    for model in models:
+    for model, grid in grids.items():
         cells = []
         for kind in ("mono", "poly"):
             run = repeat(
                 *(store_path, output / f"four-classes-{model}-{kind}", model),
+                grid=grid,
                 n_repeats=n_repeats or 50,
                 test_share=0.2,
                 stratify=(),
@@ -84,11 +90,12 @@ def run_four_classes(store_path: Path, output: Path, models: list[str], n_repeat
     return pd.DataFrame(rows, columns=["method", "mono, accuracy %", "poly, accuracy %"])
 
 
-def run_binary(store_path: Path, output: Path, models: list[str], n_repeats: int | None) -> pd.DataFrame:
+def run_binary(store_path: Path, output: Path, grids: dict, n_repeats: int | None) -> pd.DataFrame:
     rows = []
-    for model in models:
+    for model, grid in grids.items():
         run = repeat(
             *(store_path, output / f"binary-{model}", model),
+            grid=grid,
             n_repeats=n_repeats or 10,
             test_share=0.25,
             stratify=("label", "type"),
@@ -110,7 +117,6 @@ def repeat(store_path: Path, output: Path, model: str, **options: object) -> Rep
             return RepeatedRun(**record)
     return fit_repeats(
         *(store_path, model, output),
-        grid=GRIDS[model],
         discretize="both",
         overwrite=True,
         progress=True,

@@ -1,0 +1,51 @@
+"""The experiments in pipelines/ run, on small generated data in their own layout."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SMALL, make_tree
+
+import featx
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def elpv_folder(tmp_path_factory):
+    """A store with the columns that the experiment reads, of generated images."""
+    folder = tmp_path_factory.mktemp("elpv")
+    table = featx.read_source(make_tree(folder / "images", {"defective": 120, "functional": 120})).table
+    n = np.arange(240)
+    table["probability"] = np.where(
+        table["label"] == "defective", np.array([2 / 3, 1.0])[n % 2], np.array([0, 1 / 3])[n % 2]
+    )
+    table["type"] = np.where(n % 4 < 2, "mono", "poly")
+    table["weight"] = np.where(table["probability"].isin([0, 1]), 1.0, 0.33)
+    featx.extract_features(featx.Manifest(table, folder / "images"), folder / "elpv.h5", layers="block1", **SMALL)
+    return folder
+
+
+@pytest.mark.parametrize(("protocol", "head"), [("binary", "ROC AUC"), ("four-classes", "mono, accuracy %")])
+def test_elpv_runs_both_protocols(elpv_folder, protocol, head):
+    command = [
+        sys.executable,
+        ROOT / "pipelines" / "elpv" / "run.py",
+        protocol,
+        "-o",
+        elpv_folder,
+        "--repeats",
+        "2",
+        "--small",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    table = (elpv_folder / f"{protocol}.md").read_text(encoding="utf-8")
+    assert head in table
+    assert table.count("featx, ") == 2
+    assert "published: fine-tuned VGG19" in table
+    assert table in done.stdout
