@@ -129,7 +129,7 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
 
 
 def test_text_that_looks_like_something_else(tmp_path):
-    paths = ["NaN", "1", "01", "a,b.png", "caf\udce9.png"]
+    paths = ["NaN", "1", "01", "a,b.png", "café.png"]
     labels = ["NA", "null", "007", "7", "1.0"]
     one = write(tmp_path / "one", ["NA", "NA", "7", "7", "1.0"], paths=paths, labels=labels)
     two = write(tmp_path / "two", ["NA", "null", "007", "7", "1"], paths=paths, labels=labels)

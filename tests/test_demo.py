@@ -47,4 +47,4 @@ def test_the_demo_goes_the_whole_way(tmp_path):
     assert max(accuracies["SVM, standardised features"], accuracies["SVM, ternary features"]) > majority + 0.05
     other = run_featx("demo", "--images", 320, "-o", tmp_path / "demo")
     assert other.returncode == 1
-    assert "holds 300 other images" in other.stderr
+    assert "holds other images" in other.stderr
