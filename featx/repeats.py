@@ -18,7 +18,7 @@ from featx.fitting import choose_model, fit_estimator, score_cells
 from featx.journal import Journal
 from featx.metrics import score
 from featx.results import check_free, write_folder
-from featx.rows import Rows, choose_stored_layers, describe_store, digest_rows, make_folds, read_rows
+from featx.rows import Fold, Rows, choose_stored_layers, describe_store, digest_rows, make_folds, read_rows
 from featx.splits import divide_groups
 from featx.store import Store
 
@@ -37,8 +37,8 @@ class Repeat:
     discretize : str
     params : dict
         Of the chosen cell.
-    validation_accuracy : float
-        Its mean over the folds of the train rows.
+    validation_accuracy : float or None
+        Its mean over the folds of the train rows; None where there is one cell and nothing to choose.
     test : dict
         See `featx.metrics.score`; every row counts the same, weights or not.
     test_weighted : dict or None
@@ -51,7 +51,7 @@ class Repeat:
     n_test: int
     discretize: str
     params: dict[str, object]
-    validation_accuracy: float
+    validation_accuracy: float | None
     test: dict[str, object]
     test_weighted: dict[str, object] | None
     seconds: float
@@ -206,25 +206,15 @@ def _fit_once(
 ) -> Repeat:
     """Choose, refit and score on one split."""
     begun = time.monotonic()
-    counts = pd.Series(rows.y[train]).value_counts()
-    if counts.min() < cv:
-        raise FeatxError(
-            f"seed {seed}: the class {counts.idxmin()!r} has {counts.min()} train rows, fewer than {cv} folds. Use a "
-            "smaller --cv"
-        )
     options = {"seed": seed, "class_weight": class_weight}
-    accuracies = np.zeros(len(cells))
-    for fold in make_folds(rows, train, cv, seed=seed):
-        for number, found in score_cells(model, cells, rows, fold, **options):
-            accuracies[number] += np.nan if found.accuracy is None else found.accuracy / cv
-    if np.isnan(accuracies).all():
-        raise FeatxError(f"seed {seed}: every cell failed")
-    chosen = int(np.nanargmax(accuracies))
+    chosen, validation_accuracy = 0, None
+    if len(cells) > 1:
+        chosen, validation_accuracy = _choose(model, cells, rows, _make_inner_folds(rows, train, cv, seed), options)
     best = make_estimator(model, *cells[chosen], **options)
     fit_estimator(best, rows, train)
     figures = {
         "classes": best.classes_,
-        "majority": counts.index[0],
+        "majority": pd.Series(rows.y[train]).value_counts().index[0],
         "probabilities": best.predict_proba(rows.X[test]) if hasattr(best, "predict_proba") else None,
         "decision": best.decision_function(rows.X[test]) if hasattr(best, "decision_function") else None,
         "seed": seed,
@@ -236,11 +226,36 @@ def _fit_once(
         n_test=len(test),
         discretize=cells[chosen][0],
         params=cells[chosen][1],
-        validation_accuracy=float(accuracies[chosen]),
+        validation_accuracy=validation_accuracy,
         test=score(y, predicted, **figures),
         test_weighted=None if weights is None else score(y, predicted, **figures, sample_weight=weights),
         seconds=round(time.monotonic() - begun, 3),
     )
+
+
+def _make_inner_folds(rows: Rows, train: np.ndarray, cv: int, seed: int) -> list[Fold]:
+    """Divide one split's train rows into folds."""
+    counts = pd.Series(rows.y[train]).value_counts()
+    if counts.min() < cv:
+        raise FeatxError(
+            f"seed {seed}: the class {counts.idxmin()!r} has {counts.min()} train rows, fewer than {cv} folds. Use a "
+            "smaller --cv"
+        )
+    return make_folds(rows, train, cv, seed=seed)
+
+
+def _choose(
+    model: str, cells: list[CellPlan], rows: Rows, folds: list[Fold], options: Mapping[str, object]
+) -> tuple[int, float]:
+    """Return the best cell's number, the first of equals, and its mean accuracy over the folds."""
+    accuracies = np.zeros(len(cells))
+    for fold in folds:
+        for number, found in score_cells(model, cells, rows, fold, **options):
+            accuracies[number] += np.nan if found.accuracy is None else found.accuracy / len(folds)
+    if np.isnan(accuracies).all():
+        raise FeatxError(f"seed {options['seed']}: every cell failed")
+    chosen = int(np.nanargmax(accuracies))
+    return chosen, float(accuracies[chosen])
 
 
 def _summarise(repeats: Sequence[Repeat]) -> tuple[dict[str, float], dict[str, float]]:

@@ -69,7 +69,7 @@ def test_a_call_that_was_stopped_goes_on(store_path, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return plain(*arguments)
 
-    options = {"n_repeats": 4, "cv": 2, "grid": {"n_estimators": (3,)}}
+    options = {"n_repeats": 4, "cv": 2, "grid": {"n_estimators": (3, 5)}}
     monkeypatch.setattr(module, "_fit_once", counting)
     with pytest.raises(KeyboardInterrupt):
         fit_repeats(store_path, "rf", tmp_path / "run", **options)
@@ -112,6 +112,12 @@ def test_weights_count_in_the_fit_and_beside_the_plain_figures(store_path, tmp_p
         assert (repeat.test["accuracy"] * 20) == pytest.approx(round(repeat.test["accuracy"] * 20))
 
 
+def test_one_cell_leaves_nothing_to_choose(store_path, tmp_path):
+    run = fit_repeats(store_path, "rf", tmp_path / "run", n_repeats=2, cv=99, grid={"n_estimators": (3,)})
+    assert [repeat.validation_accuracy for repeat in run.repeats] == [None, None]
+    assert run.mean["accuracy"] > 0
+
+
 def test_groups_stay_whole(store_path, tmp_path):
     import h5py
 
@@ -126,7 +132,7 @@ def test_groups_stay_whole(store_path, tmp_path):
 
 def test_classes_too_small_for_the_folds_are_named(store_path, tmp_path):
     with pytest.raises(FeatxError, match=r"seed 0: the class '\w+' has \d+ train rows, fewer than 60 folds"):
-        fit_repeats(store_path, "rf", tmp_path / "run", n_repeats=1, cv=60)
+        fit_repeats(store_path, "rf", tmp_path / "run", n_repeats=1, cv=60, grid={"n_estimators": (2, 3)})
 
 
 def test_the_command_prints_every_split_and_their_spread(store_path, tmp_path):
