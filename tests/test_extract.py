@@ -305,11 +305,16 @@ def test_a_full_disk_keeps_what_is_done(many, undisturbed, tmp_path, monkeypatch
 def test_ctrl_c_on_the_command_line(many, undisturbed, tmp_path):
     path = tmp_path / "s.h5"
     command = [sys.executable, "-m", "featx", "extract", str(many), "-o", str(path), *map(str, COMMAND)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not list(tmp_path.glob("s.h5.parts/rows-*")):
-        time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    for _ in range(10):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and not list(tmp_path.glob("s.h5.parts/rows-*")):
+            time.sleep(0.002)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+        if not path.exists():
+            break
+        # On a busy machine the run may be over before the signal arrives: once more.
+        path.unlink()
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert stderr.splitlines()[-1].startswith("featx: stopped: ")
