@@ -2,12 +2,21 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import run_featx
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 import featx
+from featx import TernaryDiscretizer
+from featx.classifiers import plan_cells
 from featx.demo import read_elpv
+from featx.gram import SharedGram
+from featx.svm import fit_cells
 
 
 def test_the_real_data_set_is_whole():
@@ -26,18 +35,25 @@ def test_a_part_keeps_the_shares():
         assert shares.abs().max() < 0.005
 
 
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The demo on 300 photographs: its folder, and what it printed."""
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    return folder, run_featx("demo", "--images", 300, "-o", folder)
+
+
 @pytest.mark.slow
-def test_the_demo_goes_the_whole_way(tmp_path):
-    done = run_featx("demo", "--images", 300, "-o", tmp_path / "demo")
+def test_the_demo_goes_the_whole_way(demo):
+    folder, done = demo
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("random forest") == 2
     assert "always the majority class" in done.stdout
     assert "published: fine-tuned VGG19" in done.stdout
-    store_path = tmp_path / "demo" / "elpv.h5"
+    store_path = folder / "elpv.h5"
     with featx.open(store_path) as store:
         assert store.matrix().shape == (300, 4224)
         assert len(store.rejected) == 0
-    again = run_featx("demo", "--images", 300, "-o", tmp_path / "demo", "--json")
+    again = run_featx("demo", "--images", 300, "-o", folder, "--json")
     assert "there already" in again.stderr
     report = json.loads(again.stdout)
     assert len(report["runs"]) == 4
@@ -45,6 +61,41 @@ def test_the_demo_goes_the_whole_way(tmp_path):
     majority = accuracies["always the majority class"]
     # 60 test images: the features must tell something, and no more can be asked of so few.
     assert max(accuracies["SVM, standardised features"], accuracies["SVM, ternary features"]) > majority + 0.05
-    other = run_featx("demo", "--images", 320, "-o", tmp_path / "demo")
+    other = run_featx("demo", "--images", 320, "-o", folder)
     assert other.returncode == 1
     assert "holds other images" in other.stderr
+
+
+@pytest.mark.slow
+def test_cells_on_shared_gram_matrices_predict_as_plain_pipelines_on_real_features(demo):
+    with featx.open(demo[0] / "elpv.h5") as store:
+        X, y = store.matrix(), store.images["label"].to_numpy().astype(str)
+    folds = list(StratifiedKFold(3, shuffle=True, random_state=0).split(X, y))
+    plans = plan_cells("svm", {"C": (0.001, 1.0, 10.0), "gamma": ("scale", 1e-4)}, "both")
+    for discretize, scaler in (("none", StandardScaler()), ("ternary", TernaryDiscretizer())):
+        cells = [params for step, params in plans if step == discretize]
+        shared = SharedGram(X, discretize=discretize)
+        for fit, score in folds:
+            X_fit, X_score = scaler.fit(X[fit]).transform(X[fit]), scaler.transform(X[score])
+            for params, found in zip(cells, fit_cells(shared.fold(fit, score), y[fit], cells), strict=True):
+                plain = SVC(**params).fit(X_fit, y[fit])
+                assert np.array_equal(found.predicted, plain.predict(X_score)), params
+                assert found.decision == pytest.approx(plain.decision_function(X_score), abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_grid_on_real_features_is_that_of_grid_search_cv(demo, tmp_path):
+    grid = {"kernel": ("linear", "rbf"), "C": (0.001, 1.0, 10.0)}
+    run = featx.fit_grid(demo[0] / "elpv.h5", "svm", tmp_path / "run", grid=grid, cv=3)
+    with featx.open(demo[0] / "elpv.h5") as store:
+        is_known = (store.images["split"] != "test").to_numpy()
+        X, y = store.matrix()[is_known], store.images["label"].to_numpy()[is_known].astype(str)
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), SVC()),
+        {f"svc__{name}": values for name, values in grid.items()},
+        cv=StratifiedKFold(3, shuffle=True, random_state=0),
+    ).fit(X, y)
+    plain = dict(zip(map(str, search.cv_results_["params"]), search.cv_results_["mean_test_score"], strict=True))
+    for cell in run.cells:
+        params = {f"svc__{name}": cell.params[name] for name in ("C", "kernel")}
+        assert cell.validation_accuracy == pytest.approx(plain[str(params)], abs=1e-12)
