@@ -306,7 +306,14 @@ def test_ctrl_c_on_the_command_line(many, undisturbed, tmp_path):
     path = tmp_path / "s.h5"
     command = [sys.executable, "-m", "featx", "extract", str(many), "-o", str(path), *map(str, COMMAND)]
     for _ in range(10):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # Where the tests run in the background, a shell may have told them to ignore what Ctrl-C sends.
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         while process.poll() is None and not list(tmp_path.glob("s.h5.parts/rows-*")):
             time.sleep(0.002)
         process.send_signal(signal.SIGINT)
