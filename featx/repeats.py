@@ -138,6 +138,7 @@ def fit_repeats(
     model, model_notes = choose_model(model, rows, len(rows) - n_test, n_test)
     protocol = {"n_repeats": n_repeats, "test_share": test_share, "stratify": list(stratify), "cv": cv, "seed": seed}
     protocol |= {**options, "class_weight": class_weight, "classes": sorted(set(rows.y.tolist()))}
+    protocol["cells"] = [list(cell) for cell in cells]
     identity = {"model": model, "cells": cells, "store": {**described, "path": None}, "rows": digest_rows(rows)}
     identity |= {"protocol": {**protocol, "n_repeats": None}, "versions": [featx.__version__, sklearn.__version__]}
     journal = Journal(output.with_name(f"{output.name}.repeats.jsonl"), identity, Repeat)

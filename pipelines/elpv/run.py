@@ -13,20 +13,14 @@ HERE = Path(__file__).parent
 os.environ.setdefault("FEATX_CACHE", str(HERE.parents[1] / "cache"))
 
 import featx  # noqa: E402
+from featx.classifiers import plan_cells  # noqa: E402
 from featx.demo import read_elpv  # noqa: E402
 from featx.repeats import RepeatedRun, fit_repeats  # noqa: E402
 
 # One cell: nothing to choose.
 RF = {"grid": {"n_estimators": (200,), "min_samples_leaf": (2,)}}
 KERNELS = {"kernel": ("linear", "rbf"), "C": (0.0003, 0.001, 0.01, 1.0, 3.0, 10.0, 30.0), "gamma": ("scale", 3e-5)}
-CHOICES = {
-    "four-classes": {"svm": {"grid": KERNELS, "discretize": "both"}, "rf": RF},
-    # Narrowed on inner folds of train rows alone: ternary features have the larger ROC AUC there; see the README.
-    "binary": {
-        "svm": {"grid": {"kernel": ("rbf",), "C": (1.0, 3.0, 10.0, 30.0)}, "discretize": "ternary"},
-        "rf": RF,
-    },
-}
+CHOICES = {"svm": {"grid": KERNELS, "discretize": "both"}, "rf": RF}
 SMALL_CHOICES = {"svm": {"grid": {"kernel": ("rbf",), "C": (10.0,)}}, "rf": {"grid": {"n_estimators": (5,)}}}
 
 FOUR_CLASSES = """Song et al. 2024 (arXiv 2408.06229): four classes, mono and poly apart, 50 random 80/20 splits"""
@@ -56,7 +50,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     store_path = make_store(options.output, options.images)
     run_protocol = run_four_classes if options.protocol == "four-classes" else run_binary
-    choices = SMALL_CHOICES if options.small else CHOICES[options.protocol]
+    choices = SMALL_CHOICES if options.small else CHOICES
     choices = {model: choices[model] for model in options.models.split(",")}
     table = run_protocol(store_path, options.output, choices, options.repeats)
     text = table.to_markdown(index=False)
@@ -118,7 +112,9 @@ def repeat(store_path: Path, output: Path, model: str, **options: object) -> Rep
     """Fit a model's grid on random splits, or read what an earlier call has fitted."""
     if (output / "repeats.json").exists():
         record = json.loads((output / "repeats.json").read_text(encoding="utf-8"))
-        if len(record["repeats"]) == options["n_repeats"]:
+        cells = plan_cells(model, options["grid"], options.get("discretize", "none"))
+        is_same = record["protocol"].get("cells") == json.loads(json.dumps(cells))
+        if is_same and len(record["repeats"]) == options["n_repeats"]:
             del record["featx_repeats"]
             return RepeatedRun(**record)
     return fit_repeats(
