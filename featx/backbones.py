@@ -1,103 +1,65 @@
-"""Frozen networks: built with Keras, cut at the deepest layer asked for, pooled within one forward pass."""
+"""Frozen networks: built with Keras, given their weights, cut at the deepest layer asked for."""
 
-import contextlib
-import importlib.util
-import os
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 
-import numpy as np
-
 from featx.errors import FeatxError
+from featx.keras_setup import load_keras
 from featx.layers import BACKBONES, Backbone, choose_layers
 from featx.weights import Weights, digests, load_weights, published_digests
-
-PREPROCESSINGS = {
-    "caffe": "BGR, minus the ImageNet mean (103.939, 116.779, 123.68), not scaled",
-    "torch": "RGB, scaled to 0..1, minus the ImageNet mean, divided by its deviation",
-    "tf": "RGB, scaled to -1..1",
-    "none": "RGB, 0..255",
-}
 
 MIN_IMAGE_SIZE = 32
 
 
 @dataclass(frozen=True)
-class PooledNetwork:
-    """A frozen network that gives the pooled activations of chosen layers.
+class FrozenBackbone:
+    """A network with its weights, ready for an engine to run.
 
     Attributes
     ----------
     model : keras.Model
-        uint8 pixels (n, image_size, image_size, 3) in, {layer: (n, n_channels)} out; it ends at the deepest layer.
-    n_channels : dict of str to int
-        Features a layer, in network order.
-    batch_size : int
-        The one batch shape that the network is compiled for.
+        Preprocessed pixels (n, image_size, image_size, 3) float32 in, {layer: activations} out: (n, height, width,
+        channels), or (n, channels) of a fully connected layer. It ends at the deepest layer asked for.
+    layers : tuple of str
+        In network order.
+    image_size : int
+        Height and width of the pixels.
+    preprocessing : str
+        What the weights expect; one of `featx.preprocessing.PREPROCESSINGS`.
     weights_name, weights_sha256 : str
-        What was asked for, and the digest of every kernel and bias that takes part.
+        What was asked for, and the digest of every weight that takes part.
     """
 
     model: object
-    n_channels: Mapping[str, int]
-    batch_size: int
+    layers: tuple[str, ...]
+    image_size: int
+    preprocessing: str
     weights_name: str
     weights_sha256: str
 
-    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """Push images through the network.
-
-        Parameters
-        ----------
-        pixels : ndarray of shape (n, image_size, image_size, 3), uint8
-            At most `batch_size` images; fewer are padded, so that nothing is compiled twice.
-
-        Returns
-        -------
-        dict of str to ndarray of shape (n, n_channels), float32
-        """
-        n_images = len(pixels)
-        if n_images < self.batch_size:
-            padded = np.zeros((self.batch_size, *pixels.shape[1:]), dtype=np.uint8)
-            padded[:n_images] = pixels
-            pixels = padded
-        outputs = self.model.predict_on_batch(pixels)
-        return {layer: np.asarray(outputs[layer], dtype=np.float32)[:n_images] for layer in self.n_channels}
+    @property
+    def spatial(self) -> list[tuple[str, bool]]:
+        """Each layer's name, and whether its activations have height and width."""
+        return [(layer, len(self.model.output[layer].shape) == 4) for layer in self.layers]
 
 
-def build_network(
+def build_backbone(
     backbone: str = "vgg16",
     *,
     layers: str = "all",
     weights: str = "imagenet",
     image_size: int = 224,
     preprocessing: str | None = None,
-    batch_size: int = 8,
     echo: Callable[[str], None] = lambda line: None,
-) -> PooledNetwork:
-    """Build a frozen backbone, load its weights and pool the chosen layers.
-
-    A convolutional layer (after its ReLU) and a pooling layer give their spatial mean, a fully connected layer its
-    activations as they are: the full-network embedding of Garcia-Gasulla et al. 2017 (arXiv 1705.07706).
+) -> FrozenBackbone:
+    """Build a backbone up to the deepest of some layers and give it its weights.
 
     Parameters
     ----------
-    backbone : str, default "vgg16"
-    layers : str, default "all"
-        Layer names and sets, separated by commas; see `featx.layers.choose_layers`.
-    weights : str, default "imagenet"
-        See `featx.weights.load_weights`.
-    image_size : int, default 224
-        Height and width of the images, pixels; 224 where fc1 or fc2 with published weights take part.
-    preprocessing : {"caffe", "torch", "tf", "none"}, optional
-        What the weights expect; default: what the backbone was published with.
-    batch_size : int, default 8
-    echo : callable, optional
-        Is told what a user should know, a line at a time.
+    backbone, layers, weights, image_size, preprocessing, echo
+        See `featx.network.build_network`.
 
     Raises
     ------
@@ -112,12 +74,15 @@ def build_network(
     loaded = load_weights(weights, build=build, include_top=not set(wanted).isdisjoint(spec.fc))
     wanted = _drop_absent(wanted, layers, loaded, spec, echo)
     network = build(include_top=not set(wanted).isdisjoint(spec.fc))
-    model, body = _pool(keras, network, wanted, image_size, preprocessing or spec.preprocessing)
-    used = _set_weights(body, loaded)
-    return PooledNetwork(
+    activations = {layer: network.get_layer(layer).output for layer in wanted}
+    model = keras.Model(network.inputs, activations, name=network.name)
+    model.trainable = False
+    used = _set_weights(model, loaded)
+    return FrozenBackbone(
         model=model,
-        n_channels={layer: int(model.output[layer].shape[-1]) for layer in wanted},
-        batch_size=batch_size,
+        layers=wanted,
+        image_size=image_size,
+        preprocessing=preprocessing or spec.preprocessing,
         weights_name=loaded.name,
         weights_sha256=loaded.sha256(used),
     )
@@ -187,37 +152,9 @@ def _drop_absent(
     return kept
 
 
-def _pool(
-    keras: ModuleType, network: "object", wanted: tuple[str, ...], image_size: int, preprocessing: str
-) -> tuple["object", "object"]:
-    """Return uint8 pixels -> pooled activations, and the network within; both end at the deepest wanted layer."""
-    ops = keras.ops
-    pooled = {}
-    for layer in wanted:
-        activations = network.get_layer(layer).output
-        pooled[layer] = ops.mean(activations, axis=(1, 2)) if len(activations.shape) == 4 else activations
-    body = keras.Model(network.inputs, pooled, name=network.name)
-    body.trainable = False
-    pixels = keras.Input((image_size, image_size, 3), dtype="uint8")
-    model = keras.Model(pixels, body(_preprocess(ops, ops.cast(pixels, "float32"), preprocessing)))
-    return model, body
-
-
-def _preprocess(ops: ModuleType, pixels: "object", mode: str) -> "object":
-    """Bring RGB 0..255 to what the weights expect, as keras.applications does."""
-    if mode == "caffe":
-        return ops.flip(pixels, axis=-1) - np.array([103.939, 116.779, 123.68], dtype=np.float32)
-    if mode == "torch":
-        mean = np.array([0.485, 0.456, 0.406], dtype=np.float32)
-        return (pixels / 255.0 - mean) / np.array([0.229, 0.224, 0.225], dtype=np.float32)
-    if mode == "tf":
-        return pixels / 127.5 - 1.0
-    return pixels
-
-
-def _set_weights(body: "object", loaded: Weights) -> list[str]:
+def _set_weights(model: "object", loaded: Weights) -> list[str]:
     """Copy the weights in and return the names of the layers that have any, in network order."""
-    used = [layer for layer in body.layers if layer.weights]
+    used = [layer for layer in model.layers if layer.weights]
     for layer in used:
         kernel, bias = loaded.arrays[layer.name]
         if tuple(layer.weights[0].shape) != kernel.shape:
@@ -227,61 +164,3 @@ def _set_weights(body: "object", loaded: Weights) -> list[str]:
             )
         layer.set_weights([kernel, bias])
     return [layer.name for layer in used]
-
-
-def load_keras() -> ModuleType:
-    """Import Keras on the backend that is chosen (`KERAS_BACKEND`), else on the first one that is installed.
-
-    Raises
-    ------
-    FeatxError
-        If no backend is installed.
-    """
-    if "keras" not in sys.modules and "KERAS_BACKEND" not in os.environ:
-        installed = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
-        if not installed:
-            raise FeatxError("Keras has no backend here: pip install 'featx[tensorflow]' (or featx[jax], featx[torch])")
-        os.environ["KERAS_BACKEND"] = installed[0]
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _quiet_stderr():
-        try:
-            import keras
-        except (ImportError, ValueError) as error:
-            raise FeatxError(
-                f"Keras can't be loaded on the backend {os.environ.get('KERAS_BACKEND')!r}: {error}. Install it, or "
-                "set KERAS_BACKEND to tensorflow, jax or torch"
-            ) from error
-        describe_device(keras)
-    return keras
-
-
-def describe_device(keras: ModuleType) -> str:
-    """Return where the network runs: `gpu:0` and the like."""
-    return ", ".join(keras.distribution.list_devices()) or "cpu:0"
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Hold back what compiled libraries write to standard error while they load; on failure, show it after all.
-
-    TensorFlow's first lines come before its log level takes effect, so that no setting silences them.
-    """
-    try:
-        stderr = sys.__stderr__.fileno()
-    except (AttributeError, OSError, ValueError):
-        yield
-        return
-    saved = os.dup(stderr)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), stderr)
-        try:
-            yield
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
-            held.seek(0)
-            os.write(saved, held.read())
-            raise
-        finally:
-            os.dup2(saved, stderr)
-            os.close(saved)

@@ -44,6 +44,24 @@ def main() -> None:
     type=click.Choice(["caffe", "torch", "tf", "none"]),
     help="What the weights expect.  [default: the backbone's own]",
 )
+@click.option(
+    "--pool", default="avg", help="avg, max, std, or several with commas: what is made of a layer's activations."
+)
+@click.option(
+    "--views",
+    type=click.Choice(["none", "flip", "dihedral"]),
+    default="none",
+    help="Average the features over an image and its mirror image, or its eight turned and mirrored views.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "keras", "ncnn"]),
+    default="auto",
+    help="What runs the network; auto: the fastest float32 engine here.",
+)
+@click.option(
+    "--store-dtype", type=click.Choice(["float32", "float16"]), default="float32", help="How features are stored."
+)
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=8, help="Images a forward pass.")
 @click.option("--split", type=Numbers(float, 0), help="Make splits: shares of train,validation,test or train,test.")
 @click.option("--stratify", default="", help="Further columns whose shares a split keeps, with commas.")

@@ -12,11 +12,14 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from featx.backbones import PREPROCESSINGS, PooledNetwork, build_network
+from featx.engines import ENGINES
 from featx.errors import SourceError, WeightsError
 from featx.images import INTERPOLATIONS, RESIZES, read_picture
 from featx.layers import BACKBONES
+from featx.network import PooledNetwork, build_network
 from featx.pipeline import compute_parts, join_layers, plan_batches
+from featx.preprocessing import PREPROCESSINGS
+from featx.views import VIEWS
 
 
 class DeepFeatures(TransformerMixin, BaseEstimator):
@@ -28,8 +31,8 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    backbone, layers, weights, image_size, preprocessing, batch_size
-        See `featx.backbones.build_network`.
+    backbone, layers, weights, image_size, preprocessing, pool, views, engine, batch_size
+        See `featx.network.build_network`.
     resize, interpolation : str
         See `featx.images.decode`.
 
@@ -67,6 +70,9 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
         resize: str = "squash",
         interpolation: str = "bilinear",
         preprocessing: str | None = None,
+        pool: str = "avg",
+        views: str = "none",
+        engine: str = "auto",
         batch_size: int = 8,
     ) -> None:
         self.backbone = backbone
@@ -76,6 +82,9 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
         self.resize = resize
         self.interpolation = interpolation
         self.preprocessing = preprocessing
+        self.pool = pool
+        self.views = views
+        self.engine = engine
         self.batch_size = batch_size
 
     def fit(self, X: object, y: object = None) -> "DeepFeatures":
@@ -168,6 +177,8 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
             "resize": RESIZES,
             "interpolation": tuple(INTERPOLATIONS),
             "preprocessing": (None, *PREPROCESSINGS),
+            "views": tuple(VIEWS),
+            "engine": tuple(ENGINES),
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -195,6 +206,9 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
             weights=self.weights,
             image_size=self.image_size,
             preprocessing=self.preprocessing,
+            pool=self.pool,
+            views=self.views,
+            engine=self.engine,
             batch_size=self.batch_size,
             echo=echo,
         )

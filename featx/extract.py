@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from featx.backbones import PooledNetwork, build_network, describe_device, load_keras
 from featx.errors import SourceError, StoppedError, StoreError
 from featx.images import Picture, read_picture
-from featx.layers import BACKBONES
+from featx.keras_setup import load_keras
 from featx.manifest import Manifest
+from featx.network import PooledNetwork, build_network
 from featx.parts import Part, PartsFolder
 from featx.pipeline import plan_batches, progress_bar, run_network
 from featx.settings import Settings
@@ -59,6 +59,10 @@ def extract_features(
     resize: str = "squash",
     interpolation: str = "bilinear",
     preprocessing: str | None = None,
+    pool: str = "avg",
+    views: str = "none",
+    engine: str = "auto",
+    store_dtype: str = "float32",
     batch_size: int = 8,
     overwrite: bool = False,
     progress: bool = False,
@@ -74,11 +78,13 @@ def extract_features(
         The images; see `featx.read_source`.
     store_path : path
         The HDF5 file to make.
-    backbone, layers, weights, image_size, preprocessing, batch_size
-        See `featx.backbones.build_network`. The last bits of a float may depend on `batch_size`, so that only runs
-        with equal ones are equal to the bit.
+    backbone, layers, weights, image_size, preprocessing, pool, views, engine, batch_size
+        See `featx.network.build_network`. With Keras the last bits of a float may depend on `batch_size`, so that only
+        runs with equal ones are equal to the bit.
     resize, interpolation : str
         See `featx.images.decode`.
+    store_dtype : {"float32", "float16"}, default "float32"
+        How the features are stored.
     overwrite : bool, default False
         Replace a finished store (once the new one is whole) and an unfinished one of other settings.
     progress : bool, default False
@@ -101,6 +107,9 @@ def extract_features(
         weights=weights,
         image_size=image_size,
         preprocessing=preprocessing,
+        pool=pool,
+        views=views,
+        engine=engine,
         batch_size=batch_size,
         echo=echo,
     )
@@ -110,22 +119,30 @@ def extract_features(
         weights=network.weights_name,
         weights_sha256=network.weights_sha256,
         layers=tuple(network.n_channels),
-        pooling="avg",
+        pooling=network.pooling,
         image_size=image_size,
         resize=resize,
         interpolation=interpolation,
-        preprocessing=preprocessing or BACKBONES[backbone].preprocessing,
+        preprocessing=network.preprocessing,
         precision="float32",
         keras_backend=keras.backend.backend(),
+        engine=network.engine.name,
+        views=views,
+        store_dtype=store_dtype,
     )
     read = partial(read_picture, image_size=image_size, resize=resize, interpolation=interpolation)
     with parts.lock():
         run_id = _begin(parts, settings, manifest, overwrite)
         if run_id is None:
             return _finish_leftover(parts)
-        device = describe_device(keras)
-        echo(f"{backbone}, {len(network.n_channels)} layers, on {device} (Keras on {settings.keras_backend})")
-        provenance = {"keras_version": keras.__version__, "run_id": run_id, "device": device}
+        runner = network.engine
+        echo(f"{backbone}, {len(network.n_channels)} layers, on {runner.device} by {runner.name} {runner.version}")
+        provenance = {
+            "keras_version": keras.__version__,
+            "engine_version": runner.version,
+            "run_id": run_id,
+            "device": runner.device,
+        }
         provenance["paths_sha256"] = _describe_source(manifest)["paths_sha256"]
         return _extract_rows(manifest, parts, settings, network, read, provenance, progress=progress, echo=echo)
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from featx.backbones import PooledNetwork
 from featx.errors import FeatxError
 from featx.images import ImageError, Picture
 from featx.manifest import Manifest, is_utf8
+from featx.network import PooledNetwork
 from featx.parts import Part, PartsFolder
 
 N_DECODERS = 4

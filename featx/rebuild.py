@@ -1,23 +1,31 @@
 """The network that made the features of a run, built again from the run's record, or refused."""
 
+import importlib.util
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 
-from featx.backbones import PREPROCESSINGS, PooledNetwork, build_network, load_keras
+from featx.engines import ENGINES
 from featx.errors import FeatxError, WeightsError
 from featx.images import INTERPOLATIONS, RESIZES
+from featx.keras_setup import load_keras
 from featx.layers import BACKBONES
+from featx.network import PooledNetwork, build_network
+from featx.pooling import choose_poolings, layer_of
+from featx.preprocessing import PREPROCESSINGS
 from featx.results import Run
 from featx.settings import Settings
+from featx.views import VIEWS
 
 _SUPPORTED = {
     "backbone": tuple(BACKBONES),
-    "pooling": ("avg",),
     "resize": RESIZES,
     "interpolation": tuple(INTERPOLATIONS),
     "preprocessing": tuple(PREPROCESSINGS),
     "precision": ("float32",),
+    "engine": tuple(ENGINES),
+    "views": tuple(VIEWS),
+    "store_dtype": ("float32", "float16"),
 }
 
 
@@ -29,8 +37,10 @@ def read_settings(run_path: str | Path, run: Run) -> Settings:
     FeatxError
         If the record lacks one, was changed, or tells of what this featx doesn't know.
     """
+    defaults = {field.name: field.default for field in fields(Settings) if field.default is not MISSING}
     names = [field.name for field in fields(Settings)]
-    recorded = {**run.store, "layers": run.store.get("store_layers")}
+    found = {name: value for name, value in run.store.items() if value is not None}
+    recorded = defaults | found | {"layers": run.store.get("store_layers")}
     missing = [name for name in names if recorded.get(name) is None]
     if missing:
         raise FeatxError(
@@ -43,6 +53,7 @@ def read_settings(run_path: str | Path, run: Run) -> Settings:
                 f"{run_path}: {name} {recorded[name]!r} of this run is none that this featx knows "
                 f"({', '.join(known)}): pip install --upgrade featx"
             )
+    choose_poolings(str(recorded["pooling"]))
     settings = Settings(**{name: recorded[name] for name in names} | {"layers": tuple(recorded["layers"])})
     if settings.sha256 != run.store.get("settings_sha256"):
         raise FeatxError(
@@ -102,10 +113,13 @@ def rebuild_network(
     weights = weights or _recorded_weights(run_path, settings)
     network = build_network(
         settings.backbone,
-        layers=",".join(settings.layers),
+        layers=",".join(dict.fromkeys(map(layer_of, settings.layers))),
         weights=weights,
         image_size=settings.image_size,
         preprocessing=settings.preprocessing,
+        pool=settings.pooling,
+        views=settings.views,
+        engine=_engine_at_hand(settings, echo),
         batch_size=batch_size,
         echo=echo,
     )
@@ -116,7 +130,7 @@ def rebuild_network(
             "Give the run's own with --weights"
         )
     backend = load_keras().backend.backend()
-    if backend != settings.keras_backend:
+    if network.engine.name == "keras" and backend != settings.keras_backend:
         echo(f"features were made by Keras on {settings.keras_backend}, now on {backend}: last digits may differ")
     return network
 
@@ -127,3 +141,11 @@ def _recorded_weights(run_path: str | Path, settings: Settings) -> str:
     if name in ("imagenet", "imagenet-conv") or name.startswith("random:"):
         return name
     raise WeightsError(f"{run_path}: its weights came from the file {name!r}: say where that is with --weights FILE")
+
+
+def _engine_at_hand(settings: Settings, echo: Callable[[str], None]) -> str:
+    """Return the store's engine, or the reference where that isn't installed."""
+    if settings.engine == "keras" or importlib.util.find_spec(settings.engine):
+        return settings.engine
+    echo(f"features were made by {settings.engine}, which isn't installed here, now by keras: last digits may differ")
+    return "keras"

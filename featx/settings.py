@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 
 
 @dataclass(frozen=True)
@@ -15,9 +15,9 @@ class Settings:
     backbone, weights, weights_sha256 : str
         The network, what was asked for as its weights, and the digest of those that took part.
     layers : tuple of str
-        Keras layer names, in network order.
+        The features' names, in network order: Keras layer names; `<layer>:max` and the like of further poolings.
     pooling : str
-        `avg`: the spatial mean.
+        See `featx.pooling.POOLINGS`; several with commas.
     image_size : int
         Height and width, pixels.
     resize, interpolation, preprocessing : str
@@ -26,6 +26,12 @@ class Settings:
         The network's arithmetic.
     keras_backend : str
         tensorflow, jax or torch.
+    engine : str
+        What ran the network; one of `featx.engines.ENGINES`.
+    views : str
+        See `featx.views.VIEWS`.
+    store_dtype : str
+        How the features are stored: float32 or float16.
     """
 
     backbone: str
@@ -39,15 +45,24 @@ class Settings:
     preprocessing: str
     precision: str
     keras_backend: str
+    engine: str = "keras"
+    views: str = "none"
+    store_dtype: str = "float32"
 
     @property
     def sha256(self) -> str:
-        """Digest of the settings in their canonical form (JSON, sorted keys)."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """Digest of the settings in their canonical form (JSON, sorted keys).
+
+        Settings that older stores don't have count only where they differ from what was the only way then.
+        """
+        record = {name: value for name, value in asdict(self).items() if value != _SINCE_THEN.get(name)}
+        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
     def changes_from(self, recorded: Mapping[str, object]) -> list[str]:
         """Name every setting that differs from a record of settings, with both values."""
         mine = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-        return [
-            f"{name} {recorded.get(name)!r}, now {mine[name]!r}" for name in mine if mine[name] != recorded.get(name)
-        ]
+        theirs = _SINCE_THEN | dict(recorded)
+        return [f"{name} {theirs.get(name)!r}, now {mine[name]!r}" for name in mine if mine[name] != theirs.get(name)]
+
+
+_SINCE_THEN = {field.name: field.default for field in fields(Settings) if field.default is not MISSING}

@@ -56,7 +56,7 @@ def write_store(
     with PatientFile(path) as disk:
         with h5py.File(disk, "w") as file:
             try:
-                rows = _write_features(file, parts, n_channels, len(table), disk)
+                rows = _write_features(file, parts, n_channels, len(table), np.dtype(settings.store_dtype), disk)
                 _write_images(file, table, *rows)
                 _write_attributes(file, settings, root, provenance)
             except OSError as error:
@@ -70,10 +70,15 @@ def write_store(
 
 
 def _write_features(
-    file: h5py.File, parts: Iterable[Part], n_channels: Mapping[str, int], n_rows: int, disk: "PatientFile"
+    file: h5py.File,
+    parts: Iterable[Part],
+    n_channels: Mapping[str, int],
+    n_rows: int,
+    dtype: np.dtype,
+    disk: "PatientFile",
 ) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
     """Append every part's features; return the rows that are there, their digests, and why the others are not."""
-    features = _create_features(file, n_channels, n_rows)
+    features = _create_features(file, n_channels, n_rows, dtype)
     rows, digests, rejected = [np.array([], dtype=np.int64)], [np.array([], dtype="S64")], {}
     for part in parts:
         for layer, values in part.features.items():
@@ -89,15 +94,15 @@ def _write_features(
     return np.concatenate(rows), np.concatenate(digests), rejected
 
 
-def _create_features(file: h5py.File, n_channels: Mapping[str, int], n_rows: int) -> h5py.Group:
+def _create_features(file: h5py.File, n_channels: Mapping[str, int], n_rows: int, dtype: np.dtype) -> h5py.Group:
     group = file.create_group("features")
     for layer, channels in n_channels.items():
-        chunk_rows = max(1, min(n_rows, CHUNK_BYTES // (channels * 4)))
+        chunk_rows = max(1, min(n_rows, CHUNK_BYTES // (channels * dtype.itemsize)))
         group.create_dataset(
             layer,
             shape=(0, channels),
             maxshape=(None, channels),
-            dtype="<f4",
+            dtype=dtype.newbyteorder("<"),
             chunks=(chunk_rows, channels),
             fletcher32=True,
         )

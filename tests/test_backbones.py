@@ -10,8 +10,10 @@ import pytest
 from conftest import run_featx
 
 from featx import FeatxError
-from featx.backbones import build_network, load_keras
+from featx.backbones import build_backbone
+from featx.keras_setup import load_keras
 from featx.layers import BACKBONES
+from featx.network import build_network
 from featx.weights import load_weights
 
 
@@ -75,10 +77,10 @@ def test_features_are_those_of_plain_numpy(weights, size):
 
 
 def test_nothing_deeper_than_the_deepest_layer_is_there():
-    network = build_network(layers="block2_conv1,block1_conv2", weights="random", image_size=32)
-    body = network.model.layers[-1]
-    assert [layer.name for layer in body.layers if layer.weights] == ["block1_conv1", "block1_conv2", "block2_conv1"]
-    assert dict(network.n_channels) == {"block1_conv2": 64, "block2_conv1": 128}
+    options = {"layers": "block2_conv1,block1_conv2", "weights": "random", "image_size": 32}
+    layers = build_backbone(**options).model.layers
+    assert [layer.name for layer in layers if layer.weights] == ["block1_conv1", "block1_conv2", "block2_conv1"]
+    assert dict(build_network(**options).n_channels) == {"block1_conv2": 64, "block2_conv1": 128}
 
 
 def test_a_short_batch_gives_what_a_full_one_gives():
@@ -142,15 +144,16 @@ def test_preprocessing_is_what_it_is_called(mode, expected, tmp_path):
     network.get_layer("block1_conv1").set_weights([kernel, np.zeros(64, dtype=np.float32)])
     network.save_weights(tmp_path / "probe.weights.h5")
     options = {"layers": "block1_conv1", "weights": str(tmp_path / "probe.weights.h5"), "image_size": 32}
-    probe = build_network(**options, preprocessing=mode)
     pixels = np.full((1, 32, 32, 3), (30, 60, 120), dtype=np.uint8)
-    values = probe(pixels)["block1_conv1"][0, :6].reshape(3, 2)
-    assert values[:, 0] - values[:, 1] == pytest.approx(expected, rel=1e-5)
+    for engine, tolerance in (("keras", 1e-5), ("ncnn", 1e-4)):
+        probe = build_network(**options, preprocessing=mode, engine=engine)
+        values = probe(pixels)["block1_conv1"][0, :6].reshape(3, 2)
+        assert values[:, 0] - values[:, 1] == pytest.approx(expected, rel=tolerance)
 
 
 BACKEND_SCRIPT = """
 import json, numpy as np
-from featx.backbones import build_network
+from featx.network import build_network
 pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
 found = build_network(layers="block1_conv2,block3_conv3,fc2", weights="random", image_size=32, batch_size=4)(pixels)
 print(json.dumps({layer: values.tolist() for layer, values in found.items()}))

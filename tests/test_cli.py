@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import run_featx
 
-from featx import backbones, errors, images, layers
+from featx import backbones, engines, errors, images, layers, preprocessing, views
 from featx.cli import main
 
 README = Path(__file__).parents[1] / "README.md"
@@ -56,7 +56,9 @@ def test_choices_are_the_librarys():
     options = {option.name: option for option in main.commands["extract"].params}
     assert tuple(options["resize"].type.choices) == images.RESIZES
     assert tuple(options["interpolation"].type.choices) == tuple(images.INTERPOLATIONS)
-    assert tuple(options["preprocessing"].type.choices) == tuple(backbones.PREPROCESSINGS)
+    assert tuple(options["preprocessing"].type.choices) == tuple(preprocessing.PREPROCESSINGS)
+    assert tuple(options["engine"].type.choices) == tuple(engines.ENGINES)
+    assert tuple(options["views"].type.choices) == tuple(views.VIEWS)
     assert tuple(options["backbone"].type.choices) == tuple(layers.BACKBONES)
     assert options["image_size"].type.min == backbones.MIN_IMAGE_SIZE
 

@@ -16,12 +16,12 @@ from conftest import SMALL, make_image, make_tree, run_featx
 
 import featx
 from featx import FeatxError
-from featx.backbones import build_network
 from featx.images import read_picture
+from featx.network import build_network
 
 LAYERS = "block1,block3_conv1"
 READ = {"image_size": 32, "resize": "squash", "interpolation": "bilinear"}
-COMMAND = ("--layers", LAYERS, "--weights", "random", "--image-size", 32, "--batch-size", 4)
+COMMAND = ("--layers", LAYERS, "--weights", "random", "--image-size", 32, "--batch-size", 4, "--engine", "keras")
 
 
 def features_of(path):
@@ -177,7 +177,7 @@ def test_outputs_that_cannot_be_made(tree, tmp_path, output, message):
 
 def interrupt_after(n_images, monkeypatch, error=KeyboardInterrupt):
     """Let the network be interrupted once it has seen so many images."""
-    from featx.backbones import PooledNetwork
+    from featx.network import PooledNetwork
 
     seen, plain = [0], PooledNetwork.__call__
 

@@ -170,7 +170,7 @@ def test_other_weights_are_refused(runs, tree):
 
 
 def test_weights_of_a_file_must_be_named(tree, tmp_path):
-    from featx.backbones import load_keras
+    from featx.keras_setup import load_keras
 
     network = load_keras().applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
     path = tmp_path / "own.weights.h5"

@@ -17,7 +17,7 @@ CONVS = list(published_digests())
 @pytest.fixture(scope="module")
 def build():
     """VGG16 for 32 x 32 images, as Keras builds it."""
-    from featx.backbones import load_keras
+    from featx.keras_setup import load_keras
 
     keras = load_keras()
     return partial(keras.applications.VGG16, weights=None, input_shape=(32, 32, 3))

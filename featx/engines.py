@@ -1,0 +1,74 @@
+"""Which engine runs a frozen backbone: the seam between pixels and features, and the choice of what is behind it."""
+
+import importlib.util
+from typing import Protocol
+
+import numpy as np
+
+from featx.backbones import FrozenBackbone
+from featx.errors import FeatxError
+from featx.keras_setup import describe_device, load_keras
+
+ENGINES = {
+    "auto": "the fastest float32 engine that this machine and what is installed on it offer",
+    "keras": "the reference, on a CPU or a GPU",
+    "ncnn": "Winograd convolutions on a CPU (pip install 'featx[cpu]')",
+}
+
+
+class Engine(Protocol):
+    """What runs a frozen backbone.
+
+    Attributes
+    ----------
+    name, version, device : str
+        One of `ENGINES` but auto, of which version, and where it runs.
+    n_channels : dict of str to int
+        Features by name, in network order; see `featx.pooling.plan_features`.
+    """
+
+    name: str
+    version: str
+    device: str
+    n_channels: dict[str, int]
+
+    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Turn pixels (n, image_size, image_size, 3), uint8, into {name: features (n, channels), float32}."""
+
+
+def make_engine(engine: str, frozen: FrozenBackbone, poolings: tuple[str, ...], *, batch_size: int) -> Engine:
+    """Make the engine of that name, or the fastest that can run this backbone here.
+
+    Parameters
+    ----------
+    engine : str
+        One of `ENGINES`.
+    frozen : FrozenBackbone
+    poolings : tuple of str
+        See `featx.pooling.choose_poolings`.
+    batch_size : int
+        The most images of one call.
+
+    Raises
+    ------
+    FeatxError
+        If it isn't installed, or can't run this backbone.
+    """
+    if engine == "ncnn" or (engine == "auto" and _serves_cpu()):
+        # Imported here: the library is an extra.
+        from featx.dense_tail import UnsupportedError
+        from featx.ncnn_engine import NcnnEngine
+
+        try:
+            return NcnnEngine(frozen, poolings)
+        except UnsupportedError as error:
+            if engine == "ncnn":
+                raise FeatxError(f"--engine ncnn: {error}. Use --engine keras") from error
+    from featx.keras_engine import KerasEngine
+
+    return KerasEngine(frozen, poolings, batch_size=batch_size)
+
+
+def _serves_cpu() -> bool:
+    """Whether the network would run on a CPU, and a faster engine for that is installed."""
+    return importlib.util.find_spec("ncnn") is not None and describe_device(load_keras()).startswith("cpu")

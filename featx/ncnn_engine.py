@@ -1,0 +1,126 @@
+"""A CPU engine: ncnn's Winograd convolutions, an image a core, and one matrix product a batch for dense layers.
+
+A dense layer of an image at a time would read all of its weights (411 MB of fc1) for each; a batch reads them once.
+"""
+
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from featx.backbones import FrozenBackbone
+from featx.dense_tail import find_tail
+from featx.errors import FeatxError
+from featx.ncnn_graph import translate
+from featx.pooling import plan_features
+from featx.preprocessing import preprocess
+
+# Under this name goes what the dense layers start from.
+_TAIL = ""
+
+
+class NcnnEngine:
+    """Run a frozen backbone with ncnn, in float32.
+
+    Parameters
+    ----------
+    frozen : FrozenBackbone
+    poolings : tuple of str
+        See `featx.pooling.choose_poolings`.
+    n_threads : int, optional
+        Images at once; default: the cores that this process may use. The features of an image don't depend on it, nor
+        on the images beside it.
+
+    Attributes
+    ----------
+    name, version, device : str
+        `ncnn`, its version, and `cpu:0`.
+    n_channels : dict of str to int
+        Features by name, in network order.
+
+    Raises
+    ------
+    FeatxError
+        If ncnn isn't installed.
+    UnsupportedError
+        If the backbone has a layer that ncnn has no counterpart for.
+    """
+
+    name = "ncnn"
+    device = "cpu:0"
+
+    def __init__(self, frozen: FrozenBackbone, poolings: tuple[str, ...], *, n_threads: int | None = None) -> None:
+        try:
+            import ncnn
+        except ImportError as error:
+            raise FeatxError(f"--engine ncnn: {error}: pip install 'featx[cpu]', or use --engine keras") from error
+        plan = plan_features(frozen.spatial, poolings)
+        self._tail = find_tail(frozen.model)
+        graph = translate(frozen.model, plan, self._tail.names if self._tail else ())
+        self._blobs = dict(graph.features)
+        if self._tail is not None:
+            # A blob that other layers take is gone afterwards; one of its own stays to be read.
+            self._blobs[_TAIL] = graph.add("Noop", "tail", [graph.blob_of[id(self._tail.source)]])
+        self.n_channels = {name: int(frozen.model.output[layer].shape[-1]) for name, (layer, _) in plan.items()}
+        self.version = ncnn.__version__
+        self._preprocessing = frozen.preprocessing
+        self._ncnn = ncnn
+        self._net = _load(ncnn, *graph.write())
+        self._pool = ThreadPoolExecutor(n_threads or available_cores())
+
+    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the features of images (n, image_size, image_size, 3), uint8."""
+        outputs = list(self._pool.map(self._run, pixels))
+        features = {name: np.stack([output[name] for output in outputs]) for name in self._blobs}
+        if self._tail is not None:
+            last = np.ascontiguousarray(features.pop(_TAIL).transpose(0, 2, 3, 1))
+            features |= self._tail(last)
+        return {name: features[name] for name in self.n_channels}
+
+    def _run(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        # This variable keeps the memory that ncnn's matrix only points to.
+        planes = np.ascontiguousarray(
+            preprocess(np, pixels.astype(np.float32), self._preprocessing).transpose(2, 0, 1), dtype=np.float32
+        )
+        extractor = self._net.create_extractor()
+        extractor.input("pixels", self._ncnn.Mat(planes))
+        outputs = {}
+        for name, blob in self._blobs.items():
+            code, found = extractor.extract(blob)
+            if code:
+                raise FeatxError(f"ncnn failed at {blob} (code {code}): use --engine keras")
+            # A copy: the array would only point into ncnn's memory.
+            outputs[name] = np.array(found)
+        return outputs
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _load(ncnn: ModuleType, params: str, data: np.ndarray) -> object:
+    """Make a network of text and weights."""
+    net = ncnn.Net()
+    # Images run side by side, each in one thread.
+    net.opt.num_threads = 1
+    # Float32 throughout: on some processors ncnn would take half precision by itself.
+    for name in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage", "use_bf16_packed"):
+        if hasattr(net.opt, name):
+            setattr(net.opt, name, False)
+    # Through a file: of the ways that ncnn has in Python, only this one leaves it the owner of the weights.
+    with tempfile.TemporaryDirectory() as folder:
+        weights_path = Path(folder, "weights.bin")
+        try:
+            data.tofile(weights_path)
+        except OSError as error:
+            raise FeatxError(
+                f"{weights_path}: {data.nbytes / 1e6:,.0f} MB of weights can't be written ({error}). Free some disk, "
+                "name another folder in TMPDIR, or use --engine keras"
+            ) from error
+        if net.load_param_mem(params) or net.load_model(str(weights_path)):
+            raise FeatxError("ncnn can't read the network that featx wrote for it: use --engine keras")
+    return net

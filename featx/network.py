@@ -1,0 +1,129 @@
+"""Pixels to pooled features: a frozen backbone, an engine that runs it, and the views of an image that it sees."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from featx.backbones import build_backbone
+from featx.engines import Engine, make_engine
+from featx.pooling import choose_poolings
+from featx.views import make_views, n_views
+
+
+@dataclass(frozen=True)
+class PooledNetwork:
+    """A frozen network that gives the pooled activations of chosen layers.
+
+    Attributes
+    ----------
+    engine : Engine
+        What runs it.
+    batch_size : int
+        The most images of one call.
+    views : str
+        Which views of an image the features are averaged over; one of `featx.views.VIEWS`.
+    pooling : str
+        The poolings, with commas, in featx's own order.
+    preprocessing : str
+        What the weights expect.
+    weights_name, weights_sha256 : str
+        What was asked for, and the digest of every weight that takes part.
+    """
+
+    engine: Engine
+    batch_size: int
+    views: str
+    pooling: str
+    preprocessing: str
+    weights_name: str
+    weights_sha256: str
+
+    @property
+    def n_channels(self) -> Mapping[str, int]:
+        """Features by name, in network order."""
+        return self.engine.n_channels
+
+    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Push images through the network.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (n, image_size, image_size, 3), uint8
+            At most `batch_size` images.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n, n_channels), float32
+        """
+        if self.views == "none":
+            return self.engine(pixels)
+        sums = {name: np.zeros((len(pixels), width)) for name, width in self.n_channels.items()}
+        for view in make_views(pixels, self.views):
+            for name, features in self.engine(np.ascontiguousarray(view)).items():
+                sums[name] += features
+        return {name: (total / n_views(self.views)).astype(np.float32) for name, total in sums.items()}
+
+
+def build_network(
+    backbone: str = "vgg16",
+    *,
+    layers: str = "all",
+    weights: str = "imagenet",
+    image_size: int = 224,
+    preprocessing: str | None = None,
+    pool: str = "avg",
+    views: str = "none",
+    engine: str = "auto",
+    batch_size: int = 8,
+    echo: Callable[[str], None] = lambda line: None,
+) -> PooledNetwork:
+    """Build a frozen backbone, load its weights and pool the chosen layers.
+
+    A convolutional layer (after its ReLU) and a pooling layer give their spatial mean, a fully connected layer its
+    activations as they are: the full-network embedding of Garcia-Gasulla et al. 2017 (arXiv 1705.07706).
+
+    Parameters
+    ----------
+    backbone : str, default "vgg16"
+    layers : str, default "all"
+        Layer names and sets, separated by commas; see `featx.layers.choose_layers`.
+    weights : str, default "imagenet"
+        See `featx.weights.load_weights`.
+    image_size : int, default 224
+        Height and width of the images, pixels; 224 where fc1 or fc2 with published weights take part.
+    preprocessing : {"caffe", "torch", "tf", "none"}, optional
+        What the weights expect; default: what the backbone was published with.
+    pool : str, default "avg"
+        Poolings, separated by commas; see `featx.pooling.POOLINGS`.
+    views : {"none", "flip", "dihedral"}, default "none"
+        See `featx.views.VIEWS`.
+    engine : {"auto", "keras", "ncnn"}, default "auto"
+        See `featx.engines.ENGINES`. Engines agree within 1e-4 (norm of the difference, relative, over a layer).
+    batch_size : int, default 8
+    echo : callable, optional
+        Is told what a user should know, a line at a time.
+
+    Raises
+    ------
+    FeatxError
+        If a layer is unknown, the weights lack it, or the sizes don't fit.
+    """
+    poolings = choose_poolings(pool)
+    frozen = build_backbone(
+        backbone,
+        layers=layers,
+        weights=weights,
+        image_size=image_size,
+        preprocessing=preprocessing,
+        echo=echo,
+    )
+    return PooledNetwork(
+        engine=make_engine(engine, frozen, poolings, batch_size=batch_size),
+        batch_size=batch_size,
+        views=views,
+        pooling=",".join(poolings),
+        preprocessing=frozen.preprocessing,
+        weights_name=frozen.weights_name,
+        weights_sha256=frozen.weights_sha256,
+    )

@@ -1,0 +1,39 @@
+"""What published weights expect of their pixels."""
+
+from types import ModuleType
+
+import numpy as np
+
+PREPROCESSINGS = {
+    "caffe": "BGR, minus the ImageNet mean (103.939, 116.779, 123.68), not scaled",
+    "torch": "RGB, scaled to 0..1, minus the ImageNet mean, divided by its deviation",
+    "tf": "RGB, scaled to -1..1",
+    "none": "RGB, 0..255",
+}
+
+
+def preprocess(ops: ModuleType, pixels: object, mode: str) -> object:
+    """Bring RGB pixels to what weights expect, as keras.applications does.
+
+    Parameters
+    ----------
+    ops : module
+        keras.ops, or numpy: whose arrays the pixels are.
+    pixels : tensor of shape (n, height, width, 3), float32
+        RGB, 0..255.
+    mode : str
+        One of `PREPROCESSINGS`.
+
+    Examples
+    --------
+    >>> preprocess(np, np.full((1, 1, 1, 3), 255, np.float32), "tf").ravel().tolist()
+    [1.0, 1.0, 1.0]
+    """
+    if mode == "caffe":
+        return ops.flip(pixels, axis=-1) - np.array([103.939, 116.779, 123.68], dtype=np.float32)
+    if mode == "torch":
+        mean = np.array([0.485, 0.456, 0.406], dtype=np.float32)
+        return (pixels / 255.0 - mean) / np.array([0.229, 0.224, 0.225], dtype=np.float32)
+    if mode == "tf":
+        return pixels / 127.5 - 1.0
+    return pixels
