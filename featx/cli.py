@@ -263,7 +263,14 @@ def demo(output: Path, as_json: bool, **options: object) -> None:
     done = run_demo(output, progress=True, echo=say, **options)
     table = demo_table(done)
     if as_json:
-        show_json({"store": done.store_path, "runs": list(done.runs), "table": table.to_dict("records")})
+        show_json(
+            {
+                "store": done.store_path,
+                "engine": done.engine,
+                "runs": list(done.runs),
+                "table": table.to_dict("records"),
+            }
+        )
         return
     click.echo(format_table(table))
-    click.echo(f"\nfeatures: {done.store_path}\nruns:     {', '.join(done.runs)}")
+    click.echo(f"\nfeatures: {done.store_path}, by {done.engine}\nruns:     {', '.join(done.runs)}")

@@ -45,6 +45,8 @@ class Demo:
     Attributes
     ----------
     store_path : str
+    engine : str
+        What ran the network, and its version.
     runs : dict of str to Run
         By their folders.
     majority_class_rate : float
@@ -52,6 +54,7 @@ class Demo:
     """
 
     store_path: str
+    engine: str
     runs: dict[str, Run]
     majority_class_rate: float
 
@@ -114,8 +117,10 @@ def run_demo(
             runs[str(run_path)] = _fit_or_read(
                 run_path, store_path, model, grid, discretize, seed, overwrite=overwrite, progress=progress
             )
+    with Store(store_path) as store:
+        engine = f"{store.attributes.get('engine', 'keras')} {store.attributes.get('engine_version', '')}".rstrip()
     majority = next(iter(runs.values())).test["majority_class_rate"]
-    return Demo(store_path=str(store_path), runs=runs, majority_class_rate=majority)
+    return Demo(store_path=str(store_path), engine=engine, runs=runs, majority_class_rate=majority)
 
 
 def demo_table(demo: Demo) -> pd.DataFrame:

@@ -10,6 +10,9 @@ _SHOWN = (
     *("pooling", "precision", "created", "featx_version", "keras_version", "keras_backend"),
 )
 
+# What a store has that was made before there was a choice.
+_UNSAID = {"engine": "keras", "engine_version": "", "views": "none", "store_dtype": "float32"}
+
 
 def describe_store(store: Store) -> dict[str, object]:
     """Collect what a person wants to know of a store.
@@ -41,6 +44,7 @@ def describe_store(store: Store) -> dict[str, object]:
 def format_description(description: dict) -> str:
     """Lay out a description for a screen; nothing in it can steer a terminal."""
     attributes = {name: description["attributes"].get(name, "?") for name in _SHOWN}
+    attributes |= {name: description["attributes"].get(name, unsaid) for name, unsaid in _UNSAID.items()}
     lines = [
         f"{description['path']}: {description['n_images']:,} images x {description['n_features']:,} features, "
         f"{description['bytes'] / 1e6:.1f} MB",
@@ -48,9 +52,11 @@ def format_description(description: dict) -> str:
         f"({str(attributes['weights_sha256'])[:12]})",
         f"images     {attributes['image_size']} pixels, {attributes['resize']}, {attributes['interpolation']}, "
         f"{attributes['preprocessing']}; from {attributes['root']}",
-        f"features   {attributes['pooling']} pooling, {attributes['precision']}",
-        f"made       {attributes['created']} by featx {attributes['featx_version']}, "
-        f"Keras {attributes['keras_version']} on {attributes['keras_backend']}",
+        f"features   {attributes['pooling']} pooling, views: {attributes['views']}; computed in "
+        f"{attributes['precision']}, stored as {attributes['store_dtype']}",
+        f"made       {attributes['created']} by featx {attributes['featx_version']}, Keras "
+        f"{attributes['keras_version']} on {attributes['keras_backend']}; engine {attributes['engine']} "
+        f"{attributes['engine_version']}".rstrip(),
         *_wrap("layers     ", [f"{layer} {channels}" for layer, channels in description["layers"].items()]),
         *_wrap("columns    ", description["columns"]),
     ]

@@ -44,3 +44,10 @@ def test_names_of_strangers_cannot_steer_the_screen(tmp_path, name, shown):
         file["rejected/path"] = np.array([name.encode()], dtype=h5py.string_dtype("utf-8", 20))
     with featx.open(path) as store:
         assert f"\n           {shown}: empty file" in format_description(describe_store(store))
+
+
+def test_a_store_says_what_ran_the_network(small_store):
+    with featx.open(small_store) as store:
+        assert "; engine keras 3." in format_description(describe_store(store))
+    with featx.open(DATA / "store_v1.h5") as store:
+        assert "; engine keras\n" in format_description(describe_store(store))
