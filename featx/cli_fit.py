@@ -37,6 +37,12 @@ def fit_command(name: str) -> Callable:
             help="Map features to -1, 0 and 1 by thresholds learned from the rows fitted on.",
         ),
         click.option("--cv", type=click.IntRange(2), help="Choose by so many folds instead of the validation rows."),
+        click.option(
+            "--choose-by",
+            type=click.Choice(["accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss"]),
+            default="accuracy",
+            help="The score that says which cell is best, on validation rows or folds.",
+        ),
         click.option("--repeats", type=click.IntRange(1), help="So many random splits instead of the store's own."),
         click.option(
             "--test-share", type=click.FloatRange(0, 1, True, True), help="Of a random split.  [default: 0.2]"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import psutil
 
+from featx.choosing import check_choice, measure_accuracy, measure_choice, tell_scores
 from featx.classifiers import CellPlan, Params, make_estimator
 from featx.errors import FeatxError
 from featx.forests import PrefixForestClassifier
@@ -34,11 +35,14 @@ class CellScore:
         To fit and to score; of a Gram matrix or a forest that serves several cells, a share.
     error : str or None
         What the cell failed with.
+    score : float or None
+        What cells are chosen by, measured and weighted as the accuracy is; None if the cell failed.
     """
 
     accuracy: float | None
     seconds: float
     error: str | None = None
+    score: float | None = None
 
 
 def score_cells(
@@ -49,6 +53,7 @@ def score_cells(
     *,
     seed: int = 0,
     class_weight: str | None = None,
+    choose_by: str = "accuracy",
 ) -> Iterator[tuple[int, CellScore]]:
     """Fit cells on a fold's rows, score them on its others, and yield each one's number as soon as it is done.
 
@@ -64,10 +69,20 @@ def score_cells(
     fold : (rows to fit, rows to score)
     seed : int, default 0
     class_weight : {"balanced"}, optional
+    choose_by : str, default "accuracy"
+        One of `featx.choosing.CHOOSE_BY`.
+
+    Raises
+    ------
+    FeatxError
+        If the score to choose by can't be had of this model or on these rows.
     """
     serve = {"svm": _score_svms, "rf": _score_forests}.get(model, _score_one_by_one)
+    options = {"seed": seed, "class_weight": class_weight, "choose_by": choose_by}
+    if cells:
+        check_choice(choose_by, make_estimator(model, *cells[0], class_weight=class_weight), rows, [fold])
     for numbers in _group_by_discretization(cells).values():
-        yield from serve(model, {number: cells[number] for number in numbers}, rows, fold, seed, class_weight)
+        yield from serve(model, {number: cells[number] for number in numbers}, rows, fold, **options)
 
 
 def _group_by_discretization(cells: Sequence[CellPlan]) -> dict[str, list[int]]:
@@ -78,7 +93,14 @@ def _group_by_discretization(cells: Sequence[CellPlan]) -> dict[str, list[int]]:
 
 
 def _score_svms(
-    model: str, cells: Mapping[int, CellPlan], rows: Rows, fold: Fold, seed: int, class_weight: str | None
+    model: str,
+    cells: Mapping[int, CellPlan],
+    rows: Rows,
+    fold: Fold,
+    *,
+    seed: int,
+    class_weight: str | None,
+    choose_by: str,
 ) -> Iterator[tuple[int, CellScore]]:
     discretize = next(iter(cells.values()))[0]
     begun = time.monotonic()
@@ -88,7 +110,8 @@ def _score_svms(
         raise FeatxError(f"{error}, or featx fit linear-svm, which needs no Gram matrix") from error
     gram_seconds = (time.monotonic() - begun) / len(cells)
     plans = {number: params for number, (_, params) in cells.items()}
-    yield from score_svms(gram, plans, rows, fold, class_weight=class_weight, gram_seconds=gram_seconds)
+    options = {"class_weight": class_weight, "choose_by": choose_by}
+    yield from score_svms(gram, plans, rows, fold, **options, gram_seconds=gram_seconds)
 
 
 def choose_model(model: str, rows: Rows, n_fit: int, n_score: int) -> tuple[str, list[str]]:
@@ -124,6 +147,7 @@ def score_svms(
     fold: Fold,
     *,
     class_weight: str | None = None,
+    choose_by: str = "accuracy",
     gram_seconds: float = 0.0,
 ) -> Iterator[tuple[int, CellScore]]:
     """Fit SVMs on a fold's Gram matrices, and yield each one's number and score as soon as it is done.
@@ -137,6 +161,8 @@ def score_svms(
     fold : (rows to fit, rows to score)
         Those that `gram` was made of.
     class_weight : {"balanced"}, optional
+    choose_by : str, default "accuracy"
+        One of `featx.choosing.CHOOSE_BY`.
     gram_seconds : float, default 0.0
         Each one's share of the time that `gram` took.
     """
@@ -148,12 +174,19 @@ def score_svms(
         if isinstance(prediction, Exception):
             yield numbers[place], _failed(prediction, gram_seconds)
         else:
-            accuracy = measure_accuracy(rows, score, prediction.predicted)
-            yield numbers[place], CellScore(accuracy, round(gram_seconds + prediction.seconds, 4))
+            told = {"predicted": prediction.predicted, "classes": prediction.classes, "decision": prediction.decision}
+            yield numbers[place], _measure(rows, score, choose_by, gram_seconds + prediction.seconds, **told)
 
 
 def _score_forests(
-    model: str, cells: Mapping[int, CellPlan], rows: Rows, fold: Fold, seed: int, class_weight: str | None
+    model: str,
+    cells: Mapping[int, CellPlan],
+    rows: Rows,
+    fold: Fold,
+    *,
+    seed: int,
+    class_weight: str | None,
+    choose_by: str,
 ) -> Iterator[tuple[int, CellScore]]:
     """Grow one forest for all cells that differ in n_estimators only."""
     groups: dict[tuple, dict[int, int]] = {}
@@ -170,14 +203,15 @@ def _score_forests(
         )
         try:
             forest.fit(X_fit, rows.y[fit].astype(str), rows.weights_of(fit))
-            predicted = dict(zip(ascending, forest.staged_predict(X_score, ascending), strict=True))
+            staged = dict(zip(ascending, forest.staged_predict_proba(X_score, ascending), strict=True))
         except FIT_ERRORS as error:
             yield from ((number, _failed(error, time.monotonic() - begun)) for number in sizes)
             continue
         seconds_a_tree = (time.monotonic() - begun) / ascending[-1]
         for number, n_trees in sizes.items():
-            accuracy = measure_accuracy(rows, score, predicted[n_trees])
-            yield number, CellScore(accuracy, round(seconds_a_tree * n_trees, 4))
+            told = {"classes": forest.classes_, "probabilities": staged[n_trees]}
+            predicted = forest.classes_.take(staged[n_trees].argmax(axis=1))
+            yield number, _measure(rows, score, choose_by, seconds_a_tree * n_trees, predicted, **told)
 
 
 def _discretize(discretize: str, rows: Rows, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
@@ -192,7 +226,14 @@ def _discretize(discretize: str, rows: Rows, fold: Fold) -> tuple[np.ndarray, np
 
 
 def _score_one_by_one(
-    model: str, cells: Mapping[int, CellPlan], rows: Rows, fold: Fold, seed: int, class_weight: str | None
+    model: str,
+    cells: Mapping[int, CellPlan],
+    rows: Rows,
+    fold: Fold,
+    *,
+    seed: int,
+    class_weight: str | None,
+    choose_by: str,
 ) -> Iterator[tuple[int, CellScore]]:
     fit, score = fold
     for number, (discretize, params) in cells.items():
@@ -200,11 +241,12 @@ def _score_one_by_one(
         estimator = make_estimator(model, discretize, params, seed=seed, class_weight=class_weight)
         try:
             fit_estimator(estimator, rows, fit)
-            accuracy = measure_accuracy(rows, score, estimator.predict(rows.X[score]))
+            told = {"predicted": estimator.predict(rows.X[score]), "classes": estimator.classes_}
+            told |= {} if choose_by == "accuracy" else tell_scores(estimator, rows.X[score])
         except FIT_ERRORS as error:
             yield number, _failed(error, time.monotonic() - begun)
         else:
-            yield number, CellScore(accuracy, round(time.monotonic() - begun, 4))
+            yield number, _measure(rows, score, choose_by, time.monotonic() - begun, **told)
 
 
 def fit_estimator(estimator: object, rows: Rows, known: np.ndarray) -> object:
@@ -225,19 +267,17 @@ def fit_estimator(estimator: object, rows: Rows, known: np.ndarray) -> object:
     return estimator.fit(rows.X[known], rows.y[known].astype(str), classifier__sample_weight=weights)
 
 
-def measure_accuracy(rows: Rows, score: np.ndarray, predicted: np.ndarray) -> float:
-    """Return the share of rows that are right, weighted where rows have weights.
-
-    Parameters
-    ----------
-    rows : Rows
-    score : ndarray of shape (n_score,), int
-        Row numbers.
-    predicted : ndarray of shape (n_score,)
-        Their labels as a classifier tells them.
-    """
-    is_right = predicted.astype(str) == rows.y[score].astype(str)
-    return float(np.average(is_right, weights=rows.weights_of(score)))
+def _measure(
+    rows: Rows, score: np.ndarray, choose_by: str, seconds: float, predicted: np.ndarray, **told: np.ndarray
+) -> CellScore:
+    """Make a cell's record of what it tells of the rows to score."""
+    found = accuracy = measure_accuracy(rows, score, predicted)
+    if choose_by != "accuracy":
+        found = measure_choice(choose_by, rows, score, predicted, **told)
+    if found is None:
+        error = f"{choose_by} is not defined: what the cell tells is not finite, or lacks classes"
+        return CellScore(None, round(seconds, 4), error)
+    return CellScore(accuracy, round(seconds, 4), score=found)
 
 
 def _failed(error: Exception, seconds: float) -> CellScore:

@@ -12,6 +12,7 @@ import pandas as pd
 import sklearn
 
 import featx
+from featx.choosing import check_choice, rank, tell_scores
 from featx.classifiers import CellPlan, make_estimator, plan_cells
 from featx.errors import FeatxError
 from featx.fitting import CellScore, choose_model, fit_estimator, score_cells
@@ -47,6 +48,8 @@ class Protocol:
     class_weight : str or None
     label, where, sample_weight : str or None
         See `featx.rows.read_rows`.
+    choose_by : str
+        One of `featx.choosing.CHOOSE_BY`.
     """
 
     selection: str
@@ -56,6 +59,7 @@ class Protocol:
     label: str
     where: str | None
     sample_weight: str | None
+    choose_by: str
 
 
 def fit_grid(
@@ -67,6 +71,7 @@ def fit_grid(
     layers: str = "all",
     discretize: str = "none",
     cv: int | None = None,
+    choose_by: str = "accuracy",
     label: str = "label",
     where: str | None = None,
     sample_weight: str | None = None,
@@ -101,6 +106,9 @@ def fit_grid(
         See `featx.TernaryDiscretizer`; "both" makes it an axis of the grid.
     cv : int, optional
         Number of folds; stratified, and grouped where the store has a group column.
+    choose_by : {"accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss"}, default "accuracy"
+        The score that says which cell is best, as `featx.metrics.score` defines it, on the validation rows or the mean
+        over folds, weighted where rows have weights.
     label, where, sample_weight : str, optional
         Columns of the store, and an expression over them; see `featx.rows.read_rows`.
     class_weight : {"balanced"}, optional
@@ -125,7 +133,8 @@ def fit_grid(
     Raises
     ------
     FeatxError
-        If the store has nothing to fit or to choose on, or the output is taken.
+        If the store has nothing to fit or to choose on, the score to choose by can't be had of it or of the model, or
+        the output is taken.
     """
     check_free(Path(output), overwrite=overwrite)
     cells = plan_cells(model, grid or {}, discretize)
@@ -140,9 +149,9 @@ def fit_grid(
     selection = _choose_selection(store_path, rows, cells, cv)
     questions = LayerQuestions(each_layer, leave_one_layer_out, importance)
     check_questions(questions, selection, list(widths))
-    protocol = Protocol(selection, cv, seed, class_weight, label, where, sample_weight)
+    protocol = Protocol(selection, cv, seed, class_weight, label, where, sample_weight, choose_by)
     fitted, journal = _score_all(model, cells, rows, protocol, described, Path(output), progress)
-    chosen = _choose(fitted)
+    chosen = _choose(fitted, choose_by)
     folds, options = _plan_folds(rows, protocol), {"seed": seed, "class_weight": class_weight}
     figures, layer_notes = score_layers(
         model, cells[chosen], rows, folds, widths, questions, **options, progress=progress
@@ -220,6 +229,8 @@ def _score_all(
     from tqdm import tqdm
 
     folds = _plan_folds(rows, protocol)
+    options = {"seed": protocol.seed, "class_weight": protocol.class_weight}
+    check_choice(protocol.choose_by, make_estimator(model, *cells[0], **options), rows, folds)
     identity = {
         "model": model,
         "cells": cells,
@@ -235,8 +246,8 @@ def _score_all(
         bar.update(len(journal.records))
         for number, fold in enumerate(folds):
             missing = [cell for cell in range(len(cells)) if (cell, number) not in journal.records]
-            options = {"seed": protocol.seed, "class_weight": protocol.class_weight}
-            for place, found in score_cells(model, [cells[cell] for cell in missing], rows, fold, **options):
+            plans = [cells[cell] for cell in missing]
+            for place, found in score_cells(model, plans, rows, fold, **options, choose_by=protocol.choose_by):
                 journal.add((missing[place], number), found)
                 bar.update()
     return tuple(_summarise(cells[cell], cell, len(folds), journal) for cell in range(len(cells))), journal
@@ -253,6 +264,7 @@ def _summarise(plan: CellPlan, cell: int, n_folds: int, journal: Journal) -> Cel
     scores = [journal.records[cell, fold] for fold in range(n_folds)]
     errors = [found.error for found in scores if found.error is not None]
     accuracies = [found.accuracy for found in scores if found.accuracy is not None]
+    chosen_by = [found.score for found in scores if found.score is not None]
     is_whole = bool(scores) and not errors
     return Cell(
         discretize=plan[0],
@@ -261,15 +273,16 @@ def _summarise(plan: CellPlan, cell: int, n_folds: int, journal: Journal) -> Cel
         validation_deviation=float(np.std(accuracies)) if is_whole and n_folds > 1 else None,
         seconds=round(sum(found.seconds for found in scores), 3),
         error=errors[0] if errors else None,
+        validation_score=float(np.mean(chosen_by)) if is_whole else None,
     )
 
 
-def _choose(cells: Sequence[Cell]) -> int:
+def _choose(cells: Sequence[Cell], choose_by: str) -> int:
     """Return the number of the best cell, the first of equals."""
     usable = [number for number, cell in enumerate(cells) if cell.error is None]
     if not usable:
         raise FeatxError(f"every cell failed; the first with {cells[0].error}")
-    return max(usable, key=lambda number: (cells[number].validation_accuracy or 0.0, -number))
+    return max(usable, key=lambda number: (rank(cells[number].validation_score or 0.0, choose_by), -number))
 
 
 def _describe_protocol(protocol: Protocol, rows: Rows) -> dict[str, object]:
@@ -281,14 +294,12 @@ def _describe_protocol(protocol: Protocol, rows: Rows) -> dict[str, object]:
 
 def _score_test(best: object, rows: Rows, predicted: np.ndarray, seed: int) -> dict[str, object]:
     known, test = rows.of("train", "validation"), rows.of("test")
-    X_test = rows.X[test]
     return score(
         rows.y[test].astype(str),
         predicted,
         classes=best.classes_,
         majority=pd.Series(rows.y[known]).value_counts().index[0],
-        probabilities=best.predict_proba(X_test) if hasattr(best, "predict_proba") else None,
-        decision=best.decision_function(X_test) if hasattr(best, "decision_function") else None,
+        **tell_scores(best, rows.X[test]),
         sample_weight=rows.weights_of(test),
         seed=seed,
     )

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from featx.choosing import measure_accuracy
 from featx.classifiers import CellPlan, make_estimator
 from featx.errors import FeatxError
-from featx.fitting import CellScore, fit_estimator, gram_memory, measure_accuracy, score_cells, score_svms
+from featx.fitting import CellScore, fit_estimator, gram_memory, score_cells, score_svms
 from featx.gram import FoldGram, SharedGram, radial, sum_folds
 from featx.rows import Fold, Rows
 from featx.svm import solve

@@ -7,19 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy import stats
-from sklearn.metrics import (
-    accuracy_score,
-    confusion_matrix,
-    f1_score,
-    log_loss,
-    matthews_corrcoef,
-    precision_recall_fscore_support,
-    recall_score,
-    roc_auc_score,
-)
-from sklearn.utils import check_consistent_length
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from featx.errors import FeatxError
+from featx.figures import FIGURES, check_weights, gather_answers
 
 CONFIDENCE = 0.95
 
@@ -78,32 +68,12 @@ def score(
     ValueError
         If the arrays don't fit each other.
     """
-    y, predicted = np.asarray(y), np.asarray(predicted)
-    check_consistent_length(y, predicted, probabilities, decision, sample_weight)
-    weight = _check_weights(sample_weight, len(y))
-    kept = weight > 0
-    y, predicted, weight = y[kept], predicted[kept], weight[kept]
-    code_of = {name: code for code, name in enumerate(classes)}
-    # Codes, because scikit-learn takes columns for those of the sorted labels.
-    codes = np.array([code_of.get(label, -1) for label in y.tolist()])
-    probabilities = _finite_or_none(probabilities, kept)
-    decision = _finite_or_none(decision, kept)
-    first, second = (decision, probabilities) if len(classes) == 2 else (probabilities, decision)
-    present = np.unique(y)
-    figures = {
-        "accuracy": accuracy_score(y, predicted, sample_weight=weight),
-        "balanced_accuracy": recall_score(
-            y, predicted, labels=present, average="macro", sample_weight=weight, zero_division=0
-        ),
-        "macro_f1": f1_score(y, predicted, average="macro", sample_weight=weight, zero_division=0),
-        "mcc": matthews_corrcoef(y, predicted, sample_weight=weight) if len(present) > 1 else None,
-        "roc_auc": _roc_auc(codes, second if first is None else first, len(classes), weight),
-        "log_loss": _log_loss(codes, probabilities, len(classes), weight),
-        "majority_class_rate": np.average(y == majority, weights=weight),
-    }
-    interval = accuracy_interval(y == predicted, sample_weight=weight, seed=seed, n_resamples=n_resamples)
-    plain = {name: None if figure is None else float(figure) for name, figure in figures.items()}
-    return {"accuracy": plain.pop("accuracy"), "accuracy_interval": interval, **plain}
+    answers = gather_answers(y, predicted, classes, probabilities, decision, sample_weight)
+    figures = {name: compute(answers) for name, compute in FIGURES.items()}
+    correct = answers.y == answers.predicted
+    interval = accuracy_interval(correct, sample_weight=answers.weight, seed=seed, n_resamples=n_resamples)
+    rate = float(np.average(answers.y == majority, weights=answers.weight))
+    return {"accuracy": figures.pop("accuracy"), "accuracy_interval": interval, **figures, "majority_class_rate": rate}
 
 
 def accuracy_interval(
@@ -136,7 +106,7 @@ def accuracy_interval(
     FeatxError
         If there are no rows, or the weights are no weights.
     """
-    weight = _check_weights(sample_weight, len(correct))
+    weight = check_weights(sample_weight, len(correct))
     # Without rows of weight 0, no resample has a total weight of 0.
     correct, weight = np.asarray(correct, dtype=float)[weight > 0], weight[weight > 0]
     if len(correct) < 2:
@@ -222,45 +192,5 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _check_weights(sample_weight: np.ndarray | None, n_rows: int) -> np.ndarray:
-    """Return weights as float64, ones if none are given."""
-    if not n_rows:
-        raise FeatxError("no test rows to score. Extract again with --split 0.6,0.2,0.2, or give a split column")
-    if sample_weight is None:
-        return np.ones(n_rows)
-    weight = np.asarray(sample_weight, dtype=float)
-    wrong = ~(np.isfinite(weight) & (weight >= 0))
-    if wrong.any():
-        raise FeatxError(f"a sample weight is {weight[wrong][0]:g}; weights are numbers from 0 up")
-    if not weight.any():
-        raise FeatxError("all test rows have the sample weight 0: nothing is left to score. Give some a weight over 0")
-    return weight
-
-
 def _weighted_mean(correct: np.ndarray, weight: np.ndarray, axis: int = -1) -> np.ndarray:
     return (correct * weight).sum(axis=axis) / weight.sum(axis=axis)
-
-
-def _finite_or_none(scores: np.ndarray | None, kept: np.ndarray) -> np.ndarray | None:
-    if scores is None:
-        return None
-    scores = np.asarray(scores)[kept]
-    return scores if np.isfinite(scores).all() else None
-
-
-def _roc_auc(codes: np.ndarray, scores: np.ndarray | None, n_classes: int, weight: np.ndarray) -> float | None:
-    """Compute the area under the ROC curve where y has all classes and no other label."""
-    if scores is None or n_classes < 2 or set(codes.tolist()) != set(range(n_classes)):
-        return None
-    if n_classes == 2:
-        return roc_auc_score(codes == 1, scores if scores.ndim == 1 else scores[:, -1], sample_weight=weight)
-    if scores.shape != (len(codes), n_classes):
-        raise ValueError(f"scores of {n_classes} classes have the shape {scores.shape}, not {len(codes), n_classes}")
-    # As indicators, because scikit-learn's multi_class="ovr" wants rows that sum to 1; decision values don't.
-    return roc_auc_score(codes[:, None] == np.arange(n_classes), scores, average="macro", sample_weight=weight)
-
-
-def _log_loss(codes: np.ndarray, probabilities: np.ndarray | None, n_classes: int, weight: np.ndarray) -> float | None:
-    if probabilities is None or n_classes < 2 or codes.min() < 0:
-        return None
-    return log_loss(codes, probabilities, labels=list(range(n_classes)), sample_weight=weight)

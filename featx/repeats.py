@@ -12,6 +12,7 @@ import sklearn
 from sklearn.model_selection import train_test_split
 
 import featx
+from featx.choosing import check_choice, rank, tell_scores
 from featx.classifiers import CellPlan, make_estimator, plan_cells
 from featx.errors import FeatxError
 from featx.fitting import choose_model, fit_estimator, score_cells
@@ -44,6 +45,8 @@ class Repeat:
     test_weighted : dict or None
         The same with the rows' weights.
     seconds : float
+    validation_score : float or None
+        What the cell was chosen by, as validation_accuracy.
     """
 
     seed: int
@@ -55,6 +58,7 @@ class Repeat:
     test: dict[str, object]
     test_weighted: dict[str, object] | None
     seconds: float
+    validation_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ def fit_repeats(
     layers: str = "all",
     discretize: str = "none",
     cv: int = 5,
+    choose_by: str = "accuracy",
     label: str = "label",
     where: str | None = None,
     sample_weight: str | None = None,
@@ -115,6 +120,8 @@ def fit_repeats(
         Columns whose shares every split keeps; empty for none. Whole groups keep them as closely as they can.
     cv : int, default 5
         Folds that the choice is made by.
+    choose_by : str, default "accuracy"
+        As of `featx.fit_grid`: a mean over these folds.
     seed : int, default 0
         Of the first split.
 
@@ -136,16 +143,17 @@ def fit_repeats(
         raise FeatxError(f"{store_path}: one class only ({rows.y[0]!r}); a classifier needs two")
     n_test = round(len(rows) * test_share)
     model, model_notes = choose_model(model, rows, len(rows) - n_test, n_test)
+    check_choice(choose_by, make_estimator(model, *cells[0], class_weight=class_weight), rows)
     protocol = {"n_repeats": n_repeats, "test_share": test_share, "stratify": list(stratify), "cv": cv, "seed": seed}
     protocol |= {**options, "class_weight": class_weight, "classes": sorted(set(rows.y.tolist()))}
-    protocol["cells"] = [list(cell) for cell in cells]
+    protocol |= {"choose_by": choose_by, "cells": [list(cell) for cell in cells]}
     identity = {"model": model, "cells": cells, "store": {**described, "path": None}, "rows": digest_rows(rows)}
     identity |= {"protocol": {**protocol, "n_repeats": None}, "versions": [featx.__version__, sklearn.__version__]}
     journal = Journal(output.with_name(f"{output.name}.repeats.jsonl"), identity, Repeat)
     with journal:
         for number in _missing(n_repeats, journal, progress):
             train, test = _split(rows, strata, test_share, seed + number)
-            repeat = _fit_once(model, cells, rows, train, test, cv, seed + number, class_weight)
+            repeat = _fit_once(model, cells, rows, train, test, cv, seed + number, class_weight, choose_by)
             journal.add((number,), repeat)
     repeats = tuple(journal.records[number,] for number in range(n_repeats))
     run = RepeatedRun(model, described, protocol, repeats, *_summarise(repeats), (*notes, *model_notes))
@@ -204,20 +212,24 @@ def _fit_once(
     cv: int,
     seed: int,
     class_weight: str | None,
+    choose_by: str,
 ) -> Repeat:
     """Choose, refit and score on one split."""
     begun = time.monotonic()
     options = {"seed": seed, "class_weight": class_weight}
-    chosen, validation_accuracy = 0, None
+    chosen, validation_accuracy, validation_score = 0, None, None
     if len(cells) > 1:
-        chosen, validation_accuracy = _choose(model, cells, rows, _make_inner_folds(rows, train, cv, seed), options)
+        folds = _make_inner_folds(rows, train, cv, seed)
+        chosen, validation_accuracy, validation_score = _choose(model, cells, rows, folds, options, choose_by)
     best = make_estimator(model, *cells[chosen], **options)
     fit_estimator(best, rows, train)
+    if model == "rf":
+        # Several threads add up a forest's trees in the order they come, and ranks of rows hang on the last digit.
+        best[-1].set_params(n_jobs=1)
     figures = {
         "classes": best.classes_,
         "majority": pd.Series(rows.y[train]).value_counts().index[0],
-        "probabilities": best.predict_proba(rows.X[test]) if hasattr(best, "predict_proba") else None,
-        "decision": best.decision_function(rows.X[test]) if hasattr(best, "decision_function") else None,
+        **tell_scores(best, rows.X[test]),
         "seed": seed,
     }
     y, predicted, weights = rows.y[test].astype(str), best.predict(rows.X[test]), rows.weights_of(test)
@@ -231,6 +243,7 @@ def _fit_once(
         test=score(y, predicted, **figures),
         test_weighted=None if weights is None else score(y, predicted, **figures, sample_weight=weights),
         seconds=round(time.monotonic() - begun, 3),
+        validation_score=validation_score,
     )
 
 
@@ -246,17 +259,19 @@ def _make_inner_folds(rows: Rows, train: np.ndarray, cv: int, seed: int) -> list
 
 
 def _choose(
-    model: str, cells: list[CellPlan], rows: Rows, folds: list[Fold], options: Mapping[str, object]
-) -> tuple[int, float]:
-    """Return the best cell's number, the first of equals, and its mean accuracy over the folds."""
-    accuracies = np.zeros(len(cells))
+    model: str, cells: list[CellPlan], rows: Rows, folds: list[Fold], options: Mapping[str, object], choose_by: str
+) -> tuple[int, float, float]:
+    """Return the best cell's number, the first of equals, and means over the folds: its accuracy, and what chose it."""
+    check_choice(choose_by, make_estimator(model, *cells[0], **options), rows, folds)
+    means = np.zeros((2, len(cells)))
     for fold in folds:
-        for number, found in score_cells(model, cells, rows, fold, **options):
-            accuracies[number] += np.nan if found.accuracy is None else found.accuracy / len(folds)
-    if np.isnan(accuracies).all():
+        for number, found in score_cells(model, cells, rows, fold, **options, choose_by=choose_by):
+            pair = (np.nan, np.nan) if found.error is not None else (found.accuracy, found.score)
+            means[:, number] += np.divide(pair, len(folds))
+    if np.isnan(means).all():
         raise FeatxError(f"seed {options['seed']}: every cell failed")
-    chosen = int(np.nanargmax(accuracies))
-    return chosen, float(accuracies[chosen])
+    chosen = int(np.nanargmax(rank(means[1], choose_by)))
+    return chosen, *means[:, chosen].tolist()
 
 
 def _summarise(repeats: Sequence[Repeat]) -> tuple[dict[str, float], dict[str, float]]:
@@ -268,12 +283,14 @@ def _summarise(repeats: Sequence[Repeat]) -> tuple[dict[str, float], dict[str, f
 
 def repeats_table(run: RepeatedRun) -> pd.DataFrame:
     """Return a line a split: its seed, chosen parameters and figures."""
+    choose_by = run.protocol.get("choose_by", "accuracy")
     return pd.DataFrame(
         {
             "seed": repeat.seed,
             "discretize": repeat.discretize,
             **repeat.params,
             "validation": repeat.validation_accuracy,
+            **({} if choose_by == "accuracy" else {f"validation {choose_by}": repeat.validation_score}),
             **{f"test {name}": repeat.test[name] for name in FIGURES if repeat.test[name] is not None},
             "seconds": repeat.seconds,
         }

@@ -51,6 +51,8 @@ class Cell:
         To fit and to score, over all folds; of what several cells share, a share.
     error : str or None
         What the cell failed with.
+    validation_score : float or None
+        What cells are chosen by, as validation_accuracy; the same number where the protocol says accuracy.
     """
 
     discretize: str
@@ -59,6 +61,7 @@ class Cell:
     validation_deviation: float | None
     seconds: float
     error: str | None = None
+    validation_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Run:
     store : dict
         The store's path and settings; `layers` and `n_features` are those fitted on, `store_layers` all of the store's.
     protocol : dict
-        How cells were compared, the seed, the classes, and how many rows each split has.
+        How cells were compared and by which score (choose_by), the seed, the classes, and how many rows each split has.
     cells : tuple of Cell
     chosen : int
         Which cell was refitted on all rows but the test rows: the best, the first of equals.
@@ -206,7 +209,9 @@ def read_run(run_path: str | Path) -> Run:
         version = record.pop("featx_run")
         if version > FORMAT:
             raise FeatxError(f"{path}: a run of format {version}; this featx reads up to {FORMAT}: upgrade featx")
-        cells = tuple(Cell(**cell) for cell in record.pop("cells"))
+        # Runs from before there was a choice were all chosen by accuracy.
+        record["protocol"].setdefault("choose_by", "accuracy")
+        cells = tuple(Cell(**{"validation_score": cell["validation_accuracy"], **cell}) for cell in record.pop("cells"))
         sequences = {name: tuple(record.get(name, ())) for name in ("notes", "layers")}
         return Run(**{**record, "cells": cells, **sequences})
     except FileNotFoundError as error:
@@ -234,8 +239,12 @@ def load_model(run_path: str | Path) -> object:
 
 
 def cells_table(run: Run) -> pd.DataFrame:
-    """Return the cells as a table: a column a parameter; the test accuracy stands with the chosen cell only."""
+    """Return the cells as a table: a column a parameter; the test accuracy stands with the chosen cell only.
+
+    `validation` and `deviation` are of the accuracy; what cells were chosen by stands beside them where it is another.
+    """
     names = list(dict.fromkeys(name for cell in run.cells for name in cell.params))
+    choose_by = run.protocol.get("choose_by", "accuracy")
     rows: list[dict[str, object]] = []
     for row, cell in enumerate(run.cells):
         is_chosen = row == run.chosen
@@ -246,6 +255,7 @@ def cells_table(run: Run) -> pd.DataFrame:
                 **{name: cell.params.get(name) for name in names},
                 "validation": cell.validation_accuracy,
                 "deviation": cell.validation_deviation,
+                **({} if choose_by == "accuracy" else {f"validation {choose_by}": cell.validation_score}),
                 "test": run.test["accuracy"] if is_chosen and run.test else None,
                 "seconds": cell.seconds,
                 "error": cell.error,

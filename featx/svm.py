@@ -156,12 +156,15 @@ class CellPrediction:
         Labels.
     decision : ndarray of shape (n_score,) or (n_score, n_classes), float64
         As of `SVC.decision_function`.
+    classes : ndarray of shape (n_classes,)
+        What the decision values are of, in the order of the columns.
     seconds : float
         To fit and to score, without the shared matrices.
     """
 
     predicted: np.ndarray
     decision: np.ndarray
+    classes: np.ndarray
     seconds: float
 
 
@@ -266,7 +269,7 @@ def _fit_cell(
     pairs = svc.decision_function(score[:, used])
     n_classes = len(svc.classes_)
     predicted = svc.classes_.take(vote(pairs, n_classes))
-    return CellPrediction(predicted, one_against_rest(pairs, n_classes), time.monotonic() - begun)
+    return CellPrediction(predicted, one_against_rest(pairs, n_classes), svc.classes_, time.monotonic() - begun)
 
 
 def solve(

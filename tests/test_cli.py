@@ -1,5 +1,6 @@
 """The command line: documented, quick to answer, one line for what a user can mend."""
 
+import json
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import run_featx
 
-from featx import backbones, engines, errors, images, layers, preprocessing, views
+from featx import backbones, choosing, engines, errors, images, layers, preprocessing, views
 from featx.cli import main
 
 README = Path(__file__).parents[1] / "README.md"
@@ -61,6 +62,10 @@ def test_choices_are_the_librarys():
     assert tuple(options["views"].type.choices) == tuple(views.VIEWS)
     assert tuple(options["backbone"].type.choices) == tuple(layers.BACKBONES)
     assert options["image_size"].type.min == backbones.MIN_IMAGE_SIZE
+    for command in main.commands["fit"].commands.values():
+        (option,) = (option for option in command.params if option.name == "choose_by")
+        assert tuple(option.type.choices) == choosing.CHOOSE_BY
+        assert option.default == "accuracy"
 
 
 @pytest.mark.parametrize(
@@ -74,6 +79,7 @@ def test_choices_are_the_librarys():
         (["fit", "svm", "s.h5", "--kernel", "linear,poly"], "'poly' is none of linear, rbf"),
         (["fit", "svm", "s.h5", "--gamma", "big"], "or scale, auto"),
         (["fit", "svm", "s.h5", "--cv", "1"], "1 is not in the range"),
+        (["fit", "svm", "s.h5", "--choose-by", "auc"], "'auc' is not one of"),
         (["extract", "x", "-o", "s.h5", "--image-size", "8"], "not in the range"),
         (["extract", "x", "-o", "s.h5", "--resize", "stretch"], "'stretch' is not one of"),
     ],
@@ -99,6 +105,21 @@ def test_what_a_user_can_mend_is_one_line_and_exit_code_1(arguments, tmp_path, m
     assert result.exit_code == 1
     assert re.fullmatch(r"featx: .*nowhere.*\n", result.stderr)
     assert isinstance(result.exception, SystemExit)
+
+
+def test_the_score_that_cells_are_chosen_by_is_shown(small_store, tmp_path):
+    options = ("--layers", "block1", "--cv", 3, "--n-estimators", "2,5", "--choose-by", "roc_auc")
+    for extra in ((), ("--repeats", 2)):
+        command = ["fit", "rf", small_store, "-o", tmp_path / f"run{len(extra)}", *options, *extra]
+        result = CliRunner().invoke(main, [str(part) for part in command])
+        assert result.exit_code == 0, result.output
+        assert re.match(r"\| .*\| validation +\|.* validation roc_auc +\|", result.stdout)
+        record = json.loads(next((tmp_path / f"run{len(extra)}").glob("*.json")).read_text())
+        assert record["protocol"]["choose_by"] == "roc_auc"
+    command = ["fit", "svm", small_store, "-o", tmp_path / "svm", "--choose-by", "log_loss"]
+    result = CliRunner().invoke(main, [str(part) for part in command])
+    assert result.exit_code == 1
+    assert re.fullmatch(r"featx: --choose-by log_loss: GramSVC tells no probabilities\. .*\n", result.stderr)
 
 
 def test_a_message_with_a_line_break_is_still_one_line(monkeypatch):

@@ -2,22 +2,25 @@
 
 import numpy as np
 import pytest
-from sklearn.ensemble import RandomForestClassifier
+from sklearn import metrics
+from sklearn.ensemble import RandomForestClassifier, VotingClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import StandardScaler, label_binarize
 from sklearn.svm import SVC
 
 from featx import FeatxError, TernaryDiscretizer
-from featx.classifiers import plan_cells
+from featx.choosing import CHOOSE_BY, check_choice
+from featx.classifiers import MODELS, Model, make_estimator, plan_cells
 from featx.fitting import score_cells
 from featx.rows import Rows
 
 FIT, SCORE = np.arange(90), np.arange(90, 150)
 
 
-def make_rows(weights=None, seed=0):
+def make_rows(weights=None, seed=0, classes=("a", "b", "c")):
     rng = np.random.default_rng(seed)
-    y = rng.choice(["a", "b", "c"], 150)
+    y = rng.choice(classes, 150)
     X = rng.gamma(0.6, 1.0, (150, 80)).astype(np.float32)
     X[:, :10] += (y == "a")[:, None] * 0.8
     split = np.where(np.arange(150) < 90, "train", "validation").astype(object)
@@ -57,6 +60,126 @@ def test_cells_score_as_their_own_pipelines_do(model, weighted, class_weight):
         expected = pipeline.score(rows.X[SCORE], y[SCORE], weights[SCORE] if weighted else None)
         assert found[number].accuracy == pytest.approx(expected, abs=1e-12), (discretize, params)
     assert len({score.accuracy for score in found.values()}) > 3
+
+
+def sklearn_figure(name, fitted, X, y, weight):
+    """Compute a score of a fitted plain pipeline by scikit-learn's own functions."""
+    if name == "accuracy":
+        return metrics.accuracy_score(y, fitted.predict(X), sample_weight=weight)
+    if name == "balanced_accuracy":
+        return metrics.balanced_accuracy_score(y, fitted.predict(X), sample_weight=weight)
+    if name == "macro_f1":
+        return metrics.f1_score(y, fitted.predict(X), average="macro", sample_weight=weight)
+    if name == "log_loss":
+        return metrics.log_loss(y, fitted.predict_proba(X), sample_weight=weight)
+    if hasattr(fitted, "predict_proba"):
+        scores = fitted.predict_proba(X)
+        scores = scores[:, 1] if len(fitted.classes_) == 2 else scores
+        return metrics.roc_auc_score(y, scores, multi_class="ovr", sample_weight=weight)
+    truth = label_binarize(y, classes=fitted.classes_)
+    return metrics.roc_auc_score(truth, fitted.decision_function(X), average="macro", sample_weight=weight)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("classes", ["ab", "abc"])
+@pytest.mark.parametrize("model", ["rf", "svm"])
+def test_cells_are_chosen_by_what_scikit_learn_says_of_their_own_pipelines(model, classes, weighted):
+    # Some rows count nothing.
+    weights = np.maximum(np.random.default_rng(1).random(150) - 0.1, 0) if weighted else None
+    rows = make_rows(weights, classes=list(classes))
+    cells, y, weight = plan_cells(model, GRIDS[model], "both"), rows.y.astype(str), rows.weights_of(SCORE)
+    choices = [name for name in CHOOSE_BY if (model, name) != ("svm", "log_loss")]
+    found = {name: dict(score_cells(model, cells, rows, (FIT, SCORE), seed=3, choose_by=name)) for name in choices}
+    for number, (discretize, params) in enumerate(cells):
+        pipeline = plain(model, discretize, params, None)
+        options = {f"{pipeline.steps[-1][0]}__sample_weight": weights[FIT]} if weighted else {}
+        pipeline.fit(rows.X[FIT], y[FIT], **options)
+        accuracy = pipeline.score(rows.X[SCORE], y[SCORE], weight)
+        for name in choices:
+            expected = sklearn_figure(name, pipeline, rows.X[SCORE], y[SCORE], weight)
+            assert found[name][number].score == pytest.approx(expected, abs=1e-12), (name, discretize, params)
+            assert found[name][number].accuracy == pytest.approx(accuracy, abs=1e-12)
+    assert all(len({round(score.score, 9) for score in scores.values()}) > 3 for scores in found.values())
+
+
+@pytest.mark.parametrize("choose_by", ["balanced_accuracy", "roc_auc", "log_loss"])
+@pytest.mark.parametrize("model", ["linear-svm", "logreg", "knn", "lda"])
+def test_other_models_have_the_same_scores(model, choose_by):
+    rows = make_rows()
+    cells = plan_cells(model, {}, "none")
+    if (model, choose_by) == ("linear-svm", "log_loss"):
+        with pytest.raises(FeatxError, match="LinearSVC tells no probabilities"):
+            next(score_cells(model, cells, rows, (FIT, SCORE), choose_by=choose_by))
+        return
+    found = dict(score_cells(model, cells, rows, (FIT, SCORE), choose_by=choose_by))
+    y = rows.y.astype(str)
+    for number, cell in enumerate(cells):
+        fitted = make_estimator(model, *cell).fit(rows.X[FIT], y[FIT])
+        expected = sklearn_figure(choose_by, fitted, rows.X[SCORE], y[SCORE], None)
+        # Some tell probabilities of single precision, which scikit-learn's log loss adds up as they are.
+        assert found[number].score == pytest.approx(expected, rel=1e-6 if choose_by == "log_loss" else 1e-12)
+
+
+def test_the_accuracy_is_what_cells_are_chosen_by_unless_another_score_is():
+    found = dict(score_cells("svm", plan_cells("svm", {}, "none"), make_rows(), (FIT, SCORE)))
+    assert all(score.score == score.accuracy for score in found.values())
+
+
+def relabel(rows, row, label):
+    rows.y[row] = label
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("model", "choose_by", "rows", "message"),
+    [
+        ("svm", "auc", make_rows(), "choose_by: expected one of accuracy, .*, got 'auc'"),
+        ("svm", "log_loss", make_rows(), r"GramSVC tells no probabilities\. Choose by accuracy, .*, roc_auc$"),
+        ("rf", "roc_auc", relabel(make_rows(classes=["a", "b"]), SCORE, "a"), "no row to score is of the class 'b'"),
+        ("rf", "roc_auc", relabel(make_rows(), 149, "d"), "a class, 'd', that no row to fit is of"),
+        ("rf", "log_loss", relabel(make_rows(), 149, "d"), "a class, 'd', that no row to fit is of"),
+        ("rf", "roc_auc", make_rows((make_rows().y != "c").astype(float)), "no row to score is of the class 'c'"),
+        ("rf", "macro_f1", make_rows(np.arange(150) < 90), "the weights of all rows to score are 0"),
+    ],
+)
+def test_scores_that_can_not_be_had_are_refused_before_a_fit(monkeypatch, model, choose_by, rows, message):
+    monkeypatch.setattr("featx.forests.PrefixForestClassifier.fit", None)
+    with pytest.raises(FeatxError, match=message):
+        next(score_cells(model, plan_cells(model, {}, "none"), rows, (FIT, SCORE), choose_by=choose_by))
+
+
+def test_the_fold_that_leaves_a_score_undefined_is_named():
+    rows = make_rows(classes=["a", "b"])
+    folds = [(FIT, SCORE), (FIT, SCORE[rows.y[SCORE] == "a"])]
+    svm = make_estimator("svm", "none", {})
+    check_choice("balanced_accuracy", svm, rows, folds)
+    with pytest.raises(FeatxError, match=r"--choose-by roc_auc: fold 2 of 2: .* the class 'b'"):
+        check_choice("roc_auc", svm, rows, folds)
+
+
+def test_a_classifier_that_tells_labels_alone_has_no_roc_auc(monkeypatch):
+    def build(params, **options):
+        return VotingClassifier([("only", LogisticRegression())], voting="hard")
+
+    monkeypatch.setitem(MODELS, "knn", Model(grid={}, build=build))
+    cells, rows = plan_cells("knn", {}, "none"), make_rows()
+    with pytest.raises(FeatxError, match="VotingClassifier tells no probabilities and no decision values"):
+        next(score_cells("knn", cells, rows, (FIT, SCORE), choose_by="roc_auc"))
+    ((_, found),) = score_cells("knn", cells, rows, (FIT, SCORE), choose_by="macro_f1")
+    assert 0 < found.score < 1
+
+
+def test_a_cell_whose_scores_are_not_numbers_fails(monkeypatch):
+    class Overflowing(LogisticRegression):
+        def predict_proba(self, X):
+            return super().predict_proba(X) * np.nan
+
+    monkeypatch.setitem(MODELS, "logreg", Model(grid={"C": (1.0,)}, build=lambda params, **options: Overflowing()))
+    ((_, found),) = score_cells(
+        "logreg", plan_cells("logreg", {}, "none"), make_rows(), (FIT, SCORE), choose_by="log_loss"
+    )
+    assert (found.accuracy, found.score) == (None, None)
+    assert "log_loss is not defined" in found.error
 
 
 @pytest.mark.parametrize("model", ["linear-svm", "logreg", "knn", "lda"])

@@ -85,7 +85,68 @@ def test_cross_validation_is_that_of_plain_scikit_learn(noisy_store, tmp_path):
         assert cell.validation_deviation == pytest.approx(scores.std())
 
 
-def test_test_rows_decide_nothing_but_the_score(noisy_store, tmp_path):
+@pytest.mark.parametrize("choose_by", ["balanced_accuracy", "macro_f1", "roc_auc", "log_loss"])
+def test_the_best_cell_is_that_of_the_score_asked_for(noisy_store, tmp_path, choose_by):
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+    grid = {"n_estimators": (1, 3, 20), "min_samples_leaf": (1, 15)}
+    run = featx.fit_grid(noisy_store, "rf", tmp_path / "run", grid=grid, cv=3, choose_by=choose_by)
+    scoring = {"macro_f1": "f1_macro", "roc_auc": "roc_auc_ovr", "log_loss": "neg_log_loss"}.get(choose_by, choose_by)
+    X, y = known_rows(noisy_store)
+    folds = StratifiedKFold(3, shuffle=True, random_state=0)
+    expected, accuracies = (
+        [cross_val_score(plain("rf", "none", cell.params), X, y, cv=folds, scoring=name).mean() for cell in run.cells]
+        for name in (scoring, "accuracy")
+    )
+    sign = -1 if choose_by == "log_loss" else 1
+    assert [sign * cell.validation_score for cell in run.cells] == pytest.approx(expected)
+    assert [cell.validation_accuracy for cell in run.cells] == pytest.approx(accuracies)
+    assert run.chosen == int(np.argmax(expected))
+    assert run.protocol["choose_by"] == choose_by
+    assert read_run(tmp_path / "run") == run
+    table = pd.read_csv(tmp_path / "run" / "cells.csv")
+    assert table["validation"].tolist() == pytest.approx(accuracies)
+    assert (sign * table[f"validation {choose_by}"]).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("choose_by", ["accuracy", "roc_auc", "log_loss"])
+def test_the_first_of_equal_cells_is_chosen(noisy_store, tmp_path, choose_by):
+    # No tree of so few rows is that deep.
+    grid = {"n_estimators": (5,), "max_depth": (1000, 999, 998)}
+    run = featx.fit_grid(noisy_store, "rf", tmp_path / "run", grid=grid, choose_by=choose_by)
+    assert len({cell.validation_score for cell in run.cells}) == 1
+    assert run.chosen == 0
+
+
+def test_a_score_that_a_fold_leaves_undefined_is_refused_before_a_fit(noisy_store, tmp_path):
+    path = tmp_path / "changed.h5"
+    path.write_bytes(noisy_store.read_bytes())
+    with h5py.File(path, "a") as file:
+        labels, splits = (file["images"][name].asstr()[:] for name in ("label", "split"))
+        file["images/label"][...] = np.where((splits == "validation") & (labels == "ash"), "birch", labels).astype(
+            object
+        )
+    with pytest.raises(FeatxError, match=r"--choose-by roc_auc: .* no row to score is of the class 'ash'"):
+        featx.fit_grid(path, "svm", tmp_path / "run", choose_by="roc_auc")
+    with pytest.raises(FeatxError, match="--choose-by log_loss: GramSVC tells no probabilities"):
+        featx.fit_grid(path, "svm", tmp_path / "run", choose_by="log_loss")
+    assert [file.name for file in tmp_path.iterdir()] == ["changed.h5"]
+
+
+def test_a_record_from_before_there_was_a_choice_says_accuracy(noisy_store, tmp_path):
+    run = featx.fit_grid(noisy_store, "rf", tmp_path / "run", grid={"n_estimators": (2, 3)})
+    path = tmp_path / "run" / "run.json"
+    record = json.loads(path.read_text())
+    assert record["protocol"].pop("choose_by") == "accuracy"
+    for cell in record["cells"]:
+        assert cell.pop("validation_score") == cell["validation_accuracy"]
+    path.write_text(json.dumps(record))
+    assert read_run(tmp_path / "run") == run
+    assert not any(name.startswith("validation ") for name in pd.read_csv(tmp_path / "run" / "cells.csv"))
+
+
+@pytest.mark.parametrize("choose_by", ["accuracy", "roc_auc"])
+def test_test_rows_decide_nothing_but_the_score(noisy_store, tmp_path, choose_by):
     """With other features and labels in the test rows, everything but the test score stays as it was."""
     spoiled = tmp_path / "spoiled.h5"
     spoiled.write_bytes(noisy_store.read_bytes())
@@ -95,9 +156,9 @@ def test_test_rows_decide_nothing_but_the_score(noisy_store, tmp_path):
             dataset[in_test] = 1e6
         file["images/label"][in_test] = file["images/label"][in_test][::-1]
     grid = {"kernel": ("linear", "rbf"), "C": (0.01, 1.0)}
-    options = {"grid": grid, "discretize": "both"}
+    options = {"grid": grid, "discretize": "both", "choose_by": choose_by}
     runs = [featx.fit_grid(path, "svm", tmp_path / path.stem, **options) for path in (noisy_store, spoiled)]
-    assert [cell.validation_accuracy for cell in runs[0].cells] == [cell.validation_accuracy for cell in runs[1].cells]
+    assert [cell.validation_score for cell in runs[0].cells] == [cell.validation_score for cell in runs[1].cells]
     assert runs[0].chosen == runs[1].chosen
     models = [load_model(tmp_path / path.stem) for path in (noisy_store, spoiled)]
     assert np.array_equal(models[0][-1].dual_coef_, models[1][-1].dual_coef_)
@@ -228,10 +289,17 @@ def test_a_grid_that_is_stopped_goes_on_from_its_last_finished_cell(noisy_store,
             featx.fit_grid(noisy_store, "rf", tmp_path / "run", **options)
         patch.setattr(grid_module, "score_cells", stopped_after(10**9))
         run = featx.fit_grid(noisy_store, "rf", tmp_path / "run", **options)
-    assert asked == [12, 7, 12]
+        # Scores by which no cell was to be chosen are not taken for those that are.
+        patch.setattr(grid_module, "score_cells", stopped_after(5))
+        with pytest.raises(KeyboardInterrupt):
+            featx.fit_grid(noisy_store, "rf", tmp_path / "other", **options)
+        patch.setattr(grid_module, "score_cells", stopped_after(10**9))
+        other = featx.fit_grid(noisy_store, "rf", tmp_path / "other", **options, choose_by="roc_auc")
+    assert asked == [12, 7, 12, 12, 12, 12]
+    assert all(cell.validation_score != cell.validation_accuracy for cell in other.cells)
     assert [cell.validation_accuracy for cell in run.cells] == [cell.validation_accuracy for cell in expected.cells]
     assert run.test == expected.test
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "whole"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "run", "whole"]
 
 
 def test_a_cell_that_fails_is_reported_and_not_chosen(noisy_store, tmp_path):

@@ -233,7 +233,10 @@ def test_questions_without_rows_or_layers_to_answer_them_on(small_store, tmp_pat
     for questions in ({"each_layer": True}, {"leave_one_layer_out": True}, {"importance": 5}):
         with pytest.raises(FeatxError, match=r"validation rows, and there are none\. Use --cv 5"):
             featx.fit_grid(store, "rf", tmp_path / "run", **questions)
-    run = featx.fit_grid(store, "rf", tmp_path / "cv", cv=2, layers="block1", each_layer=True)
+    # They are accuracies, whatever the cell was chosen by.
+    options = {"cv": 2, "layers": "block1", "choose_by": "log_loss"}
+    run = featx.fit_grid(store, "rf", tmp_path / "cv", **options, each_layer=True)
+    assert run.best.validation_score != run.best.validation_accuracy
     assert run.layers[-1]["cumulative"] == pytest.approx(run.best.validation_accuracy)
     with pytest.raises(FeatxError, match="block1_conv1 is the only layer"):
         featx.fit_grid(small_store, "rf", tmp_path / "run", layers="block1_conv1", leave_one_layer_out=True)

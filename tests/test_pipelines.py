@@ -1,5 +1,6 @@
 """The experiments in pipelines/ run, on small generated data in their own layout."""
 
+import json
 import os
 import subprocess
 import sys
@@ -29,8 +30,11 @@ def elpv_folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("protocol", "head"), [("binary", "ROC AUC"), ("four-classes", "mono, accuracy %")])
-def test_elpv_runs_both_protocols(elpv_folder, protocol, head):
+@pytest.mark.parametrize(
+    ("protocol", "head", "choose_by"),
+    [("binary", "ROC AUC", "roc_auc"), ("four-classes", "mono, accuracy %", "accuracy")],
+)
+def test_elpv_runs_both_protocols(elpv_folder, protocol, head, choose_by):
     command = [
         sys.executable,
         ROOT / "pipelines" / "elpv" / "run.py",
@@ -49,3 +53,5 @@ def test_elpv_runs_both_protocols(elpv_folder, protocol, head):
     assert table.count("featx, ") == 2
     assert "published: fine-tuned VGG19" in table
     assert table in done.stdout
+    records = [json.loads(path.read_text()) for path in elpv_folder.glob(f"{protocol}-*/repeats.json")]
+    assert {record["protocol"]["choose_by"] for record in records} == {choose_by}

@@ -58,6 +58,37 @@ def test_every_split_is_that_of_a_plain_loop(store_path, tmp_path, stratify):
     assert run.deviation["accuracy"] == pytest.approx(np.std(accuracies, ddof=1))
 
 
+@pytest.mark.parametrize(("choose_by", "scoring"), [("roc_auc", "roc_auc"), ("macro_f1", "f1_macro")])
+def test_the_choice_within_a_split_is_by_the_score_asked_for(store_path, tmp_path, choose_by, scoring):
+    run = fit_repeats(store_path, "svm", tmp_path / "run", n_repeats=2, cv=3, grid=GRID, choose_by=choose_by)
+    with featx.open(store_path) as store:
+        X, y = store.matrix(), store.images["label"].to_numpy().astype(str)
+    grid = {f"svc__{name}": values for name, values in GRID.items()}
+    for repeat in run.repeats:
+        X_train, _, y_train, _ = train_test_split(X, y, test_size=0.2, random_state=repeat.seed, stratify=y)
+        folds = StratifiedKFold(3, shuffle=True, random_state=repeat.seed)
+        search = GridSearchCV(
+            make_pipeline(StandardScaler(), SVC()), grid, cv=folds, scoring=[scoring, "accuracy"], refit=False
+        )
+        results = search.fit(X_train, y_train).cv_results_
+        best = int(results[f"mean_test_{scoring}"].argmax())
+        assert repeat.validation_score == pytest.approx(results[f"mean_test_{scoring}"][best])
+        assert repeat.validation_accuracy == pytest.approx(results["mean_test_accuracy"][best])
+        chosen = {f"svc__{name}": value for name, value in repeat.params.items() if name in GRID}
+        assert results[f"mean_test_{scoring}"][results["params"].index(chosen)] == pytest.approx(
+            results[f"mean_test_{scoring}"][best]
+        )
+    table = pd.read_csv(tmp_path / "run" / "repeats.csv")
+    assert table[f"validation {choose_by}"].tolist() == [repeat.validation_score for repeat in run.repeats]
+    assert run.protocol["choose_by"] == choose_by
+
+
+def test_a_score_that_can_not_be_had_is_refused_before_a_split(store_path, tmp_path):
+    with pytest.raises(FeatxError, match="--choose-by log_loss: GramSVC tells no probabilities"):
+        fit_repeats(store_path, "svm", tmp_path / "run", n_repeats=1, choose_by="log_loss")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_call_that_was_stopped_goes_on(store_path, tmp_path, monkeypatch):
     from featx import repeats as module
 
@@ -75,10 +106,31 @@ def test_a_call_that_was_stopped_goes_on(store_path, tmp_path, monkeypatch):
         fit_repeats(store_path, "rf", tmp_path / "run", **options)
     run = fit_repeats(store_path, "rf", tmp_path / "run", **options)
     assert seeds == [0, 1, 2, 2, 3]
+    assert {repeat.validation_score for repeat in run.repeats} == {repeat.validation_accuracy for repeat in run.repeats}
     assert [repeat.seed for repeat in run.repeats] == [0, 1, 2, 3]
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     with pytest.raises(FeatxError, match="exists"):
         fit_repeats(store_path, "rf", tmp_path / "run", **options)
+
+
+def test_splits_whose_cells_were_chosen_by_another_score_are_done_anew(store_path, tmp_path, monkeypatch):
+    from featx import repeats as module
+
+    plain, n_fitted = module._fit_once, []
+
+    def stopping(*arguments):
+        n_fitted.append(1)
+        if len(n_fitted) == 2:
+            raise KeyboardInterrupt
+        return plain(*arguments)
+
+    options = {"n_repeats": 2, "cv": 2, "grid": {"n_estimators": (3, 5)}}
+    monkeypatch.setattr(module, "_fit_once", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        fit_repeats(store_path, "rf", tmp_path / "run", **options)
+    run = fit_repeats(store_path, "rf", tmp_path / "run", **options, choose_by="log_loss")
+    assert len(n_fitted) == 4
+    assert all(repeat.validation_score != repeat.validation_accuracy for repeat in run.repeats)
 
 
 def test_columns_to_stratify_by_keep_their_shares(store_path, tmp_path, monkeypatch):
