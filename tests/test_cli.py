@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import run_featx
 
-from featx import backbones, engines, errors, images, layers, preprocessing, views
+from featx import engines, errors, images, layers, preprocessing, views
 from featx.cli import main
 
 README = Path(__file__).parents[1] / "README.md"
@@ -60,7 +60,7 @@ def test_choices_are_the_librarys():
     assert tuple(options["engine"].type.choices) == tuple(engines.ENGINES)
     assert tuple(options["views"].type.choices) == tuple(views.VIEWS)
     assert tuple(options["backbone"].type.choices) == tuple(layers.BACKBONES)
-    assert options["image_size"].type.min == backbones.MIN_IMAGE_SIZE
+    assert options["image_size"].type.min == min(spec.min_image_size for spec in layers.BACKBONES.values())
 
 
 @pytest.mark.parametrize(
