@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from featx import __version__
+from featx.cli_backbones import backbones
 from featx.cli_fit import fit
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, Commands, Numbers, say, show_json
 from featx.errors import one_line
@@ -133,6 +134,7 @@ def extract(
 
 
 main.add_command(fit)
+main.add_command(backbones)
 
 
 @main.command()
