@@ -42,7 +42,7 @@ def describe_layers(backbone: str = "vgg16", *, image_size: int | None = None) -
         If the images are too small for it.
     """
     spec = BACKBONES[backbone]
-    size = image_size or spec.image_size
+    size = spec.image_size if image_size is None else image_size
     spec.check_image_size(size)
     network = build_application(spec, size, include_top=True)
     costs = _costs(network)

@@ -65,7 +65,7 @@ def build_backbone(
         If a layer is unknown, the weights lack it, or the sizes don't fit.
     """
     spec = BACKBONES[backbone]
-    size = image_size or spec.image_size
+    size = spec.image_size if image_size is None else image_size
     wanted = expand_layers(layers, spec)
     _check_sizes(spec, wanted, weights, size)
     # Whatever is done to a network on the way to its weights, all that take part are set in the end.

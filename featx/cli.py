@@ -251,7 +251,8 @@ def verify(name: str, backbone: str, as_json: bool) -> None:
         for layer, entry in report["layers"].items():
             shown = "  ".join(digest[:16] for digest in entry["sha256"])
             click.echo(f"{layer:<{wide}}  {shown}  {entry['published']}".rstrip())
-        click.echo(f"{report['weights']}: {report['n_same']} of {report['n_published']} published layers are the same")
+        published = f"{report['n_same']} of {report['n_published']} published layers are the same"
+        click.echo(f"{report['weights']}: {published if report['n_published'] else 'there are no published digests'}")
     if report["n_same"] < report["n_published"] and name.partition(":")[0] != "random":
         sys.exit(1)
 

@@ -51,18 +51,19 @@ def draw(seed: int, build: Callable, *, include_top: bool) -> Arrays:
     for row, layer in enumerate(weighted_layers(build(include_top=include_top))):
         # A generator a layer: a layer's weights don't depend on which others are drawn.
         rng = np.random.default_rng([seed, row])
-        is_depthwise = type(layer).__name__ == "DepthwiseConv2D"
-        arrays[layer.name] = tuple(
-            _draw_one(rng, weight.name, tuple(weight.shape), is_depthwise=is_depthwise) for weight in layer.weights
-        )
+        arrays[layer.name] = tuple(_draw_one(rng, weight.name, tuple(weight.shape), layer) for weight in layer.weights)
     return arrays
 
 
-def _draw_one(rng: np.random.Generator, kind: str, shape: tuple[int, ...], *, is_depthwise: bool) -> np.ndarray:
+def _draw_one(rng: np.random.Generator, kind: str, shape: tuple[int, ...], layer: object) -> np.ndarray:
     values = rng.standard_normal(shape, dtype=np.float32)
     if len(shape) > 1:
-        fan_in = int(np.prod(shape[:2] if is_depthwise else shape[:-1]))
-        return values * np.float32(np.sqrt(2 / fan_in))
+        # A depthwise convolution's kernel is (height, width, in, 1), and each channel sees its own values alone.
+        fan_in = int(np.prod(shape[:2] if type(layer).__name__ == "DepthwiseConv2D" else shape[:-1]))
+        # A gate half open: at the size that activations reach, a full kernel would make it a switch, and the network
+        # one in which the last bits of a float decide.
+        gain = 0.01 if getattr(getattr(layer, "activation", None), "__name__", "") == "sigmoid" else 1
+        return values * np.float32(gain * np.sqrt(2 / fan_in))
     if kind == "bias":
         return values * np.float32(0.01)
     if kind in ("beta", "moving_mean"):

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import run_featx
 
 from featx import FeatxError
 from featx.applications import build_application
+from featx.cli import main
 from featx.keras_setup import load_keras
 from featx.keras_weights import weighted_layers
 from featx.layers import BACKBONES
@@ -285,6 +287,14 @@ def test_weights_list_and_verify(empty_cache):
     assert verified.returncode == 0, verified.stderr
     assert verified.stdout.count("same") == 14
     assert "13 of 13 published layers are the same" in verified.stdout
+
+
+def test_weights_without_published_digests_are_digested():
+    verified = CliRunner().invoke(main, ["weights", "verify", "random:3", "--backbone", "googlenet"])
+    assert verified.exit_code == 0
+    lines = verified.output.splitlines()
+    assert lines[-1] == "random:3: there are no published digests"
+    assert len(lines) == 57 + 1 + 1
 
 
 def test_reading_weights_runs_none_of_the_packages_code():
