@@ -1,16 +1,14 @@
 """Frozen networks: built with Keras, given their weights, cut at the deepest layer asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
-from types import ModuleType
+from functools import cache, partial
 
+from featx.applications import build_application, named_outputs
 from featx.errors import FeatxError
 from featx.keras_setup import load_keras
-from featx.layers import BACKBONES, Backbone, choose_layers
+from featx.layers import BACKBONES, Backbone, choose_layers, expand_layers
 from featx.weights import Weights, digests, load_weights, published_digests
-
-MIN_IMAGE_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def build_backbone(
     *,
     layers: str = "all",
     weights: str = "imagenet",
-    image_size: int = 224,
+    image_size: int | None = None,
     preprocessing: str | None = None,
     echo: Callable[[str], None] = lambda line: None,
 ) -> FrozenBackbone:
@@ -67,21 +65,25 @@ def build_backbone(
         If a layer is unknown, the weights lack it, or the sizes don't fit.
     """
     spec = BACKBONES[backbone]
-    wanted = choose_layers(layers, spec)
-    _check_sizes(spec, wanted, weights, image_size)
-    keras = load_keras()
-    build = partial(_build_application, keras, spec, image_size)
-    loaded = load_weights(weights, build=build, include_top=not set(wanted).isdisjoint(spec.fc))
+    size = spec.image_size if image_size is None else image_size
+    wanted = expand_layers(layers, spec)
+    _check_sizes(spec, wanted, weights, size)
+    # Whatever is done to a network on the way to its weights, all that take part are set in the end.
+    build = cache(partial(build_application, spec, size))
+    if not all(map(spec.knows, wanted)):
+        choose_layers(layers, spec, [*named_outputs(build(include_top=False)), *spec.top])
+    loaded = load_weights(weights, spec, build=build, include_top=_needs_top(spec, wanted))
     wanted = _drop_absent(wanted, layers, loaded, spec, echo)
-    network = build(include_top=not set(wanted).isdisjoint(spec.fc))
-    activations = {layer: network.get_layer(layer).output for layer in wanted}
-    model = keras.Model(network.inputs, activations, name=network.name)
+    network = build(include_top=_needs_top(spec, wanted))
+    # In network order.
+    activations = {layer: output for layer, output in named_outputs(network).items() if layer in wanted}
+    model = load_keras().Model(network.inputs, activations, name=network.name)
     model.trainable = False
     used = _set_weights(model, loaded)
     return FrozenBackbone(
         model=model,
-        layers=wanted,
-        image_size=image_size,
+        layers=tuple(activations),
+        image_size=size,
         preprocessing=preprocessing or spec.preprocessing,
         weights_name=loaded.name,
         weights_sha256=loaded.sha256(used),
@@ -94,18 +96,18 @@ def verify_weights(name: str, *, backbone: str = "vgg16") -> dict[str, object]:
     Returns
     -------
     dict
-        weights; layers: by name kernel_sha256, bias_sha256 and published (`same`, `different`, or `` where no digest
-        was published); n_same, n_published; sha256 of all layers.
+        weights; layers: by name sha256 (a list, of kernel and bias where it has these) and published (`same`,
+        `different`, or `` where no digest was published); n_same, n_published; sha256 of all layers.
     """
     spec = BACKBONES[backbone]
-    build = partial(_build_application, load_keras(), spec, spec.image_size)
-    loaded = load_weights(name, build=build, include_top=True)
-    expected = published_digests()
+    build = partial(build_application, spec, spec.image_size)
+    loaded = load_weights(name, spec, build=build, include_top=True)
+    expected = published_digests() if backbone == "vgg16" else {}
     layers = {}
     for layer, arrays in loaded.arrays.items():
         found = digests(arrays)
         verdict = "" if layer not in expected else "same" if found == expected[layer] else "different"
-        layers[layer] = {"kernel_sha256": found[0], "bias_sha256": found[1], "published": verdict}
+        layers[layer] = {"sha256": found, "published": verdict}
     return {
         "weights": loaded.name,
         "layers": layers,
@@ -115,52 +117,49 @@ def verify_weights(name: str, *, backbone: str = "vgg16") -> dict[str, object]:
     }
 
 
+def _needs_top(spec: Backbone, wanted: Iterable[str]) -> bool:
+    return not set(wanted).isdisjoint(spec.top)
+
+
 def _check_sizes(spec: Backbone, wanted: tuple[str, ...], weights: str, image_size: int) -> None:
-    if image_size < MIN_IMAGE_SIZE:
-        raise FeatxError(f"image size {image_size}: {spec.name} needs at least {MIN_IMAGE_SIZE} pixels")
-    fc_wanted = [layer for layer in wanted if layer in spec.fc]
+    spec.check_image_size(image_size)
+    bound = [layer for layer in wanted if layer in spec.top] if spec.takes_one_size else []
     has_any_size = weights == "imagenet-conv" or weights.partition(":")[0] == "random"
-    if fc_wanted and image_size != spec.image_size and not has_any_size:
+    if bound and image_size != spec.image_size and not has_any_size:
         raise FeatxError(
-            f"image size {image_size}: {fc_wanted[0]} of published weights takes {spec.image_size} pixels. "
+            f"image size {image_size}: {bound[0]} of published weights takes {spec.image_size} pixels. "
             f"Use --image-size {spec.image_size}, or --layers conv"
         )
-
-
-def _build_application(
-    keras: ModuleType, spec: Backbone, image_size: int, *, include_top: bool, weights: str | None = None
-) -> "object":
-    application = getattr(keras.applications, spec.application)
-    return application(include_top=include_top, weights=weights, input_shape=(image_size, image_size, 3))
 
 
 def _drop_absent(
     wanted: tuple[str, ...], text: str, loaded: Weights, spec: Backbone, echo: Callable[[str], None]
 ) -> tuple[str, ...]:
-    """Leave out fully connected layers that a set names and the weights lack; one asked for by name is an error."""
-    available = {layer for layer in spec.fc if layer in loaded.arrays}
-    absent = [layer for layer in wanted if layer in spec.fc and layer not in available]
-    by_name = [layer for layer in absent if layer in text.replace(" ", "").split(",")]
+    """Leave out layers of the top that a set names and the weights lack; one asked for by name is an error."""
+    lacking = [layer for layer in spec.top_weighted if layer not in loaded.arrays]
+    # The top is a chain: without one of its layers, none that follows it can be computed.
+    beyond = spec.top[spec.top.index(lacking[0]) :] if lacking else ()
+    absent = [layer for layer in wanted if layer in beyond]
+    names = [expand_layers(part, spec) for part in text.split(",")]
+    by_name = [layer for layer in absent if (layer,) in names]
     kept = tuple(layer for layer in wanted if layer not in absent)
     if by_name or not kept:
         raise FeatxError(
             f"the weights {loaded.name!r} have no {', '.join(by_name or absent)}: ask for other layers, or use weights "
-            "with fully connected layers (--weights imagenet, or a file)"
+            "that have them (--weights imagenet, or a file)"
         )
     if absent:
         echo(f"the weights {loaded.name!r} have no {' and '.join(absent)}: {len(kept)} layers are extracted")
     return kept
 
 
-def _set_weights(model: "object", loaded: Weights) -> list[str]:
-    """Copy the weights in and return the names of the layers that have any, in network order."""
-    used = [layer for layer in model.layers if layer.weights]
-    for layer in used:
-        kernel, bias = loaded.arrays[layer.name]
-        if tuple(layer.weights[0].shape) != kernel.shape:
-            raise FeatxError(
-                f"weights {loaded.name!r}: {layer.name} has a kernel {kernel.shape}, "
-                f"expected {tuple(layer.weights[0].shape)}"
-            )
-        layer.set_weights([kernel, bias])
-    return [layer.name for layer in used]
+def _set_weights(model: object, loaded: Weights) -> list[str]:
+    """Copy the weights in and return the names of the layers that have any, in the order of the weights."""
+    used = {layer.name: layer for layer in model.layers if layer.weights}
+    for name, layer in used.items():
+        expected = [tuple(weight.shape) for weight in layer.weights]
+        found = [array.shape for array in loaded.arrays[name]]
+        if found != expected:
+            raise FeatxError(f"weights {loaded.name!r}: {name} has arrays {found}, expected {expected}")
+        layer.set_weights(list(loaded.arrays[name]))
+    return [name for name in loaded.arrays if name in used]

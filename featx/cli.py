@@ -6,9 +6,11 @@ from pathlib import Path
 import click
 
 from featx import __version__
+from featx.cli_backbones import backbones
 from featx.cli_fit import fit
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, Commands, Numbers, say, show_json
 from featx.errors import one_line
+from featx.layers import BACKBONES
 
 
 @click.group(
@@ -27,21 +29,27 @@ def main() -> None:
 @main.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The HDF5 store to make.")
-@click.option("--backbone", type=click.Choice(["vgg16"]), default="vgg16", help="The network.")
-@click.option("--layers", default="all", help="all, conv, fc, block-ends, block1 ... block5, or names, with commas.")
+@click.option("--backbone", type=click.Choice(list(BACKBONES)), default="vgg16", help="The network.")
+@click.option(
+    "--layers",
+    default="all",
+    help="all, last, predictions, further sets and names with commas: featx backbones NAME lists them.",
+)
 @click.option(
     "--weights",
     default="imagenet",
     help="imagenet, imagenet-conv, random[:SEED], or a .weights.h5, .h5, .keras or .onnx.",
 )
-@click.option("--image-size", type=click.IntRange(32, 4096), default=224, help="Height and width, pixels.")
+@click.option(
+    "--image-size", type=click.IntRange(32, 4096), help="Height and width, pixels.  [default: the backbone's own]"
+)
 @click.option(
     "--resize", type=click.Choice(["squash", "crop", "pad"]), default="squash", help="What becomes of other shapes."
 )
 @click.option("--interpolation", type=click.Choice(["bilinear", "bicubic", "lanczos"]), default="bilinear")
 @click.option(
     "--preprocessing",
-    type=click.Choice(["caffe", "torch", "tf", "none"]),
+    type=click.Choice(["caffe", "torch", "tf", "none", "caffe-googlenet"]),
     help="What the weights expect.  [default: the backbone's own]",
 )
 @click.option(
@@ -111,6 +119,8 @@ def extract(
     if split is not None:
         columns = [name.strip() for name in stratify.split(",") if name.strip()]
         manifest = make_splits(manifest, split, seed=seed, stratify=columns)
+    if options["image_size"] is None:
+        options["image_size"] = BACKBONES[options["backbone"]].image_size
     done = extract_features(manifest, output, progress=True, echo=say, **options)
     if as_json:
         show_json(asdict(done))
@@ -124,6 +134,7 @@ def extract(
 
 
 main.add_command(fit)
+main.add_command(backbones)
 
 
 @main.command()
@@ -226,7 +237,7 @@ def list_weights(as_json: bool) -> None:
 
 @weights.command()
 @click.argument("name")
-@click.option("--backbone", type=click.Choice(["vgg16"]), default="vgg16")
+@click.option("--backbone", type=click.Choice(list(BACKBONES)), default="vgg16")
 @AS_JSON
 def verify(name: str, backbone: str, as_json: bool) -> None:
     """Load the weights NAME (or a file), and compare every layer that has a published digest."""
@@ -236,9 +247,12 @@ def verify(name: str, backbone: str, as_json: bool) -> None:
     if as_json:
         show_json(report)
     else:
+        wide = max(map(len, report["layers"]))
         for layer, entry in report["layers"].items():
-            click.echo(f"{layer:<14}{entry['kernel_sha256'][:16]}  {entry['bias_sha256'][:16]}  {entry['published']}")
-        click.echo(f"{report['weights']}: {report['n_same']} of {report['n_published']} published layers are the same")
+            shown = "  ".join(digest[:16] for digest in entry["sha256"])
+            click.echo(f"{layer:<{wide}}  {shown}  {entry['published']}".rstrip())
+        published = f"{report['n_same']} of {report['n_published']} published layers are the same"
+        click.echo(f"{report['weights']}: {published if report['n_published'] else 'there are no published digests'}")
     if report["n_same"] < report["n_published"] and name.partition(":")[0] != "random":
         sys.exit(1)
 

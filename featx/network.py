@@ -25,6 +25,8 @@ class PooledNetwork:
         Which views of an image the features are averaged over; one of `featx.views.VIEWS`.
     pooling : str
         The poolings, with commas, in featx's own order.
+    image_size : int
+        Height and width of the images, pixels.
     preprocessing : str
         What the weights expect.
     weights_name, weights_sha256 : str
@@ -35,6 +37,7 @@ class PooledNetwork:
     batch_size: int
     views: str
     pooling: str
+    image_size: int
     preprocessing: str
     weights_name: str
     weights_sha256: str
@@ -70,7 +73,7 @@ def build_network(
     *,
     layers: str = "all",
     weights: str = "imagenet",
-    image_size: int = 224,
+    image_size: int | None = None,
     preprocessing: str | None = None,
     pool: str = "avg",
     views: str = "none",
@@ -80,20 +83,24 @@ def build_network(
 ) -> PooledNetwork:
     """Build a frozen backbone, load its weights and pool the chosen layers.
 
-    A convolutional layer (after its ReLU) and a pooling layer give their spatial mean, a fully connected layer its
-    activations as they are: the full-network embedding of Garcia-Gasulla et al. 2017 (arXiv 1705.07706).
+    Activations with height and width (of a convolution: after its ReLU, where it has one) give their spatial mean, a
+    fully connected layer its activations as they are: the full-network embedding of Garcia-Gasulla et al. 2017 (arXiv
+    1705.07706).
 
     Parameters
     ----------
     backbone : str, default "vgg16"
+        One of `featx.layers.BACKBONES`.
     layers : str, default "all"
-        Layer names and sets, separated by commas; see `featx.layers.choose_layers`.
+        Layer names and sets, separated by commas; see `featx.layers.Backbone` and `featx.anatomy.describe_layers`.
     weights : str, default "imagenet"
         See `featx.weights.load_weights`.
-    image_size : int, default 224
-        Height and width of the images, pixels; 224 where fc1 or fc2 with published weights take part.
-    preprocessing : {"caffe", "torch", "tf", "none"}, optional
-        What the weights expect; default: what the backbone was published with.
+    image_size : int, optional
+        Height and width of the images, pixels; default: what the backbone was published with. No other fits where
+        VGG's fully connected layers with published weights take part.
+    preprocessing : str, optional
+        What the weights expect, one of `featx.preprocessing.PREPROCESSINGS`; default: what the backbone was published
+        with.
     pool : str, default "avg"
         Poolings, separated by commas; see `featx.pooling.POOLINGS`.
     views : {"none", "flip", "dihedral"}, default "none"
@@ -123,6 +130,7 @@ def build_network(
         batch_size=batch_size,
         views=views,
         pooling=",".join(poolings),
+        image_size=frozen.image_size,
         preprocessing=frozen.preprocessing,
         weights_name=frozen.weights_name,
         weights_sha256=frozen.weights_sha256,

@@ -1,4 +1,4 @@
-"""VGG-style weights out of an ONNX file: its convolutions and dense layers, in the order of its graph."""
+"""Weights of VGG and GoogLeNet out of an ONNX file: convolutions and dense layers, in the order of its graph."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +34,43 @@ def read_vgg_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[
     graph = _load_graph(path)
     constants = _constants(graph, path)
     arrays = _read_convolutions(graph, constants, shapes, path)
-    return arrays | _read_dense_layers(graph, constants, shapes)
+    channels = [shape[-1] for shape in shapes.values() if len(shape) == 4][-1]
+    return arrays | _read_dense_layers(graph, constants, shapes, channels)
+
+
+def read_googlenet_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple]:
+    """Read kernels and biases of GoogLeNet, out of what Caffe's model was converted to.
+
+    Convolutions that lie side by side may have the same shape; where the file keeps Caffe's names, they are compared.
+
+    Parameters
+    ----------
+    path : path
+        An ONNX file, such as bvlc_googlenet of the ONNX model zoo.
+    shapes : mapping of str to tuple
+        Kernel shapes of GoogLeNet's layers by name, in Caffe's order.
+
+    Returns
+    -------
+    dict of str to (kernel, bias)
+        float32 in Keras's layout. A classifier that the file lacks is left out.
+
+    Raises
+    ------
+    WeightsError
+        If the file can't be read, or its convolutions are not GoogLeNet's.
+    """
+    graph = _load_graph(path)
+    constants = _constants(graph, path)
+    arrays = _read_convolutions(graph, constants, shapes, path)
+    nodes = [node for node in graph.node if node.op_type == "Conv"]
+    for node, layer in zip(nodes, arrays, strict=True):
+        name, is_caffes, _ = node.input[1].partition("_w_")
+        if is_caffes and name.replace("/", "_") != layer:
+            raise WeightsError(f"weights {path}: {name} where {layer} was expected: not in the order of Caffe's model")
+    # The classifier sees the means of the last map, so that there is no order of places to mind.
+    channels = next((shape[0] for shape in shapes.values() if len(shape) == 2), 0)
+    return arrays | _read_dense_layers(graph, constants, shapes, channels)
 
 
 def _load_graph(path: Path):
@@ -82,11 +118,13 @@ def _read_convolutions(graph, constants, shapes, path: Path) -> dict:  # noqa: A
     return arrays
 
 
-def _read_dense_layers(graph, constants, shapes) -> dict:  # noqa: ANN001
-    """Read the dense layers whose shapes follow one another in the graph as they do in the backbone."""
+def _read_dense_layers(graph, constants, shapes, channels: int) -> dict:  # noqa: ANN001
+    """Read the dense layers whose shapes follow one another in the graph as they do in the backbone.
+
+    The first one sees a flattened map of so many channels.
+    """
     from onnx import numpy_helper
 
-    channels = [shape[-1] for shape in shapes.values() if len(shape) == 4][-1]
     wanted = {layer: shape for layer, shape in shapes.items() if len(shape) == 2}
     arrays, is_first = {}, True
     for node in graph.node:

@@ -9,11 +9,12 @@ PREPROCESSINGS = {
     "torch": "RGB, scaled to 0..1, minus the ImageNet mean, divided by its deviation",
     "tf": "RGB, scaled to -1..1",
     "none": "RGB, 0..255",
+    "caffe-googlenet": "BGR, minus the rounded mean (104, 117, 123) of Caffe's GoogLeNet, not scaled",
 }
 
 
 def preprocess(ops: ModuleType, pixels: object, mode: str) -> object:
-    """Bring RGB pixels to what weights expect, as keras.applications does.
+    """Bring RGB pixels to what weights expect, as keras.applications does, or Caffe.
 
     Parameters
     ----------
@@ -31,6 +32,8 @@ def preprocess(ops: ModuleType, pixels: object, mode: str) -> object:
     """
     if mode == "caffe":
         return ops.flip(pixels, axis=-1) - np.array([103.939, 116.779, 123.68], dtype=np.float32)
+    if mode == "caffe-googlenet":
+        return ops.flip(pixels, axis=-1) - np.array([104, 117, 123], dtype=np.float32)
     if mode == "torch":
         mean = np.array([0.485, 0.456, 0.406], dtype=np.float32)
         return (pixels / 255.0 - mean) / np.array([0.229, 0.224, 0.225], dtype=np.float32)

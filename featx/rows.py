@@ -8,8 +8,9 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from featx.errors import FeatxError
-from featx.layers import BACKBONES, choose_layers
+from featx.layers import BACKBONES, expand_layers
 from featx.manifest import SPLITS
+from featx.pooling import layer_of
 from featx.settings import Settings
 from featx.splits import group_of_each
 from featx.store import Store
@@ -224,10 +225,23 @@ def check_splits(store_path: object, rows: Rows) -> None:
 
 
 def choose_stored_layers(store: Store, text: str) -> list[str]:
-    """Return the layers asked for; `all` is all that the store has."""
-    if text == "all":
+    """Return the features asked for, in the store's order; `all` is all that the store has.
+
+    A layer, or a set of layers, stands for every pooling of it; `block5_conv3:max` for that one alone.
+
+    Raises
+    ------
+    FeatxError
+        If the store lacks one.
+    """
+    if "all" in [part.strip() for part in text.split(",")]:
         return store.layers
-    return list(choose_layers(text, BACKBONES[store.attributes["backbone"]]))
+    wanted = expand_layers(text, BACKBONES[store.attributes["backbone"]])
+    stored = {*store.layers, *map(layer_of, store.layers)}
+    missing = [name for name in wanted if name not in stored]
+    if missing:
+        raise FeatxError(f"{store.path}: no layer {missing[0]!r} in this store; it has {', '.join(store.layers)}")
+    return [name for name in store.layers if name in wanted or layer_of(name) in wanted]
 
 
 def describe_store(store: Store, layers: Sequence[str]) -> dict[str, object]:

@@ -37,6 +37,11 @@ def make_tree(root: Path, classes: dict[str, int], seed: int = 0) -> Path:
     return root
 
 
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Return the norm of the difference, relative to that of what was expected."""
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory):
     """Three classes of 12, 10 and 8 images."""

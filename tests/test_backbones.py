@@ -7,9 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import run_featx
+from conftest import relative_error, run_featx
 
 from featx import FeatxError
+from featx.applications import build_application
 from featx.backbones import build_backbone
 from featx.keras_setup import load_keras
 from featx.layers import BACKBONES
@@ -35,8 +36,8 @@ def plain_vgg16(pixels, arrays):
     """Return the pooled activations of every layer, computed with NumPy alone."""
     x = pixels[..., ::-1].astype(float) - (103.939, 116.779, 123.68)
     pooled = {}
-    for block, convs in enumerate(BACKBONES["vgg16"].block_convs, 1):
-        for layer in convs:
+    for block in range(1, 6):
+        for layer in BACKBONES["vgg16"].layer_sets[f"block{block}"]:
             x = convolve(x, *arrays[layer])
             pooled[layer] = x.mean(axis=(1, 2))
         x = halve(x)
@@ -48,10 +49,6 @@ def plain_vgg16(pixels, arrays):
             x = np.maximum(x @ kernel.astype(float) + bias, 0)
             pooled[layer] = x
     return pooled
-
-
-def relative_error(found, expected):
-    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
 
 
 def pixels_of(size, n=3, seed=0):
@@ -68,7 +65,8 @@ def test_features_are_those_of_plain_numpy(weights, size):
     def build(include_top):
         return keras.applications.VGG16(weights=None, include_top=include_top, input_shape=(size, size, 3))
 
-    expected = plain_vgg16(pixels, load_weights(weights, build=build, include_top=True).arrays)
+    loaded = load_weights(weights, BACKBONES["vgg16"], build=build, include_top=True)
+    expected = plain_vgg16(pixels, loaded.arrays)
     assert len(found) == (17 if weights.startswith("random") else 15)
     for layer, values in found.items():
         assert values.dtype == np.float32
@@ -108,6 +106,26 @@ def test_all_is_the_convolutions_where_there_is_nothing_else():
     assert lines == ["the weights 'imagenet-conv' have no fc1 and fc2: 13 layers are extracted"]
 
 
+def test_weights_without_a_top_give_the_last_layer_but_no_predictions(tmp_path):
+    plain = build_application(BACKBONES["resnet50"], 32, include_top=False)
+    plain.save_weights(tmp_path / "r.weights.h5")
+    options = {"weights": str(tmp_path / "r.weights.h5"), "image_size": 32}
+    lines = []
+    frozen = build_backbone("resnet50", layers="avg_pool,conv5", **options, echo=lines.append)
+    assert frozen.layers == ("conv5_block1_out", "conv5_block2_out", "conv5_block3_out", "avg_pool")
+    assert lines == []
+    with pytest.raises(FeatxError, match=r"'r\.weights\.h5' have no predictions"):
+        build_backbone("resnet50", layers="last,predictions", **options)
+
+
+def test_any_layer_can_be_asked_for_by_name():
+    frozen = build_backbone("vgg16", layers="flatten,block2_pool", weights="random", image_size=32)
+    assert frozen.layers == ("block2_pool", "flatten")
+    assert frozen.spatial == [("block2_pool", True), ("flatten", False)]
+    with pytest.raises(FeatxError, match="no layer 'input_layer'"):
+        build_backbone("vgg16", layers="input_layer", weights="random", image_size=32)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -117,6 +135,9 @@ def test_all_is_the_convolutions_where_there_is_nothing_else():
         ({"layers": "conv", "weights": "random", "image_size": 16}, "at least 32 pixels"),
         ({"layers": "all", "weights": "imagenet", "image_size": 128}, "takes 224 pixels"),
         ({"layers": "block9", "weights": "random"}, "no layer 'block9'"),
+        ({"layers": "predictions", "weights": "imagenet-conv"}, "have no predictions"),
+        ({"layers": "all,predictions", "weights": "imagenet-conv"}, "have no predictions"),
+        ({"layers": "predictions", "weights": "imagenet", "image_size": 128}, "takes 224 pixels"),
     ],
 )
 def test_what_cannot_be_built_says_why(options, message):
@@ -131,6 +152,7 @@ def test_what_cannot_be_built_says_why(options, message):
         ("torch", [(30 / 255 - 0.485) / 0.229, (60 / 255 - 0.456) / 0.224, (120 / 255 - 0.406) / 0.225]),
         ("tf", [30 / 127.5 - 1, 60 / 127.5 - 1, 120 / 127.5 - 1]),
         ("none", [30.0, 60.0, 120.0]),
+        ("caffe-googlenet", [120 - 104, 60 - 117, 30 - 123]),
     ],
 )
 def test_preprocessing_is_what_it_is_called(mode, expected, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import run_featx
 
-from featx import backbones, choosing, engines, errors, images, layers, preprocessing, views
+from featx import choosing, engines, errors, images, layers, preprocessing, views
 from featx.cli import main
 
 README = Path(__file__).parents[1] / "README.md"
@@ -61,7 +61,7 @@ def test_choices_are_the_librarys():
     assert tuple(options["engine"].type.choices) == tuple(engines.ENGINES)
     assert tuple(options["views"].type.choices) == tuple(views.VIEWS)
     assert tuple(options["backbone"].type.choices) == tuple(layers.BACKBONES)
-    assert options["image_size"].type.min == backbones.MIN_IMAGE_SIZE
+    assert options["image_size"].type.min == min(spec.min_image_size for spec in layers.BACKBONES.values())
     for command in main.commands["fit"].commands.values():
         (option,) = (option for option in command.params if option.name == "choose_by")
         assert tuple(option.type.choices) == choosing.CHOOSE_BY
@@ -120,6 +120,19 @@ def test_the_score_that_cells_are_chosen_by_is_shown(small_store, tmp_path):
     result = CliRunner().invoke(main, [str(part) for part in command])
     assert result.exit_code == 1
     assert re.fullmatch(r"featx: --choose-by log_loss: GramSVC tells no probabilities\. .*\n", result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [([], 224), (["--backbone", "inception_v3"], 299), (["--backbone", "inception_v3", "--image-size", "96"], 96)],
+)
+def test_the_image_size_is_the_backbones_own(arguments, size, tree, monkeypatch):
+    def show(manifest, output, **options):
+        raise errors.FeatxError(f"{options['image_size']} pixels")
+
+    monkeypatch.setattr("featx.extract.extract_features", show)
+    result = CliRunner().invoke(main, ["extract", str(tree), "-o", "s.h5", *arguments])
+    assert result.stderr == f"featx: {size} pixels\n"
 
 
 def test_a_message_with_a_line_break_is_still_one_line(monkeypatch):

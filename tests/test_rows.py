@@ -8,7 +8,8 @@ from conftest import SMALL
 
 import featx
 from featx import FeatxError
-from featx.rows import Rows, check_splits, make_folds, notes_on_splits, read_rows
+from featx.layers import BACKBONES
+from featx.rows import Rows, check_splits, choose_stored_layers, make_folds, notes_on_splits, read_rows
 
 
 def rows_of(y, split="train", groups=None, weights=None):
@@ -137,3 +138,50 @@ def test_splits_that_flatter_are_named():
 def test_rows_that_nothing_can_be_fitted_on(rows, message):
     with pytest.raises(FeatxError, match=message):
         check_splits("s.h5", rows)
+
+
+class StoreOf:
+    """A store's names alone."""
+
+    path = "s.h5"
+
+    def __init__(self, backbone, *layers):
+        self.attributes = {"backbone": backbone}
+        self.layers = list(layers)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("block5_conv3", ["block5_conv3", "block5_conv3:max"]),
+        ("block5_conv3:max", ["block5_conv3:max"]),
+        ("fc1,block-ends", ["block4_conv3", "block5_conv3", "block5_conv3:max", "fc1"]),
+        ("last,fc1", ["block5_conv3", "block5_conv3:max", "fc1"]),
+        ("fc1,all", ["block4_conv3", "block5_conv3", "block5_conv3:max", "fc1"]),
+    ],
+)
+def test_a_layer_stands_for_all_its_poolings(text, expected, monkeypatch):
+    ends = tuple(layer for layer in BACKBONES["vgg16"].layer_sets["block-ends"] if layer >= "block4")
+    monkeypatch.setitem(BACKBONES["vgg16"].layer_sets, "block-ends", ends)
+    store = StoreOf("vgg16", "block4_conv3", "block5_conv3", "block5_conv3:max", "fc1")
+    assert choose_stored_layers(store, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("backbone", "stored", "text"),
+    [
+        ("resnet50", "conv5_block3_out", "last"),
+        ("inception_v3", "activation_4", "activation_4"),
+        ("convnext_tiny", "convnext_tiny_head_dense", "predictions"),
+        ("googlenet", "pool5_7x7_s1", "pool5/7x7_s1"),
+        ("googlenet", "inception_3a_1x1:std", "inception_3a/relu_1x1"),
+    ],
+)
+def test_stores_of_every_backbone_know_its_sets_and_names(backbone, stored, text):
+    assert choose_stored_layers(StoreOf(backbone, "other", stored), text) == [stored]
+
+
+@pytest.mark.parametrize("text", ["block5_conv3:std", "block5", "block9", ""])
+def test_what_a_store_lacks_is_said(text):
+    with pytest.raises(FeatxError, match=r"s\.h5: no layer '.*' in this store; it has block5_conv3"):
+        choose_stored_layers(StoreOf("vgg16", "block5_conv3"), text)
