@@ -8,7 +8,7 @@ import click
 from featx import __version__
 from featx.cli_backbones import backbones
 from featx.cli_fit import fit
-from featx.cli_options import AS_JSON, OVERWRITE, SEED, Commands, Numbers, say, show_json
+from featx.cli_options import AS_JSON, OVERWRITE, SEED, BatchSize, Commands, Numbers, say, show_json
 from featx.errors import one_line
 from featx.layers import BACKBONES
 
@@ -68,9 +68,26 @@ def main() -> None:
     help="What runs the network; auto: the fastest float32 engine here.",
 )
 @click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    default="float32",
+    help="The network's arithmetic; pooling is float32 always.",
+)
+@click.option(
+    "--jpeg",
+    type=click.Choice(["full", "scaled"]),
+    default="full",
+    help="scaled: decode JPEGs at least twice as large as needed at a part of their size.",
+)
+@click.option(
     "--store-dtype", type=click.Choice(["float32", "float16"]), default="float32", help="How features are stored."
 )
-@click.option("--batch-size", type=click.IntRange(1, 4096), default=8, help="Images a forward pass.")
+@click.option(
+    "--batch-size",
+    type=BatchSize(1, 4096),
+    default="auto",
+    help="Images a forward pass; auto: found by trying on a GPU, 8 or an image a core on a CPU.",
+)
 @click.option("--split", type=Numbers(float, 0), help="Make splits: shares of train,validation,test or train,test.")
 @click.option("--stratify", default="", help="Further columns whose shares a split keeps, with commas.")
 @click.option("--seed", type=SEED, default=0, help="Of the split.")
@@ -79,6 +96,7 @@ def main() -> None:
 @click.option("--split-column", help="Of a CSV.  [default: split, if it is there]")
 @click.option("--group-column", help="Of a CSV: images of one group stay together.  [default: group, if it is there]")
 @click.option("--root", type=click.Path(path_type=Path), help="Where a CSV's paths start.  [default: its folder]")
+@click.option("--dry-run", is_flag=True, help="Try a few batches, predict time, disk and memory, write nothing.")
 @OVERWRITE
 @AS_JSON
 def extract(
@@ -92,6 +110,8 @@ def extract(
     split_column: str | None,
     group_column: str | None,
     root: Path | None,
+    dry_run: bool,
+    overwrite: bool,
     as_json: bool,
     **options: object,
 ) -> None:
@@ -102,6 +122,7 @@ def extract(
     """
     from dataclasses import asdict
 
+    from featx.dry_run import forecast_extraction, format_forecast
     from featx.extract import extract_features
     from featx.manifest import read_source
     from featx.splits import make_splits
@@ -121,7 +142,14 @@ def extract(
         manifest = make_splits(manifest, split, seed=seed, stratify=columns)
     if options["image_size"] is None:
         options["image_size"] = BACKBONES[options["backbone"]].image_size
-    done = extract_features(manifest, output, progress=True, echo=say, **options)
+    if dry_run:
+        forecast = forecast_extraction(manifest, output, echo=say, **options)
+        if as_json:
+            show_json(asdict(forecast))
+        else:
+            click.echo(format_forecast(forecast))
+        return
+    done = extract_features(manifest, output, overwrite=overwrite, progress=True, echo=say, **options)
     if as_json:
         show_json(asdict(done))
         return

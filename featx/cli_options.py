@@ -102,6 +102,16 @@ class Numbers(click.ParamType):
         return above and below
 
 
+class BatchSize(click.IntRange):
+    """A number of images within a range, or `auto`."""
+
+    name = "auto or integer"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Return the number, or the word."""
+        return "auto" if value == "auto" else super().convert(value, param, ctx)
+
+
 class Words(click.ParamType):
     """A list of words with commas, each one of a few."""
 

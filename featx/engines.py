@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from featx.backbones import FrozenBackbone
+from featx.batch_size import AUTO, DEFAULT
 from featx.errors import FeatxError
 from featx.keras_setup import describe_device, load_keras
 
@@ -13,6 +14,12 @@ ENGINES = {
     "auto": "the fastest float32 engine that this machine and what is installed on it offer",
     "keras": "the reference, on a CPU or a GPU",
     "ncnn": "Winograd convolutions on a CPU (pip install 'featx[cpu]')",
+}
+
+PRECISIONS = {
+    "float32": "the reference",
+    "float16": "10 bits after the leading one; activations beyond 65,504 are refused",
+    "bfloat16": "7 bits after the leading one, float32's range",
 }
 
 
@@ -36,7 +43,14 @@ class Engine(Protocol):
         """Turn pixels (n, image_size, image_size, 3), uint8, into {name: features (n, channels), float32}."""
 
 
-def make_engine(engine: str, frozen: FrozenBackbone, poolings: tuple[str, ...], *, batch_size: int) -> Engine:
+def make_engine(
+    engine: str,
+    frozen: FrozenBackbone,
+    poolings: tuple[str, ...],
+    *,
+    batch_size: int | str,
+    precision: str = "float32",
+) -> Engine:
     """Make the engine of that name, or the fastest that can run this backbone here.
 
     Parameters
@@ -46,15 +60,19 @@ def make_engine(engine: str, frozen: FrozenBackbone, poolings: tuple[str, ...], 
     frozen : FrozenBackbone
     poolings : tuple of str
         See `featx.pooling.choose_poolings`.
-    batch_size : int
-        The most images of one call.
+    batch_size : int or "auto"
+        The most images of one call; see `settle_batch_size`.
+    precision : str, default "float32"
+        The network's arithmetic, one of `PRECISIONS`; all but float32 are Keras's alone.
 
     Raises
     ------
     FeatxError
-        If it isn't installed, or can't run this backbone.
+        If it isn't installed, or can't run this backbone in this precision.
     """
-    if engine == "ncnn" or (engine == "auto" and _serves_cpu()):
+    if engine == "ncnn" and precision != "float32":
+        raise FeatxError(f"--engine ncnn: computes in float32 alone, not in {precision}. Use --engine keras")
+    if engine == "ncnn" or (engine == "auto" and precision == "float32" and _serves_cpu()):
         # Imported here: the library is an extra.
         from featx.dense_tail import UnsupportedError
         from featx.ncnn_engine import NcnnEngine
@@ -66,7 +84,25 @@ def make_engine(engine: str, frozen: FrozenBackbone, poolings: tuple[str, ...], 
                 raise FeatxError(f"--engine ncnn: {error}. Use --engine keras") from error
     from featx.keras_engine import KerasEngine
 
-    return KerasEngine(frozen, poolings, batch_size=batch_size)
+    return KerasEngine(frozen, poolings, batch_size=batch_size, precision=precision)
+
+
+def settle_batch_size(engine: Engine, batch_size: int | str) -> int:
+    """Return how many images an engine is to be given at once.
+
+    Parameters
+    ----------
+    engine : Engine
+    batch_size : int or "auto"
+        `auto` is what the engine found by trying, or 8; of an engine that takes an image a core, at least one for each.
+    """
+    if batch_size != AUTO:
+        return int(batch_size)
+    if engine.name == "keras":
+        return engine.batch_size
+    from featx.ncnn_engine import available_cores
+
+    return max(DEFAULT, available_cores())
 
 
 def _serves_cpu() -> bool:

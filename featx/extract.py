@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from featx.batch_size import AUTO
 from featx.errors import SourceError, StoppedError, StoreError
 from featx.images import Picture, read_picture
 from featx.keras_setup import load_keras
@@ -62,8 +63,10 @@ def extract_features(
     pool: str = "avg",
     views: str = "none",
     engine: str = "auto",
+    precision: str = "float32",
+    jpeg: str = "full",
     store_dtype: str = "float32",
-    batch_size: int = 8,
+    batch_size: int | str = AUTO,
     overwrite: bool = False,
     progress: bool = False,
     echo: Callable[[str], None] = lambda line: None,
@@ -78,10 +81,10 @@ def extract_features(
         The images; see `featx.read_source`.
     store_path : path
         The HDF5 file to make.
-    backbone, layers, weights, image_size, preprocessing, pool, views, engine, batch_size
+    backbone, layers, weights, image_size, preprocessing, pool, views, engine, precision, batch_size
         See `featx.network.build_network`. With Keras the last bits of a float may depend on `batch_size`, so that only
         runs with equal ones are equal to the bit.
-    resize, interpolation : str
+    resize, interpolation, jpeg : str
         See `featx.images.decode`.
     store_dtype : {"float32", "float16"}, default "float32"
         How the features are stored.
@@ -110,6 +113,7 @@ def extract_features(
         pool=pool,
         views=views,
         engine=engine,
+        precision=precision,
         batch_size=batch_size,
         echo=echo,
     )
@@ -124,13 +128,14 @@ def extract_features(
         resize=resize,
         interpolation=interpolation,
         preprocessing=network.preprocessing,
-        precision="float32",
+        precision=precision,
         keras_backend=keras.backend.backend(),
         engine=network.engine.name,
         views=views,
         store_dtype=store_dtype,
+        jpeg=jpeg,
     )
-    read = partial(read_picture, image_size=image_size, resize=resize, interpolation=interpolation)
+    read = partial(read_picture, image_size=image_size, resize=resize, interpolation=interpolation, jpeg=jpeg)
     with parts.lock():
         run_id = _begin(parts, settings, manifest, overwrite)
         if run_id is None:
@@ -142,6 +147,7 @@ def extract_features(
             "engine_version": runner.version,
             "run_id": run_id,
             "device": runner.device,
+            "batch_size": network.batch_size,
         }
         provenance["paths_sha256"] = _describe_source(manifest)["paths_sha256"]
         return _extract_rows(manifest, parts, settings, network, read, provenance, progress=progress, echo=echo)

@@ -10,6 +10,8 @@ from types import ModuleType
 
 from featx.errors import FeatxError
 
+BACKENDS = ("tensorflow", "jax", "torch")
+
 
 def load_keras() -> ModuleType:
     """Import Keras on the backend that is chosen (`KERAS_BACKEND`), else on the first one that is installed.
@@ -17,10 +19,10 @@ def load_keras() -> ModuleType:
     Raises
     ------
     FeatxError
-        If no backend is installed.
+        If no backend is installed, or one is chosen that featx doesn't run on.
     """
     if "keras" not in sys.modules and "KERAS_BACKEND" not in os.environ:
-        installed = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
+        installed = [name for name in BACKENDS if importlib.util.find_spec(name)]
         if not installed:
             raise FeatxError("Keras has no backend here: pip install 'featx[tensorflow]' (or featx[jax], featx[torch])")
         os.environ["KERAS_BACKEND"] = installed[0]
@@ -33,12 +35,21 @@ def load_keras() -> ModuleType:
                 f"Keras can't be loaded on the backend {os.environ.get('KERAS_BACKEND')!r}: {error}. Install it, or "
                 "set KERAS_BACKEND to tensorflow, jax or torch"
             ) from error
+        backend = keras.backend.backend()
+        if backend not in BACKENDS:
+            raise FeatxError(
+                f"Keras's backend {backend!r}: featx runs on {', '.join(BACKENDS)}; set KERAS_BACKEND to one"
+            )
         describe_device(keras)
     return keras
 
 
 def describe_device(keras: ModuleType) -> str:
     """Return where the network runs: `gpu:0` and the like."""
+    if keras.backend.backend() == "torch":
+        # Keras can't list PyTorch's devices, but puts every new tensor on the one that it takes.
+        device = keras.ops.zeros(1).device
+        return f"{'gpu' if device.type == 'cuda' else device.type}:{device.index or 0}"
     return ", ".join(keras.distribution.list_devices()) or "cpu:0"
 
 

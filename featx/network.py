@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from featx.backbones import build_backbone
-from featx.engines import Engine, make_engine
+from featx.batch_size import DEFAULT
+from featx.engines import Engine, make_engine, settle_batch_size
 from featx.pooling import choose_poolings
 from featx.views import make_views, n_views
 
@@ -59,13 +61,36 @@ class PooledNetwork:
         -------
         dict of str to ndarray of shape (n, n_channels), float32
         """
+        return self.submit(pixels)()
+
+    def submit(self, pixels: np.ndarray) -> Callable[[], dict[str, np.ndarray]]:
+        """Hand images over, and return at once what waits for their features.
+
+        A device of its own computes while the caller makes the next batch; another engine begins when it is waited for.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (n, image_size, image_size, 3), uint8
+            At most `batch_size` images; they must not change before the features are there.
+
+        Returns
+        -------
+        callable
+            Takes nothing, returns what calling the network does.
+        """
+        begin = getattr(self.engine, "submit", None) or partial(partial, self.engine)
         if self.views == "none":
-            return self.engine(pixels)
-        sums = {name: np.zeros((len(pixels), width)) for name, width in self.n_channels.items()}
-        for view in make_views(pixels, self.views):
-            for name, features in self.engine(np.ascontiguousarray(view)).items():
-                sums[name] += features
-        return {name: (total / n_views(self.views)).astype(np.float32) for name, total in sums.items()}
+            return begin(pixels)
+        begun = [begin(np.ascontiguousarray(view)) for view in make_views(pixels, self.views)]
+
+        def fetch() -> dict[str, np.ndarray]:
+            sums = {name: np.zeros((len(pixels), width)) for name, width in self.n_channels.items()}
+            for wait in begun:
+                for name, features in wait().items():
+                    sums[name] += features
+            return {name: (total / n_views(self.views)).astype(np.float32) for name, total in sums.items()}
+
+        return fetch
 
 
 def build_network(
@@ -78,7 +103,8 @@ def build_network(
     pool: str = "avg",
     views: str = "none",
     engine: str = "auto",
-    batch_size: int = 8,
+    precision: str = "float32",
+    batch_size: int | str = DEFAULT,
     echo: Callable[[str], None] = lambda line: None,
 ) -> PooledNetwork:
     """Build a frozen backbone, load its weights and pool the chosen layers.
@@ -107,7 +133,11 @@ def build_network(
         See `featx.views.VIEWS`.
     engine : {"auto", "keras", "ncnn"}, default "auto"
         See `featx.engines.ENGINES`. Engines agree within 1e-4 (norm of the difference, relative, over a layer).
-    batch_size : int, default 8
+    precision : {"float32", "float16", "bfloat16"}, default "float32"
+        The network's weights and arithmetic; see `featx.engines.PRECISIONS`. Pixels are prepared and activations pooled
+        in float32, and the features are float32.
+    batch_size : int or "auto", default 8
+        `auto` is found by trying on a GPU; on a CPU it is 8, or as many as there are cores where ncnn takes one a core.
     echo : callable, optional
         Is told what a user should know, a line at a time.
 
@@ -125,9 +155,10 @@ def build_network(
         preprocessing=preprocessing,
         echo=echo,
     )
+    runner = make_engine(engine, frozen, poolings, batch_size=batch_size, precision=precision)
     return PooledNetwork(
-        engine=make_engine(engine, frozen, poolings, batch_size=batch_size),
-        batch_size=batch_size,
+        engine=runner,
+        batch_size=settle_batch_size(runner, batch_size),
         views=views,
         pooling=",".join(poolings),
         image_size=frozen.image_size,

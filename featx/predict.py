@@ -95,6 +95,7 @@ class Predictor:
             image_size=self.settings.image_size,
             resize=self.settings.resize,
             interpolation=self.settings.interpolation,
+            jpeg=self.settings.jpeg,
         )
         batches = plan_batches([], len(images), self._network.batch_size)
         n_read = 0

@@ -1,5 +1,6 @@
 """What published weights expect of their pixels."""
 
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -13,7 +14,9 @@ PREPROCESSINGS = {
 }
 
 
-def preprocess(ops: ModuleType, pixels: object, mode: str) -> object:
+def preprocess(
+    ops: ModuleType, pixels: object, mode: str, *, constant: Callable[[np.ndarray], object] = np.asarray
+) -> object:
     """Bring RGB pixels to what weights expect, as keras.applications does, or Caffe.
 
     Parameters
@@ -24,6 +27,8 @@ def preprocess(ops: ModuleType, pixels: object, mode: str) -> object:
         RGB, 0..255.
     mode : str
         One of `PREPROCESSINGS`.
+    constant : callable, optional
+        Makes an array a constant of the network that the pixels go to, where that wants its own kind.
 
     Examples
     --------
@@ -31,12 +36,12 @@ def preprocess(ops: ModuleType, pixels: object, mode: str) -> object:
     [1.0, 1.0, 1.0]
     """
     if mode == "caffe":
-        return ops.flip(pixels, axis=-1) - np.array([103.939, 116.779, 123.68], dtype=np.float32)
+        return ops.flip(pixels, axis=-1) - constant(np.array([103.939, 116.779, 123.68], dtype=np.float32))
     if mode == "caffe-googlenet":
-        return ops.flip(pixels, axis=-1) - np.array([104, 117, 123], dtype=np.float32)
+        return ops.flip(pixels, axis=-1) - constant(np.array([104, 117, 123], dtype=np.float32))
     if mode == "torch":
-        mean = np.array([0.485, 0.456, 0.406], dtype=np.float32)
-        return (pixels / 255.0 - mean) / np.array([0.229, 0.224, 0.225], dtype=np.float32)
+        mean = constant(np.array([0.485, 0.456, 0.406], dtype=np.float32))
+        return (pixels / 255.0 - mean) / constant(np.array([0.229, 0.224, 0.225], dtype=np.float32))
     if mode == "tf":
         return pixels / 127.5 - 1.0
     return pixels

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from featx.engines import ENGINES
+from featx.engines import ENGINES, PRECISIONS
 from featx.errors import FeatxError, WeightsError
-from featx.images import INTERPOLATIONS, RESIZES
+from featx.images import INTERPOLATIONS, JPEGS, RESIZES
 from featx.keras_setup import load_keras
 from featx.layers import BACKBONES
 from featx.network import PooledNetwork, build_network
@@ -22,10 +22,11 @@ _SUPPORTED = {
     "resize": RESIZES,
     "interpolation": tuple(INTERPOLATIONS),
     "preprocessing": tuple(PREPROCESSINGS),
-    "precision": ("float32",),
+    "precision": tuple(PRECISIONS),
     "engine": tuple(ENGINES),
     "views": tuple(VIEWS),
     "store_dtype": ("float32", "float16"),
+    "jpeg": tuple(JPEGS),
 }
 
 
@@ -120,6 +121,7 @@ def rebuild_network(
         pool=settings.pooling,
         views=settings.views,
         engine=_engine_at_hand(settings, echo),
+        precision=settings.precision,
         batch_size=batch_size,
         echo=echo,
     )

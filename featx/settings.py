@@ -32,6 +32,8 @@ class Settings:
         See `featx.views.VIEWS`.
     store_dtype : str
         How the features are stored: float32 or float16.
+    jpeg : str
+        How JPEGs were decoded; one of `featx.images.JPEGS`.
     """
 
     backbone: str
@@ -48,6 +50,7 @@ class Settings:
     engine: str = "keras"
     views: str = "none"
     store_dtype: str = "float32"
+    jpeg: str = "full"
 
     @property
     def sha256(self) -> str:

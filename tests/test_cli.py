@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import run_featx
 
-from featx import choosing, engines, errors, images, layers, preprocessing, views
+from featx import batch_size, choosing, engines, errors, images, layers, preprocessing, views
 from featx.cli import main
 
 README = Path(__file__).parents[1] / "README.md"
@@ -59,6 +59,10 @@ def test_choices_are_the_librarys():
     assert tuple(options["interpolation"].type.choices) == tuple(images.INTERPOLATIONS)
     assert tuple(options["preprocessing"].type.choices) == tuple(preprocessing.PREPROCESSINGS)
     assert tuple(options["engine"].type.choices) == tuple(engines.ENGINES)
+    assert tuple(options["precision"].type.choices) == tuple(engines.PRECISIONS)
+    assert tuple(options["jpeg"].type.choices) == tuple(images.JPEGS)
+    assert options["batch_size"].type.max == batch_size.LARGEST
+    assert options["batch_size"].default == batch_size.AUTO
     assert tuple(options["views"].type.choices) == tuple(views.VIEWS)
     assert tuple(options["backbone"].type.choices) == tuple(layers.BACKBONES)
     assert options["image_size"].type.min == min(spec.min_image_size for spec in layers.BACKBONES.values())
@@ -82,6 +86,9 @@ def test_choices_are_the_librarys():
         (["fit", "svm", "s.h5", "--choose-by", "auc"], "'auc' is not one of"),
         (["extract", "x", "-o", "s.h5", "--image-size", "8"], "not in the range"),
         (["extract", "x", "-o", "s.h5", "--resize", "stretch"], "'stretch' is not one of"),
+        (["extract", "x", "-o", "s.h5", "--batch-size", "0"], "0 is not in the range"),
+        (["extract", "x", "-o", "s.h5", "--batch-size", "many"], "'many' is not a valid auto or integer"),
+        (["extract", "x", "-o", "s.h5", "--precision", "tf32"], "'tf32' is not one of"),
     ],
 )
 def test_values_out_of_range_are_refused_at_once(arguments, message):

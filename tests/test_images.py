@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featx.images import ImageError, decode, read_picture
+from featx import images
+from featx.images import RESIZES, ImageError, decode, read_picture
 
 
 def encode(image, kind, **options):
@@ -215,3 +216,47 @@ def test_mutated_files_end_as_pictures_or_reasons():
 def test_a_file_that_is_missing_says_so(tmp_path):
     with pytest.raises(ImageError, match="No such file"):
         read_picture(tmp_path / "nothing.png", image_size=32, resize="squash", interpolation="bilinear")
+
+
+def photograph(size, **options):
+    """Return the JPEG of a smooth picture without symmetry."""
+    return encode(scene(size), "JPEG", quality=95, **options)
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("size", [(640, 400), (400, 640), (1000, 130), (64, 64), (63, 200)])
+def test_scaled_decoding_gives_nearly_the_same_pixels(size, orientation, resize):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = photograph(size, exif=exif)
+    full = decode(data, image_size=32, resize=resize)
+    scaled = decode(data, image_size=32, resize=resize, jpeg="scaled")
+    assert scaled.shape == full.shape
+    # Black borders, which may begin a pixel earlier or later, are the largest part of it.
+    assert np.abs(scaled.astype(int) - full).mean() < (6 if resize == "pad" else 2)
+    if resize == "pad" and size == (640, 400) and orientation == 1:
+        assert (scaled[:5] == 0).all()
+        assert (scaled[6:26] > 0).any(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_scaled_decoding_never_goes_below_the_size_that_is_needed(resize, monkeypatch):
+    loaded = []
+    flatten = images._flatten_to_8_bits
+    monkeypatch.setattr(images, "_flatten_to_8_bits", lambda image: loaded.append(image.size) or flatten(image))
+    for size in [(640, 400), (64, 64), (127, 63), (63, 64), (32, 32), (20, 500), (1000, 130)]:
+        decode(photograph(size), image_size=32, resize=resize, jpeg="scaled")
+        needed = (32 * size[0] / max(size), 32 * size[1] / max(size)) if resize == "pad" else (32, 32)
+        for full, found, least in zip(size, loaded[-1], needed, strict=True):
+            assert found >= min(full, round(least))
+    # An eighth, and a half: it is done where it can be.
+    assert loaded[:2] == [(80, 50), (32, 32)]
+
+
+def test_scaled_decoding_is_for_jpegs_alone():
+    for kind in ("PNG", "TIFF", "WEBP", "BMP", "GIF"):
+        data = encode(scene((200, 160)), kind)
+        assert np.array_equal(decode(data, image_size=32), decode(data, image_size=32, jpeg="scaled"))
+    small = photograph((60, 50))
+    assert np.array_equal(decode(small, image_size=32), decode(small, image_size=32, jpeg="scaled"))

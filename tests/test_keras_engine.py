@@ -1,0 +1,221 @@
+"""The reference engine: its precisions, its batches, memory that runs out, and what a GPU would be given."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featx import FeatxError, keras_backend, keras_engine
+from featx.batch_size import find_batch_size
+from featx.keras_setup import load_keras
+from featx.network import build_network
+
+SMALL = {"layers": "block1_conv1,block2_conv1", "weights": "random:3", "image_size": 32, "engine": "keras"}
+
+# Half of the distance between 1 and the next number.
+ROUNDOFF = {"float16": 2**-11, "bfloat16": 2**-8}
+
+# Of block2_conv1: convolutions from the pixels on.
+DEPTH = 3
+
+
+def pixels_of(n, size=32, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+
+
+def relative_error(found, expected):
+    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+
+def tolerance(precision):
+    """Each convolution rounds its weights, its sum, its sum with the bias, and once more on the way to the next."""
+    return 4 * DEPTH * ROUNDOFF[precision]
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return build_network(**SMALL, batch_size=4, pool="avg,max,std")(pixels_of(4))
+
+
+@pytest.mark.parametrize("precision", ROUNDOFF)
+def test_a_lower_precision_stays_near_float32(precision, reference):
+    network = build_network(**SMALL, batch_size=4, pool="avg,max,std", precision=precision)
+    for name, values in network(pixels_of(4)).items():
+        assert values.dtype == np.float32
+        # Not float32 by another name.
+        assert ROUNDOFF[precision] / 100 < relative_error(values, reference[name]) < tolerance(precision), name
+
+
+@pytest.mark.parametrize("precision", ["float32", *ROUNDOFF])
+def test_pooling_is_float32_whatever_the_precision(precision, tmp_path):
+    """Activations of 250 at all of 32 x 32 places add up to what float16 can't hold and bfloat16 can't tell apart."""
+    keras = load_keras()
+    network = keras.applications.VGG16(weights=None, include_top=False, input_shape=(32, 32, 3))
+    kernel = np.zeros((3, 3, 3, 64), dtype=np.float32)
+    kernel[1, 1, 0, 0] = 1
+    network.get_layer("block1_conv1").set_weights([kernel, np.zeros(64, dtype=np.float32)])
+    network.save_weights(tmp_path / "probe.weights.h5")
+    probe = build_network(
+        layers="block1_conv1",
+        weights=str(tmp_path / "probe.weights.h5"),
+        image_size=32,
+        preprocessing="none",
+        pool="avg,max,std",
+        precision=precision,
+        batch_size=1,
+        engine="keras",
+    )
+    pixels = np.full((1, 32, 32, 3), 250, dtype=np.uint8)
+    found = {name: values[0, 0] for name, values in probe(pixels).items()}
+    expected = {"block1_conv1": 250, "block1_conv1:max": 250, "block1_conv1:std": 0}
+    assert found == pytest.approx(expected, rel=1e-6, abs=1e-4)
+
+
+def test_normalization_keeps_its_statistics_in_float32():
+    keras = load_keras()
+    pixels = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(1 / 255)(pixels)
+    x = keras.layers.Conv2D(4, 3, name="conv")(x)
+    model = keras.Model(pixels, keras.layers.BatchNormalization(name="norm")(x) + 1)
+    # Far beyond float16's range, and below its smallest number.
+    statistics = [np.ones(4), np.zeros(4), np.full(4, 1e6), np.full(4, 1e-10)]
+    model.get_layer("norm").set_weights(statistics)
+    lowered = keras_engine.lower_precision(keras, model, "float16")
+    assert [weight.dtype for weight in lowered.get_layer("conv").weights] == ["float16", "float16"]
+    for found, expected in zip(lowered.get_layer("norm").get_weights(), statistics, strict=True):
+        assert found.dtype == np.float32
+        assert np.allclose(found, expected, rtol=1e-6)
+    assert lowered.output.dtype == "float16"
+    assert keras_engine.lower_precision(keras, model, "float32") is model
+
+
+def test_auto_is_8_on_a_cpu():
+    network = build_network(**SMALL, batch_size="auto")
+    assert (network.batch_size, network.engine.batch_size) == (8, 8)
+
+
+def test_batches_in_flight_come_back_in_their_order():
+    network = build_network(**SMALL, batch_size=4, views="flip")
+    batches = [pixels_of(4, seed=1), pixels_of(3, seed=2)]
+    waiting = [network.submit(pixels) for pixels in batches]
+    for wait, pixels in zip(waiting, batches, strict=True):
+        for name, values in network(pixels).items():
+            assert np.array_equal(wait()[name], values)
+
+
+def without_memory_for(engine, n_images, *, where):
+    """Let an engine's device run out of memory for more images than these, when it begins or when it is waited for."""
+    run, to_numpy = engine._run, engine._to_numpy
+
+    def begin(pixels):
+        if where == "begin" and len(pixels) > n_images:
+            raise MemoryError
+        return run(pixels)
+
+    def fetch(output):
+        if where == "fetch" and len(output) > n_images:
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12345 bytes.")
+        return to_numpy(output)
+
+    engine._run, engine._to_numpy = begin, fetch
+
+
+@pytest.mark.parametrize("where", ["begin", "fetch"])
+def test_auto_halves_its_batch_where_memory_runs_out(where):
+    network = build_network(**SMALL, batch_size="auto")
+    expected = network(pixels_of(7))
+    without_memory_for(network.engine, 3, where=where)
+    waiting = [network.submit(pixels_of(7)), network.submit(pixels_of(7))]
+    for wait in waiting:
+        for name, values in wait().items():
+            assert values.shape == expected[name].shape
+            assert relative_error(values, expected[name]) < 1e-6
+    assert network.engine.batch_size == 2
+    # What callers hand over stays as it was.
+    assert network.batch_size == 8
+
+
+def test_a_batch_size_that_was_asked_for_is_not_changed():
+    network = build_network(**SMALL, batch_size=4)
+    without_memory_for(network.engine, 3, where="begin")
+    with pytest.raises(FeatxError, match=r"batch size 4: .*--batch-size auto"):
+        network(pixels_of(4))
+    network = build_network(**SMALL, batch_size="auto")
+    without_memory_for(network.engine, 0, where="fetch")
+    with pytest.raises(FeatxError, match="of one image"):
+        network(pixels_of(4))
+
+
+def pretend_gpu(monkeypatch):
+    """Have the engine do what it does on a GPU: compile with XLA, exact products, a batch size that is searched."""
+    for module in (keras_engine, keras_backend):
+        monkeypatch.setattr(module, "describe_device", lambda keras: "gpu:0")
+    monkeypatch.setattr(keras_engine, "find_batch_size", partial(find_batch_size, largest=16))
+    monkeypatch.setattr(keras_engine, "_SECONDS_A_TRIAL", 0.0)
+
+
+def test_what_a_gpu_gets_computes_the_same(monkeypatch, reference):
+    pretend_gpu(monkeypatch)
+    network = build_network(**SMALL, batch_size="auto")
+    assert network.engine.device == "gpu:0"
+    assert network.batch_size in (8, 16)
+    for name, values in network(pixels_of(4)).items():
+        assert relative_error(values, reference[name]) < 1e-5
+
+
+BACKEND_SCRIPT = """
+import json, sys
+from pytest import MonkeyPatch
+sys.path.insert(0, sys.argv[1])
+from test_keras_engine import SMALL, pixels_of, pretend_gpu
+from featx.network import build_network
+found = {}
+for precision in ("float16", "bfloat16"):
+    network = build_network(**SMALL, batch_size=4, precision=precision)
+    found[precision] = network(pixels_of(4))
+if sys.argv[2] == "jax":
+    pretend_gpu(MonkeyPatch())
+    found["float32"] = build_network(**SMALL, batch_size="auto")(pixels_of(4))
+print(json.dumps({name: {layer: v.tolist() for layer, v in values.items()} for name, values in found.items()}))
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_backends_have_the_precisions_too(backend, reference):
+    pytest.importorskip(backend, reason=f"pip install 'featx[{backend}]' to test Keras on {backend}")
+    done = subprocess.run(
+        [sys.executable, "-c", BACKEND_SCRIPT, str(Path(__file__).parent), backend],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    for precision, features in found.items():
+        limit = 1e-5 if precision == "float32" else tolerance(precision)
+        for name, values in features.items():
+            assert relative_error(np.array(values), reference[name]) < limit, (precision, name)
+
+
+def test_the_benchmark_counts_vgg16s_operations():
+    spec = importlib.util.spec_from_file_location("gpu", Path(__file__).parents[1] / "benchmarks" / "gpu.py")
+    gpu = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(gpu)
+    keras = load_keras()
+    convolutions = keras.applications.VGG16(weights=None, include_top=False, input_shape=(224, 224, 3))
+    # Simonyan and Zisserman's network has 15.3 billion multiplications and additions in its convolutions.
+    assert gpu.count_flops(convolutions) == 30_693_261_312
+    pixels = keras.Input((4, 6, 3))
+    x = keras.layers.DepthwiseConv2D(3, padding="same")(pixels)
+    x = keras.layers.Dense(5)(keras.layers.Flatten()(x))
+    assert gpu.count_flops(keras.Model(pixels, keras.Sequential([keras.layers.Dense(2)])(x))) == 2 * (
+        4 * 6 * 9 * 3 + 72 * 5 + 5 * 2
+    )
