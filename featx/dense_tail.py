@@ -1,16 +1,15 @@
 """The dense layers that a network ends in, as matrix products of a whole batch."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
-from featx.errors import FeatxError
+from featx.topology import Call, UnsupportedError, activation_of, read_topology
 
-_KINDS = ("Flatten", "GlobalAveragePooling2D", "Dropout", "Dense")
+__all__ = ["DenseTail", "UnsupportedError", "find_tail"]
 
-
-class UnsupportedError(FeatxError):
-    """A layer has no counterpart here; the reference engine runs it."""
+_KINDS = ("Flatten", "GlobalAveragePooling2D", "LayerNormalization", "Dropout", "Dense")
 
 
 @dataclass(frozen=True)
@@ -19,14 +18,17 @@ class DenseTail:
 
     Attributes
     ----------
-    source : keras.KerasTensor
-        Those activations.
+    source : str
+        The layer whose output those are.
     layers : tuple of keras.Layer
-        Flatten, GlobalAveragePooling2D, Dropout and Dense, each fed by the one before.
+        Flatten, GlobalAveragePooling2D, LayerNormalization, Dropout and Dense, each fed by the one before.
+    weights : tuple of list of ndarray
+        Theirs. (Out of Keras, each batch would copy them again.)
     """
 
-    source: object
+    source: str
     layers: tuple
+    weights: tuple[list[np.ndarray], ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -36,15 +38,16 @@ class DenseTail:
     def __call__(self, activations: np.ndarray) -> dict[str, np.ndarray]:
         """Turn activations (n, height, width, channels) into the outputs (n, width of the layer) of every layer."""
         values, outputs = activations, {}
-        for layer in self.layers:
+        for layer, weights in zip(self.layers, self.weights, strict=True):
             kind = type(layer).__name__
             if kind == "Flatten":
                 values = values.reshape(len(values), -1)
             elif kind == "GlobalAveragePooling2D":
                 values = values.mean(axis=(1, 2))
+            elif kind == "LayerNormalization":
+                values = _normalize(layer, weights, values)
             elif kind == "Dense":
-                kernel, bias = (np.asarray(weight.value) for weight in layer.weights)
-                values = _ACTIVATIONS[layer.activation.__name__](values @ kernel + bias)
+                values = _multiply(layer, weights, values)
             outputs[layer.name] = values
         return outputs
 
@@ -55,17 +58,44 @@ def find_tail(model: object) -> DenseTail | None:
     Raises
     ------
     UnsupportedError
-        If one of them has an activation that isn't known here.
+        If the model can't be read, or a dense layer ends in a function of somebody's own.
     """
-    tail = []
-    for layer in reversed(model.layers):
-        if type(layer).__name__ not in _KINDS or len(layer.output.shape) != 2:
-            break
-        tail.insert(0, layer)
-    for layer in tail:
-        if type(layer).__name__ == "Dense" and (layer.activation.__name__ not in _ACTIVATIONS or not layer.use_bias):
-            raise UnsupportedError(f"the layer {layer.name} ends in {layer.activation.__name__}")
-    return DenseTail(tail[0].input, tuple(tail)) if tail else None
+    topology = read_topology(model)
+    calls = {call.layer.name: call for call in topology.calls}
+    n_uses = Counter(source for call in topology.calls for source in call.sources)
+    # From the last layer towards the first, as long as there is just one way.
+    tail, name = [], next(reversed(calls), "")
+    while name in calls and n_uses[name] <= 1 and _is_known(calls[name]):
+        tail.insert(0, calls[name].layer)
+        (name,) = calls[name].sources
+    return DenseTail(name, tuple(tail), tuple(layer.get_weights() for layer in tail)) if tail else None
+
+
+def _is_known(call: Call) -> bool:
+    """Whether these matrix products and means can stand for a layer; ncnn runs it or refuses it otherwise."""
+    layer = call.layer
+    if call.kind not in _KINDS or len(layer.output.shape) != 2 or layer.compute_dtype != "float32":
+        return False
+    if call.kind == "Dense":
+        return activation_of(layer) in _ACTIVATIONS and len(layer.weights) == 1 + layer.use_bias
+    data_format = getattr(layer, "data_format", None) or "channels_last"
+    return data_format == "channels_last" and not getattr(layer, "rms_scaling", False)
+
+
+def _multiply(layer: object, weights: list[np.ndarray], values: np.ndarray) -> np.ndarray:
+    kernel, *bias = weights
+    # One row alone would go through another routine of BLAS, and differ in its last bits from itself in a batch.
+    rows = values if len(values) > 1 else np.repeat(values, 2, axis=0)
+    products = (rows @ kernel)[: len(values)]
+    return _ACTIVATIONS[activation_of(layer)](products + bias[0] if bias else products)
+
+
+def _normalize(layer: object, weights: list[np.ndarray], values: np.ndarray) -> np.ndarray:
+    gamma = weights[0] if layer.scale else np.float32(1)
+    beta = weights[-1] if layer.center else np.float32(0)
+    differences = values - values.mean(axis=1, keepdims=True)
+    variance = np.square(differences).mean(axis=1, keepdims=True)
+    return differences / np.sqrt(variance + np.float32(layer.epsilon)) * gamma + beta
 
 
 def _relu(values: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ A dense layer of an image at a time would read all of its weights (411 MB of fc1
 
 import os
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -63,30 +64,32 @@ class NcnnEngine:
         self._blobs = dict(graph.features)
         if self._tail is not None:
             # A blob that other layers take is gone afterwards; one of its own stays to be read.
-            self._blobs[_TAIL] = graph.add("Noop", "tail", [graph.blob_of[id(self._tail.source)]])
+            self._blobs[_TAIL] = graph.add("Noop", "tail", [graph.blobs[self._tail.source]]).name
         self.n_channels = {name: int(frozen.model.output[layer].shape[-1]) for name, (layer, _) in plan.items()}
         self.version = ncnn.__version__
         self._preprocessing = frozen.preprocessing
         self._ncnn = ncnn
         self._net = _load(ncnn, *graph.write())
-        self._pool = ThreadPoolExecutor(n_threads or available_cores())
+        self._n_threads = n_threads or available_cores()
 
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Return the features of images (n, image_size, image_size, 3), uint8."""
-        outputs = list(self._pool.map(self._run, pixels))
+        # Threads of this call alone: a process that was forked from this one would wait for threads that it hasn't got.
+        with ThreadPoolExecutor(min(self._n_threads, len(pixels))) as pool:
+            outputs = list(pool.map(self._run, pixels))
         features = {name: np.stack([output[name] for output in outputs]) for name in self._blobs}
         if self._tail is not None:
-            last = np.ascontiguousarray(features.pop(_TAIL).transpose(0, 2, 3, 1))
-            features |= self._tail(last)
+            last = features.pop(_TAIL)
+            features |= self._tail(np.ascontiguousarray(last.transpose(0, 2, 3, 1)) if last.ndim == 4 else last)
         return {name: features[name] for name in self.n_channels}
 
     def _run(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        # This variable keeps the memory that ncnn's matrix only points to.
         planes = np.ascontiguousarray(
             preprocess(np, pixels.astype(np.float32), self._preprocessing).transpose(2, 0, 1), dtype=np.float32
         )
         extractor = self._net.create_extractor()
-        extractor.input("pixels", self._ncnn.Mat(planes))
+        # A copy: a matrix made of an array only points to it, and ncnn crashes where a layer would write to it.
+        extractor.input("pixels", self._ncnn.Mat(planes).clone())
         outputs = {}
         for name, blob in self._blobs.items():
             code, found = extractor.extract(blob)
@@ -102,7 +105,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _load(ncnn: ModuleType, params: str, data: np.ndarray) -> object:
+def _load(ncnn: ModuleType, params: str, arrays: Sequence[np.ndarray]) -> object:
     """Make a network of text and weights."""
     net = ncnn.Net()
     # Images run side by side, each in one thread.
@@ -111,16 +114,21 @@ def _load(ncnn: ModuleType, params: str, data: np.ndarray) -> object:
     for name in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage", "use_bf16_packed"):
         if hasattr(net.opt, name):
             setattr(net.opt, name, False)
+    if net.load_param_mem(params):
+        raise FeatxError("ncnn can't read the network that featx wrote for it: use --engine keras")
     # Through a file: of the ways that ncnn has in Python, only this one leaves it the owner of the weights.
-    with tempfile.TemporaryDirectory() as folder:
-        weights_path = Path(folder, "weights.bin")
-        try:
-            data.tofile(weights_path)
-        except OSError as error:
-            raise FeatxError(
-                f"{weights_path}: {data.nbytes / 1e6:,.0f} MB of weights can't be written ({error}). Free some disk, "
-                "name another folder in TMPDIR, or use --engine keras"
-            ) from error
-        if net.load_param_mem(params) or net.load_model(str(weights_path)):
-            raise FeatxError("ncnn can't read the network that featx wrote for it: use --engine keras")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "weights.bin")
+            with path.open("wb") as file:
+                for array in arrays:
+                    file.write(array.data)
+            if net.load_model(str(path)):
+                raise FeatxError("ncnn can't read the weights that featx wrote for it: use --engine keras")
+    except OSError as error:
+        n_bytes = sum(array.nbytes for array in arrays)
+        raise FeatxError(
+            f"{n_bytes / 1e6:,.0f} MB of weights can't be written to a folder for temporary files ({error}). Free "
+            "some disk, name another folder in TMPDIR, or use --engine keras"
+        ) from error
     return net
