@@ -17,7 +17,7 @@ from featx.errors import SourceError, WeightsError
 from featx.images import INTERPOLATIONS, RESIZES, read_picture
 from featx.layers import BACKBONES
 from featx.network import PooledNetwork, build_network
-from featx.pipeline import compute_parts, join_layers, plan_batches
+from featx.pipeline import compute_parts, join_layers
 from featx.preprocessing import PREPROCESSINGS
 from featx.views import VIEWS
 
@@ -134,8 +134,8 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
         network = self._ready_network()
         features = np.empty((len(paths), self.n_features_out_), dtype=np.float32)
         read = partial(read_picture, image_size=self.image_size, resize=self.resize, interpolation=self.interpolation)
-        batches = plan_batches([], len(paths), network.batch_size)
-        with contextlib.closing(compute_parts(network, Path(), paths, read, batches)) as parts:
+        whole = [(0, len(paths))]
+        with contextlib.closing(compute_parts(network, Path(), paths, read, whole)) as parts:
             for part in parts:
                 for row, reason in part.rejected.items():
                     raise SourceError(f"{paths[row]}: {reason}. Leave this image out, or mend it")

@@ -49,6 +49,18 @@ class Settings:
     views: str = "none"
     store_dtype: str = "float32"
 
+    @classmethod
+    def from_record(cls, recorded: Mapping[str, object]) -> "Settings":
+        """Make settings of a store's attributes, or of another record; older ones lack what was the only way then.
+
+        Raises
+        ------
+        KeyError
+            If one is missing.
+        """
+        values = {field.name: (_SINCE_THEN | dict(recorded))[field.name] for field in fields(cls)}
+        return cls(**values | {"layers": tuple(values["layers"])})
+
     @property
     def sha256(self) -> str:
         """Digest of the settings in their canonical form (JSON, sorted keys).

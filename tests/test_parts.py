@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from featx import FeatxError
-from featx.parts import Part, PartsFolder
+from featx.parts import Part
+from featx.run_folder import RunFolder
 from featx.settings import Settings
 
 N_CHANNELS = {"block1_conv1": 4, "block1_conv2": 3}
@@ -36,6 +37,7 @@ def part_of(start, stop, rejected=()):
         stop=stop,
         rows=rows,
         sha256=np.array([f"{row:064d}" for row in rows], dtype="S64"),
+        own=np.ones(len(rows), dtype=bool),
         features={layer: rows[:, None] + np.arange(n, dtype=np.float32) for layer, n in N_CHANNELS.items()},
         rejected=dict.fromkeys(rejected, "broken"),
     )
@@ -43,7 +45,7 @@ def part_of(start, stop, rejected=()):
 
 @pytest.fixture
 def parts(tmp_path):
-    folder = PartsFolder(tmp_path / "store.h5")
+    folder = RunFolder(tmp_path / "store.h5")
     with folder.lock():
         folder.begin(SETTINGS, SOURCE)
         yield folder
@@ -150,11 +152,11 @@ def test_a_record_that_is_none_is_refused_or_replaced(parts, text):
 
 
 def test_a_second_writer_is_refused_by_name(parts):
-    with pytest.raises(FeatxError, match=r"store.h5: another featx is writing"), PartsFolder(parts.store_path).lock():
+    with pytest.raises(FeatxError, match=r"store.h5: another featx is writing"), RunFolder(parts.store_path).lock():
         raise AssertionError("two writers")
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(FeatxError, match="can't be made"), PartsFolder(tmp_path / "file" / "s.h5").lock():
+    with pytest.raises(FeatxError, match="can't be made"), RunFolder(tmp_path / "file" / "s.h5").lock():
         raise AssertionError("no folder")
