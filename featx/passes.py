@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from featx.additions import describe_changes, is_same_table
+from featx.batches import Network
 from featx.errors import SourceError, StoreError
 from featx.keras_setup import load_keras
 from featx.manifest import Manifest
 from featx.merge import DigestIndex, Outline, PartFeatures, merge_rows, outline
 from featx.parts import PartFiles
-from featx.pipeline import Network, find_gaps, progress_bar, run_network
+from featx.pipeline import find_gaps, progress_bar, run_network
 from featx.plans import OnDemand, Plan
 from featx.run_folder import RunFolder
 from featx.store import Store

@@ -6,16 +6,15 @@ What lies between them is bounded, so that memory doesn't grow with the number o
 import contextlib
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-from featx.errors import FeatxError
+from featx.batches import MOST_ROWS, Batch, Network
 from featx.images import ImageError, Picture
 from featx.manifest import Manifest, is_utf8
 from featx.ncnn_engine import available_cores
@@ -24,18 +23,6 @@ from featx.parts import Part, PartFiles
 MOST_DECODERS = 32
 PART_SIZE = 128
 _BATCHES_AHEAD = 4
-# Rows of which none is computed are written in parts of about this many.
-_MOST_ROWS = 4096
-
-
-class Network(Protocol):
-    """What the pipeline asks of a network; see `featx.network.PooledNetwork`."""
-
-    batch_size: int
-    n_channels: Mapping[str, int]
-
-    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """Turn pixels (n, image_size, image_size, 3), uint8, into {name: features (n, channels), float32}."""
 
 
 def run_network(
@@ -92,7 +79,7 @@ def run_network(
                 n_own = int(part.own.sum())
                 n_pending += n_own
                 n_computed += n_own
-                if n_pending >= part_size or part.stop - pending[0].start >= _MOST_ROWS:
+                if n_pending >= part_size or part.stop - pending[0].start >= MOST_ROWS:
                     writing, n_pending = _hand_over(pending, files, writer, writing), 0
                 advance(len(part.rows) + len(part.rejected))
         finally:
@@ -155,12 +142,12 @@ def compute_parts(
     with contextlib.closing(_read_ahead(root, paths, rows, read, ahead)) as pictures:
         for start, stop in gaps:
             n_rows = stop - start if wanted is None else int(wanted[start:stop].sum())
-            batch = _Batch(start)
+            batch = Batch(start)
             for row, picture in islice(pictures, n_rows):
                 batch.add(row, picture, known)
                 if batch.is_full(network.batch_size):
                     yield batch.compute(network, paths, row + 1, largest)
-                    batch = _Batch(row + 1)
+                    batch = Batch(row + 1)
             if batch.start < stop:
                 yield batch.compute(network, paths, stop, largest)
 
@@ -239,69 +226,6 @@ def _read_ahead(
                 yield first, future.result()
         finally:
             decoders.shutdown(wait=True, cancel_futures=True)
-
-
-class _Batch:
-    """Rows up to the next full batch: its pictures, and the rows between them that take no place in it."""
-
-    def __init__(self, start: int) -> None:
-        self.start = start
-        self.rows: list[int] = []
-        self.digests: list[str] = []
-        self.own: list[bool] = []
-        self.pixels: list[np.ndarray] = []
-        self.rejected: dict[int, str] = {}
-
-    def add(self, row: int, picture: Picture | str, known: set[str] | None) -> None:
-        if isinstance(picture, str):
-            self.rejected[row] = picture
-            return
-        is_own = known is None or picture.sha256 not in known
-        self.rows.append(row)
-        self.digests.append(picture.sha256)
-        self.own.append(is_own)
-        if is_own:
-            self.pixels.append(picture.pixels)
-            if known is not None:
-                known.add(picture.sha256)
-
-    def is_full(self, batch_size: int) -> bool:
-        """Whether to end here; where no picture waits, the end makes no difference to the batches that follow."""
-        n_rows = len(self.rows) + len(self.rejected)
-        return len(self.pixels) == batch_size or (not self.pixels and n_rows >= _MOST_ROWS)
-
-    def compute(self, network: Network, paths: Sequence[str | Path], stop: int, largest: float) -> Part:
-        """Push the pictures through the network."""
-        features = {layer: np.empty((0, channels), np.float32) for layer, channels in network.n_channels.items()}
-        if self.pixels:
-            features = network(np.stack(self.pixels))
-            own_rows = [row for row, is_own in zip(self.rows, self.own, strict=True) if is_own]
-            _check_values(features, [paths[row] for row in own_rows], largest)
-        return Part(
-            start=self.start,
-            stop=stop,
-            rows=np.array(self.rows, dtype=np.int64),
-            sha256=np.array(self.digests, dtype="S64"),
-            own=np.array(self.own, dtype=bool),
-            features=features,
-            rejected=self.rejected,
-        )
-
-
-def _check_values(features: dict[str, np.ndarray], paths: list[str | Path], largest: float) -> None:
-    """Refuse values that are none, or that the store can't hold, by the first image that has one."""
-    for layer, values in features.items():
-        finite = np.isfinite(values).all(axis=1)
-        if not finite.all():
-            path = paths[int(np.argmin(finite))]
-            raise FeatxError(f"{path}: {layer} gave values that are not finite: are these the right weights?")
-        magnitudes = np.abs(values).max(axis=1)
-        if magnitudes.max() > largest:
-            place = int(np.argmax(magnitudes > largest))
-            raise FeatxError(
-                f"{paths[place]}: {layer} gave the value {magnitudes[place]:,.0f}, and float16 ends at {largest:,.0f}. "
-                "Use --store-dtype float32"
-            )
 
 
 def _join(parts: list[Part]) -> Part:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from featx.batches import Network
 from featx.errors import FeatxError
 from featx.images import Picture, read_picture
 from featx.keras_setup import load_keras
 from featx.network import PooledNetwork, build_network
-from featx.pipeline import Network
 from featx.settings import Settings
 
 if TYPE_CHECKING:

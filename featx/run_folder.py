@@ -82,7 +82,8 @@ class RunFolder(PartFiles):
                 return run["id"]
             if not replaces:
                 raise StoreError(
-                    f"{self.path}: this unfinished store was begun with {'; '.join(different)}. " + self._next_step(run)
+                    f"{self.path}: this unfinished store was begun with {'; '.join(different)}. "
+                    + _next_step(run, adds_to)
                 )
         # Parts without a record could be of any settings.
         self.clear()
@@ -135,13 +136,6 @@ class RunFolder(PartFiles):
         except OSError as error:
             raise StoreError(f"{self.path}: this folder can't be made: {error.strerror}") from error
 
-    def _next_step(self, run: Mapping[str, object]) -> str:
-        if run["replaces"]:
-            return "Give the same settings and --overwrite to go on, or delete this folder to keep the store as it is"
-        if run["adds_to"]:
-            return "Give the same settings to go on, or delete this folder to keep the store beside it as it is"
-        return "Give the same settings to go on, or --overwrite to begin anew"
-
     def _read_record(self, *, lenient: bool) -> dict | None:
         """Return the run's record, None if there is none (or, leniently, none that can be read)."""
         path = self.path / _RECORD
@@ -161,6 +155,16 @@ class RunFolder(PartFiles):
     def _write_whole(self, path: Path, data: bytes) -> None:
         with self._write_to(path) as file:
             file.write(data)
+
+
+def _next_step(run: Mapping[str, object], adds_to: str | None) -> str:
+    if run["replaces"]:
+        return "Give the same settings and --overwrite to go on, or delete this folder to keep the store as it is"
+    if run["adds_to"]:
+        return "Give the same settings to go on, or delete this folder to keep the store beside it as it is"
+    if adds_to:
+        return "Move the store beside it away to go on, or delete this folder to add to that store"
+    return "Give the same settings to go on, or --overwrite to begin anew"
 
 
 def _changes_of_store(run: Mapping[str, object], replaces: bool, adds_to: str | None) -> list[str]:

@@ -133,6 +133,30 @@ def test_a_run_that_replaces_goes_on_only_as_such(parts):
     assert parts.read(N_CHANNELS) == []
 
 
+def test_a_run_that_adds_goes_on_beside_its_own_store_only(parts):
+    parts.clear()
+    first = parts.begin(SETTINGS, SOURCE, adds_to="abc")
+    assert parts.begin(SETTINGS, SOURCE, adds_to="abc") == first
+    with pytest.raises(
+        FeatxError, match=r"begun with store abc to add to, now store def to add to\. .*delete this folder"
+    ):
+        parts.begin(SETTINGS, SOURCE, adds_to="def")
+    assert parts.begin(SETTINGS, SOURCE, replaces=True) != first
+    with pytest.raises(FeatxError, match=r"begun with --overwrite, now without\. .*--overwrite to go on, or delete"):
+        parts.begin(SETTINGS, SOURCE, adds_to="abc")
+    parts.clear()
+    parts.begin(SETTINGS, SOURCE)
+    with pytest.raises(FeatxError, match=r"no store to add to, now store abc to add to\. Move the store"):
+        parts.begin(SETTINGS, SOURCE, adds_to="abc")
+
+
+def test_parts_that_hold_any_of_some_rows_are_dropped(parts):
+    for start in (0, 8, 16):
+        parts.write(part_of(start, start + 8))
+    parts.drop([3, 17, 18])
+    assert parts.read(N_CHANNELS) == [(8, 16)]
+
+
 def test_parts_without_a_record_are_of_no_use(parts):
     parts.write(part_of(0, 8))
     (parts.path / "run.json").unlink()
