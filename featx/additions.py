@@ -148,7 +148,7 @@ def describe_changes(base: Base, plan: Plan, table: pd.DataFrame) -> list[str]:
     columns = {name for name in now if name in before}
     n_changed = {name: _count_differing(now.loc[common, name], before.loc[common, name]) for name in columns}
     counts = {
-        "new layers": len(plan.n_channels) - len(base.settings.layers),
+        "new layers or poolings": len(plan.n_channels) - len(base.settings.layers),
         "new images": len(now) - len(common),
         "images whose file changed": n_changed.pop("sha256"),
         "labels": n_changed.pop("label"),
