@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from conftest import SMALL, make_image, make_tree
 
 import featx
+import featx.pipeline
 from featx import FeatxError
 from featx.backbones import build_backbone
 from featx.cli import main
@@ -409,7 +410,8 @@ def test_rows_of_a_store_are_taken_in_any_order(small_store):
 
 
 def add_layers(images, path):
-    """What the killed processes do."""
+    """What the killed processes do, in more parts than usual, to be killed between them."""
+    featx.pipeline.PART_SIZE = 32
     extract(Path(images), Path(path), "block1_conv2")
 
 
@@ -433,7 +435,7 @@ def test_an_addition_killed_at_random_moments_ends_with_the_same_bytes(tmp_path)
         process.start()
         while process.is_alive() and len(list(parts.glob("**/rows-*"))) == n_before:
             time.sleep(0.002)
-        time.sleep(chance.random() * 0.05)
+        time.sleep(chance.random() * 0.02)
         process.kill()
         process.join()
         n_killed += process.exitcode == -signal.SIGKILL
