@@ -313,7 +313,7 @@ def forward_mnn(n_images: int) -> dict:
     import MNN
     import onnx
 
-    from featx.ncnn_engine import available_cores
+    from featx.cores import available_cores
 
     with tempfile.TemporaryDirectory() as folder:
         onnx_path, mnn_path = export_onnx(folder), str(Path(folder, "vgg16.mnn"))

@@ -7,7 +7,7 @@ from functools import cache, partial
 from featx.applications import build_application, named_outputs
 from featx.errors import FeatxError
 from featx.keras_setup import load_keras
-from featx.layers import BACKBONES, Backbone, choose_layers, expand_layers
+from featx.layers import Backbone, choose_layers, expand_layers, find_backbone
 from featx.weights import Weights, digests, load_weights, published_digests
 
 
@@ -64,7 +64,7 @@ def build_backbone(
     FeatxError
         If a layer is unknown, the weights lack it, or the sizes don't fit.
     """
-    spec = BACKBONES[backbone]
+    spec = find_backbone(backbone)
     size = spec.image_size if image_size is None else image_size
     wanted = expand_layers(layers, spec)
     _check_sizes(spec, wanted, weights, size)
@@ -99,7 +99,7 @@ def verify_weights(name: str, *, backbone: str = "vgg16") -> dict[str, object]:
         weights; layers: by name sha256 (a list, of kernel and bias where it has these) and published (`same`,
         `different`, or `` where no digest was published); n_same, n_published; sha256 of all layers.
     """
-    spec = BACKBONES[backbone]
+    spec = find_backbone(backbone)
     build = partial(build_application, spec, spec.image_size)
     loaded = load_weights(name, spec, build=build, include_top=True)
     expected = published_digests() if backbone == "vgg16" else {}

@@ -118,7 +118,8 @@ def extract(
     """Push the images of SOURCE through a frozen network and write its pooled activations to a feature store.
 
     SOURCE is a folder with one folder a class (below train, validation and test folders, if you like), or a CSV with
-    path and label columns. A run that is stopped goes on where it was when it is started again.
+    path and label columns. A run that is stopped goes on where it was when it is started again. A store that is there
+    is added to: layers, poolings and images that it lacks are computed, and nothing else.
     """
     from dataclasses import asdict
 
@@ -140,8 +141,6 @@ def extract(
     if split is not None:
         columns = [name.strip() for name in stratify.split(",") if name.strip()]
         manifest = make_splits(manifest, split, seed=seed, stratify=columns)
-    if options["image_size"] is None:
-        options["image_size"] = BACKBONES[options["backbone"]].image_size
     if dry_run:
         forecast = forecast_extraction(manifest, output, echo=say, **options)
         if as_json:
@@ -153,9 +152,11 @@ def extract(
     if as_json:
         show_json(asdict(done))
         return
+    identical = f" ({done.n_identical:,} identical to others)" if done.n_identical else ""
+    speed = f"{done.images_per_second:.1f} images/s" if done.n_computed else "nothing to compute"
     click.echo(
-        f"{done.store_path}: {done.n_images:,} images, {done.n_features:,} features, {done.n_rejected:,} rejected; "
-        f"{done.seconds:.1f} s, {done.images_per_second:.1f} images/s"
+        f"{done.store_path}: {done.n_images:,} images{identical}, {done.n_features:,} features, "
+        f"{done.n_rejected:,} rejected; {done.seconds:.1f} s, {speed}"
     )
     if done.n_rejected:
         say(f"{done.n_rejected:,} images could not be read: featx info {done.store_path} lists them with their reasons")

@@ -17,7 +17,7 @@ from featx.errors import SourceError, WeightsError
 from featx.images import INTERPOLATIONS, RESIZES, read_picture
 from featx.layers import BACKBONES
 from featx.network import PooledNetwork, build_network
-from featx.pipeline import compute_parts, join_layers, plan_batches
+from featx.pipeline import compute_parts, join_layers
 from featx.preprocessing import PREPROCESSINGS
 from featx.views import VIEWS
 
@@ -66,7 +66,7 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
         backbone: str = "vgg16",
         layers: str = "all",
         weights: str = "imagenet",
-        image_size: int = 224,
+        image_size: int | None = None,
         resize: str = "squash",
         interpolation: str = "bilinear",
         preprocessing: str | None = None,
@@ -133,9 +133,10 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
         paths = self._check_paths(X, reset=False)
         network = self._ready_network()
         features = np.empty((len(paths), self.n_features_out_), dtype=np.float32)
-        read = partial(read_picture, image_size=self.image_size, resize=self.resize, interpolation=self.interpolation)
-        batches = plan_batches([], len(paths), network.batch_size)
-        with contextlib.closing(compute_parts(network, Path(), paths, read, batches)) as parts:
+        sizes = {"image_size": network.image_size, "resize": self.resize, "interpolation": self.interpolation}
+        read = partial(read_picture, **sizes)
+        whole = [(0, len(paths))]
+        with contextlib.closing(compute_parts(network, Path(), paths, read, whole)) as parts:
             for part in parts:
                 for row, reason in part.rejected.items():
                     raise SourceError(f"{paths[row]}: {reason}. Leave this image out, or mend it")

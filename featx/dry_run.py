@@ -17,7 +17,7 @@ from featx.errors import SourceError
 from featx.images import ImageError, Picture, read_picture
 from featx.manifest import Manifest
 from featx.network import PooledNetwork, build_network
-from featx.pipeline import N_DECODERS, PART_SIZE, compute_parts, plan_batches
+from featx.pipeline import PART_SIZE, compute_parts, n_decoders
 from featx.store_writer import CHUNK_BYTES
 
 _N_BATCHES = 4
@@ -82,7 +82,7 @@ def forecast_extraction(
     store_path: str | Path,
     *,
     backbone: str = "vgg16",
-    image_size: int = 224,
+    image_size: int | None = None,
     resize: str = "squash",
     interpolation: str = "bilinear",
     jpeg: str = "full",
@@ -119,11 +119,12 @@ def forecast_extraction(
     network = build_network(
         backbone, image_size=image_size, precision=precision, batch_size=batch_size, echo=echo, **network_options
     )
-    network(np.zeros((network.batch_size, image_size, image_size, 3), dtype=np.uint8))
+    size = network.image_size
+    network(np.zeros((network.batch_size, size, size, 3), dtype=np.uint8))
     startup_seconds = time.perf_counter() - begun
 
     def read(path: Path) -> Picture:
-        return read_picture(path, image_size=image_size, resize=resize, interpolation=interpolation, jpeg=jpeg)
+        return read_picture(path, image_size=size, resize=resize, interpolation=interpolation, jpeg=jpeg)
 
     paths = _choose(manifest, _N_BATCHES * network.batch_size)
     found, decode_rate = _time_decoding(paths, read)
@@ -196,7 +197,7 @@ def _time_decoding(paths: list[Path], read: Callable[[Path], Picture]) -> tuple[
             return str(error)
 
     begun = time.perf_counter()
-    with ThreadPoolExecutor(N_DECODERS) as decoders:
+    with ThreadPoolExecutor(n_decoders()) as decoders:
         found = list(decoders.map(attempt, paths))
     return found, len(paths) / (time.perf_counter() - begun)
 
@@ -207,9 +208,8 @@ def _time_network(network: PooledNetwork, pictures: list[Picture]) -> tuple[floa
     rows = list(map(str, range(n_rows)))
     memory = 0
     begun = time.perf_counter()
-    batches = plan_batches([], n_rows, network.batch_size)
     with contextlib.closing(
-        compute_parts(network, Path(), rows, lambda path: pictures[int(path.name) % len(pictures)], batches)
+        compute_parts(network, Path(), rows, lambda path: pictures[int(path.name) % len(pictures)], [(0, n_rows)])
     ) as parts:
         for _ in parts:
             memory = max(memory, psutil.Process().memory_info().rss)

@@ -7,6 +7,7 @@ import numpy as np
 
 from featx.backbones import FrozenBackbone
 from featx.batch_size import AUTO, DEFAULT
+from featx.cores import available_cores
 from featx.errors import FeatxError
 from featx.keras_setup import describe_device, load_keras
 
@@ -100,8 +101,6 @@ def settle_batch_size(engine: Engine, batch_size: int | str) -> int:
         return int(batch_size)
     if engine.name == "keras":
         return engine.batch_size
-    from featx.ncnn_engine import available_cores
-
     return max(DEFAULT, available_cores())
 
 

@@ -1,26 +1,22 @@
-"""Stage 1, images to store: begin or go on, run the network over what is missing, make one file of the parts."""
+"""Stage 1, images to store: begin, go on or add, compute what is missing, make one file of everything."""
 
 import hashlib
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from featx.batch_size import AUTO
-from featx.errors import SourceError, StoppedError, StoreError
-from featx.images import Picture, read_picture
-from featx.keras_setup import load_keras
-from featx.manifest import Manifest
-from featx.network import PooledNetwork, build_network
-from featx.parts import Part, PartsFolder
-from featx.pipeline import plan_batches, progress_bar, run_network
-from featx.settings import Settings
-from featx.store import Store
-from featx.store_writer import write_store
+import numpy as np
 
-_EXISTS = "{}: exists. Give another name, or --overwrite to replace it once the new one is whole"
+from featx.additions import Base, plan_addition, read_base
+from featx.batch_size import AUTO
+from featx.errors import StoppedError, StoreError
+from featx.layers import find_backbone
+from featx.manifest import Manifest
+from featx.passes import Passes
+from featx.plans import Plan, Request, plan_anew
+from featx.run_folder import RunFolder
+from featx.store import Store
 
 
 @dataclass(frozen=True)
@@ -32,18 +28,24 @@ class Extraction:
     store_path : str
     n_images, n_features, n_rejected : int
         Of the finished store.
+    n_identical : int
+        Images whose file is, byte for byte, the one of another image: features are computed once and shared.
+    n_computed : int
+        Images that this run pushed through the network.
     n_resumed : int
-        Images whose features an earlier, interrupted run had left.
+        Images that an earlier, interrupted run had pushed through it.
     seconds : float
         From the first image to the finished store.
     images_per_second : float
-        Of this run's own images.
+        Of those that this run computed.
     """
 
     store_path: str
     n_images: int
     n_features: int
     n_rejected: int
+    n_identical: int
+    n_computed: int
     n_resumed: int
     seconds: float
     images_per_second: float
@@ -56,7 +58,7 @@ def extract_features(
     backbone: str = "vgg16",
     layers: str = "all",
     weights: str = "imagenet",
-    image_size: int = 224,
+    image_size: int | None = None,
     resize: str = "squash",
     interpolation: str = "bilinear",
     preprocessing: str | None = None,
@@ -73,21 +75,24 @@ def extract_features(
 ) -> Extraction:
     """Extract the pooled activations of a frozen network into a feature store.
 
-    A run that is interrupted, however, goes on where it was when it is started again with the same arguments.
+    A run that is interrupted, however, goes on where it was when it is started again with the same arguments. A store
+    that is there already is added to: what comes out has its layers and poolings and those asked for, of the
+    manifest's images, and only what is missing is computed.
 
     Parameters
     ----------
     manifest : Manifest
         The images; see `featx.read_source`.
     store_path : path
-        The HDF5 file to make.
+        The HDF5 file to make, or to add to.
     backbone, layers, weights, image_size, preprocessing, pool, views, engine, precision, batch_size
-        See `featx.network.build_network`. With Keras the last bits of a float may depend on `batch_size`, so that only
-        runs with equal ones are equal to the bit.
+        See `featx.network.build_network`; where engine or batch_size is "auto", a store is added to with its own. With
+        Keras the last bits of a float may depend on the images beside it in a batch, so that only runs with equal
+        batches are equal to the bit.
     resize, interpolation, jpeg : str
         See `featx.images.decode`.
     store_dtype : {"float32", "float16"}, default "float32"
-        How the features are stored.
+        How the features are stored; float16 takes half the disk and keeps three digits.
     overwrite : bool, default False
         Replace a finished store (once the new one is whole) and an unfinished one of other settings.
     progress : bool, default False
@@ -100,57 +105,33 @@ def extract_features(
     FeatxError
         If anything in the arguments, the images or the disk doesn't allow it; what is done is kept.
     """
-    parts = PartsFolder(Path(store_path))
-    _check_folder(parts.store_path)
-    if parts.store_path.exists() and not overwrite and not parts.path.exists():
-        raise StoreError(_EXISTS.format(store_path))
-    network = build_network(
-        backbone,
+    request = Request(
+        backbone=backbone,
         layers=layers,
         weights=weights,
-        image_size=image_size,
+        image_size=image_size or find_backbone(backbone).image_size,
+        resize=resize,
+        interpolation=interpolation,
         preprocessing=preprocessing,
         pool=pool,
         views=views,
         engine=engine,
         precision=precision,
-        batch_size=batch_size,
-        echo=echo,
-    )
-    keras = load_keras()
-    settings = Settings(
-        backbone=backbone,
-        weights=network.weights_name,
-        weights_sha256=network.weights_sha256,
-        layers=tuple(network.n_channels),
-        pooling=network.pooling,
-        image_size=image_size,
-        resize=resize,
-        interpolation=interpolation,
-        preprocessing=network.preprocessing,
-        precision=precision,
-        keras_backend=keras.backend.backend(),
-        engine=network.engine.name,
-        views=views,
-        store_dtype=store_dtype,
         jpeg=jpeg,
+        store_dtype=store_dtype,
+        batch_size=batch_size,
     )
-    read = partial(read_picture, image_size=image_size, resize=resize, interpolation=interpolation, jpeg=jpeg)
-    with parts.lock():
-        run_id = _begin(parts, settings, manifest, overwrite)
-        if run_id is None:
-            return _finish_leftover(parts)
-        runner = network.engine
-        echo(f"{backbone}, {len(network.n_channels)} layers, on {runner.device} by {runner.name} {runner.version}")
-        provenance = {
-            "keras_version": keras.__version__,
-            "engine_version": runner.version,
-            "run_id": run_id,
-            "device": runner.device,
-            "batch_size": network.batch_size,
-        }
-        provenance["paths_sha256"] = _describe_source(manifest)["paths_sha256"]
-        return _extract_rows(manifest, parts, settings, network, read, provenance, progress=progress, echo=echo)
+    folder = RunFolder(Path(store_path))
+    _check_folder(folder.store_path)
+    with folder.lock():
+        base = _find_base(folder, overwrite)
+        plan = plan_anew(request, echo) if base is None else plan_addition(request, base, manifest, echo)
+        source = _describe_source(manifest)
+        if overwrite and _is_left_over(folder, plan, source):
+            return _finish_leftover(folder)
+        run_id = folder.begin(plan.settings, source, replaces=overwrite, adds_to=base.run_id if base else None)
+        passes = Passes(manifest, folder, plan, progress=progress, echo=echo)
+        return _finish(passes, {"run_id": run_id, "paths_sha256": source["paths_sha256"]})
 
 
 def _check_folder(store_path: Path) -> None:
@@ -160,19 +141,28 @@ def _check_folder(store_path: Path) -> None:
         raise StoreError(f"{store_path}: the folder {store_path.parent} doesn't exist; make it first")
 
 
-def _begin(parts: PartsFolder, settings: Settings, manifest: Manifest, overwrite: bool) -> str | None:
-    """Return the identity of the run that goes on or begins; None if all that is left of it is to clean up."""
-    source = _describe_source(manifest)
-    if parts.store_path.exists():
-        stored = _stored_attributes(parts.store_path, lenient=overwrite)
-        is_same = stored.get("settings_sha256") == settings.sha256 and all(
-            stored.get(name) == source[name] for name in ("root", "paths_sha256")
-        )
-        if is_same and (parts.wrote(stored.get("run_id")) or (parts.is_empty() and not overwrite)):
-            return None
-        if not overwrite:
-            raise StoreError(_EXISTS.format(parts.store_path))
-    return parts.begin(settings, source, replaces=overwrite)
+def _find_base(folder: RunFolder, overwrite: bool) -> Base | None:
+    """Return the store that is added to, if any."""
+    if overwrite or not folder.store_path.exists():
+        return None
+    base = read_base(folder.store_path)
+    if folder.wrote(base.run_id):
+        # Its run was stopped between the store's last byte and its own end.
+        folder.clear()
+    return base
+
+
+def _is_left_over(folder: RunFolder, plan: Plan, source: dict[str, object]) -> bool:
+    """Whether the store to overwrite is the very one that this run has made, but for the parts that it left."""
+    try:
+        with Store(folder.store_path) as store:
+            stored = store.attributes
+    except StoreError:
+        # It can't be read, or isn't there: in either case it is made.
+        return False
+    is_same = stored.get("settings_sha256") == plan.settings.sha256
+    is_same = is_same and all(stored.get(name) == source[name] for name in ("root", "paths_sha256"))
+    return is_same and folder.wrote(stored.get("run_id"))
 
 
 def _describe_source(manifest: Manifest) -> dict[str, object]:
@@ -185,127 +175,44 @@ def _describe_source(manifest: Manifest) -> dict[str, object]:
     }
 
 
-def _stored_attributes(store_path: Path, *, lenient: bool) -> dict[str, object]:
-    """Return a store's attributes; leniently, none of one that can't be read, since it will be replaced."""
-    try:
-        with Store(store_path) as store:
-            return store.attributes
-    except StoreError:
-        if lenient:
-            return {}
-        raise
-
-
-def _finish_leftover(parts: PartsFolder) -> Extraction:
+def _finish_leftover(folder: RunFolder) -> Extraction:
     """Clean up after a run that was stopped between its store's last byte and its own end."""
-    parts.remove()
-    with Store(parts.store_path) as store:
-        n_images, n_rejected = len(store), len(store.rejected)
+    folder.remove()
+    with Store(folder.store_path) as store:
         return Extraction(
-            store_path=str(parts.store_path),
-            n_images=n_images,
+            store_path=str(folder.store_path),
+            n_images=len(store),
             n_features=sum(store.n_channels.values()),
-            n_rejected=n_rejected,
-            n_resumed=n_images + n_rejected,
+            n_rejected=len(store.rejected),
+            n_identical=int(store.images["sha256"].duplicated().sum()),
+            n_computed=0,
+            n_resumed=len(store),
             seconds=0.0,
             images_per_second=0.0,
         )
 
 
-def _extract_rows(
-    manifest: Manifest,
-    parts: PartsFolder,
-    settings: Settings,
-    network: PooledNetwork,
-    read: Callable[[Path], Picture],
-    provenance: dict[str, str],
-    *,
-    progress: bool,
-    echo: Callable[[str], None],
-) -> Extraction:
+def _finish(passes: Passes, provenance: dict[str, str]) -> Extraction:
+    """Compute what is missing and make the store."""
     begun = time.monotonic()
-    n_channels = dict(network.n_channels)
-    done = parts.read(n_channels)
-    n_resumed = sum(stop - start for start, stop in done)
-    if n_resumed:
-        echo(f"going on: {n_resumed:,} of {len(manifest):,} images were done before")
-    _check_disk(parts, len(manifest), len(manifest) - n_resumed, sum(n_channels.values()))
-    batches = plan_batches(done, len(manifest), network.batch_size)
     try:
-        with progress_bar(len(manifest), initial=n_resumed, wanted=progress) as bar:
-            run_network(manifest, parts, network, read, batches, bar.update)
-        seconds_of_network = time.monotonic() - begun
-        n_images, n_rejected = _merge(manifest, parts, settings, n_channels, provenance)
+        passes.compute()
+        passes.publish(provenance)
     except KeyboardInterrupt as error:
+        n_done, n_rows = passes.n_done()
         raise StoppedError(
-            f"stopped: {parts.n_done():,} of {len(manifest):,} images are done and kept in {parts.path}. Run the same "
+            f"stopped: {n_done:,} of {n_rows:,} images are done and kept in {passes.folder.path}. Run the same "
             "command again to go on"
         ) from error
+    rows = passes.rows
     return Extraction(
-        store_path=str(parts.store_path),
-        n_images=n_images,
-        n_features=sum(n_channels.values()),
-        n_rejected=n_rejected,
-        n_resumed=n_resumed,
+        store_path=str(passes.folder.store_path),
+        n_images=len(rows.rows),
+        n_features=sum(passes.plan.n_channels.values()),
+        n_rejected=len(rows.rejected),
+        n_identical=len(rows.rows) - len(np.unique(rows.sha256)),
+        n_computed=passes.n_computed,
+        n_resumed=passes.n_resumed,
         seconds=round(time.monotonic() - begun, 3),
-        images_per_second=round((len(manifest) - n_resumed) / max(seconds_of_network, 1e-9), 2),
-    )
-
-
-def _check_disk(parts: PartsFolder, n_rows: int, n_missing: int, n_features: int) -> None:
-    """Refuse a disk too small for the missing parts and the store; parts are deleted only once the store is there."""
-    needed = int((n_rows + n_missing) * n_features * 4 * 1.02) + 2**20
-    free = shutil.disk_usage(parts.path).free
-    if needed > free:
-        raise StoreError(
-            f"{parts.store_path}: {needed / 1e6:,.0f} MB needed (parts and store), {free / 1e6:,.0f} MB free. Free "
-            "some disk, write to another, or take fewer --layers"
-        )
-
-
-def _merge(
-    manifest: Manifest,
-    parts: PartsFolder,
-    settings: Settings,
-    n_channels: dict[str, int],
-    provenance: dict[str, str],
-) -> tuple[int, int]:
-    """Make one file of the parts, move it into place whole, delete the parts."""
-    ranges = parts.read(n_channels)
-    whole_path = parts.path / "whole.h5.tmp"
-    counts = {"images": 0, "rejected": 0}
-
-    def load() -> Iterator[Part]:
-        for start, stop in ranges:
-            part = parts.load(start, stop)
-            counts["images"] += len(part.rows)
-            counts["rejected"] += len(part.rejected)
-            yield part
-
-    _refuse_if_all_rejected(manifest, parts, ranges)
-    write_store(
-        whole_path,
-        settings=settings,
-        table=manifest.table,
-        root=manifest.root,
-        parts=load(),
-        n_channels=n_channels,
-        provenance=provenance,
-    )
-    parts.publish(whole_path)
-    parts.remove()
-    return counts["images"], counts["rejected"]
-
-
-def _refuse_if_all_rejected(manifest: Manifest, parts: PartsFolder, ranges: list[tuple[int, int]]) -> None:
-    for start, stop in ranges:
-        part = parts.load(start, stop)
-        if len(part.rows):
-            return
-    row, reason = next(iter(parts.load(*ranges[0]).rejected.items()))
-    path = manifest.table["path"].iloc[row]
-    parts.remove()
-    raise SourceError(
-        f"none of the {len(manifest):,} images could be read; the first, {manifest.root / path}: {reason}. "
-        "Are the paths right? (--root says which folder they start from)"
+        images_per_second=round(passes.n_computed / max(passes.seconds, 1e-9), 2),
     )

@@ -8,6 +8,7 @@ import hashlib
 import io
 import struct
 import zlib
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,18 +81,34 @@ class Picture:
 
     Attributes
     ----------
-    pixels : ndarray of shape (image_size, image_size, 3), uint8
-        RGB.
+    pixels : ndarray of shape (image_size, image_size, 3), uint8, or None
+        RGB; None of a file that was not to be decoded.
     sha256 : str
         Digest of the file's bytes, 64 hexadecimal digits.
     """
 
-    pixels: np.ndarray
+    pixels: np.ndarray | None
     sha256: str
 
 
-def read_picture(path: Path, *, image_size: int, resize: str, interpolation: str, jpeg: str = "full") -> Picture:
+def read_picture(
+    path: Path,
+    *,
+    image_size: int,
+    resize: str,
+    interpolation: str,
+    jpeg: str = "full",
+    known: Container[str] = frozenset(),
+) -> Picture:
     """Read one image file; the file's bytes are read once, for the digest and the pixels.
+
+    Parameters
+    ----------
+    path : Path
+    image_size, resize, interpolation, jpeg
+        See `decode`.
+    known : container of str, optional
+        Digests of files that need no decoding, since their features are there.
 
     Raises
     ------
@@ -102,8 +119,11 @@ def read_picture(path: Path, *, image_size: int, resize: str, interpolation: str
         data = Path(path).read_bytes()
     except (OSError, ValueError) as error:
         raise ImageError(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 in known:
+        return Picture(pixels=None, sha256=sha256)
     pixels = decode(data, image_size=image_size, resize=resize, interpolation=interpolation, jpeg=jpeg)
-    return Picture(pixels=pixels, sha256=hashlib.sha256(data).hexdigest())
+    return Picture(pixels=pixels, sha256=sha256)
 
 
 def decode(

@@ -65,6 +65,19 @@ class Backbone:
         return layer in self.top or any(layer in layers for layers in self.layer_sets.values())
 
 
+def find_backbone(name: str) -> Backbone:
+    """Return what featx knows of a backbone.
+
+    Raises
+    ------
+    FeatxError
+        If there is none of that name.
+    """
+    if name not in BACKBONES:
+        raise FeatxError(f"backbone {name!r}: expected one of {', '.join(BACKBONES)}")
+    return BACKBONES[name]
+
+
 def expand_layers(text: str, backbone: Backbone) -> tuple[str, ...]:
     """Turn `all`, `block-ends`, `block4_conv3,fc1` and the like into layer names, in the order given.
 

@@ -3,7 +3,6 @@
 A dense layer of an image at a time would read all of its weights (411 MB of fc1) for each; a batch reads them once.
 """
 
-import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from types import ModuleType
 import numpy as np
 
 from featx.backbones import FrozenBackbone
+from featx.cores import available_cores
 from featx.dense_tail import find_tail
 from featx.errors import FeatxError
 from featx.ncnn_graph import translate
@@ -98,11 +98,6 @@ class NcnnEngine:
             # A copy: the array would only point into ncnn's memory.
             outputs[name] = np.array(found)
         return outputs
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _load(ncnn: ModuleType, params: str, arrays: Sequence[np.ndarray]) -> object:

@@ -8,110 +8,164 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from featx.errors import FeatxError
+from featx.batches import MOST_ROWS, Batch, Network
+from featx.cores import available_cores
 from featx.images import ImageError, Picture
 from featx.manifest import Manifest, is_utf8
-from featx.network import PooledNetwork
-from featx.parts import Part, PartsFolder
+from featx.parts import Part, PartFiles
 
-N_DECODERS = 4
+MOST_DECODERS = 32
 PART_SIZE = 128
 _BATCHES_AHEAD = 4
 
 
 def run_network(
     manifest: Manifest,
-    parts: PartsFolder,
-    network: PooledNetwork,
+    files: PartFiles,
+    network: Network,
     read: Callable[[Path], Picture],
-    batches: Iterator[tuple[int, int]],
+    gaps: Iterable[tuple[int, int]],
     advance: Callable[[int], object],
-) -> None:
+    **options: object,
+) -> int:
     """Decode ahead, compute, and hand every full run of rows to the writer.
 
     Parameters
     ----------
     manifest : Manifest
-    parts : PartsFolder
+    files : PartFiles
         Where the features go.
-    network : PooledNetwork
+    network : Network
     read : callable
         Turns a path into a `Picture`, or raises `ImageError`.
-    batches : iterator of (int, int)
-        First row and end of each batch, ascending; see `plan_batches`.
+    gaps : iterable of (int, int)
+        First row and end of what is to be done, ascending; see `find_gaps`.
     advance : callable
-        Is told the number of images of each batch that is done.
+        Is told the number of images that are done.
+    **options
+        See `compute_parts`.
+
+    Returns
+    -------
+    int
+        How many images went through the network.
 
     Raises
     ------
     FeatxError
-        If writing fails or the network gives values that are not finite. Whatever ends it, rows that are computed are
+        If writing fails or the network gives values that can't be stored. Whatever ends it, rows that are computed are
         written.
     """
     part_size = max(1, PART_SIZE // network.batch_size) * network.batch_size
     pending: list[Part] = []
+    n_computed = n_pending = 0
     writing: Future | None = None
     paths = manifest.table["path"].to_numpy()
     with (
         ThreadPoolExecutor(1) as writer,
-        contextlib.closing(compute_parts(network, manifest.root, paths, read, batches)) as computed,
+        contextlib.closing(compute_parts(network, manifest.root, paths, read, gaps, **options)) as computed,
     ):
         try:
             for part in computed:
                 if pending and pending[-1].stop != part.start:
-                    writing = _hand_over(pending, parts, writer, writing)
+                    writing, n_pending = _hand_over(pending, files, writer, writing), 0
                 pending.append(part)
-                if part.stop - pending[0].start >= part_size:
-                    writing = _hand_over(pending, parts, writer, writing)
-                advance(part.stop - part.start)
+                n_own = int(part.own.sum())
+                n_pending += n_own
+                n_computed += n_own
+                if n_pending >= part_size or part.stop - pending[0].start >= MOST_ROWS:
+                    writing, n_pending = _hand_over(pending, files, writer, writing), 0
+                advance(len(part.rows) + len(part.rejected))
         finally:
             # Also on the way out of an interruption: what is computed is kept.
             if pending:
-                writing = _hand_over(pending, parts, writer, writing)
+                writing = _hand_over(pending, files, writer, writing)
             if writing is not None:
                 writing.result()
+    return n_computed
 
 
 def compute_parts(
-    network: PooledNetwork,
+    network: Network,
     root: Path,
     paths: Sequence[str | Path],
     read: Callable[[Path], Picture],
-    batches: Iterator[tuple[int, int]],
+    gaps: Iterable[tuple[int, int]],
+    *,
+    known: set[str] | None = None,
+    wanted: np.ndarray | None = None,
+    largest: float = np.inf,
 ) -> Iterator[Part]:
-    """Decode ahead and yield the features of each batch; close the iterator if it is left early.
+    """Decode ahead and yield the features batch by batch; close the iterator if it is left early.
+
+    Unreadable and identical images take no place in a batch. A part ends where its batch is full, so that whoever goes
+    on from the end of any part forms the same batches.
 
     Parameters
     ----------
-    network : PooledNetwork
+    network : Network
     root : Path
         The folder that relative paths start from.
     paths : sequence of str or Path
         Of every image, by row.
     read : callable
-        Turns a path into a `Picture`, or raises `ImageError`.
-    batches : iterator of (int, int)
-        First row and end of each batch; see `plan_batches`.
+        Turns a path into a `Picture`, or raises `ImageError`. It may leave out the pixels of what is known.
+    gaps : iterable of (int, int)
+        First row and end of what is to be done, ascending.
+    known : set of str, optional
+        Digests of files whose features are there already; those computed here are added. Default: every image is
+        computed.
+    wanted : ndarray of bool, optional
+        By row, whether the image is read at all; default: every one.
+    largest : float, optional
+        The largest value that the store can hold.
 
     Yields
     ------
     Part
-        One a batch, in the batches' order.
+        One a batch, in the rows' order.
 
     Raises
     ------
     FeatxError
-        If the network gives values that are not finite.
+        If the network gives values that can't be stored.
     """
-    with contextlib.closing(_decode_ahead(root, paths, read, batches)) as decoded:
-        for start, pictures in decoded:
-            yield _compute(network, paths, start, pictures)
+    gaps = list(gaps)
+    rows = (row for start, stop in gaps for row in range(start, stop) if wanted is None or wanted[row])
+    ahead = max(_BATCHES_AHEAD * network.batch_size, 2 * n_decoders())
+    with contextlib.closing(_read_ahead(root, paths, rows, read, ahead)) as pictures:
+        for start, stop in gaps:
+            n_rows = stop - start if wanted is None else int(wanted[start:stop].sum())
+            batch = Batch(start)
+            for row, picture in islice(pictures, n_rows):
+                batch.add(row, picture, known)
+                if batch.is_full(network.batch_size):
+                    yield batch.compute(network, paths, row + 1, largest)
+                    batch = Batch(row + 1)
+            if batch.start < stop:
+                yield batch.compute(network, paths, stop, largest)
+
+
+def find_gaps(done: list[tuple[int, int]], n_rows: int) -> list[tuple[int, int]]:
+    """Return the ranges of rows that no part holds.
+
+    Examples
+    --------
+    >>> find_gaps([(0, 4), (8, 12)], 20)
+    [(4, 8), (12, 20)]
+    """
+    return [(start, stop) for (_, start), (stop, _) in pairwise([(0, 0), *done, (n_rows, n_rows)]) if start < stop]
+
+
+def n_decoders() -> int:
+    """Return how many images are decoded at the same time: one a core that this process may use, within bounds."""
+    return min(max(available_cores(), 2), MOST_DECODERS)
 
 
 def join_layers(part: Part, layers: Iterable[str]) -> np.ndarray:
@@ -119,7 +173,7 @@ def join_layers(part: Part, layers: Iterable[str]) -> np.ndarray:
 
     Returns
     -------
-    ndarray of shape (len(part.rows), n_features), float32
+    ndarray of shape (part.own.sum(), n_features), float32
     """
     return np.concatenate([part.features[layer] for layer in layers], axis=1)
 
@@ -134,19 +188,19 @@ def progress_bar(total: int, *, initial: int = 0, wanted: bool = True) -> Iterat
         yield bar
 
 
-def _hand_over(pending: list[Part], parts: PartsFolder, writer: ThreadPoolExecutor, writing: Future | None) -> Future:
+def _hand_over(pending: list[Part], files: PartFiles, writer: ThreadPoolExecutor, writing: Future | None) -> Future:
     """Give the pending rows to the writer once it is done with the ones before; raises what it raised."""
     part = _join(pending)
     pending.clear()
     if writing is not None:
         writing.result()
-    return writer.submit(parts.write, part)
+    return writer.submit(files.write, part)
 
 
-def _decode_ahead(
-    root: Path, paths: Sequence[str | Path], read: Callable[[Path], Picture], batches: Iterator[tuple[int, int]]
-) -> Iterator[tuple[int, list[Picture | str]]]:
-    """Yield (first row, pictures) of each batch; a reason stands in for an image that can't be read."""
+def _read_ahead(
+    root: Path, paths: Sequence[str | Path], rows: Iterator[int], read: Callable[[Path], Picture], ahead: int
+) -> Iterator[tuple[int, Picture | str]]:
+    """Yield (row, picture), at most so many read ahead; a reason stands in for an image that can't be read."""
 
     def attempt(row: int) -> Picture | str:
         if not is_utf8(str(paths[row])):
@@ -156,47 +210,22 @@ def _decode_ahead(
         except ImageError as error:
             return str(error)
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(N_DECODERS) as decoders:
+    with warnings.catch_warnings(), ThreadPoolExecutor(n_decoders()) as decoders:
         # What Pillow has to say of a damaged file ends as its reason, not on the screen.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        queue: deque[tuple[int, list[Future]]] = deque()
+        queue: deque[tuple[int, Future]] = deque()
         try:
-            for start, stop in batches:
-                queue.append((start, [decoders.submit(attempt, row) for row in range(start, stop)]))
-                if len(queue) > _BATCHES_AHEAD:
-                    first, futures = queue.popleft()
-                    yield first, [future.result() for future in futures]
+            for row in rows:
+                queue.append((row, decoders.submit(attempt, row)))
+                if len(queue) > ahead:
+                    first, future = queue.popleft()
+                    yield first, future.result()
             while queue:
-                first, futures = queue.popleft()
-                yield first, [future.result() for future in futures]
+                first, future = queue.popleft()
+                yield first, future.result()
         finally:
             decoders.shutdown(wait=True, cancel_futures=True)
-
-
-def _compute(network: PooledNetwork, paths: Sequence[str | Path], start: int, pictures: list[Picture | str]) -> Part:
-    """Push one batch through the network; an unreadable image leaves its place in the batch black."""
-    good = [place for place, picture in enumerate(pictures) if isinstance(picture, Picture)]
-    features = {layer: np.empty((0, channels), np.float32) for layer, channels in network.n_channels.items()}
-    if good:
-        side = pictures[good[0]].pixels.shape
-        pixels = np.zeros((len(pictures), *side), dtype=np.uint8)
-        for place in good:
-            pixels[place] = pictures[place].pixels
-        features = {layer: values[good] for layer, values in network(pixels).items()}
-    for layer, values in features.items():
-        finite = np.isfinite(values).all(axis=1)
-        if not finite.all():
-            path = paths[start + good[int(np.argmin(finite))]]
-            raise FeatxError(f"{path}: {layer} gave values that are not finite: are these the right weights?")
-    return Part(
-        start=start,
-        stop=start + len(pictures),
-        rows=np.array([start + place for place in good], dtype=np.int64),
-        sha256=np.array([pictures[place].sha256 for place in good], dtype="S64"),
-        features=features,
-        rejected={start + place: picture for place, picture in enumerate(pictures) if isinstance(picture, str)},
-    )
 
 
 def _join(parts: list[Part]) -> Part:
@@ -206,13 +235,7 @@ def _join(parts: list[Part]) -> Part:
         stop=parts[-1].stop,
         rows=np.concatenate([part.rows for part in parts]),
         sha256=np.concatenate([part.sha256 for part in parts]),
+        own=np.concatenate([part.own for part in parts]),
         features={layer: np.concatenate([part.features[layer] for part in parts]) for layer in parts[0].features},
         rejected={row: reason for part in parts for row, reason in part.rejected.items()},
     )
-
-
-def plan_batches(done: list[tuple[int, int]], n_rows: int, batch_size: int) -> Iterator[tuple[int, int]]:
-    """Yield the batches that no part holds; equal whichever parts are there, so that equal bits come out."""
-    for (_, gap_start), (gap_stop, _) in pairwise([(0, 0), *done, (n_rows, n_rows)]):
-        for start in range(gap_start, gap_stop, batch_size):
-            yield start, min(start + batch_size, gap_stop)

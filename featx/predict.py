@@ -11,7 +11,7 @@ import pandas as pd
 from featx.errors import FeatxError, SourceError
 from featx.images import read_picture
 from featx.parts import Part
-from featx.pipeline import compute_parts, join_layers, plan_batches, progress_bar
+from featx.pipeline import compute_parts, join_layers, progress_bar
 from featx.predictions import Block
 from featx.rebuild import read_layers, read_settings, rebuild_network
 from featx.results import load_model, read_run
@@ -97,12 +97,12 @@ class Predictor:
             interpolation=self.settings.interpolation,
             jpeg=self.settings.jpeg,
         )
-        batches = plan_batches([], len(images), self._network.batch_size)
+        whole = [(0, len(images))]
         n_read = 0
         first: tuple[str, str] | None = None
         with (
             progress_bar(len(images), wanted=progress) as bar,
-            contextlib.closing(compute_parts(self._network, Path(), images, read, batches)) as parts,
+            contextlib.closing(compute_parts(self._network, Path(), images, read, whole)) as parts,
         ):
             for block in map(partial(self._predict, images), _gather(parts, bar.update)):
                 n_read += len(block.table)

@@ -52,6 +52,18 @@ class Settings:
     store_dtype: str = "float32"
     jpeg: str = "full"
 
+    @classmethod
+    def from_record(cls, recorded: Mapping[str, object]) -> "Settings":
+        """Make settings of a store's attributes, or of another record; older ones lack what was the only way then.
+
+        Raises
+        ------
+        KeyError
+            If one is missing.
+        """
+        values = {field.name: (_SINCE_THEN | dict(recorded))[field.name] for field in fields(cls)}
+        return cls(**values | {"layers": tuple(values["layers"])})
+
     @property
     def sha256(self) -> str:
         """Digest of the settings in their canonical form (JSON, sorted keys).

@@ -2,9 +2,13 @@
 
 Version 1::
 
-    /                    attributes: featx_format (1), featx_version, created (UTC), root, keras_version, device,
-                         run_id, settings_sha256, and every field of `featx.settings.Settings` (layers as a JSON list)
-    /features/<layer>    (n_images, n_channels) little-endian float32, chunks of about 1 MiB of whole rows, Fletcher-32
+    /                    attributes: featx_format (1), featx_version, created (UTC), root, paths_sha256, run_id,
+                         settings_sha256; keras_version, engine_version and device (several, with commas, where others
+                         added to the store); and every field of `featx.settings.Settings`: layers (a JSON list of the
+                         names below /features, in network order), pooling, engine, views, store_dtype, ...
+    /features/<layer>    (n_images, n_channels) little-endian float32, or float16 where the attribute store_dtype says
+                         so; chunks of about 1 MiB of whole rows, Fletcher-32. `<layer>` is the mean (or a layer without
+                         height and width as it is), `<layer>:max` and `<layer>:std` are the other poolings
     /images/path         (n_images,) relative to root where possible
     /images/label        (n_images,) empty where unknown
     /images/split        (n_images,) train, validation, test or empty
@@ -14,7 +18,8 @@ Version 1::
     /rejected/reason     (n_rejected,)
 
 Row i of every dataset in /features and /images is the same image. Text is UTF-8 of fixed length, padded with zeros. No
-filter is used but those that every HDF5 library has: gzip, shuffle, Fletcher-32.
+filter is used but those that every HDF5 library has: gzip, shuffle, Fletcher-32. Stores from before the attributes
+engine, engine_version, views and store_dtype are of Keras, one view and float32.
 """
 
 import json
@@ -132,6 +137,28 @@ class Store:
             self._read_rows(dataset, rows, matrix[:, column : column + width])
             column += width
         return matrix
+
+    def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Read every layer's features of some rows.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            In any order, repeated or not; rows that follow one another are read at once.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (len(rows), n_channels)
+            In the type that they are stored in.
+        """
+        ascending, places = np.unique(rows, return_inverse=True)
+        runs = np.split(ascending, np.flatnonzero(np.diff(ascending) > 1) + 1) if len(ascending) else []
+        found = {}
+        for layer, channels in self.n_channels.items():
+            dataset = self._file["features"][layer]
+            blocks = [self._read(dataset, slice(int(run[0]), int(run[-1]) + 1)) for run in runs]
+            found[layer] = np.concatenate([np.empty((0, channels), dataset.dtype), *blocks])[places]
+        return found
 
     def frame(self, layers: Sequence[str] | None = None, split: str | None = None) -> pd.DataFrame:
         """Read features into a DataFrame with columns (layer, channel) and the images' paths as its index."""

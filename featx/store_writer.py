@@ -85,7 +85,8 @@ def _write_features(
             dataset = features[layer]
             end = dataset.shape[0]
             dataset.resize(end + len(values), axis=0)
-            dataset[end:] = values
+            # Rounded here, to the nearest: HDF5's own conversion isn't that exact.
+            dataset[end:] = values.astype(dataset.dtype)
         rows.append(part.rows)
         digests.append(part.sha256)
         rejected |= part.rejected
@@ -132,11 +133,16 @@ def _write_attributes(file: h5py.File, settings: Settings, root: Path, provenanc
         file.attrs[name] = value
 
 
+def as_text(value: object) -> str:
+    """Return a cell as a store holds it: what is no UTF-8 in a file's name stands there escaped."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
 def _write_table(group: h5py.Group, table: pd.DataFrame) -> None:
     for name, column in table.items():
         values = column.to_numpy()
         if values.dtype.kind not in "biuf":
-            encoded = [str(value).encode("utf-8", "backslashreplace") for value in values]
+            encoded = [as_text(value).encode() for value in values]
             width = max([1, *map(len, encoded)])
             values = np.array(encoded, dtype=h5py.string_dtype("utf-8", width))
         options = {"chunks": True, "compression": "gzip", "shuffle": True, "fletcher32": True} if len(values) else {}

@@ -3,7 +3,7 @@
 import pytest
 
 from featx import FeatxError
-from featx.ncnn_engine import available_cores
+from featx.cores import available_cores
 from featx.network import build_network
 
 SMALL = {"layers": "block1_conv1", "weights": "random", "image_size": 32}
@@ -21,6 +21,6 @@ def test_ncnn_is_for_float32_alone():
 def test_an_engine_with_an_image_a_core_gets_one_for_each(monkeypatch):
     pytest.importorskip("ncnn")
     assert build_network(**SMALL, engine="ncnn", batch_size="auto").batch_size == max(8, available_cores())
-    monkeypatch.setattr("featx.ncnn_engine.available_cores", lambda: 24)
+    monkeypatch.setattr("featx.engines.available_cores", lambda: 24)
     assert build_network(**SMALL, engine="ncnn", batch_size="auto").batch_size == 24
     assert build_network(**SMALL, engine="ncnn", batch_size=3).batch_size == 3

@@ -139,7 +139,7 @@ def test_overwriting_begins_anew_and_an_overwriting_run_goes_on(many, undisturbe
             interrupt_after(100, patch)
             featx.extract_features(featx.read_source(many), path, **options)
         assert same_store(path, undisturbed)
-    with pytest.raises(FeatxError, match="exists"):
+    with pytest.raises(FeatxError, match=r"begun with --overwrite, now without.*or delete this folder"):
         featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
     done = featx.extract_features(featx.read_source(many), path, **options)
     assert done.n_resumed == 200
@@ -147,23 +147,28 @@ def test_overwriting_begins_anew_and_an_overwriting_run_goes_on(many, undisturbe
     assert featx.extract_features(featx.read_source(many), path, **options).n_resumed == 0
 
 
-def test_a_finished_store_beside_an_empty_folder_is_of_its_own_images(tree, many, tmp_path):
+def test_a_finished_store_beside_an_empty_folder_is_of_its_own_images(tree, tmp_path):
     path = tmp_path / "s.h5"
     featx.extract_features(featx.read_source(tree), path, layers="block1", **SMALL)
     (tmp_path / "s.h5.parts").mkdir()
-    with pytest.raises(FeatxError, match="exists"):
-        featx.extract_features(featx.read_source(many), path, layers="block1", **SMALL)
+    other = make_tree(tmp_path / "other", {"ash": 12, "birch": 10, "cedar": 8}, seed=7)
+    with pytest.raises(FeatxError, match=r"exists, and was made of images in .*, but are others"):
+        featx.extract_features(featx.read_source(other), path, layers="block1", **SMALL)
+    shutil.rmtree(other)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["s.h5"]
+    (tmp_path / "s.h5.parts").mkdir()
     assert featx.extract_features(featx.read_source(tree), path, layers="block1", **SMALL).n_images == 30
+    assert [entry.name for entry in tmp_path.iterdir()] == ["s.h5"]
 
 
 def test_an_output_that_exists_is_refused_or_replaced(tree, tmp_path):
     manifest = featx.read_source(tree)
     path = tmp_path / "s.h5"
-    featx.extract_features(manifest, path, layers="block1_conv1", **SMALL)
-    before = path.read_bytes()
-    with pytest.raises(FeatxError, match=r"s\.h5: exists\. .*--overwrite"):
+    path.write_text("no store")
+    with pytest.raises(FeatxError, match=r"s\.h5: exists, and can't be added to .*--overwrite"):
         featx.extract_features(manifest, path, layers="block1_conv2", **SMALL)
-    assert path.read_bytes() == before
+    assert path.read_text() == "no store"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["s.h5"]
     featx.extract_features(manifest, path, layers="block1_conv2", overwrite=True, **SMALL)
     with featx.open(path) as store:
         assert store.layers == ["block1_conv2"]
@@ -230,11 +235,11 @@ def test_damaged_parts_are_done_again(many, undisturbed, tmp_path, monkeypatch):
 
 
 def test_a_kill_between_the_store_and_the_end_is_cleaned_up(many, undisturbed, tmp_path, monkeypatch):
-    from featx.parts import PartsFolder
+    from featx.run_folder import RunFolder
 
     path = tmp_path / "s.h5"
     with monkeypatch.context() as patch:
-        patch.setattr(PartsFolder, "remove", lambda self: None)
+        patch.setattr(RunFolder, "remove", lambda self: None)
         featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
     assert (tmp_path / "s.h5.parts").exists()
     done = featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
@@ -348,6 +353,56 @@ def test_values_that_are_not_finite_name_the_image(tree, tmp_path):
         featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", layers="block1", **options)
 
 
+@pytest.fixture(scope="module")
+def bright(tmp_path_factory):
+    """Weights whose first layer gives 70,000 and more."""
+    import keras
+
+    network = keras.applications.VGG16(weights=None, include_top=False, input_shape=(32, 32, 3))
+    kernel, bias = network.get_layer("block1_conv1").get_weights()
+    network.get_layer("block1_conv1").set_weights([kernel, np.full_like(bias, 7e4)])
+    path = tmp_path_factory.mktemp("bright") / "bright.weights.h5"
+    network.save_weights(path)
+    return path
+
+
+def test_values_beyond_float16_are_told_at_the_first_batch(tree, tmp_path, bright, monkeypatch):
+    options = SMALL | {"weights": str(bright), "layers": "block1_conv1"}
+    with monkeypatch.context() as patch:
+        interrupt_after(4, patch)
+        message = (
+            r"ash/000\.png: block1_conv1 gave the value 7\d,\d+, and float16 ends at 65,504\. .*--store-dtype float32"
+        )
+        with pytest.raises(FeatxError, match=message):
+            featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", store_dtype="float16", **options)
+    featx.extract_features(featx.read_source(tree), tmp_path / "s32.h5", **options)
+    assert features_of(tmp_path / "s32.h5")[0].max() > 7e4
+    with pytest.raises(FeatxError, match="store dtype 'float64': expected float32 or float16"):
+        featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", store_dtype="float64", **options)
+
+
+def test_a_float16_store_holds_rounded_features_and_gives_float32(tree, tmp_path):
+    for dtype in ("float16", "float32"):
+        featx.extract_features(
+            featx.read_source(tree),
+            tmp_path / f"{dtype}.h5",
+            layers="block1",
+            pool="avg,max",
+            store_dtype=dtype,
+            **SMALL,
+        )
+    with h5py.File(tmp_path / "float16.h5") as file:
+        assert file["features/block1_conv2:max"].dtype == np.dtype("<f2")
+        assert file.attrs["store_dtype"] == "float16"
+    with featx.open(tmp_path / "float16.h5") as half, featx.open(tmp_path / "float32.h5") as single:
+        X = half.matrix()
+        assert X.dtype == np.float32
+        assert np.array_equal(X, single.matrix().astype(np.float16))
+        assert half.frame().to_numpy().dtype == np.float32
+        assert np.array_equal(half.frame(split="").to_numpy(), X)
+        assert half.layers == ["block1_conv1", "block1_conv1:max", "block1_conv2", "block1_conv2:max"]
+
+
 def test_the_command_extracts_and_describes(tree, tmp_path):
     path = tmp_path / "s.h5"
     done = run_featx("extract", tree, "-o", path, *COMMAND, "--split", "0.6,0.2,0.2", "--seed", 1)
@@ -357,6 +412,6 @@ def test_the_command_extracts_and_describes(tree, tmp_path):
     described = run_featx("info", path)
     assert "30 images x 384 features" in described.stdout
     assert "train      18 images: ash" in described.stdout
-    again = run_featx("extract", tree, "-o", path, *COMMAND)
+    again = run_featx("extract", tree, "-o", path, *COMMAND, "--resize", "crop")
     assert again.returncode == 1
     assert again.stderr.splitlines()[-1].startswith("featx: ")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from featx import FeatxError
-from featx.parts import Part, PartsFolder
+from featx.parts import Part
+from featx.run_folder import RunFolder
 from featx.settings import Settings
 
 N_CHANNELS = {"block1_conv1": 4, "block1_conv2": 3}
@@ -36,6 +37,7 @@ def part_of(start, stop, rejected=()):
         stop=stop,
         rows=rows,
         sha256=np.array([f"{row:064d}" for row in rows], dtype="S64"),
+        own=np.ones(len(rows), dtype=bool),
         features={layer: rows[:, None] + np.arange(n, dtype=np.float32) for layer, n in N_CHANNELS.items()},
         rejected=dict.fromkeys(rejected, "broken"),
     )
@@ -43,7 +45,7 @@ def part_of(start, stop, rejected=()):
 
 @pytest.fixture
 def parts(tmp_path):
-    folder = PartsFolder(tmp_path / "store.h5")
+    folder = RunFolder(tmp_path / "store.h5")
     with folder.lock():
         folder.begin(SETTINGS, SOURCE)
         yield folder
@@ -131,6 +133,30 @@ def test_a_run_that_replaces_goes_on_only_as_such(parts):
     assert parts.read(N_CHANNELS) == []
 
 
+def test_a_run_that_adds_goes_on_beside_its_own_store_only(parts):
+    parts.clear()
+    first = parts.begin(SETTINGS, SOURCE, adds_to="abc")
+    assert parts.begin(SETTINGS, SOURCE, adds_to="abc") == first
+    with pytest.raises(
+        FeatxError, match=r"begun with store abc to add to, now store def to add to\. .*delete this folder"
+    ):
+        parts.begin(SETTINGS, SOURCE, adds_to="def")
+    assert parts.begin(SETTINGS, SOURCE, replaces=True) != first
+    with pytest.raises(FeatxError, match=r"begun with --overwrite, now without\. .*--overwrite to go on, or delete"):
+        parts.begin(SETTINGS, SOURCE, adds_to="abc")
+    parts.clear()
+    parts.begin(SETTINGS, SOURCE)
+    with pytest.raises(FeatxError, match=r"no store to add to, now store abc to add to\. Move the store"):
+        parts.begin(SETTINGS, SOURCE, adds_to="abc")
+
+
+def test_parts_that_hold_any_of_some_rows_are_dropped(parts):
+    for start in (0, 8, 16):
+        parts.write(part_of(start, start + 8))
+    parts.drop([3, 17, 18])
+    assert parts.read(N_CHANNELS) == [(8, 16)]
+
+
 def test_parts_without_a_record_are_of_no_use(parts):
     parts.write(part_of(0, 8))
     (parts.path / "run.json").unlink()
@@ -150,11 +176,11 @@ def test_a_record_that_is_none_is_refused_or_replaced(parts, text):
 
 
 def test_a_second_writer_is_refused_by_name(parts):
-    with pytest.raises(FeatxError, match=r"store.h5: another featx is writing"), PartsFolder(parts.store_path).lock():
+    with pytest.raises(FeatxError, match=r"store.h5: another featx is writing"), RunFolder(parts.store_path).lock():
         raise AssertionError("two writers")
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(FeatxError, match="can't be made"), PartsFolder(tmp_path / "file" / "s.h5").lock():
+    with pytest.raises(FeatxError, match="can't be made"), RunFolder(tmp_path / "file" / "s.h5").lock():
         raise AssertionError("no folder")

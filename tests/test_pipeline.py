@@ -1,6 +1,8 @@
 """Decoding, network and writing at the same time, within bounds, with a stand-in for the network."""
 
 import threading
+import time
+import tracemalloc
 import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +14,8 @@ from test_parts import SETTINGS, SOURCE
 
 from featx import FeatxError, Manifest
 from featx.images import ImageError, Picture
-from featx.parts import PartsFolder
-from featx.pipeline import plan_batches, run_network
+from featx.pipeline import find_gaps, n_decoders, run_network
+from featx.run_folder import RunFolder
 
 N_CHANNELS = {"block1_conv1": 3}
 
@@ -42,37 +44,36 @@ def read(path):
 
 @pytest.fixture
 def parts(tmp_path):
-    folder = PartsFolder(tmp_path / "store.h5")
+    folder = RunFolder(tmp_path / "store.h5")
     with folder.lock():
         folder.begin(SETTINGS, SOURCE)
         yield folder
 
 
-def run(parts, n, read=read, network=None, batches=None):
+def run(parts, n, read=read, network=None, done=(), **options):
     network = network or MeanOfPixels()
-    run_network(
-        manifest_of(n), parts, network, read, batches or plan_batches([], n, network.batch_size), lambda n: None
-    )
+    return run_network(manifest_of(n), parts, network, read, find_gaps(list(done), n), lambda n: None, **options)
 
 
 @pytest.mark.parametrize(
     ("done", "expected"),
     [
-        ([], [(0, 4), (4, 8), (8, 10)]),
-        ([(0, 4)], [(4, 8), (8, 10)]),
+        ([], [(0, 10)]),
+        ([(0, 4)], [(4, 10)]),
         ([(4, 8)], [(0, 4), (8, 10)]),
-        ([(0, 4), (8, 10)], [(4, 8)]),
+        ([(0, 4), (4, 6), (8, 10)], [(6, 8)]),
         ([(0, 10)], []),
     ],
 )
-def test_batches_are_what_no_part_holds(done, expected):
-    assert list(plan_batches(done, 10, 4)) == expected
+def test_gaps_are_what_no_part_holds(done, expected):
+    assert find_gaps(done, 10) == expected
 
 
 def test_parts_hold_every_row_once_in_order(parts):
     run(parts, 301)
     ranges = parts.read(N_CHANNELS)
-    assert ranges == [(0, 128), (128, 256), (256, 301)]
+    # Parts end where a batch is full: after 128 images that could be read.
+    assert ranges == [(0, 142), (142, 284), (284, 301)]
     rows, values = [], []
     for start, stop in ranges:
         part = parts.load(start, stop)
@@ -84,11 +85,85 @@ def test_parts_hold_every_row_once_in_order(parts):
 
 
 def test_rows_around_a_gap_stay_apart(parts):
-    run(parts, 20, batches=iter([(0, 4), (12, 16), (16, 20)]))
+    run(parts, 20, done=[(4, 12)])
     assert parts.read(N_CHANNELS) == [(0, 4), (12, 20)]
 
 
-def test_pictures_in_memory_are_bounded(parts):
+@pytest.mark.parametrize(("cores", "expected"), [(1, 2), (2, 2), (12, 12), (96, 32)])
+def test_a_decoder_a_core_within_bounds(monkeypatch, cores, expected):
+    monkeypatch.setattr("featx.pipeline.available_cores", lambda: cores)
+    assert n_decoders() == expected
+
+
+@pytest.mark.parametrize("cores", [1, 16])
+def test_the_rows_keep_their_order_with_any_number_of_decoders(parts, monkeypatch, cores):
+    monkeypatch.setattr("featx.pipeline.available_cores", lambda: cores)
+
+    def jittery(path):
+        time.sleep(0.002 * (int(Path(path).stem) % 3))
+        return read(path)
+
+    run(parts, 100, read=jittery)
+    ((start, stop),) = parts.read(N_CHANNELS)
+    part = parts.load(start, stop)
+    assert part.rows.tolist() == [row for row in range(100) if row % 10 != 7]
+    assert part.features["block1_conv1"][:, 0].tolist() == part.rows.tolist()
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    def peak(n):
+        folder = RunFolder(tmp_path / f"{n}.h5")
+        with folder.lock():
+            folder.begin(SETTINGS, SOURCE)
+            # A fifth of the files are identical to others.
+            run(folder, n, read=lambda path: picture(int(Path(path).stem) // 5 * 4 % n), known=set())
+            return tracemalloc.get_traced_memory()[1]
+
+    def picture(number):
+        return Picture(pixels=np.zeros((64, 64, 3), np.uint8), sha256=f"{number:064d}")
+
+    peaks = []
+    for n in (500, 5000):
+        tracemalloc.start()
+        peaks.append(peak(n))
+        tracemalloc.stop()
+    # What grows are digests, about 200 bytes a file.
+    assert peaks[1] < peaks[0] + 300 * 4500
+
+
+def test_batches_are_full_and_of_one_of_each(parts):
+    """Unreadable and identical images take no place."""
+    sizes = []
+
+    class Counting(MeanOfPixels):
+        def __call__(self, pixels):
+            sizes.append(len(pixels))
+            return super().__call__(pixels)
+
+    def twofold(path):
+        picture = read(path)
+        return Picture(pixels=picture.pixels, sha256=f"{int(Path(path).stem) % 50:064d}")
+
+    assert run(parts, 100, read=twofold, network=Counting(), known=set()) == 45
+    assert sizes == [4] * 11 + [1]
+    ((start, stop),) = parts.read(N_CHANNELS)
+    assert parts.load(start, stop).own.tolist() == [True] * 45 + [False] * 45
+
+
+def test_only_wanted_rows_are_read(parts):
+    wanted = np.zeros(300, dtype=bool)
+    wanted[[3, 50, 51, 52, 53, 200]] = True
+    seen = []
+    run(parts, 300, read=lambda path: seen.append(int(Path(path).stem)) or read(path), wanted=wanted)
+    assert sorted(seen) == [3, 50, 51, 52, 53, 200]
+    assert parts.read(N_CHANNELS, wanted) == [(0, 300)]
+    assert parts.load(0, 300).rows.tolist() == seen
+    wanted[4] = True
+    assert parts.read(N_CHANNELS, wanted) == []
+
+
+def test_pictures_in_memory_are_bounded(parts, monkeypatch):
+    monkeypatch.setattr("featx.pipeline.available_cores", lambda: 8)
     alive, most = weakref.WeakSet(), 0
     lock = threading.Lock()
 
@@ -145,7 +220,7 @@ def test_the_network_computes_while_a_part_is_written(parts, monkeypatch):
 
     monkeypatch.setattr(parts, "write", waiting_write)
     run(parts, 200, network=Telling())
-    assert parts.read(N_CHANNELS) == [(0, 128), (128, 200)]
+    assert parts.read(N_CHANNELS) == [(0, 142), (142, 200)]
 
 
 def test_what_was_computed_before_an_error_is_kept(parts):

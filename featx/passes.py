@@ -1,0 +1,280 @@
+"""The passes of an extraction: every row once, the store's own images for the layers it lacks, and one file of all."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+
+import numpy as np
+import pandas as pd
+
+from featx.additions import describe_changes, is_same_table
+from featx.batches import Network
+from featx.errors import SourceError, StoreError
+from featx.keras_setup import load_keras
+from featx.manifest import Manifest
+from featx.merge import DigestIndex, Outline, PartFeatures, merge_rows, outline
+from featx.parts import PartFiles
+from featx.pipeline import find_gaps, progress_bar, run_network
+from featx.plans import OnDemand, Plan
+from featx.run_folder import RunFolder
+from featx.store import Store
+from featx.store_writer import as_text, write_store
+
+
+class Passes:
+    """What turns a plan into a store.
+
+    The first pass reads every image of the manifest: those that are known by their file's digest, be it from the store
+    that is added to or from another row, are not even decoded. The second is for images of the store that is added to,
+    and only for the layers that it lacks.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    folder : RunFolder
+        Locked, and begun.
+    plan : Plan
+    progress : bool
+        Show progress bars, if standard error is a terminal.
+    echo : callable
+        Is told what a user should know, a line at a time.
+
+    Attributes
+    ----------
+    rows : Outline
+        Of the first pass, once `compute` is through.
+    n_computed, n_resumed : int
+        Images that went through the network, in this run and in those before it that were interrupted.
+    seconds : float
+        What the passes took.
+    """
+
+    def __init__(
+        self, manifest: Manifest, folder: RunFolder, plan: Plan, *, progress: bool, echo: Callable[[str], None]
+    ) -> None:
+        self.manifest = manifest
+        self.folder = folder
+        self.plan = plan
+        self.rows: Outline
+        self.n_computed = self.n_resumed = 0
+        self.seconds = 0.0
+        self._progress = progress
+        self._echo = echo
+        self._further_files = folder.further("further")
+        self._further: Outline | None = None
+        self._now: tuple[PartFiles, int] = (folder, len(manifest))
+        self._engines: list = []
+        base = plan.base
+        self._in_base = DigestIndex(base.sha256 if base else np.empty(0, "S64"))
+
+    def compute(self) -> None:
+        """Compute what is missing; a run that goes on keeps what is there.
+
+        Raises
+        ------
+        FeatxError
+            If the images, the weights or the disk don't allow it.
+        """
+        self.rows = self._compute_rows()
+        self._refuse_unreadable()
+        if self.plan.further is not None:
+            self._further = self._compute_further()
+
+    def n_done(self) -> tuple[int, int]:
+        """Return how many images of the present pass are done, and how many it has."""
+        files, n_rows = self._now
+        return min(files.n_done(), n_rows), n_rows
+
+    def publish(self, provenance: dict[str, str]) -> None:
+        """Make one file of everything, move it into place whole, delete the parts; nothing, if nothing is new.
+
+        Parameters
+        ----------
+        provenance : dict of str to str
+            Further attributes of the store.
+        """
+        plan, base = self.plan, self.plan.base
+        if base is not None:
+            table = self.manifest.table.iloc[self.rows.rows].assign(sha256=self.rows.sha256.astype(str))
+            if self._is_there(table):
+                self._echo(f"{base.path}: nothing is missing, and nothing was computed")
+                self.folder.remove()
+                return
+            changes = describe_changes(base, plan, table) or ["another order, folder or list of rejected files"]
+            self._echo(f"{base.path}: {', '.join(changes)}")
+        whole_path = self.folder.path / "whole.h5.tmp"
+        with ExitStack() as stack:
+            store = stack.enter_context(Store(base.path)) if base is not None else None
+            write_store(
+                whole_path,
+                settings=plan.settings,
+                table=self.manifest.table,
+                root=self.manifest.root,
+                parts=merge_rows(self.rows, self._sources(store), plan.n_channels),
+                n_channels=plan.n_channels,
+                provenance=provenance | self._describe_engines() | {"batch_size": plan.network.batch_size},
+            )
+        self.folder.publish(whole_path)
+        self.folder.remove()
+
+    def _compute_rows(self) -> Outline:
+        """Run the first pass until every row is there, with its features or those of an identical file."""
+        is_first = True
+        while True:
+            ranges = self.folder.read(self.plan.n_channels)
+            outlined = outline(self.folder, ranges)
+            if is_first:
+                self.n_resumed = len(outlined.own_sha256)
+                self._begin(sum(stop - start for start, stop in ranges))
+                is_first = False
+            gaps = find_gaps(ranges, len(self.manifest))
+            if not gaps:
+                # A damaged part was done again, and its images had changed: who shared their features lacks them.
+                lacking = (self._own_places(outlined) < 0) & (self._in_base.find(outlined.sha256) < 0)
+                if not lacking.any():
+                    return outlined
+                self.folder.drop(outlined.rows[lacking])
+                continue
+            base = self.plan.base
+            known = {digest.decode() for digest in outlined.own_sha256.tolist()}
+            known |= set(base.images["sha256"]) if base is not None else set()
+            self._run(self.folder, self.plan.network, gaps, len(self.manifest), known=known)
+
+    def _begin(self, n_done: int) -> None:
+        if n_done:
+            self._echo(f"going on: {n_done:,} of {len(self.manifest):,} images were done before")
+        self._check_disk(n_done)
+
+    def _compute_further(self) -> Outline:
+        """Run the second pass: each file of the store's once, for the layers that are lacking."""
+        files, network = self._further_files, self.plan.further
+        rows = self.rows
+        is_stored = np.flatnonzero(self._base_places() >= 0)
+        _, first = np.unique(rows.sha256[is_stored], return_index=True)
+        chosen = is_stored[first]
+        wanted = np.zeros(len(self.manifest), dtype=bool)
+        wanted[rows.rows[chosen]] = True
+        ranges = files.read(network.n_channels, wanted)
+        self.n_resumed += len(outline(files, ranges).own_sha256)
+        while gaps := find_gaps(ranges, len(self.manifest)):
+            self._run(files, network, gaps, int(wanted.sum()), wanted=wanted)
+            ranges = files.read(network.n_channels, wanted)
+        outlined = outline(files, ranges)
+        found = dict(zip(outlined.rows.tolist(), outlined.sha256.tolist(), strict=True))
+        expected = dict(zip(rows.rows[chosen].tolist(), rows.sha256[chosen].tolist(), strict=True))
+        self._refuse_changed([row for row in expected if found.get(row) != expected[row]], outlined.rejected)
+        return outlined
+
+    def _run(
+        self, files: PartFiles, network: Network, gaps: Iterable[tuple[int, int]], n_rows: int, **options: object
+    ) -> None:
+        begun = time.monotonic()
+        self._now = (files, n_rows)
+        read = self.plan.request.reader(options.get("known", frozenset()))
+        options["largest"] = self.plan.largest
+        n_before = min(files.n_done(), n_rows)
+        with progress_bar(n_rows, initial=n_before, wanted=self._progress) as bar:
+            self.n_computed += run_network(self.manifest, files, network, read, gaps, bar.update, **options)
+        self.seconds += time.monotonic() - begun
+        network = network.release() if isinstance(network, OnDemand) else network
+        self._engines += [network.engine] if network is not None else []
+
+    def _own_places(self, outlined: Outline) -> np.ndarray:
+        """Return where each row's features lie in the first pass, -1 where they don't."""
+        return DigestIndex(outlined.own_sha256).find(outlined.sha256)
+
+    def _base_places(self) -> np.ndarray:
+        """Return where each row's features lie in the store that is added to, -1 where the first pass has them."""
+        return np.where(self._own_places(self.rows) < 0, self._in_base.find(self.rows.sha256), -1)
+
+    def _sources(self, store: Store | None) -> list[tuple[np.ndarray, Store | PartFeatures]]:
+        sources: list = [(self._own_places(self.rows), PartFeatures(self.folder, self.rows))]
+        if store is not None:
+            sources.append((self._base_places(), store))
+        if self._further is not None:
+            places = DigestIndex(self._further.own_sha256).find(self.rows.sha256)
+            places = np.where(self._base_places() < 0, -1, places)
+            sources.append((places, PartFeatures(self._further_files, self._further)))
+        return sources
+
+    def _is_there(self, table: pd.DataFrame) -> bool:
+        """Whether the store that is added to has everything already."""
+        base = self.plan.base
+        paths = map(as_text, self.manifest.table["path"].iloc[list(self.rows.rejected)])
+        rejected = pd.DataFrame({"path": list(paths), "reason": list(self.rows.rejected.values())}, dtype=object)
+        return (
+            self.plan.further is None
+            and str(self.manifest.root) == base.attributes.get("root")
+            and is_same_table(table, base.images)
+            and is_same_table(rejected, base.rejected)
+        )
+
+    def _describe_engines(self) -> dict[str, str]:
+        """Return versions and devices: those of the store that is added to, and those of this run."""
+        base = self.plan.base
+        found = {name: [] for name in ("keras_version", "engine_version", "device")}
+        for name, values in found.items():
+            if base is not None and base.attributes.get(name):
+                values += str(base.attributes[name]).split(", ")
+        # A new store's network is there, even where all that was left to do was to make one file of its parts.
+        engines = self._engines if base is not None else [self.plan.network.engine]
+        for engine in engines:
+            found["keras_version"].append(load_keras().__version__)
+            found["engine_version"].append(engine.version)
+            found["device"].append(engine.device)
+        return {name: ", ".join(dict.fromkeys(values)) for name, values in found.items() if values}
+
+    def _check_disk(self, n_done: int) -> None:
+        """Refuse a disk too small for the missing parts and the store; parts go only once the store is there."""
+        plan, base = self.plan, self.plan.base
+        n_features = sum(plan.n_channels.values())
+        n_missing = len(self.manifest) - n_done
+        needed = len(self.manifest) * n_features * np.dtype(plan.settings.store_dtype).itemsize
+        if base is not None:
+            n_new = int((~self.manifest.table["path"].isin(set(base.images["path"]))).sum())
+            n_missing = max(0, n_new - self.n_resumed)
+        if plan.further is not None:
+            n_further = max(0, len(base.images) - self._further_files.n_done())
+            needed += n_further * sum(plan.further.n_channels.values()) * 4
+        needed = int((needed + n_missing * n_features * 4) * 1.02) + 2**20
+        free = shutil.disk_usage(self.folder.path).free
+        if needed > free:
+            raise StoreError(
+                f"{self.folder.store_path}: {needed / 1e6:,.0f} MB needed (parts and store), {free / 1e6:,.0f} MB "
+                "free. Free some disk, write to another, or take fewer --layers"
+            )
+
+    def _refuse_unreadable(self) -> None:
+        """Refuse to go on where no image can be read, or one that the store has can't be any more."""
+        base, paths = self.plan.base, self.manifest.table["path"]
+        rejected = self.rows.rejected
+        if not len(self.rows.rows) and base is None:
+            row, reason = next(iter(rejected.items()))
+            self.folder.remove()
+            raise SourceError(
+                f"none of the {len(self.manifest):,} images could be read; the first, "
+                f"{self.manifest.root / paths.iloc[row]}: {reason}. Are the paths right? (--root says which folder "
+                "they start from)"
+            )
+        stored = set(base.images["path"]) if base is not None else set()
+        lost = [row for row in rejected if paths.iloc[row] in stored]
+        if lost:
+            self.folder.drop(lost)
+            raise SourceError(
+                f"{len(lost):,} images of {base.path} can't be read any more; the first, "
+                f"{self.manifest.root / paths.iloc[lost[0]]}: {rejected[lost[0]]}. Their features would be lost: mend "
+                f"them and run the same command again, or delete {self.folder.path} to keep the store as it is"
+            )
+
+    def _refuse_changed(self, rows: list[int], reasons: dict[int, str]) -> None:
+        """Refuse files that were others when the second pass read them; both passes do them again."""
+        if not rows:
+            return
+        self.folder.drop(rows)
+        self._further_files.drop(rows)
+        path = self.manifest.root / self.manifest.table["path"].iloc[rows[0]]
+        raise SourceError(
+            f"{path}: {reasons.get(rows[0], 'changed')} while featx was at work ({len(rows):,} such files). Run the "
+            "same command again"
+        )

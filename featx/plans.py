@@ -1,0 +1,169 @@
+"""What an extraction is asked for, and what it is going to compute."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featx.batches import Network
+from featx.errors import FeatxError
+from featx.images import Picture, read_picture
+from featx.keras_setup import load_keras
+from featx.network import PooledNetwork, build_network
+from featx.settings import Settings
+
+if TYPE_CHECKING:
+    from featx.additions import Base
+
+STORE_DTYPES = ("float32", "float16")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for; see `featx.extract.extract_features`."""
+
+    backbone: str
+    layers: str
+    weights: str
+    image_size: int
+    resize: str
+    interpolation: str
+    preprocessing: str | None
+    pool: str
+    views: str
+    engine: str
+    precision: str
+    jpeg: str
+    store_dtype: str
+    batch_size: int | str
+
+    def __post_init__(self) -> None:
+        if self.store_dtype not in STORE_DTYPES:
+            raise FeatxError(f"store dtype {self.store_dtype!r}: expected {' or '.join(STORE_DTYPES)}")
+
+    def build(self, echo: Callable[[str], None], **changes: str) -> PooledNetwork:
+        """Build the network; changes replace what was asked for."""
+        asked = replace(self, **changes)
+        return build_network(
+            asked.backbone,
+            layers=asked.layers,
+            weights=asked.weights,
+            image_size=asked.image_size,
+            preprocessing=asked.preprocessing,
+            pool=asked.pool,
+            views=asked.views,
+            engine=asked.engine,
+            precision=asked.precision,
+            batch_size=asked.batch_size,
+            echo=echo,
+        )
+
+    def reader(self, known: set[str] | frozenset[str]) -> Callable[[Path], Picture]:
+        """Return what turns a path into a picture; files whose digest is known are not decoded."""
+        return partial(
+            read_picture,
+            image_size=self.image_size,
+            resize=self.resize,
+            interpolation=self.interpolation,
+            jpeg=self.jpeg,
+            known=known,
+        )
+
+
+class OnDemand:
+    """Some features of a network that is built when the first image needs it.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the network.
+    n_channels : dict of str to int
+        Which of its features, in network order.
+    batch_size : int
+        The most images of one call.
+
+    """
+
+    def __init__(self, build: Callable[[], PooledNetwork], n_channels: dict[str, int], *, batch_size: int) -> None:
+        self._build = build
+        self._built: PooledNetwork | None = None
+        self.n_channels = n_channels
+        self.batch_size = batch_size
+
+    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Push images through the network."""
+        if self._built is None:
+            self._built = self._build()
+        features = self._built(pixels)
+        return {name: features[name] for name in self.n_channels}
+
+    def release(self) -> PooledNetwork | None:
+        """Return the network, if one was built, and forget it, so that its memory is free for another."""
+        built, self._built = self._built, None
+        return built
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an extraction is going to compute.
+
+    Attributes
+    ----------
+    request : Request
+    settings : Settings
+        Of the store that comes out.
+    n_channels : dict of str to int
+        Its features by name, in network order.
+    network : Network
+        Gives all of them, for images that are new.
+    base : Base or None
+        The store that is added to.
+    further : Network or None
+        Gives those that the base lacks, for its images.
+    """
+
+    request: Request
+    settings: Settings
+    n_channels: dict[str, int]
+    network: Network
+    base: "Base | None" = None
+    further: Network | None = None
+
+    @property
+    def largest(self) -> float:
+        """The largest value that the store can hold."""
+        return float(np.finfo(self.settings.store_dtype).max)
+
+
+def plan_anew(request: Request, echo: Callable[[str], None]) -> Plan:
+    """Plan a store from nothing."""
+    network = request.build(echo)
+    settings = Settings(
+        backbone=request.backbone,
+        weights=network.weights_name,
+        weights_sha256=network.weights_sha256,
+        layers=tuple(network.n_channels),
+        pooling=network.pooling,
+        image_size=request.image_size,
+        resize=request.resize,
+        interpolation=request.interpolation,
+        preprocessing=network.preprocessing,
+        precision=request.precision,
+        keras_backend=load_keras().backend.backend(),
+        engine=network.engine.name,
+        views=request.views,
+        store_dtype=request.store_dtype,
+        jpeg=request.jpeg,
+    )
+    announce(request, network, echo)
+    return Plan(request=request, settings=settings, n_channels=dict(network.n_channels), network=network)
+
+
+def announce(request: Request, network: PooledNetwork, echo: Callable[[str], None]) -> None:
+    """Say what runs, and where."""
+    engine = network.engine
+    n_layers = len(network.n_channels)
+    echo(f"{request.backbone}, {n_layers} layers, on {engine.device} by {engine.name} {engine.version}")
