@@ -1,6 +1,7 @@
 """Batches of images of their own: who takes a place in one, and what comes out of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,10 @@ class Network(Protocol):
 
     batch_size: int
     n_channels: Mapping[str, int]
+    has_own_device: bool
+
+    def submit(self, pixels: np.ndarray) -> Callable[[], dict[str, np.ndarray]]:
+        """Begin what calling the network does, and return what waits for it."""
 
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Turn pixels (n, image_size, image_size, 3), uint8, into {name: features (n, channels), float32}."""
@@ -54,11 +59,26 @@ class Batch:
         n_rows = len(self.rows) + len(self.rejected)
         return len(self.pixels) == batch_size or (not self.pixels and n_rows >= MOST_ROWS)
 
-    def compute(self, network: Network, paths: Sequence[str | Path], stop: int, largest: float) -> Part:
-        """Push the pictures through the network."""
-        features = {layer: np.empty((0, channels), np.float32) for layer, channels in network.n_channels.items()}
+    def begin(self, network: Network, paths: Sequence[str | Path], stop: int, largest: float) -> Callable[[], Part]:
+        """Push the pictures through the network; where it has a device of its own, without waiting for it."""
+        wait = None
         if self.pixels:
-            features = network(np.stack(self.pixels))
+            pixels = np.stack(self.pixels)
+            self.pixels.clear()
+            wait = network.submit(pixels) if network.has_own_device else partial(network, pixels)
+        return partial(self._finish, wait, network.n_channels, paths, stop, largest)
+
+    def _finish(
+        self,
+        wait: Callable[[], dict[str, np.ndarray]] | None,
+        n_channels: Mapping[str, int],
+        paths: Sequence[str | Path],
+        stop: int,
+        largest: float,
+    ) -> Part:
+        features = {layer: np.empty((0, channels), np.float32) for layer, channels in n_channels.items()}
+        if wait is not None:
+            features = wait()
             own_rows = [row for row, is_own in zip(self.rows, self.own, strict=True) if is_own]
             _check_values(features, [paths[row] for row in own_rows], largest)
         return Part(

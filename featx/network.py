@@ -45,6 +45,11 @@ class PooledNetwork:
     weights_sha256: str
 
     @property
+    def has_own_device(self) -> bool:
+        """Whether the network leaves the processor's cores to others while it computes."""
+        return not self.engine.device.startswith("cpu")
+
+    @property
     def n_channels(self) -> Mapping[str, int]:
         """Features by name, in network order."""
         return self.engine.n_channels

@@ -140,16 +140,14 @@ def compute_parts(
     rows = (row for start, stop in gaps for row in range(start, stop) if wanted is None or wanted[row])
     ahead = max(_BATCHES_AHEAD * network.batch_size, 2 * n_decoders())
     with contextlib.closing(_read_ahead(root, paths, rows, read, ahead)) as pictures:
-        for start, stop in gaps:
-            n_rows = stop - start if wanted is None else int(wanted[start:stop].sum())
-            batch = Batch(start)
-            for row, picture in islice(pictures, n_rows):
-                batch.add(row, picture, known)
-                if batch.is_full(network.batch_size):
-                    yield batch.compute(network, paths, row + 1, largest)
-                    batch = Batch(row + 1)
-            if batch.start < stop:
-                yield batch.compute(network, paths, stop, largest)
+        begun: deque[Callable[[], Part]] = deque()
+        for batch, stop in _fill_batches(pictures, gaps, network.batch_size, known, wanted):
+            begun.append(batch.begin(network, paths, stop, largest))
+            # A device of its own computes one batch while the next is made; on a CPU both want the same cores.
+            while len(begun) > network.has_own_device:
+                yield begun.popleft()()
+        while begun:
+            yield begun.popleft()()
 
 
 def find_gaps(done: list[tuple[int, int]], n_rows: int) -> list[tuple[int, int]]:
@@ -176,6 +174,26 @@ def join_layers(part: Part, layers: Iterable[str]) -> np.ndarray:
     ndarray of shape (part.own.sum(), n_features), float32
     """
     return np.concatenate([part.features[layer] for layer in layers], axis=1)
+
+
+def _fill_batches(
+    pictures: Iterator[tuple[int, Picture | str]],
+    gaps: Iterable[tuple[int, int]],
+    batch_size: int,
+    known: set[str] | None,
+    wanted: np.ndarray | None,
+) -> Iterator[tuple[Batch, int]]:
+    """Yield each batch, full where the rows allow it, and the row that it ends before."""
+    for start, stop in gaps:
+        n_rows = stop - start if wanted is None else int(wanted[start:stop].sum())
+        batch = Batch(start)
+        for row, picture in islice(pictures, n_rows):
+            batch.add(row, picture, known)
+            if batch.is_full(batch_size):
+                yield batch, row + 1
+                batch = Batch(row + 1)
+        if batch.start < stop:
+            yield batch, stop
 
 
 @contextlib.contextmanager

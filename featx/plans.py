@@ -93,17 +93,32 @@ class OnDemand:
         self.n_channels = n_channels
         self.batch_size = batch_size
 
+    @property
+    def has_own_device(self) -> bool:
+        """Whether the network, once it is there, leaves the processor's cores to others."""
+        return self._built is not None and self._built.has_own_device
+
+    def submit(self, pixels: np.ndarray) -> Callable[[], dict[str, np.ndarray]]:
+        """Begin what calling does, and return what waits for it."""
+        wait = self._ready().submit(pixels)
+        return lambda: self._choose(wait())
+
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         """Push images through the network."""
-        if self._built is None:
-            self._built = self._build()
-        features = self._built(pixels)
-        return {name: features[name] for name in self.n_channels}
+        return self._choose(self._ready()(pixels))
 
     def release(self) -> PooledNetwork | None:
         """Return the network, if one was built, and forget it, so that its memory is free for another."""
         built, self._built = self._built, None
         return built
+
+    def _ready(self) -> PooledNetwork:
+        if self._built is None:
+            self._built = self._build()
+        return self._built
+
+    def _choose(self, features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: features[name] for name in self.n_channels}
 
 
 @dataclass(frozen=True)

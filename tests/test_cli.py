@@ -129,19 +129,6 @@ def test_the_score_that_cells_are_chosen_by_is_shown(small_store, tmp_path):
     assert re.fullmatch(r"featx: --choose-by log_loss: GramSVC tells no probabilities\. .*\n", result.stderr)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "size"),
-    [([], 224), (["--backbone", "inception_v3"], 299), (["--backbone", "inception_v3", "--image-size", "96"], 96)],
-)
-def test_the_image_size_is_the_backbones_own(arguments, size, tree, monkeypatch):
-    def show(manifest, output, **options):
-        raise errors.FeatxError(f"{options['image_size']} pixels")
-
-    monkeypatch.setattr("featx.extract.extract_features", show)
-    result = CliRunner().invoke(main, ["extract", str(tree), "-o", "s.h5", *arguments])
-    assert result.stderr == f"featx: {size} pixels\n"
-
-
 def test_a_message_with_a_line_break_is_still_one_line(monkeypatch):
     def fail(path):
         raise errors.StoreError("two\nlines")

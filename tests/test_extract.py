@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -16,7 +17,9 @@ from conftest import SMALL, make_image, make_tree, run_featx
 
 import featx
 from featx import FeatxError
+from featx.dry_run import forecast_extraction
 from featx.images import read_picture
+from featx.layers import BACKBONES
 from featx.network import build_network
 
 LAYERS = "block1,block3_conv1"
@@ -415,3 +418,19 @@ def test_the_command_extracts_and_describes(tree, tmp_path):
     again = run_featx("extract", tree, "-o", path, *COMMAND, "--resize", "crop")
     assert again.returncode == 1
     assert again.stderr.splitlines()[-1].startswith("featx: ")
+
+
+@pytest.mark.parametrize(("options", "size"), [({}, 75), ({"image_size": 96}, 96)])
+def test_the_image_size_is_the_backbones_own(options, size, tree, tmp_path, monkeypatch):
+    spec = replace(BACKBONES["inception_v3"], image_size=75)
+    monkeypatch.setitem(BACKBONES, "inception_v3", spec)
+    network = {"backbone": "inception_v3", "layers": "conv2d_1", "weights": "random"}
+    featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", **network, **options)
+    with featx.open(tmp_path / "s.h5") as store:
+        assert store.attributes["image_size"] == size
+    assert forecast_extraction(featx.read_source(tree), tmp_path / "t.h5", **network, **options).n_features == 32
+
+
+def test_an_unknown_backbone_is_named(tree, tmp_path):
+    with pytest.raises(FeatxError, match="backbone 'vgg61': expected one of vgg16, "):
+        featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", backbone="vgg61")

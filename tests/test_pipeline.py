@@ -27,6 +27,8 @@ class MeanOfPixels:
     batch_size: int = 4
     n_channels: dict = field(default_factory=lambda: N_CHANNELS)
 
+    has_own_device: bool = False
+
     def __call__(self, pixels):
         return {"block1_conv1": pixels.mean(axis=(1, 2), dtype=np.float32)}
 
@@ -84,6 +86,30 @@ def test_parts_hold_every_row_once_in_order(parts):
     assert values == [row % 256 for row in rows]
 
 
+def test_a_device_of_its_own_has_a_batch_in_flight_and_gives_the_same(tmp_path):
+    class Beside(MeanOfPixels):
+        def submit(self, pixels):
+            events.append("begun")
+
+            def fetch():
+                events.append("fetched")
+                return self(pixels)
+
+            return fetch
+
+    found = []
+    for name, network in (("plain", MeanOfPixels()), ("beside", Beside(has_own_device=True))):
+        events = []
+        folder = RunFolder(tmp_path / f"{name}.h5")
+        with folder.lock():
+            folder.begin(SETTINGS, SOURCE)
+            run(folder, 30, network=network, known=set())
+            parts = [folder.load(start, stop) for start, stop in folder.read(N_CHANNELS)]
+        found.append(np.concatenate([part.features["block1_conv1"] for part in parts]))
+    assert np.array_equal(*found)
+    assert events == ["begun", *["begun", "fetched"] * 6, "fetched"]
+
+
 def test_rows_around_a_gap_stay_apart(parts):
     run(parts, 20, done=[(4, 12)])
     assert parts.read(N_CHANNELS) == [(0, 4), (12, 20)]
@@ -111,22 +137,27 @@ def test_the_rows_keep_their_order_with_any_number_of_decoders(parts, monkeypatc
 
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
-    def peak(n):
-        folder = RunFolder(tmp_path / f"{n}.h5")
+    def peak(n, attempt):
+        folder = RunFolder(tmp_path / f"{n}-{attempt}.h5")
         with folder.lock():
             folder.begin(SETTINGS, SOURCE)
             # A fifth of the files are identical to others.
             run(folder, n, read=lambda path: picture(int(Path(path).stem) // 5 * 4 % n), known=set())
             return tracemalloc.get_traced_memory()[1]
 
+    def least_peak(n):
+        """Of two attempts: what other threads of this process do once, such as an import, is in one of them alone."""
+        found = []
+        for attempt in range(2):
+            tracemalloc.start()
+            found.append(peak(n, attempt))
+            tracemalloc.stop()
+        return min(found)
+
     def picture(number):
         return Picture(pixels=np.zeros((64, 64, 3), np.uint8), sha256=f"{number:064d}")
 
-    peaks = []
-    for n in (500, 5000):
-        tracemalloc.start()
-        peaks.append(peak(n))
-        tracemalloc.stop()
+    peaks = [least_peak(n) for n in (500, 5000)]
     # What grows are digests, about 200 bytes a file.
     assert peaks[1] < peaks[0] + 300 * 4500
 
