@@ -30,13 +30,13 @@ SCRIPT_BATCH = 32
 N_IMAGES = {
     "featx-ncnn": 512,
     "forward-ncnn": 512,
-    "featx-keras": 512,
-    "forward-keras": 512,
-    "script-keras": 128,
-    "script-model-a-layer": 32,
-    "script-pytorch": 128,
-    "script-onnxruntime": 128,
-    "forward-mnn": 128,
+    "featx-keras": 128,
+    "forward-keras": 128,
+    "script-keras": 64,
+    "script-model-a-layer": 16,
+    "script-pytorch": 64,
+    "script-onnxruntime": 64,
+    "forward-mnn": 64,
 }
 
 WHAT = {
@@ -199,11 +199,12 @@ def forward_with(engine: str, n_images: int) -> dict:
 def plain_vgg16() -> object:
     """Return Keras's own VGG16 with ImageNet's convolutions."""
     from featx.keras_setup import load_keras
+    from featx.layers import BACKBONES
     from featx.weights import load_weights
 
     keras = load_keras()
     network = keras.applications.VGG16(include_top=False, weights=None, input_shape=(224, 224, 3))
-    arrays = load_weights("imagenet-conv", build=None, include_top=False).arrays
+    arrays = load_weights("imagenet-conv", BACKBONES["vgg16"], build=None, include_top=False).arrays
     for layer in LAYERS:
         network.get_layer(layer).set_weights(arrays[layer])
     return network
@@ -214,7 +215,7 @@ def write_features(compute: Callable[[list[Path]], dict[str, np.ndarray]], n_ima
     import h5py
 
     paths = photographs(n_images)
-    compute(paths[:SCRIPT_BATCH])
+    compute(paths[:2])
 
     def work() -> None:
         with tempfile.TemporaryDirectory() as folder, h5py.File(Path(folder, "f.h5"), "w") as file:
@@ -257,9 +258,10 @@ def script_model_a_layer(n_images: int) -> dict:
 def script_pytorch(n_images: int) -> dict:
     import torch
 
+    from featx.layers import BACKBONES
     from featx.weights import load_weights
 
-    arrays = load_weights("imagenet-conv", build=None, include_top=False).arrays
+    arrays = load_weights("imagenet-conv", BACKBONES["vgg16"], build=None, include_top=False).arrays
     modules, pooled = [], {}
     for layer in LAYERS:
         kernel, bias = arrays[layer]

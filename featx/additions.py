@@ -138,6 +138,18 @@ def plan_addition(request: Request, base: Base, manifest: Manifest, echo: Callab
     )
 
 
+def keep_splits(base: Base, manifest: Manifest, echo: Callable[[str], None]) -> Manifest:
+    """Give images the splits that they have in the store, where the source has none at all to give."""
+    stored = base.images.set_index("path")["split"]
+    if manifest.has_splits or not (stored != "").any():
+        return manifest
+    kept = manifest.table["path"].map(stored).fillna("")
+    n_without = int((kept == "").sum())
+    without = f"; {n_without:,} images have none" if n_without else ""
+    echo(f"{base.path}: its splits are kept, since none are given{without}")
+    return replace(manifest, table=manifest.table.assign(split=kept))
+
+
 def describe_changes(base: Base, plan: Plan, table: pd.DataFrame) -> list[str]:
     """Say how a store will differ from the one that is added to, most important first; nothing if it won't.
 

@@ -12,9 +12,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from featx.engines import ENGINES
+from featx.engines import ENGINES, PRECISIONS
 from featx.errors import SourceError, WeightsError
-from featx.images import INTERPOLATIONS, RESIZES, read_picture
+from featx.images import INTERPOLATIONS, JPEGS, RESIZES, read_picture
 from featx.layers import BACKBONES
 from featx.network import PooledNetwork, build_network
 from featx.pipeline import compute_parts, join_layers
@@ -31,9 +31,9 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    backbone, layers, weights, image_size, preprocessing, pool, views, engine, batch_size
+    backbone, layers, weights, image_size, preprocessing, pool, views, engine, precision, batch_size
         See `featx.network.build_network`.
-    resize, interpolation : str
+    resize, interpolation, jpeg : str
         See `featx.images.decode`.
 
     Attributes
@@ -73,6 +73,8 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
         pool: str = "avg",
         views: str = "none",
         engine: str = "auto",
+        precision: str = "float32",
+        jpeg: str = "full",
         batch_size: int = 8,
     ) -> None:
         self.backbone = backbone
@@ -85,6 +87,8 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
         self.pool = pool
         self.views = views
         self.engine = engine
+        self.precision = precision
+        self.jpeg = jpeg
         self.batch_size = batch_size
 
     def fit(self, X: object, y: object = None) -> "DeepFeatures":
@@ -133,8 +137,13 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
         paths = self._check_paths(X, reset=False)
         network = self._ready_network()
         features = np.empty((len(paths), self.n_features_out_), dtype=np.float32)
-        sizes = {"image_size": network.image_size, "resize": self.resize, "interpolation": self.interpolation}
-        read = partial(read_picture, **sizes)
+        read = partial(
+            read_picture,
+            image_size=network.image_size,
+            resize=self.resize,
+            interpolation=self.interpolation,
+            jpeg=self.jpeg,
+        )
         whole = [(0, len(paths))]
         with contextlib.closing(compute_parts(network, Path(), paths, read, whole)) as parts:
             for part in parts:
@@ -180,6 +189,8 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
             "preprocessing": (None, *PREPROCESSINGS),
             "views": tuple(VIEWS),
             "engine": tuple(ENGINES),
+            "precision": tuple(PRECISIONS),
+            "jpeg": tuple(JPEGS),
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -210,6 +221,7 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
             pool=self.pool,
             views=self.views,
             engine=self.engine,
+            precision=self.precision,
             batch_size=self.batch_size,
             echo=echo,
         )

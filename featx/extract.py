@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featx.additions import Base, plan_addition, read_base
+from featx.additions import Base, keep_splits, plan_addition, read_base
 from featx.batch_size import AUTO
 from featx.errors import StoppedError, StoreError
 from featx.layers import find_backbone
@@ -125,6 +125,7 @@ def extract_features(
     _check_folder(folder.store_path)
     with folder.lock():
         base = _find_base(folder, overwrite)
+        manifest = manifest if base is None else keep_splits(base, manifest, echo)
         plan = plan_anew(request, echo) if base is None else plan_addition(request, base, manifest, echo)
         source = _describe_source(manifest)
         if overwrite and _is_left_over(folder, plan, source):

@@ -171,6 +171,23 @@ def test_a_table_that_changed_is_written_without_a_network(tree, store, calls):
     assert np.array_equal(contents(store)[1], X[::-1])
 
 
+def test_splits_are_kept_where_the_source_has_none_to_give(tree, tmp_path):
+    path = tmp_path / "s.h5"
+    first = featx.make_splits(part_of(tree, range(0, 30, 2)), (0.6, 0.4))
+    extract(first, path, "block1_conv1")
+    lines = []
+    extract(tree, path, "block1_conv2", lines=lines)
+    assert f"{path}: its splits are kept, since none are given; 15 images have none" in lines
+    images = contents(path)[2].set_index("path")["split"]
+    assert images[first.table["path"]].tolist() == first.table["split"].tolist()
+    assert images.value_counts()[""] == 15
+    extract(tree, path, "block1_conv2", lines=lines)
+    assert "nothing is missing" in lines[-1]
+    extract(featx.make_splits(featx.read_source(tree), (0.5, 0.5)), path, "block1_conv2", lines=lines)
+    assert "splits" in lines[-1]
+    assert set(contents(path)[2]["split"]) == {"train", "test"}
+
+
 def test_files_that_changed_are_computed_and_identical_ones_are_not(tree, tmp_path, calls):
     images = shutil.copytree(tree, tmp_path / "images")
     extract(images, tmp_path / "s.h5", "block1_conv2")

@@ -54,8 +54,16 @@ def test_tags_tell_of_paths():
     assert (tags.string, tags.one_d_array, tags.two_d_array) == (True, True, False)
 
 
-def test_features_are_the_stores(tree, tmp_path):
-    options = OPTIONS | {"resize": "crop", "interpolation": "bicubic", "preprocessing": "tf"}
+@pytest.mark.parametrize(
+    "further",
+    [
+        {"resize": "crop", "interpolation": "bicubic", "preprocessing": "tf"},
+        {"pool": "avg,std", "views": "flip", "engine": "ncnn"},
+        {"precision": "bfloat16", "jpeg": "scaled"},
+    ],
+)
+def test_features_are_the_stores(tree, tmp_path, further):
+    options = OPTIONS | further
     featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", **options)
     with featx.open(tmp_path / "s.h5") as store:
         paths = [tree / path for path in store.images["path"]]
@@ -65,7 +73,7 @@ def test_features_are_the_stores(tree, tmp_path):
         assert X.dtype == np.float32
         assert transformer.get_feature_names_out().tolist() == store.feature_names
         assert transformer.weights_sha256_ == store.attributes["weights_sha256"]
-    assert transformer.n_features_out_ == 128
+    assert transformer.n_features_out_ == 128 * len(transformer.pool.split(","))
 
 
 def test_paths_come_in_every_form(images, fitted):

@@ -236,3 +236,12 @@ def test_its_own_files_are_read(tmp_path):
 def test_keras_has_no_weights_of_it():
     with pytest.raises(FeatxError, match=r"Keras has no ImageNet weights for googlenet.*bvlc_googlenet"):
         build_backbone("googlenet")
+
+
+def test_it_runs_on_the_fast_engine():
+    pixels = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
+    options = {"layers": "all,pool5/7x7_s1,prob", "weights": "random:2", "image_size": SIZE, "pool": "avg,max,std"}
+    found = {engine: build_network("googlenet", engine=engine, **options)(pixels) for engine in ("keras", "ncnn")}
+    assert len(found["keras"]) > 30
+    for name, values in found["keras"].items():
+        assert relative_error(found["ncnn"][name], values) < 1e-4, name
