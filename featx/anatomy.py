@@ -1,21 +1,22 @@
 """What a backbone is made of: its layers, their channels, and what it costs to stop there; asked of the Keras model."""
 
 import math
+from collections.abc import Iterator
 
 from featx.applications import build_application, named_outputs
 from featx.layers import BACKBONES, Backbone
 
 
-def describe_backbones() -> list[dict[str, object]]:
-    """Say of every backbone what it offers.
+def describe_backbones() -> Iterator[dict[str, object]]:
+    """Say of every backbone what it offers, one after the other: each is built for it.
 
-    Returns
-    -------
-    list of dict
+    Yields
+    ------
+    dict
         backbone; layers and features: how many `all` gives; image_size: what it was published with; preprocessing;
         weights: names of those that featx can get, beside files and random ones.
     """
-    return [_describe_backbone(spec) for spec in BACKBONES.values()]
+    return map(_describe_backbone, BACKBONES.values())
 
 
 def describe_layers(backbone: str = "vgg16", *, image_size: int | None = None) -> dict[str, object]:

@@ -1,5 +1,7 @@
 """featx backbones: which networks there are, and where one may stop in each."""
 
+from collections.abc import Iterator
+
 import click
 
 from featx.cli_options import AS_JSON, show_json
@@ -20,16 +22,19 @@ def backbones(backbone: str | None, image_size: int | None, as_json: bool) -> No
     """
     from featx.anatomy import describe_backbones, describe_layers
 
-    description = describe_layers(backbone, image_size=image_size) if backbone else describe_backbones()
+    if not backbone:
+        rows = describe_backbones()
+        show_json(list(rows)) if as_json else _show_backbones(rows)
+        return
+    description = describe_layers(backbone, image_size=image_size)
     if as_json:
         show_json(description)
-    elif backbone:
-        _show_layers(description)
     else:
-        _show_backbones(description)
+        _show_layers(description)
 
 
-def _show_backbones(rows: list[dict]) -> None:
+def _show_backbones(rows: Iterator[dict]) -> None:
+    """Show each row as soon as its network is built: all of them take a while."""
     click.echo(f"{'backbone':<22}{'layers':>6}{'features':>10}{'pixels':>8}  {'preprocessing':<17}weights")
     for row in rows:
         weights = ", ".join([*row["weights"], "random", "FILE"])
