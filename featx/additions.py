@@ -144,7 +144,7 @@ def keep_splits(base: Base, manifest: Manifest, echo: Callable[[str], None]) -> 
     if manifest.has_splits or not (stored != "").any():
         return manifest
     kept = manifest.table["path"].map(stored).fillna("")
-    n_without = int((kept == "").sum())
+    n_without = int(((kept == "") & ~manifest.table["path"].isin(set(base.rejected["path"]))).sum())
     without = f"; {n_without:,} images have none" if n_without else ""
     echo(f"{base.path}: its splits are kept, since none are given{without}")
     return replace(manifest, table=manifest.table.assign(split=kept))

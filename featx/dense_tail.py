@@ -9,7 +9,7 @@ from featx.topology import Call, UnsupportedError, activation_of, read_topology
 
 __all__ = ["DenseTail", "UnsupportedError", "find_tail"]
 
-_KINDS = ("Flatten", "GlobalAveragePooling2D", "LayerNormalization", "Dropout", "Dense")
+_KINDS = ("Flatten", "GlobalAveragePooling2D", "LayerNormalization", "Dropout", "Dense", "Softmax")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class DenseTail:
     source : str
         The layer whose output those are.
     layers : tuple of keras.Layer
-        Flatten, GlobalAveragePooling2D, LayerNormalization, Dropout and Dense, each fed by the one before.
+        Flatten, GlobalAveragePooling2D, LayerNormalization, Dropout, Dense and Softmax, each fed by the one before.
     weights : tuple of list of ndarray
         Theirs. (Out of Keras, each batch would copy them again.)
     """
@@ -48,6 +48,8 @@ class DenseTail:
                 values = _normalize(layer, weights, values)
             elif kind == "Dense":
                 values = _multiply(layer, weights, values)
+            elif kind == "Softmax":
+                values = _softmax(values)
             outputs[layer.name] = values
         return outputs
 
@@ -78,6 +80,8 @@ def _is_known(call: Call) -> bool:
         return False
     if call.kind == "Dense":
         return activation_of(layer) in _ACTIVATIONS and len(layer.weights) == 1 + layer.use_bias
+    if call.kind == "Softmax":
+        return layer.axis in (-1, 1)
     data_format = getattr(layer, "data_format", None) or "channels_last"
     return data_format == "channels_last" and not getattr(layer, "rms_scaling", False)
 
