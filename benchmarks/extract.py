@@ -171,7 +171,7 @@ def extract_generated(n_images: int) -> dict:
             picture = Image.fromarray(np.roll(noise, number, axis=(number % 2)) ^ np.uint8(number % 251))
             picture.resize((300, 300), Image.Resampling.BICUBIC).save(Path(folder, f"{number:05d}.png"))
         Path(folder, "images.csv").write_text(
-            "path,label\n" + "".join(f"{number:05d}.png,x\n" for number in range(n_images)), encoding="utf-8"
+            "path,label\n" + "".join(f"{number:05d}.png,{number % 2}\n" for number in range(n_images)), encoding="utf-8"
         )
         return extract_manifest(featx.read_source(Path(folder, "images.csv")), "ncnn")
 
