@@ -98,7 +98,10 @@ def _check_values(features: dict[str, np.ndarray], paths: list[str | Path], larg
         finite = np.isfinite(values).all(axis=1)
         if not finite.all():
             path = paths[int(np.argmin(finite))]
-            raise FeatxError(f"{path}: {layer} gave values that are not finite: are these the right weights?")
+            raise FeatxError(
+                f"{path}: {layer} gave values that are not finite: are these the right weights? "
+                "(--precision float16 overflows sooner than bfloat16)"
+            )
         magnitudes = np.abs(values).max(axis=1)
         if magnitudes.max() > largest:
             place = int(np.argmax(magnitudes > largest))

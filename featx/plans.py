@@ -84,7 +84,6 @@ class OnDemand:
         Which of its features, in network order.
     batch_size : int
         The most images of one call.
-
     """
 
     def __init__(self, build: Callable[[], PooledNetwork], n_channels: dict[str, int], *, batch_size: int) -> None:

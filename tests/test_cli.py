@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import run_featx
 
-from featx import batch_size, choosing, engines, errors, images, layers, preprocessing, views
+from featx import batch_size, choosing, engines, errors, images, layers, plans, preprocessing, views
 from featx.cli import main
 
 README = Path(__file__).parents[1] / "README.md"
@@ -63,6 +63,7 @@ def test_choices_are_the_librarys():
     assert tuple(options["jpeg"].type.choices) == tuple(images.JPEGS)
     assert options["batch_size"].type.max == batch_size.LARGEST
     assert options["batch_size"].default == batch_size.AUTO
+    assert tuple(options["store_dtype"].type.choices) == plans.STORE_DTYPES
     assert tuple(options["views"].type.choices) == tuple(views.VIEWS)
     assert tuple(options["backbone"].type.choices) == tuple(layers.BACKBONES)
     assert options["image_size"].type.min == min(spec.min_image_size for spec in layers.BACKBONES.values())
