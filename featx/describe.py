@@ -21,7 +21,7 @@ def describe_store(store: Store) -> dict[str, object]:
     -------
     dict
         path, bytes, attributes, n_images, n_features, layers (name to n_channels), splits (name to label counts),
-        columns and rejected (path and reason each). Everything JSON can hold.
+        columns, rejected (path and reason each) and images_per_second. Everything JSON can hold.
     """
     images = store.images
     by_split = images.groupby("split", sort=False)["label"].value_counts(sort=False)
@@ -37,6 +37,7 @@ def describe_store(store: Store) -> dict[str, object]:
         "splits": splits,
         "columns": list(images.columns),
         "rejected": store.rejected.to_dict("records"),
+        "images_per_second": store.images_per_second,
         "attributes": store.attributes,
     }
 
@@ -45,6 +46,9 @@ def format_description(description: dict) -> str:
     """Lay out a description for a screen; nothing in it can steer a terminal."""
     attributes = {name: description["attributes"].get(name, "?") for name in _SHOWN}
     attributes |= {name: description["attributes"].get(name, unsaid) for name, unsaid in _UNSAID.items()}
+    engine = f"{attributes['engine']} {attributes['engine_version']}".rstrip()
+    speed = description["images_per_second"]
+    engine += "" if speed is None else f", {speed:,.1f} images/s"
     lines = [
         f"{description['path']}: {description['n_images']:,} images x {description['n_features']:,} features, "
         f"{description['bytes'] / 1e6:.1f} MB",
@@ -55,8 +59,7 @@ def format_description(description: dict) -> str:
         f"features   {attributes['pooling']} pooling, views: {attributes['views']}; computed in "
         f"{attributes['precision']}, stored as {attributes['store_dtype']}",
         f"made       {attributes['created']} by featx {attributes['featx_version']}, Keras "
-        f"{attributes['keras_version']} on {attributes['keras_backend']}; engine {attributes['engine']} "
-        f"{attributes['engine_version']}".rstrip(),
+        f"{attributes['keras_version']} on {attributes['keras_backend']}; engine {engine}",
         *_wrap("layers     ", [f"{layer} {channels}" for layer, channels in description["layers"].items()]),
         *_wrap("columns    ", description["columns"]),
     ]

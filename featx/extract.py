@@ -215,5 +215,5 @@ def _finish(passes: Passes, provenance: dict[str, str]) -> Extraction:
         n_computed=passes.n_computed,
         n_resumed=passes.n_resumed,
         seconds=round(time.monotonic() - begun, 3),
-        images_per_second=round(passes.n_computed / max(passes.seconds, 1e-9), 2),
+        images_per_second=passes.images_per_second,
     )

@@ -1,7 +1,6 @@
 """Stage 2, store to results: fit a grid, choose on validation rows, refit, score once on test rows."""
 
 import platform
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -12,13 +11,14 @@ import pandas as pd
 import sklearn
 
 import featx
-from featx.choosing import check_choice, rank, tell_scores
+from featx.choosing import check_choice, rank
 from featx.classifiers import CellPlan, make_estimator, plan_cells
 from featx.errors import FeatxError
-from featx.fitting import CellScore, choose_model, fit_estimator, score_cells
+from featx.fitting import CellScore, choose_model, score_cells
 from featx.journal import Journal
 from featx.layerwise import LayerQuestions, check_questions, score_layers
-from featx.metrics import count_confusion, peak_memory, report_classes, score
+from featx.metrics import count_confusion, peak_memory, report_classes
+from featx.refit import Refit, refit
 from featx.results import Cell, Run, check_free, write_run
 from featx.rows import (
     Fold,
@@ -143,6 +143,7 @@ def fit_grid(
         rows, notes = read_rows(store, chosen_layers, label=label, where=where, sample_weight=sample_weight)
         described = describe_store(store, chosen_layers)
         widths = {layer: store.n_channels[layer] for layer in chosen_layers}
+        images_per_second = store.images_per_second
     check_splits(store_path, rows)
     known, test = rows.of("train", "validation"), rows.of("test")
     model, model_notes = choose_model(model, rows, len(known), max(len(test), len(rows.of("validation"))))
@@ -156,23 +157,15 @@ def fit_grid(
     figures, layer_notes = score_layers(
         model, cells[chosen], rows, folds, widths, questions, **options, progress=progress
     )
-
-    begun = time.monotonic()
-    best = make_estimator(model, *cells[chosen], **options)
-    fit_estimator(best, rows, known)
-    refit_seconds = time.monotonic() - begun
-    if model == "rf":
-        # Several threads add up a forest's trees in the order they come; predictions are to be the same every time.
-        best[-1].set_params(n_jobs=1)
-    predicted = best.predict(rows.X[test]) if len(test) else np.array([], dtype=str)
+    best = refit(model, cells[chosen], rows, **options)
     run = Run(
         model=model,
         store=described,
         protocol=_describe_protocol(protocol, rows),
         cells=fitted,
         chosen=chosen,
-        test=_score_test(best, rows, predicted, seed) if len(test) else None,
-        refit_seconds=round(refit_seconds, 3),
+        test=best.test,
+        refit_seconds=round(best.seconds, 3),
         peak_memory=peak_memory(),
         versions={
             "featx": featx.__version__,
@@ -182,15 +175,17 @@ def fit_grid(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=(*notes, *model_notes, *notes_on_splits(rows), *layer_notes),
         layers=figures,
+        n_parameters=best.n_parameters,
+        predict_seconds=_time_labels(best, images_per_second),
     )
     y_test = rows.y[test].astype(str)
     write_run(
         Path(output),
         run,
-        predictions=pd.DataFrame({"path": rows.paths[test], "label": y_test, "predicted": predicted}),
-        per_class=report_classes(y_test, predicted),
-        confusion=count_confusion(y_test, predicted),
-        estimator=best,
+        predictions=pd.DataFrame({"path": rows.paths[test], "label": y_test, "predicted": best.predicted}),
+        per_class=report_classes(y_test, best.predicted),
+        confusion=count_confusion(y_test, best.predicted),
+        estimator=best.estimator,
         overwrite=overwrite,
     )
     journal.remove()
@@ -292,14 +287,8 @@ def _describe_protocol(protocol: Protocol, rows: Rows) -> dict[str, object]:
     }
 
 
-def _score_test(best: object, rows: Rows, predicted: np.ndarray, seed: int) -> dict[str, object]:
-    known, test = rows.of("train", "validation"), rows.of("test")
-    return score(
-        rows.y[test].astype(str),
-        predicted,
-        classes=best.classes_,
-        majority=pd.Series(rows.y[known]).value_counts().index[0],
-        **tell_scores(best, rows.X[test]),
-        sample_weight=rows.weights_of(test),
-        seed=seed,
-    )
+def _time_labels(best: Refit, images_per_second: float | None) -> float | None:
+    """Return seconds from a thousand files to labels, if both the network's part and the classifier's are known."""
+    if best.predict_seconds is None or images_per_second is None:
+        return None
+    return round(best.predict_seconds + 1000 / images_per_second, 3)

@@ -68,6 +68,11 @@ class Passes:
         base = plan.base
         self._in_base = DigestIndex(base.sha256 if base else np.empty(0, "S64"))
 
+    @property
+    def images_per_second(self) -> float:
+        """Of those that went through the network in this run."""
+        return round(self.n_computed / max(self.seconds, 1e-9), 2)
+
     def compute(self) -> None:
         """Compute what is missing; a run that goes on keeps what is there.
 
@@ -113,7 +118,12 @@ class Passes:
                 root=self.manifest.root,
                 parts=merge_rows(self.rows, self._sources(store), plan.n_channels),
                 n_channels=plan.n_channels,
-                provenance=provenance | self._describe_engines() | {"batch_size": plan.network.batch_size},
+                provenance={
+                    **provenance,
+                    **self._describe_engines(),
+                    **self._describe_speed(),
+                    "batch_size": plan.network.batch_size,
+                },
             )
         self.folder.publish(whole_path)
         self.folder.remove()
@@ -224,6 +234,13 @@ class Passes:
             found["engine_version"].append(engine.version)
             found["device"].append(engine.device)
         return {name: ", ".join(dict.fromkeys(values)) for name, values in found.items() if values}
+
+    def _describe_speed(self) -> dict[str, object]:
+        """Return how fast this run was, or, if it computed nothing, what the store that is added to says."""
+        if self.n_computed:
+            return {"images_per_second": self.images_per_second}
+        stored = self.plan.base.attributes if self.plan.base is not None else {}
+        return {name: value for name, value in stored.items() if name == "images_per_second"}
 
     def _check_disk(self, n_done: int) -> None:
         """Refuse a disk too small for the missing parts and the store; parts go only once the store is there."""

@@ -1,28 +1,50 @@
-"""One run on disk: what was tried, what was chosen, how it did on the test rows, and the fitted model."""
+"""One run on disk: its record, its tables, and the fitted model or network."""
 
 import json
 import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from featx.errors import FeatxError
+from featx.run_record import FINETUNE, Cell, Run
+from featx.run_tables import cells_table, describe_params, describe_test, format_table, layers_table
+
+# A run, all of it, from one place: its record and its tables too.
+__all__ = [
+    "FINETUNE",
+    "NETWORK_FILE",
+    "TRUSTED_TYPES",
+    "Cell",
+    "Run",
+    "cells_table",
+    "check_free",
+    "describe_params",
+    "describe_test",
+    "format_table",
+    "layers_table",
+    "load_model",
+    "read_run",
+    "write_folder",
+    "write_run",
+]
 
 FORMAT = 1
+
+NETWORK_FILE = "network.weights.h5"
+"""Where a fine-tuned run keeps its weights, in place of a classifier's model.skops."""
 
 _FILES_OF_A_RUN = {
     *("run.json", "cells.csv", "predictions.csv", "per_class.csv", "confusion.csv", "model.skops", "layers.csv"),
     *("repeats.json", "repeats.csv"),
+    *(NETWORK_FILE, "curves.csv", "recipe.yaml"),
 }
-
-_TEST_FIGURES = ("balanced_accuracy", "macro_f1", "mcc", "roc_auc", "log_loss")
 
 # The only types beyond skops's own that a model of featx holds; any other is refused when a model is loaded.
 TRUSTED_TYPES = (
@@ -31,85 +53,6 @@ TRUSTED_TYPES = (
     "featx.svm.GramSVC",
     "sklearn.tree._tree.Tree",
 )
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One combination of a grid.
-
-    Attributes
-    ----------
-    discretize : str
-        none or ternary.
-    params : dict
-        The classifier's parameters.
-    validation_accuracy : float or None
-        On the validation rows, or the mean over folds; None where there was nothing to choose, or the cell failed.
-    validation_deviation : float or None
-        Standard deviation over folds.
-    seconds : float
-        To fit and to score, over all folds; of what several cells share, a share.
-    error : str or None
-        What the cell failed with.
-    validation_score : float or None
-        What cells are chosen by, as validation_accuracy; the same number where the protocol says accuracy.
-    """
-
-    discretize: str
-    params: dict[str, object]
-    validation_accuracy: float | None
-    validation_deviation: float | None
-    seconds: float
-    error: str | None = None
-    validation_score: float | None = None
-
-
-@dataclass(frozen=True)
-class Run:
-    """A grid that was fitted, chosen from, refitted and scored once.
-
-    Attributes
-    ----------
-    model : str
-        One of `featx.classifiers.MODELS`.
-    store : dict
-        The store's path and settings; `layers` and `n_features` are those fitted on, `store_layers` all of the store's.
-    protocol : dict
-        How cells were compared and by which score (choose_by), the seed, the classes, and how many rows each split has.
-    cells : tuple of Cell
-    chosen : int
-        Which cell was refitted on all rows but the test rows: the best, the first of equals.
-    test : dict or None
-        See `featx.metrics.score`; None if the store has no test rows.
-    refit_seconds : float
-    versions : dict
-        Of featx, scikit-learn and Python.
-    created : str
-        UTC, ISO 8601.
-    notes : tuple of str
-    peak_memory : int or None
-        Of the process that fitted it, bytes.
-    layers : tuple of dict
-        What each layer gives, where it was asked for; see `featx.layerwise.score_layers`.
-    """
-
-    model: str
-    store: dict[str, object]
-    protocol: dict[str, object]
-    cells: tuple[Cell, ...]
-    chosen: int
-    test: dict[str, float | list[float] | None] | None
-    refit_seconds: float
-    versions: dict[str, str]
-    created: str
-    notes: tuple[str, ...] = ()
-    peak_memory: int | None = None
-    layers: tuple[dict[str, str | int | float | None], ...] = ()
-
-    @property
-    def best(self) -> Cell:
-        """The chosen cell."""
-        return self.cells[self.chosen]
 
 
 def check_free(run_path: Path, *, overwrite: bool) -> None:
@@ -132,7 +75,8 @@ def write_run(
     predictions: pd.DataFrame,
     per_class: pd.DataFrame,
     confusion: pd.DataFrame,
-    estimator: object,
+    estimator: object | None = None,
+    add_files: Callable[[Path], object] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a run's folder: all of it, or nothing.
@@ -144,13 +88,13 @@ def write_run(
         Goes to run.json, its cells to cells.csv too, and its layers, if it has any, to layers.csv.
     predictions, per_class, confusion : DataFrame
         Of the test rows.
-    estimator : scikit-learn estimator
+    estimator : scikit-learn estimator, optional
         Goes to model.skops.
+    add_files : callable, optional
+        Is given the folder while it is filled, and writes further files into it: a fine-tuned network's.
     overwrite : bool, default False
         Replace a run that is there.
     """
-    import skops.io
-
     with write_folder(run_path, overwrite=overwrite) as folder:
         record = {"featx_run": FORMAT} | asdict(run)
         (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -160,7 +104,12 @@ def write_run(
         predictions.to_csv(folder / "predictions.csv", index=False)
         per_class.to_csv(folder / "per_class.csv")
         confusion.to_csv(folder / "confusion.csv")
-        skops.io.dump(estimator, folder / "model.skops")
+        if estimator is not None:
+            import skops.io
+
+            skops.io.dump(estimator, folder / "model.skops")
+        if add_files is not None:
+            add_files(folder)
 
 
 @contextmanager
@@ -215,7 +164,9 @@ def read_run(run_path: str | Path) -> Run:
         sequences = {name: tuple(record.get(name, ())) for name in ("notes", "layers")}
         return Run(**{**record, "cells": cells, **sequences})
     except FileNotFoundError as error:
-        raise FeatxError(f"{path}: no such run; expected a folder that featx fit has written") from error
+        raise FeatxError(
+            f"{path}: no such run; expected a folder that featx fit or featx finetune has written"
+        ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FeatxError(f"{path}: not a record of a run: {error!r}") from error
 
@@ -233,84 +184,14 @@ def load_model(run_path: str | Path) -> object:
             )
         return skops.io.load(path, trusted=list(TRUSTED_TYPES))
     except FileNotFoundError as error:
+        if path.with_name(NETWORK_FILE).exists():
+            raise FeatxError(
+                f"{path}: no such model: this run is a fine-tuned network. Use featx predict {path.parent}, or featx "
+                f"extract --weights {path.parent} for its features"
+            ) from error
         raise FeatxError(f"{path}: no such model") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise FeatxError(f"{path}: damaged, or no model of featx: {error}") from error
-
-
-def cells_table(run: Run) -> pd.DataFrame:
-    """Return the cells as a table: a column a parameter; the test accuracy stands with the chosen cell only.
-
-    `validation` and `deviation` are of the accuracy; what cells were chosen by stands beside them where it is another.
-    """
-    names = list(dict.fromkeys(name for cell in run.cells for name in cell.params))
-    choose_by = run.protocol.get("choose_by", "accuracy")
-    rows: list[dict[str, object]] = []
-    for row, cell in enumerate(run.cells):
-        is_chosen = row == run.chosen
-        rows.append(
-            {
-                "model": run.model,
-                "discretize": cell.discretize,
-                **{name: cell.params.get(name) for name in names},
-                "validation": cell.validation_accuracy,
-                "deviation": cell.validation_deviation,
-                **({} if choose_by == "accuracy" else {f"validation {choose_by}": cell.validation_score}),
-                "test": run.test["accuracy"] if is_chosen and run.test else None,
-                "seconds": cell.seconds,
-                "error": cell.error,
-                "chosen": "*" if is_chosen else "",
-            }
-        )
-    table = pd.DataFrame(rows)
-    return table.dropna(axis="columns", how="all")
-
-
-def layers_table(run: Run) -> pd.DataFrame:
-    """Return a line a layer, with the figures that were asked for; NaN where there is none."""
-    table = pd.DataFrame(list(run.layers))
-    figures = [name for name in table.columns if name not in ("layer", "n_features")]
-    return table.astype(dict.fromkeys(figures, float))
-
-
-def describe_test(run: Run) -> str:
-    """Return the test figures in a line."""
-    if run.test is None:
-        return "no test rows: no test accuracy"
-    interval = run.test.get("accuracy_interval")
-    bounds = f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
-    others = [
-        f"{name.replace('_', ' ')} {run.test[name]:.4f}" for name in _TEST_FIGURES if run.test.get(name) is not None
-    ]
-    return (
-        f"test accuracy {run.test['accuracy']:.4f}{bounds} on {run.protocol['n_test']:,} images "
-        f"(always the majority class: {run.test['majority_class_rate']:.4f}); {', '.join(others)}"
-    )
-
-
-def format_table(table: pd.DataFrame) -> str:
-    """Lay out a table for a screen: accuracies with four decimals, seconds with one."""
-    import tabulate
-
-    text = {name: [_format_value(value, _decimals(name)) for value in column] for name, column in table.items()}
-    return tabulate.tabulate(text, headers="keys", tablefmt="github", disable_numparse=True)
-
-
-def _decimals(column: str) -> str:
-    if column.startswith(("validation", "deviation", "test", "alone", "cumulative", "without", "importance")):
-        return "{:.4f}"
-    return "{:.1f}" if column == "seconds" else "{:g}"
-
-
-def _format_value(value: object, number: str) -> str:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return ""
-    return number.format(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
-
-
-def describe_params(params: Mapping[str, object]) -> str:
-    """Return `kernel=rbf C=10` and the like."""
-    return " ".join(f"{name}={_format_value(value, '{:g}')}" for name, value in params.items())
 
 
 def _umask() -> int:

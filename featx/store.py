@@ -4,8 +4,11 @@ Version 1::
 
     /                    attributes: featx_format (1), featx_version, created (UTC), root, paths_sha256, run_id,
                          settings_sha256; keras_version, engine_version and device (several, with commas, where others
-                         added to the store); and every field of `featx.settings.Settings`: layers (a JSON list of the
-                         names below /features, in network order), pooling, engine, views, store_dtype, ...
+                         added to the store); batch_size; images_per_second (a float: files to features, of the images
+                         that the run which finished the store computed, or, if it computed none, of the store that it
+                         added to; older stores may lack it); and every field of `featx.settings.Settings`: layers (a
+                         JSON list of the names below /features, in network order), pooling, engine, views, store_dtype,
+                         ...
     /features/<layer>    (n_images, n_channels) little-endian float32, or float16 where the attribute store_dtype says
                          so; chunks of about 1 MiB of whole rows, Fletcher-32. `<layer>` is the mean (or a layer without
                          height and width as it is), `<layer>:max` and `<layer>:std` are the other poolings
@@ -83,6 +86,12 @@ class Store:
         attributes = {name: _plain(value) for name, value in self._file.attrs.items()}
         attributes["layers"] = json.loads(attributes["layers"])
         return attributes
+
+    @property
+    def images_per_second(self) -> float | None:
+        """How fast the features were made of files; None where the store doesn't tell."""
+        speed = self.attributes.get("images_per_second")
+        return speed if isinstance(speed, float) and 0 < speed < np.inf else None
 
     @property
     def layers(self) -> list[str]:

@@ -28,7 +28,7 @@ def write_store(
     root: Path,
     parts: Iterable[Part],
     n_channels: Mapping[str, int],
-    provenance: Mapping[str, str],
+    provenance: Mapping[str, object],
 ) -> None:
     """Write a store out of its parts, one at a time.
 
@@ -45,7 +45,7 @@ def write_store(
         Ascending, together covering every row of `table`.
     n_channels : mapping of str to int
         Features a layer.
-    provenance : mapping of str to str
+    provenance : mapping of str to str or number
         Further attributes of the root.
 
     Raises
@@ -119,7 +119,7 @@ def _write_images(
     _write_table(file.create_group("rejected"), lost)
 
 
-def _write_attributes(file: h5py.File, settings: Settings, root: Path, provenance: Mapping[str, str]) -> None:
+def _write_attributes(file: h5py.File, settings: Settings, root: Path, provenance: Mapping[str, object]) -> None:
     attributes = asdict(settings) | {
         "featx_format": FORMAT,
         "featx_version": featx.__version__,

@@ -110,6 +110,8 @@ def test_layers_poolings_and_images_are_added_as_if_made_at_once(tree, tmp_path,
     extract(some, tmp_path / "s.h5", "block1_conv2", **options)
     done = extract(tree, tmp_path / "s.h5", "block1_conv1,block2_conv1", pool="max,avg", **options)
     assert (done.n_images, done.n_computed, done.n_features) == (30, 30, 512)
+    with featx.open(tmp_path / "s.h5") as store:
+        assert store.images_per_second == done.images_per_second
     extract(tree, tmp_path / "fresh.h5", "block1,block2_conv1", pool="avg,max", **options)
     assert_same(tmp_path / "s.h5", tmp_path / "fresh.h5", exact=engine == "ncnn")
     assert not (tmp_path / "s.h5.parts").exists()
@@ -153,11 +155,15 @@ def test_a_table_that_changed_is_written_without_a_network(tree, store, calls):
     manifest.table.loc[:1, "split"] = "test"
     manifest.table["year"] = np.arange(15.0)
     manifest.table.loc[3, "year"] = np.nan
+    with featx.open(store) as opened:
+        speed = opened.images_per_second
     lines = []
     before = contents(store)
     extract(manifest, store, "block1_conv2", lines=lines)
     assert calls == []
     assert lines == [f"{store}: 3 labels, 2 splits, 1 new columns"]
+    with featx.open(store) as opened:
+        assert opened.images_per_second == speed > 0
     _, X, images, _ = contents(store)
     assert np.array_equal(X, before[1])
     assert images["label"].tolist() == manifest.table["label"].tolist()

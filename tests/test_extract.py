@@ -69,6 +69,8 @@ def test_what_it_returns_and_leaves(tree, tmp_path):
     )
     assert (done.n_images, done.n_features, done.n_rejected, done.n_resumed) == (30, 128, 0, 0)
     assert done.images_per_second > 0
+    with featx.open(tmp_path / "s.h5") as store:
+        assert store.images_per_second == store.attributes["images_per_second"] == done.images_per_second
     assert [path.name for path in tmp_path.iterdir()] == ["s.h5"]
     assert any("vgg16, 2 layers, on" in line for line in lines)
 
@@ -209,6 +211,26 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(many, undisturbed, tmp_
     done = featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
     assert done.n_resumed == 200
     assert same_store(path, undisturbed)
+    with featx.open(path) as store:
+        assert store.images_per_second == done.images_per_second
+
+
+def test_a_run_that_only_makes_the_file_does_not_tell_a_speed(many, undisturbed, tmp_path, monkeypatch):
+    from featx.passes import Passes
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "s.h5"
+    with monkeypatch.context() as patch, pytest.raises(FeatxError, match="stopped: 400 of 400"):
+        patch.setattr(Passes, "publish", stop)
+        featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
+    done = featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
+    assert (done.n_computed, done.n_resumed) == (0, 400)
+    assert same_store(path, undisturbed)
+    with featx.open(path) as store:
+        assert "images_per_second" not in store.attributes
+        assert store.images_per_second is None
 
 
 def test_a_resumed_run_refuses_other_settings_by_name(many, tmp_path, monkeypatch):

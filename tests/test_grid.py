@@ -191,6 +191,24 @@ def test_a_run_is_written_whole_and_read_again(noisy_store, tmp_path):
     assert run.test["majority_class_rate"] in majority.to_list()
 
 
+def test_a_run_tells_its_size_and_seconds_from_files_to_labels(noisy_store, tmp_path):
+    run = featx.fit_grid(noisy_store, "lda", tmp_path / "run", layers="block1")
+    # A mean, a deviation, and three coefficients a feature; three intercepts.
+    assert run.n_parameters == 5 * 128 + 3
+    with featx.open(noisy_store) as store:
+        network_seconds = 1000 / store.images_per_second
+    assert network_seconds < run.predict_seconds < network_seconds + 60
+    silent = tmp_path / "silent.h5"
+    silent.write_bytes(noisy_store.read_bytes())
+    with h5py.File(silent, "a") as file:
+        file.attrs["images_per_second"] = 0.5
+    slow = featx.fit_grid(silent, "lda", tmp_path / "slow", layers="block1")
+    assert 2000 < slow.predict_seconds < 2060
+    with h5py.File(silent, "a") as file:
+        del file.attrs["images_per_second"]
+    assert featx.fit_grid(silent, "lda", tmp_path / "silent", layers="block1").predict_seconds is None
+
+
 def test_an_output_that_exists_is_refused_or_replaced(noisy_store, tmp_path):
     featx.fit_grid(noisy_store, "rf", tmp_path / "run")
     with pytest.raises(FeatxError, match=r"run: exists\. .*--overwrite"):
@@ -239,6 +257,7 @@ def test_no_test_rows_give_no_test_figures(relabelled, tmp_path):
     path = relabelled(split=lambda split: "train" if split == "test" else split)
     run = featx.fit_grid(path, "rf", tmp_path / "run")
     assert run.test is None
+    assert run.predict_seconds is None
     assert len(pd.read_csv(tmp_path / "run" / "predictions.csv")) == 0
     assert read_run(tmp_path / "run") == run
 

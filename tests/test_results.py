@@ -1,6 +1,7 @@
 """Runs on disk: nothing half-written, nothing that runs."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -9,14 +10,14 @@ import skops.io
 from sklearn.base import BaseEstimator
 
 from featx import FeatxError
-from featx.results import Cell, Run, cells_table, format_table, load_model, read_run, write_run
+from featx.results import Cell, Run, cells_table, describe_test, format_table, load_model, read_run, write_run
 
 
 def run_of(**changes):
     fields = {
         "model": "svm",
         "store": {"path": "s.h5"},
-        "protocol": {"n_test": 2},
+        "protocol": {"n_test": 2, "choose_by": "accuracy"},
         "cells": (
             Cell("none", {"kernel": "linear", "C": 0.1}, 0.75, None, 0.5),
             Cell("ternary", {"kernel": "rbf", "C": 10.0, "gamma": "scale"}, 0.8125, None, 1.25),
@@ -31,9 +32,41 @@ def run_of(**changes):
     return Run(**(fields | changes))
 
 
+def finetuned_run(**changes):
+    """A fine-tuned network's record, of two stages."""
+    fields = {
+        "model": "finetune",
+        "store": {"path": "s.h5", "backbone": "vgg16"},
+        "cells": (
+            Cell("none", {"recipe": "staged", "stage": "head", "n_trainable": 12_845_313}, 0.625, None, 30.5),
+            Cell("none", {"recipe": "staged", "stage": "block5", "n_trainable": 19_924_737}, 0.875, None, 61.25),
+        ),
+        "refit_seconds": 0.0,
+        "n_parameters": 19_924_737,
+        "predict_seconds": 41.5,
+        "baseline": {
+            "recipe": {"name": "staged", "stages": ["head", "block5"]},
+            "stages": [{"name": "head", "epochs": 3}, {"name": "block5", "epochs": 4}],
+            "weights_sha256": "0" * 64,
+        },
+    }
+    return run_of(**(fields | changes))
+
+
 def write(path, estimator, **options):
     empty = pd.DataFrame()
     write_run(path, run_of(), predictions=empty, per_class=empty, confusion=empty, estimator=estimator, **options)
+
+
+def write_finetuned(path, add_files, **options):
+    empty = pd.DataFrame()
+    tables = {"predictions": empty, "per_class": empty, "confusion": empty}
+    write_run(path, finetuned_run(), **tables, add_files=add_files, **options)
+
+
+def add_network(folder):
+    for name in ("network.weights.h5", "curves.csv", "recipe.yaml"):
+        (folder / name).write_text(name)
 
 
 class Stranger(BaseEstimator):
@@ -127,3 +160,59 @@ def test_models_come_back_as_they_went(tmp_path):
     fitted = make_pipeline(TernaryDiscretizer(), RandomForestClassifier(5, random_state=0)).fit(X, y)
     write(tmp_path / "run", fitted)
     assert load_model(tmp_path / "run").predict_proba(X) == pytest.approx(fitted.predict_proba(X))
+
+
+def test_an_old_record_reads_as_one_that_does_not_tell(tmp_path):
+    run = run_of(n_parameters=7, predict_seconds=0.5)
+    write_run(tmp_path / "run", run, predictions=pd.DataFrame(), per_class=pd.DataFrame(), confusion=pd.DataFrame())
+    assert read_run(tmp_path / "run") == run
+    path = tmp_path / "run" / "run.json"
+    record = json.loads(path.read_text())
+    for name in ("n_parameters", "predict_seconds", "baseline"):
+        del record[name]
+    path.write_text(json.dumps(record))
+    assert read_run(tmp_path / "run") == run_of()
+
+
+def test_a_fine_tuned_run_is_written_whole_and_read_again(tmp_path):
+    write_finetuned(tmp_path / "run", add_network)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        *("run.json", "cells.csv", "predictions.csv", "per_class.csv", "confusion.csv"),
+        *("network.weights.h5", "curves.csv", "recipe.yaml"),
+    }
+    run = read_run(tmp_path / "run")
+    assert run == finetuned_run()
+    assert run.is_finetuned
+    assert not run_of().is_finetuned
+    with pytest.raises(FeatxError, match=r"fine-tuned network\. Use featx predict .*run, or featx extract --weights"):
+        load_model(tmp_path / "run")
+    write(tmp_path / "run", Stranger(), overwrite=True)
+    assert not (tmp_path / "run" / "network.weights.h5").exists()
+
+
+def test_a_run_whose_files_can_not_be_added_leaves_nothing(tmp_path):
+    def fail(folder):
+        add_network(folder)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(FeatxError, match="No space left on device"):
+        write_finetuned(tmp_path / "run", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_a_model_says_so(tmp_path):
+    write_finetuned(tmp_path / "run", None)
+    with pytest.raises(FeatxError, match=r"model\.skops: no such model$"):
+        load_model(tmp_path / "run")
+
+
+def test_the_table_of_a_fine_tuned_run_has_a_row_a_stage():
+    table = cells_table(finetuned_run())
+    assert table["stage"].tolist() == ["head", "block5"]
+    assert "discretize" not in table
+    text = format_table(table)
+    assert "| finetune | staged   | block5  | 19924737      | 0.8750       | 0.5000 | 61.2" in text
+    assert describe_test(finetuned_run(test={"accuracy": 0.5, "majority_class_rate": 0.25})).startswith(
+        "test accuracy 0.5000 on 2 images (always the majority class: 0.2500)"
+    )
+    assert json.loads(json.dumps(asdict(finetuned_run())))["baseline"]["stages"][1]["epochs"] == 4

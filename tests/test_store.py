@@ -48,6 +48,19 @@ def test_the_file_is_laid_out_as_promised(small_store):
         assert kinds <= {"gzip", None}
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"), [(41.5, 41.5), (None, None), (0.0, None), (np.nan, None), (np.inf, None), ("fast", None)]
+)
+def test_a_speed_is_told_or_not(tmp_path, told, expected):
+    path = tmp_path / "s.h5"
+    path.write_bytes((DATA / "store_v1.h5").read_bytes())
+    if told is not None:
+        with h5py.File(path, "a") as file:
+            file.attrs["images_per_second"] = told
+    with featx.open(path) as store:
+        assert store.images_per_second == expected
+
+
 def test_matrix_frame_and_names_agree(small_store):
     with featx.open(small_store) as store:
         assert store.layers[0] == "block1_conv1"

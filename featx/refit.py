@@ -1,0 +1,82 @@
+"""The chosen cell once more: fitted on all rows but the test rows, and scored there once."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from featx.choosing import tell_scores
+from featx.classifiers import CellPlan, make_estimator
+from featx.fitted_size import count_parameters
+from featx.fitting import fit_estimator
+from featx.metrics import score
+from featx.rows import Rows
+
+
+@dataclass(frozen=True)
+class Refit:
+    """A cell that was fitted for good.
+
+    Attributes
+    ----------
+    estimator : Pipeline
+    predicted : ndarray of shape (n_test,), str
+        Labels of the test rows.
+    test : dict or None
+        See `featx.metrics.score`; None without test rows.
+    seconds : float
+        To fit.
+    predict_seconds : float or None
+        To label a thousand rows of features; None without test rows.
+    n_parameters : int
+        See `featx.fitted_size.count_parameters`.
+    """
+
+    estimator: Pipeline
+    predicted: np.ndarray
+    test: dict[str, float | list[float] | None] | None
+    seconds: float
+    predict_seconds: float | None
+    n_parameters: int
+
+
+def refit(model: str, cell: CellPlan, rows: Rows, *, seed: int = 0, class_weight: str | None = None) -> Refit:
+    """Fit a cell on train and validation rows together, and label the test rows.
+
+    Parameters
+    ----------
+    model : str
+        One of `featx.classifiers.MODELS`.
+    cell : (discretization, parameters)
+    rows : Rows
+    seed : int, default 0
+        Of the classifier, and of the interval's resamples.
+    class_weight : {"balanced"}, optional
+    """
+    known, test = rows.of("train", "validation"), rows.of("test")
+    begun = time.monotonic()
+    best = make_estimator(model, *cell, seed=seed, class_weight=class_weight)
+    fit_estimator(best, rows, known)
+    seconds = time.monotonic() - begun
+    if model == "rf":
+        # Several threads add up a forest's trees in the order they come; predictions are to be the same every time.
+        best[-1].set_params(n_jobs=1)
+    n_parameters = count_parameters(best)
+    if not len(test):
+        return Refit(best, np.array([], dtype=str), None, seconds, None, n_parameters)
+    X = rows.X[test]
+    begun = time.monotonic()
+    predicted = best.predict(X)
+    predict_seconds = (time.monotonic() - begun) * 1000 / len(test)
+    figures = score(
+        rows.y[test].astype(str),
+        predicted,
+        classes=best.classes_,
+        majority=pd.Series(rows.y[known]).value_counts().index[0],
+        **tell_scores(best, X),
+        sample_weight=rows.weights_of(test),
+        seed=seed,
+    )
+    return Refit(best, predicted, figures, seconds, predict_seconds, n_parameters)
