@@ -70,12 +70,16 @@ def open_cache(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FeatxError(f"{folder}: this folder can't be made: {error.strerror}. Set FEATX_CACHE to another") from error
+        raise FeatxError(
+            f"{folder}: this folder can't be made: {error.strerror}. Set FEATX_CACHE to another"
+        ) from error
     lock = filelock.FileLock(folder / f"{key}.lock", timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout as error:
-        raise FeatxError(f"{folder / key}: another featx trains on the same activations. Wait for it, or stop it") from error
+        raise FeatxError(
+            f"{folder / key}: another featx trains on the same activations. Wait for it, or stop it"
+        ) from error
     try:
         _make_room(folder, key, limit - needed)
         _check_disk(folder, what, needed - _size_of(folder / key))

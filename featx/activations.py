@@ -181,7 +181,9 @@ def compute_rows(
         bar.set_description(what)
         for start, stop in gaps:
             n_done = start
-            block = {name: np.empty((stop - start, int(np.prod(rows.shape))), rows.dtype) for name, rows in files.items()}
+            block = {
+                name: np.empty((stop - start, int(np.prod(rows.shape))), rows.dtype) for name, rows in files.items()
+            }
             while n_done < stop:
                 part = next(parts)
                 _check_files(images, part)

@@ -139,8 +139,7 @@ class NoteEpochs(keras.callbacks.Callback):
         figures["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         figures["seconds"] = round(time.monotonic() - self._begun, 3)
         self._folder.curves.append(
-            {"epoch": epoch + 1}
-            | {name: value if np.isfinite(value) else None for name, value in figures.items()}
+            {"epoch": epoch + 1} | {name: value if np.isfinite(value) else None for name, value in figures.items()}
         )
 
 

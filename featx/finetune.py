@@ -234,16 +234,12 @@ def _make_batches(task: Task, plan: StagePlan, source: RowSource, *, seed: int) 
     for split, order, class_weight in (("train", seed, stage.class_weight), ("validation", None, None)):
         rows, weights = task.rows.of(split), task.weights_for(class_weight)
         made.append(
-            Batches(
-                source, rows, targets[rows], weights[rows], stage.batch_size, seed=order, n_workers=n_workers
-            )
+            Batches(source, rows, targets[rows], weights[rows], stage.batch_size, seed=order, n_workers=n_workers)
         )
     return made[0], made[1]
 
 
-def _predict_test(
-    network: TunedNetwork, plan: StagePlan, task: Task, sources: Mapping[str, RowSource]
-) -> np.ndarray:
+def _predict_test(network: TunedNetwork, plan: StagePlan, task: Task, sources: Mapping[str, RowSource]) -> np.ndarray:
     """Return the class probabilities of the test rows, maybe none."""
     model = build_stage_model(network, plan)
     return predict_rows(model, sources[plan.source], task.rows.of("test"), batch_size=plan.stage.batch_size)

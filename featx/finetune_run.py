@@ -136,7 +136,13 @@ def describe_run(
 
 
 def write_fine_tuned(
-    output: Path, run: Run, task: Task, outcomes: Sequence[Outcome], recipe: Recipe, predicted: np.ndarray, **options: object
+    output: Path,
+    run: Run,
+    task: Task,
+    outcomes: Sequence[Outcome],
+    recipe: Recipe,
+    predicted: np.ndarray,
+    **options: object,
 ) -> None:
     """Write a fine-tuned run's folder: all of it, or nothing.
 

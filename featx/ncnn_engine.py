@@ -68,7 +68,9 @@ class NcnnEngine:
             self._blobs[_TAIL] = graph.add("Noop", "tail", [graph.blobs[self._tail.source]]).name
         shapes = {name: tuple(frozen.model.output[layer].shape[1:]) for name, (layer, _) in plan.items()}
         self._whole = [name for name, (_, pooling) in plan.items() if pooling == WHOLE and len(shapes[name]) == 3]
-        self.n_channels = {name: math.prod(shape) if name in self._whole else shape[-1] for name, shape in shapes.items()}
+        self.n_channels = {
+            name: math.prod(shape) if name in self._whole else shape[-1] for name, shape in shapes.items()
+        }
         self.version = ncnn.__version__
         self._preprocessing = frozen.preprocessing
         self._ncnn = ncnn

@@ -104,7 +104,9 @@ class RowFiles:
             try:
                 self._open[number] = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as error:
-                raise FeatxError(f"{path}: can't be read ({error}): delete {self.path.parent} and run it again") from error
+                raise FeatxError(
+                    f"{path}: can't be read ({error}): delete {self.path.parent} and run it again"
+                ) from error
         return self._open[number]
 
     def _path_of(self, start: int) -> Path:

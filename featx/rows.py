@@ -97,7 +97,9 @@ def read_rows(
     if split != "split":
         unknown = sorted({*images[split].astype(str)} - {*SPLITS, ""})
         if unknown:
-            raise FeatxError(f"{store.path}: the column {split!r} has {unknown[0]!r}; expected {', '.join(SPLITS)} or ''")
+            raise FeatxError(
+                f"{store.path}: the column {split!r} has {unknown[0]!r}; expected {', '.join(SPLITS)} or ''"
+            )
         images = images.assign(split=images[split])
     notes = []
     takes_part = np.ones(len(images), dtype=bool)

@@ -93,6 +93,8 @@ def train_stage(
                 validation_data=validation,
                 epochs=stage.epochs,
                 callbacks=_make_callbacks(stage, train, folder, advance),
+                # Keras would shuffle whole batches, by a state that nobody keeps.
+                shuffle=False,
                 verbose=0,
             )
     best = folder.best_path()

@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from functools import partial
 
 from featx.applications import build_application, named_outputs
 from featx.backbones import FrozenBackbone, build_backbone
@@ -252,5 +251,3 @@ def _operations(network: TunedNetwork) -> dict[str, object]:
 
 def _output_of(network: TunedNetwork, name: str) -> object:
     return _operations(network)[name].output
-
-
