@@ -18,6 +18,7 @@ _MODULE_OF = {
     "TernaryDiscretizer": "discretize",
     "extract_features": "extract",
     "compare_runs": "compare",
+    "fine_tune": "finetune",
     "fit_grid": "grid",
     "fit_repeats": "repeats",
     "make_splits": "splits",

@@ -16,12 +16,12 @@ from featx.finetune_task import Task
 from featx.keras_setup import load_keras
 from featx.metrics import count_confusion, peak_memory, report_classes, score
 from featx.recipes import Recipe, recipe_record, write_recipe
-from featx.results import Cell, Run, write_run
+from featx.results import NETWORK_FILE, write_run
+from featx.run_record import FINETUNE, Cell, Run
 from featx.stage_plans import StagePlan
 from featx.training import Trained
 
-MODEL = "finetune"
-WEIGHTS_FILE = "network.weights.h5"
+
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def describe_run(
     rows = task.rows
     keep = outcomes[-1].plan.stage.keep
     return Run(
-        model=MODEL,
+        model=FINETUNE,
         store=task.described,
         protocol={
             "selection": "validation",
@@ -162,7 +162,7 @@ def write_fine_tuned(
     y_test = task.rows.y[test].astype(str)
 
     def add_files(folder: Path) -> None:
-        shutil.copyfile(options["weights_path"], folder / WEIGHTS_FILE)
+        shutil.copyfile(options["weights_path"], folder / NETWORK_FILE)
         curves_table(outcomes).to_csv(folder / "curves.csv", index=False)
         write_recipe(recipe, folder / "recipe.yaml")
 

@@ -1,13 +1,15 @@
 """A backbone with a head: what each stage trains of it, and how much of it runs once because nothing before changes."""
 
 import difflib
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from types import ModuleType
 
 from featx.applications import build_application, named_outputs
 from featx.backbones import FrozenBackbone, build_backbone
 from featx.errors import FeatxError
-from featx.heads import add_head
+from featx.heads import PREDICTIONS, add_head
 from featx.keras_setup import load_keras
 from featx.layers import Backbone, expand_layers, find_backbone
 from featx.recipes import Recipe, Stage
@@ -129,9 +131,25 @@ def attach_head(recipe: Recipe, frozen: FrozenBackbone, source: str, n_classes: 
             f"{tuple(frozen.model.output[source].shape[1:])}: put one of them first"
         )
     model = keras.Model(frozen.model.inputs[0], predictions, name=frozen.model.name)
+    if recipe.precision != "float32":
+        model = _with_policy(keras, model, recipe.precision)
     backbone_layers = tuple(layer.name for layer in model.layers if layer.name in names)
     head_layers = tuple(layer.name for layer in model.layers if layer.name not in names)
     return TunedNetwork(model, frozen, backbone_layers, head_layers)
+
+
+def _with_policy(keras: ModuleType, model: object, policy: str) -> object:
+    """Return a copy of a float32 model whose arithmetic is of a lower precision; weights and probabilities stay float32."""
+
+    def lower(layer: object) -> object:
+        config = layer.get_config()
+        kept = not isinstance(layer, keras.layers.Layer) or type(layer).__name__ in ("Normalization", "Rescaling")
+        # Never the layer itself, whose output is of the model that it was built for.
+        return type(layer).from_config(config if kept or layer.name == PREDICTIONS else config | {"dtype": policy})
+
+    lowered = keras.models.clone_model(model, clone_function=lower, recursive=True)
+    lowered.set_weights(model.get_weights())
+    return lowered
 
 
 def unfrozen_layers(network: TunedNetwork, stage: Stage, *, batch_norm: str = "frozen") -> tuple[str, ...]:
@@ -141,7 +159,7 @@ def unfrozen_layers(network: TunedNetwork, stage: Stage, *, batch_norm: str = "f
     ----------
     network : TunedNetwork
     stage : Stage
-        A name of its `unfreeze` stands for the layer of that name, and for those that begin with it and `_`.
+        A name of its `unfreeze` stands for the layer of that name, and for those of a block of that name.
     batch_norm : {"frozen", "trained"}, default "frozen"
         Whether batch normalizations stay as they are even where they are unfrozen.
 
@@ -154,7 +172,8 @@ def unfrozen_layers(network: TunedNetwork, stage: Stage, *, batch_norm: str = "f
     weighted = [layer for layer in layers if layer.weights]
     chosen = {layer.name for layer in weighted} if stage.unfreeze == "all" else set()
     for name in () if stage.unfreeze == "all" else stage.unfreeze:
-        found = {layer.name for layer in weighted if layer.name == name or layer.name.startswith(f"{name}_")}
+        # block5 stands for block5_conv1, and for the block5a_conv of networks that count blocks with letters.
+        found = {layer.name for layer in weighted if re.fullmatch(rf"{re.escape(name)}([a-z]?_.*)?", layer.name)}
         if not found:
             raise FeatxError(_absent(network, stage, name, [layer.name for layer in weighted]))
         chosen |= found
@@ -174,8 +193,8 @@ def _absent(network: TunedNetwork, stage: Stage, name: str, names: list[str]) ->
     close = difflib.get_close_matches(name, stems, n=3)
     hint = f" (close: {', '.join(close)})" if close else ""
     return (
-        f"stage {stage.name!r}: unfreeze names {name!r}, and {network.model.name} has no layer with weights of that name "
-        f"up to {network.backbone_layers[-1]}{hint}; 'featx backbones' with its name lists its layers"
+        f"stage {stage.name!r}: unfreeze names {name!r}, and {network.model.name} has no layer with weights of that "
+        f"name up to {network.backbone_layers[-1]}{hint}; 'featx backbones' with its name lists its layers"
     )
 
 

@@ -1,0 +1,94 @@
+"""`featx finetune`: the store's backbone, fine-tuned on the store's rows by a recipe."""
+
+from pathlib import Path
+
+import click
+
+from featx.cli_options import AS_JSON, OVERWRITE, SEED, say, show_json
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--recipe", required=True, help="One of those that featx recipes lists, or a YAML file.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder.  [default: results/RECIPE-TIME]")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="What is to be other than in the recipe: epochs=5, or head.epochs=5 of one stage. Again for more.",
+)
+@click.option("--from-layer", help="The layer that the head is put on.  [default: the recipe's]")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "mixed_float16", "mixed_bfloat16"]),
+    help="Arithmetic of training; mixed: fast on a GPU, weights stay float32.  [default: the recipe's]",
+)
+@click.option("--compile/--no-compile", "compiled", default=None, help="By XLA.  [default: the recipe's]")
+@click.option("--weights", help="Those that made the store's features, where they came from a file.")
+@click.option("--root", type=click.Path(path_type=Path), help="Where the images are.  [default: where they were]")
+@click.option("--label", default="label", help="The column that holds the labels.")
+@click.option("--where", help="Which rows take part, such as 'type == \"mono\"'.")
+@click.option("--split-column", default="split", help="The column that says which split each image is in.")
+@click.option("--sample-weight", help="The column that says what each row counts.")
+@click.option(
+    "--engine", type=click.Choice(["auto", "keras", "ncnn"]), default="auto", help="What runs the frozen part."
+)
+@click.option(
+    "--cache-limit",
+    type=click.FloatRange(0, min_open=True),
+    default=20.0,
+    help="GB of disk that activations may take, in the folder that FEATX_CACHE names.",
+)
+@click.option("--no-cache", is_flag=True, help="Read the images, and run the whole network, in every epoch.")
+@click.option("--keep-cache", is_flag=True, help="Keep the activations for the next training on the same images.")
+@click.option("--seed", type=SEED, default=0, help="Of the head, dropout, the order of rows and augmentation.")
+@OVERWRITE
+@AS_JSON
+def finetune(
+    store: Path,
+    recipe: str,
+    output: Path | None,
+    changes: tuple[str, ...],
+    from_layer: str | None,
+    precision: str | None,
+    compiled: bool | None,
+    split_column: str,
+    cache_limit: float,
+    no_cache: bool,
+    as_json: bool,
+    **options: object,
+) -> None:
+    """Fine-tune the backbone of STORE on its train rows, and score it once on its test rows.
+
+    The best epoch on the validation rows is kept. What a recipe leaves frozen runs once, and every epoch trains the
+    rest. A training that is stopped goes on from its last finished epoch when it is started again.
+    """
+    from dataclasses import asdict
+    from datetime import datetime
+
+    from featx.finetune import fine_tune
+    from featx.recipes import parse_changes
+    from featx.results import cells_table, describe_test, format_table
+
+    named = {"from_layer": from_layer, "precision": precision, "compile": compiled}
+    wanted = parse_changes(changes) | {name: value for name, value in named.items() if value is not None}
+    output = output or Path("results", f"{Path(recipe).stem}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
+    run = fine_tune(
+        store,
+        recipe,
+        output,
+        changes=wanted,
+        split=split_column,
+        cache_limit=0 if no_cache else int(cache_limit * 1e9),
+        progress=True,
+        echo=say,
+        **options,
+    )
+    if as_json:
+        show_json({"output": str(output)} | asdict(run))
+        return
+    click.echo(format_table(cells_table(run)))
+    click.echo(f"\n{describe_test(run)}")
+    files = "run.json, cells.csv, curves.csv, predictions.csv, per_class.csv, confusion.csv, recipe.yaml"
+    click.echo(f"{output}: {files}, network.weights.h5")
