@@ -9,6 +9,7 @@ from featx import __version__
 from featx.cli_backbones import backbones
 from featx.cli_fit import fit
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, BatchSize, Commands, Numbers, say, show_json
+from featx.cli_recipes import recipes
 from featx.errors import one_line
 from featx.layers import BACKBONES
 
@@ -164,6 +165,7 @@ def extract(
 
 main.add_command(fit)
 main.add_command(backbones)
+main.add_command(recipes)
 
 
 @main.command()

@@ -60,7 +60,7 @@ def make_engine(
         One of `ENGINES`.
     frozen : FrozenBackbone
     poolings : tuple of str
-        See `featx.pooling.choose_poolings`.
+        See `featx.pooling.plan_features`.
     batch_size : int or "auto"
         The most images of one call; see `settle_batch_size`.
     precision : str, default "float32"

@@ -28,7 +28,7 @@ class KerasEngine:
     ----------
     frozen : FrozenBackbone
     poolings : tuple of str
-        See `featx.pooling.choose_poolings`.
+        See `featx.pooling.plan_features`.
     batch_size : int or "auto"
         The one batch shape that the model is compiled for; fewer images are padded, more are cut. `auto` is 8 on a CPU;
         on a GPU it is found by trying (`featx.batch_size.find_batch_size`), and halved should memory run out later.

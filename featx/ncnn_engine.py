@@ -3,6 +3,7 @@
 A dense layer of an image at a time would read all of its weights (411 MB of fc1) for each; a batch reads them once.
 """
 
+import math
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from featx.cores import available_cores
 from featx.dense_tail import find_tail
 from featx.errors import FeatxError
 from featx.ncnn_graph import translate
-from featx.pooling import plan_features
+from featx.pooling import WHOLE, plan_features
 from featx.preprocessing import preprocess
 
 # Under this name goes what the dense layers start from.
@@ -30,7 +31,7 @@ class NcnnEngine:
     ----------
     frozen : FrozenBackbone
     poolings : tuple of str
-        See `featx.pooling.choose_poolings`.
+        See `featx.pooling.plan_features`.
     n_threads : int, optional
         Images at once; default: the cores that this process may use. The features of an image don't depend on it, nor
         on the images beside it.
@@ -65,7 +66,11 @@ class NcnnEngine:
         if self._tail is not None:
             # A blob that other layers take is gone afterwards; one of its own stays to be read.
             self._blobs[_TAIL] = graph.add("Noop", "tail", [graph.blobs[self._tail.source]]).name
-        self.n_channels = {name: int(frozen.model.output[layer].shape[-1]) for name, (layer, _) in plan.items()}
+        shapes = {name: tuple(frozen.model.output[layer].shape[1:]) for name, (layer, _) in plan.items()}
+        self._whole = [name for name, (_, pooling) in plan.items() if pooling == WHOLE and len(shapes[name]) == 3]
+        self.n_channels = {
+            name: math.prod(shape) if name in self._whole else shape[-1] for name, shape in shapes.items()
+        }
         self.version = ncnn.__version__
         self._preprocessing = frozen.preprocessing
         self._ncnn = ncnn
@@ -80,7 +85,10 @@ class NcnnEngine:
         features = {name: np.stack([output[name] for output in outputs]) for name in self._blobs}
         if self._tail is not None:
             last = features.pop(_TAIL)
-            features |= self._tail(np.ascontiguousarray(last.transpose(0, 2, 3, 1)) if last.ndim == 4 else last)
+            features |= self._tail(_channels_last(last) if last.ndim == 4 else last)
+        for name in self._whole:
+            maps = features[name]
+            features[name] = _channels_last(maps).reshape(len(maps), -1)
         return {name: features[name] for name in self.n_channels}
 
     def _run(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
@@ -98,6 +106,10 @@ class NcnnEngine:
             # A copy: the array would only point into ncnn's memory.
             outputs[name] = np.array(found)
         return outputs
+
+
+def _channels_last(maps: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(maps.transpose(0, 2, 3, 1))
 
 
 def _load(ncnn: ModuleType, params: str, arrays: Sequence[np.ndarray]) -> object:

@@ -1,5 +1,6 @@
 """How the activations of a layer become its features, and what those features are called in a store."""
 
+import math
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -10,6 +11,9 @@ POOLINGS = {
     "max": "spatial maximum",
     "std": "spatial standard deviation (of the whole layer: divided by n)",
 }
+
+WHOLE = ""
+"""In place of a pooling: every activation, as one long row. No store is made of that."""
 
 
 def choose_poolings(text: str) -> tuple[str, ...]:
@@ -40,7 +44,7 @@ def name_features(layer: str, pooling: str) -> str:
     >>> name_features("block5_conv3", "avg"), name_features("block5_conv3", "max")
     ('block5_conv3', 'block5_conv3:max')
     """
-    return layer if pooling == "avg" else f"{layer}:{pooling}"
+    return layer if pooling in ("avg", WHOLE) else f"{layer}:{pooling}"
 
 
 def layer_of(name: str) -> str:
@@ -62,11 +66,12 @@ def plan_features(spatial: Iterable[tuple[str, bool]], poolings: Iterable[str]) 
     spatial : iterable of (str, bool)
         Layers in network order, and whether their activations have height and width.
     poolings : iterable of str
+        Of `POOLINGS`, or `WHOLE` alone.
 
     Returns
     -------
     dict of str to (layer, pooling)
-        By the features' names, in network order; the pooling of a layer without height and width is ``.
+        By the features' names, in network order; the pooling of a layer without height and width is `WHOLE`.
 
     Examples
     --------
@@ -76,7 +81,7 @@ def plan_features(spatial: Iterable[tuple[str, bool]], poolings: Iterable[str]) 
     plan = {}
     for layer, is_spatial in spatial:
         if not is_spatial:
-            plan[layer] = (layer, "")
+            plan[layer] = (layer, WHOLE)
             continue
         plan |= {name_features(layer, pooling): (layer, pooling) for pooling in poolings}
     return plan
@@ -92,11 +97,13 @@ def pool(ops: ModuleType, activations: object, pooling: str) -> object:
     activations : tensor
         Float32; activations of a layer without height and width come back as they are.
     pooling : str
-        One of `POOLINGS`, or `` for a layer without height and width.
+        One of `POOLINGS`, or `WHOLE`: all of them in one row, of height, width and channels.
     """
     if pooling == "max":
         return ops.max(activations, axis=(1, 2))
     if pooling == "std":
         # Squares of differences from the mean, not a difference of squares: float32 would cancel.
         return ops.std(activations, axis=(1, 2))
-    return ops.mean(activations, axis=(1, 2)) if pooling == "avg" else activations
+    if pooling == "avg":
+        return ops.mean(activations, axis=(1, 2))
+    return ops.reshape(activations, (-1, math.prod(activations.shape[1:])))

@@ -59,6 +59,7 @@ def read_rows(
     label: str = "label",
     where: str | None = None,
     sample_weight: str | None = None,
+    split: str = "split",
     needs_split: bool = True,
 ) -> tuple[Rows, list[str]]:
     """Read the rows that take part; those without label or split are left out and counted in a note.
@@ -73,6 +74,8 @@ def read_rows(
         Which rows take part: an expression over the columns, such as ``type == "mono"``; see `select_rows`.
     sample_weight : str, optional
         The column that says what each row counts.
+    split : str, default "split"
+        The column that says which split each row is in.
     needs_split : bool, default True
         Whether rows without a split are left out.
 
@@ -88,9 +91,16 @@ def read_rows(
         If a column isn't there, or nothing is left to fit.
     """
     images = store.images
-    for column in (label, sample_weight):
+    for column in (label, sample_weight, split):
         if column is not None and column not in images:
             raise FeatxError(f"{store.path}: no column {column!r}; there are {', '.join(images.columns)}")
+    if split != "split":
+        unknown = sorted({*images[split].astype(str)} - {*SPLITS, ""})
+        if unknown:
+            raise FeatxError(
+                f"{store.path}: the column {split!r} has {unknown[0]!r}; expected {', '.join(SPLITS)} or ''"
+            )
+        images = images.assign(split=images[split])
     notes = []
     takes_part = np.ones(len(images), dtype=bool)
     if where is not None:

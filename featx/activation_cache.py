@@ -1,0 +1,122 @@
+"""Where what is computed once lies while a network is trained: within a limit, for one run at a time, and cleaned up."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import filelock
+import psutil
+
+from featx.errors import FeatxError
+from featx.row_files import RowFiles, choose_block
+from featx.weights import cache_dir
+
+# Of the free disk, so much is left to others.
+_DISK_LEFT = 2**28
+
+
+@contextlib.contextmanager
+def open_cache(
+    key: str,
+    n_rows: int,
+    shapes: Mapping[str, tuple[tuple[int, ...], str]],
+    *,
+    limit: int,
+    keep: bool = False,
+    echo: Callable[[str], None] = lambda line: None,
+) -> Iterator[dict[str, RowFiles]]:
+    """Open an entry of the cache, as its only user; say what it takes before anything is written.
+
+    Parameters
+    ----------
+    key : str
+        Says what the entry holds; a file name.
+    n_rows : int
+    shapes : mapping of str to (shape of a row, dtype)
+        By name.
+    limit : int
+        Bytes that the cache may take; entries that were not used for longest go when there would be more.
+    keep : bool, default False
+        Whether the entry stays after it was used. Left by an error or a stop, it stays in any case: the next run goes
+        on with it.
+    echo : callable, optional
+        Is told what a user should know, a line at a time.
+
+    Yields
+    ------
+    dict of str to RowFiles
+        By name.
+
+    Raises
+    ------
+    FeatxError
+        If the entry is over the limit, the disk hasn't room for it, or another process uses it.
+    """
+    folder = cache_dir() / "activations"
+    block_rows = choose_block(shapes)
+    files = {
+        name: RowFiles(folder / key / name, n_rows, shape, dtype, block_rows=block_rows)
+        for name, (shape, dtype) in shapes.items()
+    }
+    needed = sum(rows.n_bytes for rows in files.values())
+    what = f"{', '.join(shapes)} of {n_rows:,} images"
+    if needed > limit:
+        raise FeatxError(
+            f"{what} take {needed / 1e9:,.2f} GB, more than the cache may ({limit / 1e9:,.2f} GB). Give --cache-limit "
+            f"{needed / 1e9:.0f} or more, or --no-cache to compute them in every epoch"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FeatxError(
+            f"{folder}: this folder can't be made: {error.strerror}. Set FEATX_CACHE to another"
+        ) from error
+    lock = filelock.FileLock(folder / f"{key}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise FeatxError(
+            f"{folder / key}: another featx trains on the same activations. Wait for it, or stop it"
+        ) from error
+    try:
+        _make_room(folder, key, limit - needed)
+        _check_disk(folder, what, needed - _size_of(folder / key))
+        echo(f"{what}: {needed / 1e9:,.2f} GB in {folder / key}, {'kept' if keep else 'deleted at the end'}")
+        if needed > psutil.virtual_memory().available:
+            echo("that is more than the free memory: every epoch will read from the disk")
+        (folder / key).mkdir(exist_ok=True)
+        os.utime(folder / key)
+        yield files
+        if not keep:
+            shutil.rmtree(folder / key, ignore_errors=True)
+    finally:
+        lock.release()
+
+
+def _make_room(folder: Path, key: str, allowed: int) -> None:
+    """Delete other entries, the ones not used for longest first, until they take no more than is allowed."""
+    others = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and path.name != key]
+    others.sort(key=lambda path: path.stat().st_mtime)
+    sizes = {path: _size_of(path) for path in others}
+    for path in others:
+        if sum(sizes.values()) <= allowed:
+            return
+        lock = filelock.FileLock(folder / f"{path.name}.lock", timeout=0)
+        with contextlib.suppress(filelock.Timeout), lock:
+            shutil.rmtree(path, ignore_errors=True)
+            del sizes[path]
+
+
+def _check_disk(folder: Path, what: str, missing: int) -> None:
+    free = shutil.disk_usage(folder).free - _DISK_LEFT
+    if missing > free:
+        raise FeatxError(
+            f"{what} take {missing / 1e9:,.2f} GB more of the disk, and {max(free, 0) / 1e9:,.2f} GB are left to use at "
+            f"{folder}. Free some, set FEATX_CACHE to a folder on another disk, or give --no-cache"
+        )
+
+
+def _size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.npy"))

@@ -1,0 +1,249 @@
+"""What every image gives before anything is trained, computed once: pixels, or a frozen network's activations."""
+
+import contextlib
+import hashlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from featx.backbones import FrozenBackbone
+from featx.batch_size import DEFAULT
+from featx.batches import Network
+from featx.engines import make_engine, settle_batch_size
+from featx.errors import SourceError
+from featx.images import ImageError, Picture, read_picture
+from featx.network import PooledNetwork
+from featx.parts import Part
+from featx.pipeline import compute_parts, progress_bar
+from featx.pooling import WHOLE
+from featx.row_files import RowFiles
+
+PIXELS = "pixels"
+
+_UNREADABLE = (
+    "{path}: {reason}; it could be read when the store was made. Put the file back as it was, or extract again"
+)
+
+
+@dataclass(frozen=True)
+class Images:
+    """The image files that a network is trained and tested on, just as a store knows them.
+
+    Attributes
+    ----------
+    root : Path
+        Where the paths start.
+    paths : ndarray of str
+    sha256 : ndarray of str
+        Digests of the files that the store's features were made of.
+    image_size, resize, interpolation, jpeg
+        See `featx.images.decode`.
+    """
+
+    root: Path
+    paths: np.ndarray
+    sha256: np.ndarray
+    image_size: int
+    resize: str
+    interpolation: str
+    jpeg: str
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the files, and of how they become pixels."""
+        parts = [self.image_size, self.resize, self.interpolation, self.jpeg, *self.sha256.tolist()]
+        return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+
+    def check_there(self) -> None:
+        """Refuse files that are not where the store says.
+
+        Raises
+        ------
+        SourceError
+            Naming the first, and what to give.
+        """
+        missing = [path for path in self.paths if not os.path.exists(self.root / path)]
+        if missing:
+            raise SourceError(
+                f"{self.root / missing[0]}: no such file ({len(missing):,} of {len(self):,} images are not there). If "
+                "they were moved since they were extracted, give the folder that their paths start from with --root"
+            )
+
+
+class ImageReader:
+    """Pixels of images by their numbers, read and decoded anew each time.
+
+    Parameters
+    ----------
+    images : Images
+    """
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Read images: ndarray of shape (len(rows), image_size, image_size, 3), uint8."""
+        read = reader_of(self._images)
+        pictures = [_read(self._images, read, row) for row in rows.tolist()]
+        _check_digests(self._images, rows, [picture.sha256 for picture in pictures])
+        return np.stack([picture.pixels for picture in pictures])
+
+
+class PixelNetwork:
+    """What takes a network's place where the pixels themselves are wanted.
+
+    Parameters
+    ----------
+    image_size : int
+    batch_size : int, default 32
+    """
+
+    has_own_device = False
+
+    def __init__(self, image_size: int, *, batch_size: int = 32) -> None:
+        self.batch_size = batch_size
+        self.n_channels = {PIXELS: 3 * image_size**2}
+
+    def submit(self, pixels: np.ndarray) -> Callable[[], dict[str, np.ndarray]]:
+        """Return what gives the pixels back."""
+        return partial(self, pixels)
+
+    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Give the pixels back, a row an image."""
+        return {PIXELS: pixels.reshape(len(pixels), -1)}
+
+
+def make_network(frozen: FrozenBackbone, *, engine: str = "auto") -> PooledNetwork:
+    """Make what gives the whole activations of a frozen network's layers, by the fastest engine.
+
+    Parameters
+    ----------
+    frozen : FrozenBackbone
+    engine : str, default "auto"
+        See `featx.engines.make_engine`.
+    """
+    runner = make_engine(engine, frozen, (WHOLE,), batch_size=DEFAULT)
+    return PooledNetwork(
+        engine=runner,
+        batch_size=settle_batch_size(runner, DEFAULT),
+        views="none",
+        pooling=WHOLE,
+        image_size=frozen.image_size,
+        preprocessing=frozen.preprocessing,
+        weights_name=frozen.weights_name,
+        weights_sha256=frozen.weights_sha256,
+    )
+
+
+def compute_rows(
+    network: Network, images: Images, files: Mapping[str, RowFiles], *, what: str = "", progress: bool = False
+) -> int:
+    """Push images through a network, and write what it gives into files; what is there already isn't computed again.
+
+    Parameters
+    ----------
+    network : Network
+        Gives rows by the files' names.
+    images : Images
+    files : mapping of str to RowFiles
+        All of the same blocks.
+    what : str, optional
+        What a progress bar says.
+    progress : bool, default False
+        Show a progress bar, if standard error is a terminal.
+
+    Returns
+    -------
+    int
+        How many images went through the network.
+
+    Raises
+    ------
+    SourceError
+        If a file can't be read, or is another one than the store's features were made of.
+    """
+    blocks = next(iter(files.values())).blocks()
+    gaps = [(start, stop) for start, stop in blocks if not all(rows.has(start) for rows in files.values())]
+    n_computed = 0
+    with (
+        progress_bar(len(images), initial=len(images) - sum(b - a for a, b in gaps), wanted=progress) as bar,
+        contextlib.closing(compute_parts(network, images.root, images.paths, reader_of(images), gaps)) as parts,
+    ):
+        bar.set_description(what)
+        for start, stop in gaps:
+            n_done = start
+            block = {
+                name: np.empty((stop - start, int(np.prod(rows.shape))), rows.dtype) for name, rows in files.items()
+            }
+            while n_done < stop:
+                part = next(parts)
+                _check_files(images, part)
+                for name, rows in block.items():
+                    rows[part.start - start : part.stop - start] = part.features[name]
+                n_done = part.stop
+                bar.update(part.stop - part.start)
+            for name, rows in block.items():
+                files[name].write(start, rows)
+            n_computed += stop - start
+    return n_computed
+
+
+def time_images(network: Network, images: Images, rows: np.ndarray) -> float:
+    """Return the seconds an image takes, from its file to what the network gives; the first batch doesn't count.
+
+    Parameters
+    ----------
+    network : Network
+    images : Images
+    rows : ndarray of int
+        At least one.
+    """
+    paths = images.paths[rows]
+    warm = [(0, min(network.batch_size, len(paths)))]
+    for gaps in (warm, [(0, len(paths))]):
+        begun = time.monotonic()
+        with contextlib.closing(compute_parts(network, images.root, paths, reader_of(images), gaps)) as parts:
+            deque(parts, maxlen=0)
+    return (time.monotonic() - begun) / len(paths)
+
+
+def reader_of(images: Images) -> Callable[[Path], Picture]:
+    """Return what turns the path of an image into its picture."""
+    return partial(
+        read_picture,
+        image_size=images.image_size,
+        resize=images.resize,
+        interpolation=images.interpolation,
+        jpeg=images.jpeg,
+    )
+
+
+def _read(images: Images, read: Callable[[Path], Picture], row: int) -> Picture:
+    try:
+        return read(images.root / images.paths[row])
+    except ImageError as error:
+        raise SourceError(_UNREADABLE.format(path=images.root / images.paths[row], reason=error)) from error
+
+
+def _check_files(images: Images, part: Part) -> None:
+    for row, reason in part.rejected.items():
+        raise SourceError(_UNREADABLE.format(path=images.root / images.paths[row], reason=reason))
+    _check_digests(images, part.rows, [digest.decode() for digest in part.sha256.tolist()])
+
+
+def _check_digests(images: Images, rows: np.ndarray, found: Sequence[str]) -> None:
+    for row, digest in zip(rows.tolist(), found, strict=True):
+        if digest != images.sha256[row]:
+            raise SourceError(
+                f"{images.root / images.paths[row]}: not the file that the store's features were made of (SHA-256 "
+                f"{digest[:12]}..., expected {images.sha256[row][:12]}...). Put that one back, or extract again"
+            )

@@ -1,0 +1,289 @@
+"""Stage 3, store to results: the store's own backbone, fine-tuned on the store's rows, scored once on its test rows."""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+import featx
+from featx.activation_cache import open_cache
+from featx.activations import PIXELS, ImageReader, PixelNetwork, compute_rows, make_network, time_images
+from featx.cores import available_cores
+from featx.errors import StoppedError
+from featx.finetune_run import Outcome, describe_outcome, describe_run, digest_file, write_fine_tuned
+from featx.finetune_task import Task, choose_weights, read_task
+from featx.heads import PREDICTIONS
+from featx.keras_setup import load_keras
+from featx.recipes import Recipe, read_recipe, recipe_record
+from featx.results import Run, check_free
+from featx.row_files import RowFiles
+from featx.rows import digest_rows
+from featx.stage_plans import StagePlan, build_stage_model, count_weights, plan_stages
+from featx.training import predict_rows, train_stage
+from featx.training_data import Batches, RowSource
+from featx.training_folder import TrainingFolder
+from featx.tuned_network import TunedNetwork, build_tuned_network, freeze_all_but, split_at
+
+DEFAULT_CACHE_LIMIT = 20 * 10**9
+
+# So many test images, at most, say how long an image takes from its file to its label.
+_N_TIMED = 64
+
+
+def fine_tune(
+    store_path: str | Path,
+    recipe: str | Path,
+    output: str | Path,
+    *,
+    changes: Mapping[str, object] | None = None,
+    weights: str | None = None,
+    root: str | Path | None = None,
+    label: str = "label",
+    where: str | None = None,
+    split: str = "split",
+    sample_weight: str | None = None,
+    engine: str = "auto",
+    cache_limit: int = DEFAULT_CACHE_LIMIT,
+    keep_cache: bool = False,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = False,
+    echo: Callable[[str], None] = lambda line: None,
+) -> Run:
+    """Fine-tune a store's backbone by a recipe, keep the epoch that is best on validation rows, score it once on test.
+
+    What no stage changes runs once: its activations go to a cache, and every epoch trains only what is trained. Stages
+    that augment images, or train everything, take the pixels, decoded once. A training that was stopped goes on from
+    its last finished epoch when it is started again with the same arguments.
+
+    Parameters
+    ----------
+    store_path : path
+        A store with labels, and train and validation rows; its images are where they were extracted from.
+    recipe : str or path
+        The name of a recipe of featx's, or a file; see `featx.recipes.read_recipe`.
+    output : path
+        The folder to write, one a run.
+    changes : mapping of str to object, optional
+        What is to be other than in the recipe; see `featx.recipes.read_recipe`.
+    weights : str, optional
+        Where the weights are that made the store's features, if they came from a file.
+    root : path, optional
+        Where the images' paths start; default: where they did when they were extracted.
+    label, where, split, sample_weight : str, optional
+        Columns of the store, and an expression over them; see `featx.rows.read_rows`.
+    engine : str, default "auto"
+        What runs the frozen part; see `featx.engines.ENGINES`.
+    cache_limit : int, default 20 GB
+        Bytes that the cache may take; 0: nothing is cached, images are read again in every epoch.
+    keep_cache : bool, default False
+        Whether activations stay for the next training on the same images.
+    seed : int, default 0
+        Of the head's initial weights, dropout, the order of rows, augmentation and bootstrap.
+    overwrite : bool, default False
+        Replace a run that is there, and an unfinished training of something else.
+    progress : bool, default False
+        Show progress bars, if standard error is a terminal.
+    echo : callable, optional
+        Is told what a user should know, a line at a time.
+
+    Returns
+    -------
+    Run
+        As it was written to `output`; a cell a stage.
+
+    Raises
+    ------
+    FeatxError
+        If recipe, store, files, disk or memory don't allow it, or the loss is no number from the first epoch on.
+    """
+    output = Path(output)
+    check_free(output, overwrite=overwrite)
+    chosen_recipe = read_recipe(recipe, changes=changes)
+    task = read_task(store_path, root=root, label=label, where=where, split=split, sample_weight=sample_weight)
+    weights = choose_weights(store_path, task.settings, weights, echo=echo)
+    network = build_tuned_network(
+        chosen_recipe,
+        task.settings.backbone,
+        len(task.classes),
+        weights=weights,
+        image_size=task.settings.image_size,
+        preprocessing=task.settings.preprocessing,
+        seed=seed,
+        echo=echo,
+    )
+    plans = plan_stages(network, chosen_recipe, is_cached=cache_limit > 0)
+    folder = TrainingFolder(output)
+    with folder.lock(), _stoppable(folder):
+        folder.begin(_identify(task, chosen_recipe, network, seed), overwrite=overwrite)
+        cache = {"engine": engine, "limit": cache_limit, "keep": keep_cache, "progress": progress, "echo": echo}
+        with _open_sources(task, network, plans, **cache) as sources:
+            options = {"seed": seed, "progress": progress, "echo": echo}
+            outcomes = _train_all(network, chosen_recipe, plans, task, sources, folder, **options)
+            chosen = _choose(outcomes)
+            weights_path = folder.weights_path(chosen)
+            network.model.load_weights(weights_path)
+            probabilities = _predict_test(network, outcomes[chosen].plan, task, sources)
+        run = describe_run(
+            task,
+            chosen_recipe,
+            outcomes,
+            chosen,
+            probabilities,
+            protocol={"seed": seed, "label": label, "where": where, "sample_weight": sample_weight, "split": split},
+            n_parameters=_count_trained(network, [outcome.plan for outcome in outcomes]),
+            predict_seconds=_time_prediction(network, task, engine),
+            weights_sha256=digest_file(weights_path),
+        )
+        predicted = np.array(task.classes, dtype=object)[probabilities.argmax(axis=1)]
+        files = {"weights_path": weights_path, "overwrite": overwrite}
+        write_fine_tuned(output, run, task, outcomes, chosen_recipe, predicted, **files)
+    folder.remove()
+    return run
+
+
+@contextlib.contextmanager
+def _stoppable(folder: TrainingFolder) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise StoppedError(
+            f"stopped: {folder.n_epochs():,} epochs are done and kept in {folder.path}. Run the same command again to go on"
+        ) from error
+
+
+@contextlib.contextmanager
+def _open_sources(
+    task: Task,
+    network: TunedNetwork,
+    plans: list[StagePlan],
+    *,
+    engine: str,
+    limit: int,
+    keep: bool,
+    progress: bool,
+    echo: Callable[[str], None],
+) -> Iterator[dict[str, RowSource]]:
+    """Compute what the stages take, by the names that their plans have for it."""
+    names = list(dict.fromkeys(plan.source for plan in plans))
+    if limit == 0:
+        yield {PIXELS: ImageReader(task.images)}
+        return
+    size = task.images.image_size
+    outputs = split_at(network, names).model.output if names != [PIXELS] else {}
+    shapes = {name: (tuple(output.shape[1:]), "float32") for name, output in outputs.items()}
+    shapes |= {PIXELS: ((size, size, 3), "uint8")} if PIXELS in names else {}
+    key = _digest(task.images.digest, network.backbone.weights_sha256, task.settings.preprocessing, engine, shapes)
+    with open_cache(key[:16], len(task.images), shapes, limit=limit, keep=keep, echo=echo) as files:
+        frozen = {name: files[name] for name in outputs}
+        if frozen and not _is_whole(frozen):
+            runner = make_network(split_at(network, list(frozen)), engine=engine)
+            compute_rows(runner, task.images, frozen, what=", ".join(frozen), progress=progress)
+            del runner
+        if PIXELS in files:
+            compute_rows(PixelNetwork(size), task.images, {PIXELS: files[PIXELS]}, what=PIXELS, progress=progress)
+        yield files
+
+
+def _train_all(
+    network: TunedNetwork,
+    recipe: Recipe,
+    plans: list[StagePlan],
+    task: Task,
+    sources: Mapping[str, RowSource],
+    folder: TrainingFolder,
+    *,
+    seed: int,
+    progress: bool,
+    echo: Callable[[str], None],
+) -> list[Outcome]:
+    """Train one stage after another, each from the best epoch of the one before; a finished one is read."""
+    outcomes = []
+    for number, plan in enumerate(plans):
+        trained = folder.load_stage(number)
+        if trained is None:
+            if number:
+                network.model.load_weights(folder.weights_path(number - 1))
+            train, validation = _make_batches(task, plan, sources[plan.source], seed=seed * 1000 + number)
+            trained = train_stage(
+                build_stage_model(network, plan, seed=seed),
+                plan.stage,
+                recipe,
+                train,
+                validation,
+                folder.stage(number),
+                pretrained=plan.unfrozen,
+                progress=progress,
+            )
+            folder.finish_stage(number, trained, network.model)
+        outcomes.append(Outcome(plan, trained))
+        echo(describe_outcome(outcomes[-1]))
+        if trained.ended == "diverged":
+            break
+    return outcomes
+
+
+def _make_batches(task: Task, plan: StagePlan, source: RowSource, *, seed: int) -> tuple[Batches, Batches]:
+    """Return the batches of train and validation rows."""
+    targets, stage = task.targets, plan.stage
+    # Files are read by several threads; rows of a cache are there.
+    n_workers = available_cores() if isinstance(source, ImageReader) else 1
+    made = []
+    for split, order, class_weight in (("train", seed, stage.class_weight), ("validation", None, None)):
+        rows, weights = task.rows.of(split), task.weights_for(class_weight)
+        made.append(
+            Batches(source, rows, targets[rows], weights[rows], stage.batch_size, seed=order, n_workers=n_workers)
+        )
+    return made[0], made[1]
+
+
+def _predict_test(network: TunedNetwork, plan: StagePlan, task: Task, sources: Mapping[str, RowSource]) -> np.ndarray:
+    """Return the class probabilities of the test rows, maybe none."""
+    model = build_stage_model(network, plan)
+    return predict_rows(model, sources[plan.source], task.rows.of("test"), batch_size=plan.stage.batch_size)
+
+
+def _time_prediction(network: TunedNetwork, task: Task, engine: str) -> float | None:
+    """Return the seconds that a thousand images take from their files to their labels, by the whole network."""
+    test = task.rows.of("test")[:_N_TIMED]
+    if not len(test):
+        return None
+    runner = make_network(split_at(network, [PREDICTIONS]), engine=engine)
+    return round(1000 * time_images(runner, task.images, test), 3)
+
+
+def _count_trained(network: TunedNetwork, plans: list[StagePlan]) -> int:
+    """Count the weights that any stage trains."""
+    names = {*network.head_layers, *(name for plan in plans for name in plan.unfrozen)}
+    freeze_all_but(network, names)
+    return count_weights(network.model.trainable_weights)
+
+
+def _choose(outcomes: list[Outcome]) -> int:
+    """Return the number of the stage whose best epoch is the best, the first of equals."""
+    keep = outcomes[-1].plan.stage.keep
+    sign = 1 if keep == "val_accuracy" else -1
+    return max(range(len(outcomes)), key=lambda number: (sign * outcomes[number].trained.best[keep], -number))
+
+
+def _identify(task: Task, recipe: Recipe, network: TunedNetwork, seed: int) -> dict[str, object]:
+    """Return what a training depends on, by the words that a message has for it."""
+    keras = load_keras()
+    return {
+        "recipe": recipe_record(recipe),
+        "rows": digest_rows(task.rows),
+        "images": task.images.digest,
+        "weights": network.backbone.weights_sha256,
+        "seed": seed,
+        "versions": [featx.__version__, keras.__version__, keras.backend.backend()],
+    }
+
+
+def _is_whole(files: Mapping[str, RowFiles]) -> bool:
+    return all(rows.has(start) for rows in files.values() for start, _ in rows.blocks())
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

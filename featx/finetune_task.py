@@ -1,0 +1,181 @@
+"""What a network is fine-tuned on: the labelled rows of a store with their files, checked before anything is computed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from featx.activations import Images
+from featx.backbones import build_backbone
+from featx.errors import FeatxError, WeightsError
+from featx.pooling import layer_of
+from featx.rows import Rows, check_splits, describe_store, notes_on_splits, read_rows
+from featx.settings import Settings
+from featx.store import Store
+
+
+@dataclass(frozen=True)
+class Task:
+    """The rows of a store, and the files behind them.
+
+    Attributes
+    ----------
+    rows : Rows
+        Without features.
+    images : Images
+        In the rows' order.
+    classes : list of str
+        Sorted.
+    settings : Settings
+        Of the store: its backbone and weights, and how images become pixels.
+    described : dict
+        What a run's record says of the store.
+    notes : tuple of str
+    """
+
+    rows: Rows
+    images: Images
+    classes: list[str]
+    settings: Settings
+    described: dict[str, object]
+    notes: tuple[str, ...]
+
+    @property
+    def targets(self) -> np.ndarray:
+        """A one in each row's class: ndarray of shape (n_rows, n_classes), float32."""
+        return np.eye(len(self.classes), dtype=np.float32)[np.searchsorted(self.classes, self.rows.y.astype(str))]
+
+    def weights_for(self, class_weight: str | None) -> np.ndarray:
+        """Return what each row counts in training.
+
+        Parameters
+        ----------
+        class_weight : {"balanced"} or None
+            Lets every class weigh the same, as in scikit-learn: by its share of the train rows.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,), float32
+        """
+        weights = np.ones(len(self.rows)) if self.rows.weights is None else self.rows.weights
+        if class_weight == "balanced":
+            train = self.rows.of("train")
+            places = np.searchsorted(self.classes, self.rows.y.astype(str))
+            totals = np.bincount(places[train], weights[train], minlength=len(self.classes))
+            weights = weights * (totals.sum() / (len(totals) * totals))[places]
+        return weights.astype(np.float32)
+
+
+def read_task(
+    store_path: str | Path,
+    *,
+    root: str | Path | None = None,
+    label: str = "label",
+    where: str | None = None,
+    split: str = "split",
+    sample_weight: str | None = None,
+) -> Task:
+    """Read what a network is to be fine-tuned on.
+
+    Parameters
+    ----------
+    store_path : path
+    root : path, optional
+        Where the images' paths start; default: where they did when they were extracted.
+    label, where, split, sample_weight : str, optional
+        See `featx.rows.read_rows`.
+
+    Raises
+    ------
+    FeatxError
+        If rows, splits or files don't allow it.
+    """
+    with Store(store_path) as store:
+        rows, notes = read_rows(store, [], label=label, where=where, split=split, sample_weight=sample_weight)
+        attributes = store.attributes
+        table = store.images
+        described = describe_store(store, [])
+    check_splits(store_path, rows)
+    _check_fitting(store_path, rows)
+    digest_of = dict(zip(table["path"], table["sha256"], strict=True))
+    settings = Settings.from_record(attributes)
+    images = Images(
+        root=Path(root if root is not None else attributes["root"]),
+        paths=rows.paths,
+        sha256=np.array([digest_of[path] for path in rows.paths], dtype=object),
+        image_size=settings.image_size,
+        resize=settings.resize,
+        interpolation=settings.interpolation,
+        jpeg=settings.jpeg,
+    )
+    images.check_there()
+    return Task(
+        rows=rows,
+        images=images,
+        classes=sorted(set(rows.y.astype(str).tolist())),
+        settings=settings,
+        described=described,
+        notes=(*notes, *notes_on_splits(rows)),
+    )
+
+
+def choose_weights(
+    store_path: str | Path, settings: Settings, weights: str | None, *, echo: Callable[[str], None]
+) -> str:
+    """Return the weights that fine-tuning starts from: those that made the store's features.
+
+    Parameters
+    ----------
+    store_path : path
+        For messages.
+    settings : Settings
+        Of the store.
+    weights : str or None
+        What the user names; needed where the store's came from a file.
+    echo : callable
+        Is told what a user should know, a line at a time.
+
+    Raises
+    ------
+    WeightsError
+        If they are others than the store's, or the store's came from a file that isn't named.
+    """
+    if weights is None:
+        if settings.weights in ("imagenet", "imagenet-conv") or settings.weights.startswith("random:"):
+            return settings.weights
+        raise WeightsError(
+            f"{store_path}: its features' weights came from the file {settings.weights!r}: say where that is with "
+            "--weights FILE"
+        )
+    layers = ",".join(dict.fromkeys(map(layer_of, settings.layers)))
+    found = build_backbone(
+        settings.backbone,
+        layers=layers,
+        weights=weights,
+        image_size=settings.image_size,
+        preprocessing=settings.preprocessing,
+        echo=echo,
+    ).weights_sha256
+    if found != settings.weights_sha256:
+        raise WeightsError(
+            f"weights {weights!r}: not those that made the features of {store_path} (SHA-256 {found[:16]}..., expected "
+            f"{settings.weights_sha256[:16]}... of {settings.weights!r}): the comparison would not be of one network"
+        )
+    return weights
+
+
+def _check_fitting(store_path: str | Path, rows: Rows) -> None:
+    if not len(rows.of("validation")):
+        raise FeatxError(
+            f"{store_path}: no validation rows, by which fine-tuning chooses its epoch; test rows are never used for it. "
+            "Extract with --split 0.6,0.2,0.2, or give --split-column"
+        )
+    train = rows.y[rows.of("train")]
+    absent = sorted(set(rows.y) - set(train))
+    if absent:
+        n_rows = int((rows.y == absent[0]).sum())
+        raise FeatxError(
+            f"{store_path}: the class {absent[0]!r} ({n_rows:,} rows) has none in train, so that no network can learn it. "
+            "Divide the images anew, or leave the class out with --where"
+        )

@@ -1,0 +1,134 @@
+"""What each stage of a recipe trains, where its inputs come from, and the Keras model that goes from those to classes."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from featx.activations import PIXELS
+from featx.keras_setup import load_keras
+from featx.preprocessing import preprocess
+from featx.recipes import Augmentation, Recipe, Stage
+from featx.tuned_network import TunedNetwork, find_cut, freeze_all_but, split_at, tail_of, unfrozen_layers
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage of a recipe on a network.
+
+    Attributes
+    ----------
+    stage : Stage
+    unfrozen : tuple of str
+        The backbone's layers that it trains beside the head.
+    cut : str
+        Up to this layer nothing has changed when the stage begins, nor will; `` if there is no such layer.
+    source : str
+        What its inputs are: the cut, computed once, or `pixels`.
+    n_trainable, n_frozen : int
+        Weights, counted one by one.
+    """
+
+    stage: Stage
+    unfrozen: tuple[str, ...]
+    cut: str
+    source: str
+    n_trainable: int
+    n_frozen: int
+
+
+def plan_stages(network: TunedNetwork, recipe: Recipe, *, is_cached: bool = True) -> list[StagePlan]:
+    """Plan every stage before the first begins.
+
+    Parameters
+    ----------
+    network : TunedNetwork
+    recipe : Recipe
+    is_cached : bool, default True
+        Whether frozen parts are to run once. They never are while images are augmented.
+
+    Raises
+    ------
+    FeatxError
+        If a stage unfreezes what the backbone lacks.
+    """
+    plans = []
+    trained: set[str] = set()
+    for stage in recipe.stages:
+        unfrozen = unfrozen_layers(network, stage, batch_norm=recipe.batch_norm)
+        trained |= set(unfrozen)
+        cut = find_cut(network, trained)
+        freeze_all_but(network, unfrozen)
+        n_trainable = count_weights(network.model.trainable_weights)
+        plans.append(
+            StagePlan(
+                stage=stage,
+                unfrozen=unfrozen,
+                cut=cut,
+                source=cut if cut and is_cached and stage.augmentation.is_none else PIXELS,
+                n_trainable=n_trainable,
+                n_frozen=count_weights(network.model.weights) - n_trainable,
+            )
+        )
+    return plans
+
+
+def build_stage_model(network: TunedNetwork, plan: StagePlan, *, seed: int = 0) -> object:
+    """Build the Keras model that a stage trains, of the network's own layers.
+
+    What is before the cut runs as it does outside training: its batch normalizations use the statistics that they came
+    with, and nothing is dropped.
+
+    Parameters
+    ----------
+    network : TunedNetwork
+    plan : StagePlan
+    seed : int, default 0
+        Of the augmentation.
+
+    Returns
+    -------
+    keras.Model
+        The plan's source in, class probabilities out.
+    """
+    freeze_all_but(network, plan.unfrozen)
+    tail = tail_of(network, plan.cut)
+    if plan.source != PIXELS:
+        return tail
+    keras = load_keras()
+    size = network.backbone.image_size
+    pixels = keras.Input((size, size, 3), dtype="uint8", name=PIXELS)
+    values = keras.ops.cast(pixels, "float32")
+    for layer in make_augmentation(plan.stage.augmentation, seed=seed):
+        values = layer(values)
+    values = preprocess(keras.ops, values, network.backbone.preprocessing)
+    if plan.cut:
+        values = split_at(network, [plan.cut]).model(values, training=False)[plan.cut]
+    return keras.Model(pixels, tail(values))
+
+
+def make_augmentation(augmentation: Augmentation, *, seed: int = 0) -> list[object]:
+    """Make Keras's layers that change images at random while a network is trained; what moves in is the edge's colour.
+
+    Parameters
+    ----------
+    augmentation : Augmentation
+    seed : int, default 0
+    """
+    layers = load_keras().layers
+    made = []
+    if augmentation.flip != "none":
+        mode = {"both": "horizontal_and_vertical"}.get(augmentation.flip, augmentation.flip)
+        made.append(layers.RandomFlip(mode, seed=seed))
+    edges = {"fill_mode": "nearest", "seed": seed}
+    if augmentation.rotation:
+        made.append(layers.RandomRotation(augmentation.rotation / 360, **edges))
+    if augmentation.shift:
+        made.append(layers.RandomTranslation(augmentation.shift, augmentation.shift, **edges))
+    if augmentation.zoom:
+        made.append(layers.RandomZoom(augmentation.zoom, **edges))
+    return made
+
+
+def count_weights(weights: Sequence[object]) -> int:
+    """Count the numbers in weights."""
+    return sum(math.prod(weight.shape) for weight in weights)

@@ -1,0 +1,245 @@
+"""One stage of fine-tuning: Keras's `fit` with Keras's callbacks, from wherever it was stopped to its best epoch."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from featx.checkpoints import BeginEpochs, Curves, KeepEpochs, NoteEpochs, Retell, StageFolder
+from featx.errors import FeatxError
+from featx.keras_backend import compile_model
+from featx.keras_setup import load_keras
+from featx.optimizers import make_optimizer
+from featx.recipes import Recipe, Stage
+from featx.training_data import Batches, RowSource
+
+keras = load_keras()
+
+_MODES = {"val_accuracy": "max", "val_loss": "min"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a stage came to.
+
+    Attributes
+    ----------
+    curves : list of dict
+        An entry an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate, seconds; None where a
+        figure is no number.
+    best_epoch : int
+        Whose weights the model has now.
+    ended : str
+        epochs, patience, or diverged.
+    """
+
+    curves: Curves
+    best_epoch: int
+    ended: str
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The figures of the best epoch."""
+        return self.curves[self.best_epoch - 1]
+
+    @property
+    def seconds(self) -> float:
+        """Of all epochs, whichever process ran them."""
+        return round(sum(figures["seconds"] for figures in self.curves), 3)
+
+
+def train_stage(
+    model: object,
+    stage: Stage,
+    recipe: Recipe,
+    train: Batches,
+    validation: Batches,
+    folder: StageFolder,
+    *,
+    pretrained: Collection[str] = (),
+    progress: bool = False,
+) -> Trained:
+    """Train a model through a stage, and give it the weights of its best epoch.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Its trainable layers are those of the stage.
+    stage : Stage
+    recipe : Recipe
+        For what counts in every stage: precision and compilation.
+    train, validation : Batches
+    folder : StageFolder
+        Epochs that are there are taken up.
+    pretrained : collection of str
+        Layers that learn at the stage's `backbone_rate`.
+    progress : bool, default False
+        Show a progress bar, if standard error is a terminal.
+
+    Raises
+    ------
+    FeatxError
+        If the very first epoch's loss is no number already.
+    """
+    compile_for_training(model, stage, recipe, pretrained=pretrained, n_steps=stage.epochs * len(train))
+    if not _has_ended(stage, folder.curves):
+        # TerminateOnNaN has something to say, on standard output, which is for results.
+        with contextlib.redirect_stdout(sys.stderr), _bar(stage, train, folder.curves, progress) as advance:
+            model.fit(
+                train,
+                validation_data=validation,
+                epochs=stage.epochs,
+                callbacks=_make_callbacks(stage, train, folder, advance),
+                # Keras would shuffle whole batches, by a state that nobody keeps.
+                shuffle=False,
+                verbose=0,
+            )
+    best = folder.best_path()
+    if best is None:
+        raise FeatxError(
+            f"recipe {recipe.name!r}, stage {stage.name!r}: the loss of the first epoch is no number, so that there are "
+            "no weights to keep. Give a smaller learning rate (--set learning_rate=...)"
+        )
+    model.load_weights(best)
+    return Trained(
+        curves=folder.curves,
+        best_epoch=int(best.name.split("-")[1].split(".")[0]),
+        ended=_how_ended(stage, folder.curves),
+    )
+
+
+def compile_for_training(
+    model: object, stage: Stage, recipe: Recipe, *, pretrained: Collection[str] = (), n_steps: int
+) -> None:
+    """Give a model its loss and its optimizer.
+
+    Parameters
+    ----------
+    model, stage, recipe, pretrained
+        See `train_stage`.
+    n_steps : int
+        Batches of the whole stage.
+    """
+    slow = [variable for layer in model.layers if layer.name in pretrained for variable in layer.trainable_variables]
+    scales_loss = recipe.precision == "mixed_float16"
+    model.compile(
+        optimizer=make_optimizer(keras, stage, slow, n_steps=n_steps, scales_loss=scales_loss),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=stage.label_smoothing),
+        metrics=["accuracy"],
+        # JAX runs compiled or hardly at all.
+        jit_compile="auto" if keras.backend.backend() == "jax" else recipe.compile,
+    )
+
+
+def predict_rows(model: object, source: RowSource, rows: np.ndarray, *, batch_size: int) -> np.ndarray:
+    """Return a model's class probabilities of some rows.
+
+    Parameters
+    ----------
+    model : keras.Model
+    source : RowSource
+    rows : ndarray of int
+    batch_size : int
+
+    Returns
+    -------
+    ndarray of shape (len(rows), n_classes), float32
+    """
+    run = compile_model(keras, model, exact=True)
+    starts = range(0, len(rows), batch_size)
+    batches = [keras.ops.convert_to_numpy(run(source.take(rows[start : start + batch_size]))) for start in starts]
+    return np.concatenate(batches) if batches else np.empty((0, int(model.outputs[0].shape[-1])), np.float32)
+
+
+def _make_callbacks(stage: Stage, train: Batches, folder: StageFolder, advance: Callable[[dict], None]) -> list[object]:
+    """Return the callbacks of a stage, in the order in which they must be told."""
+    callbacks = keras.callbacks
+    counting = [] if stage.patience is None else [_make_counter(stage)]
+    if stage.plateau is not None:
+        plateau = stage.plateau
+        counting.append(
+            callbacks.ReduceLROnPlateau(
+                monitor="val_loss",
+                mode="min",
+                factor=plateau.factor,
+                patience=plateau.patience,
+                min_lr=plateau.min_learning_rate,
+            )
+        )
+    keep_best = callbacks.ModelCheckpoint(
+        folder.best_pattern,
+        monitor=stage.keep,
+        mode=_MODES[stage.keep],
+        save_best_only=True,
+        save_weights_only=True,
+        initial_value_threshold=_best_so_far(stage, folder.curves),
+    )
+    return [
+        callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: advance(logs)),
+        BeginEpochs(train),
+        callbacks.TerminateOnNaN(),
+        NoteEpochs(folder),
+        *counting,
+        Retell(counting, folder.curves),
+        keep_best,
+        folder.make_backup(),
+        KeepEpochs(folder),
+    ]
+
+
+def _make_counter(stage: Stage) -> object:
+    return keras.callbacks.EarlyStopping(monitor=stage.stop_on, mode=_MODES[stage.stop_on], patience=stage.patience)
+
+
+def _figures(curves: Curves, name: str) -> list[float]:
+    return [figures[name] for figures in curves if figures[name] is not None]
+
+
+def _best_so_far(stage: Stage, curves: Curves) -> float | None:
+    figures = _figures(curves, stage.keep)
+    return (max if _MODES[stage.keep] == "max" else min)(figures, default=None)
+
+
+def _has_ended(stage: Stage, curves: Curves) -> bool:
+    """Whether nothing of a stage is left to run."""
+    return bool(curves) and (len(curves) >= stage.epochs or _how_ended(stage, curves) != "epochs")
+
+
+def _how_ended(stage: Stage, curves: Curves) -> str:
+    """Return why the last of these epochs is, or would be, the last; epochs if nothing but their number ends it."""
+    if any(value is None for value in curves[-1].values()):
+        return "diverged"
+    if stage.patience is None:
+        return "epochs"
+    counter = _make_counter(stage)
+    counter.set_model(_Stop())
+    counter.on_train_begin()
+    for figures in curves:
+        counter.on_epoch_end(int(figures["epoch"]) - 1, dict(figures))
+    return "patience" if counter.model.stop_training else "epochs"
+
+
+class _Stop:
+    """What EarlyStopping says that a model is to do."""
+
+    stop_training = False
+
+
+@contextlib.contextmanager
+def _bar(stage: Stage, train: Batches, curves: Curves, wanted: bool) -> Iterator[Callable[[dict], None]]:
+    """Show a bar that counts batches, where it is wanted and standard error is a terminal."""
+    total, done = stage.epochs * len(train), len(curves) * len(train)
+    # disable=None: only where standard error is a terminal.
+    with tqdm(
+        total=total, initial=done, unit="batch", desc=f"stage {stage.name}", disable=None if wanted else True
+    ) as bar:
+
+        def advance(logs: dict) -> None:
+            bar.update()
+            if not bar.disable:
+                bar.set_postfix(epoch=bar.n // len(train), loss=f"{logs['loss']:.3g}", refresh=False)
+
+        yield advance

@@ -1,0 +1,77 @@
+"""Batches for Keras's `fit`: rows of pixels or activations in an order that seed, stage and epoch alone decide."""
+
+from typing import Protocol
+
+import numpy as np
+
+from featx.keras_setup import load_keras
+
+keras = load_keras()
+
+
+class RowSource(Protocol):
+    """What gives rows by their numbers: `featx.row_files.RowFiles`, or images that are read anew each time."""
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows in the given order."""
+
+
+class Batches(keras.utils.PyDataset):
+    """Rows with their classes and weights, in batches.
+
+    Parameters
+    ----------
+    source : RowSource
+    rows : ndarray of int
+        Which of the source's rows.
+    targets : ndarray of shape (len(rows), n_classes), float32
+        A one in each row's class.
+    weights : ndarray of shape (len(rows),), float32
+        What each row counts.
+    batch_size : int
+    seed : int or None, default None
+        Of the order; None: as the rows are given. Each epoch has an order of its own, the same whether or not the
+        epochs before it were run by the same process.
+    n_workers : int, default 1
+        Threads that make batches ahead.
+
+    Attributes
+    ----------
+    epoch : int
+        Which epoch's order the batches have.
+    """
+
+    def __init__(
+        self,
+        source: RowSource,
+        rows: np.ndarray,
+        targets: np.ndarray,
+        weights: np.ndarray,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        n_workers: int = 1,
+    ) -> None:
+        super().__init__(workers=n_workers)
+        self._source = source
+        self._rows = rows
+        self._targets = targets
+        self._weights = weights
+        self._batch_size = batch_size
+        self._seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self._batch_size)
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the inputs, targets and weights of a batch."""
+        start = number * self._batch_size
+        places = self._order()[start : start + self._batch_size]
+        return self._source.take(self._rows[places]), self._targets[places], self._weights[places]
+
+    def _order(self) -> np.ndarray:
+        if self._seed is None:
+            return np.arange(len(self._rows))
+        # Made anew each time: microseconds beside a batch, and nothing that threads could share half-made.
+        return np.random.default_rng([self._seed, self.epoch]).permutation(len(self._rows))
