@@ -233,7 +233,7 @@ def predict(
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @AS_JSON
 def compare(runs: tuple[Path, ...], as_json: bool) -> None:
-    """Compare runs that were scored on the same rows: accuracies, and McNemar's test against the first."""
+    """Compare runs that were scored on the same rows: figures, McNemar's test against the first, and costs."""
     from dataclasses import asdict
 
     from featx.compare import compare_runs, comparison_table

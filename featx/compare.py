@@ -1,4 +1,4 @@
-"""Compare runs on the same test rows: accuracies side by side, and whether they differ by more than chance."""
+"""Compare runs on the same test rows: figures and costs side by side, and whether they differ by more than chance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,7 @@ from scipy import stats
 from featx.errors import FeatxError
 from featx.metrics import accuracy_interval
 from featx.results import Run, describe_params, read_run
-
-COLUMNS = ("path", "label", "predicted")
+from featx.scored_rows import put_in_order, read_predictions
 
 # From so many rows that one run alone gets right, chi-square stands in for the exact test.
 FEWEST_FOR_CHI_SQUARE = 25
@@ -27,12 +26,20 @@ class ComparedRun:
     name : str
         Its folder's name; the whole path where two runs share a name.
     model : str
+        Of a fine-tuned network "fine-tuned" and its backbone.
     discretize : str
     params : dict
-        Of the chosen cell.
+        Of the chosen cell; of a fine-tuned network its recipe, its stages in their order, and which of them was kept
+        if it is not the last.
     accuracy : float
     accuracy_interval : list of two floats, or None
         95%, from the run's record, else from its predictions; None for one row.
+    test_loss : float or None
+        The log loss on record; None where the model tells no probabilities.
+    training_seconds : float
+        Of all cells or stages, and of the last fit. Of the network that made the features: nothing.
+    predict_seconds, n_parameters : float or None, int or None
+        See `featx.results.Run`.
     """
 
     name: str
@@ -41,6 +48,10 @@ class ComparedRun:
     params: dict[str, object]
     accuracy: float
     accuracy_interval: list[float] | None
+    test_loss: float | None
+    training_seconds: float
+    predict_seconds: float | None
+    n_parameters: int | None
 
 
 @dataclass(frozen=True)
@@ -111,10 +122,10 @@ def compare_runs(paths: Sequence[str | Path]) -> Comparison:
     if len(folders) < 2:
         raise FeatxError(f"a comparison takes two runs or more, got {len(folders)}: featx compare results/a results/b")
     runs = [read_run(folder) for folder in folders]
-    tables = [_read_predictions(folder) for folder in folders]
+    tables = [read_predictions(folder) for folder in folders]
     names = _name_runs(folders)
     correct = [
-        _predictions_in_order(tables[0], table, folders[0], folder) == tables[0]["label"].to_numpy()
+        put_in_order(tables[0], table, folders[0], folder) == tables[0]["label"].to_numpy()
         for folder, table in zip(folders, tables, strict=True)
     ]
     described = [_describe(*parts) for parts in zip(names, runs, correct, strict=True)]
@@ -159,7 +170,10 @@ def mcnemar(n_first_only: int, n_second_only: int) -> tuple[float, str]:
 
 
 def comparison_table(comparison: Comparison) -> pd.DataFrame:
-    """Return a comparison for a screen: a row a run; what stands beside the first run is empty in the first row."""
+    """Return a comparison for a screen: a row a run; what stands beside the first run is empty in the first row.
+
+    Discretization has a column where a run has one; loss, seconds to label and parameters where a run tells them.
+    """
     rows = []
     for run, pair in zip(comparison.runs, (None, *comparison.pairs), strict=True):
         low_high = run.accuracy_interval
@@ -169,71 +183,25 @@ def comparison_table(comparison: Comparison) -> pd.DataFrame:
                 "model": run.model,
                 "discretize": run.discretize,
                 "params": describe_params(run.params),
+                "test loss": run.test_loss,
                 "test accuracy": run.accuracy,
                 "95% interval": f"{low_high[0]:.4f} to {low_high[1]:.4f}" if low_high else "",
                 "difference": f"{pair.difference:+.4f}" if pair else "",
                 "only this right": str(pair.n_second_only) if pair else "",
                 "only first right": str(pair.n_first_only) if pair else "",
                 "p (McNemar)": f"{pair.p_value:.2g}" if pair else "",
+                "training seconds": run.training_seconds,
+                "seconds / 1,000 images": run.predict_seconds,
+                "parameters": f"{run.n_parameters:,}" if run.n_parameters is not None else None,
             }
         )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows).dropna(axis="columns", how="all")
+    return table.drop(columns="discretize") if (table["discretize"] == "none").all() else table
 
 
 def _name_runs(folders: Sequence[Path]) -> list[str]:
     names = [folder.resolve().name for folder in folders]
     return [str(folder) if names.count(name) > 1 else name for folder, name in zip(folders, names, strict=True)]
-
-
-def _read_predictions(folder: Path) -> pd.DataFrame:
-    """Read predictions.csv as text, and check that each row is whole and stands there once."""
-    path = folder / "predictions.csv"
-    try:
-        # object, not str: a path that is not UTF-8 has no place in pandas's own string type.
-        table = pd.read_csv(
-            path, dtype=object, keep_default_na=False, index_col=False, encoding_errors="surrogateescape"
-        )
-    except FileNotFoundError as error:
-        raise FeatxError(f"{path}: no such file; expected the predictions that featx fit writes with a run") from error
-    except (ValueError, OSError) as error:
-        raise FeatxError(f"{path}: not a CSV that can be read: {error}. Run featx fit again") from error
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
-        raise FeatxError(
-            f"{path}: no column {missing[0]!r}; expected {', '.join(COLUMNS)}, found {', '.join(table)}. Run featx fit "
-            "again"
-        )
-    table = table[list(COLUMNS)]
-    if table.empty:
-        raise FeatxError(f"{path}: no test rows to compare. Extract with --split 0.6,0.2,0.2 and fit again")
-    unfinished = (table == "").any(axis="columns")
-    if unfinished.any():
-        raise FeatxError(f"{path}: row {unfinished.argmax() + 1} has an empty field. Run featx fit again")
-    repeated = table["path"][table["path"].duplicated()]
-    if len(repeated):
-        raise FeatxError(f"{path}: {repeated.iloc[0]!r} stands there twice; McNemar's test takes each test row once")
-    return table
-
-
-def _predictions_in_order(reference: pd.DataFrame, table: pd.DataFrame, first: Path, folder: Path) -> np.ndarray:
-    """Return a run's predictions in the order of the first run's rows; refuse other rows and other labels."""
-    for one, other, only_in in ((reference, table, first), (table, reference, folder)):
-        alone = one["path"][~one["path"].isin(other["path"])]
-        if len(alone):
-            raise FeatxError(
-                f"{first} and {folder}: not the same test rows ({len(reference):,} and {len(table):,}); "
-                f"{alone.iloc[0]!r} is only in {only_in}. Compare runs of one store and split"
-            )
-    ordered = table.set_index("path").loc[reference["path"]]
-    differ = np.flatnonzero(ordered["label"].to_numpy() != reference["label"].to_numpy())
-    if len(differ):
-        row = differ[0]
-        raise FeatxError(
-            f"{first} and {folder}: not the same labels; {reference['path'].iloc[row]!r} is "
-            f"{reference['label'].iloc[row]!r} in {first} and {ordered['label'].iloc[row]!r} in {folder}. Compare runs "
-            "of one store and label"
-        )
-    return ordered["predicted"].to_numpy()
 
 
 def _describe(name: str, run: Run, correct: np.ndarray) -> tuple[ComparedRun, str]:
@@ -249,13 +217,24 @@ def _describe(name: str, run: Run, correct: np.ndarray) -> tuple[ComparedRun, st
         )
     described = ComparedRun(
         name=name,
-        model=run.model,
+        model=f"fine-tuned {run.store.get('backbone', 'network')}" if run.is_finetuned else run.model,
         discretize=run.best.discretize,
-        params=run.best.params,
+        params=_describe_stages(run) if run.is_finetuned else run.best.params,
         accuracy=accuracy,
         accuracy_interval=test.get("accuracy_interval") or accuracy_interval(correct),
+        test_loss=test.get("log_loss"),
+        training_seconds=round(sum(cell.seconds for cell in run.cells) + run.refit_seconds, 3),
+        predict_seconds=run.predict_seconds,
+        n_parameters=run.n_parameters,
     )
     return described, note
+
+
+def _describe_stages(run: Run) -> dict[str, object]:
+    """Return what stands for parameters; a recipe aims at its last stage, so another's weights are worth a word."""
+    stages = [str(cell.params["stage"]) for cell in run.cells]
+    kept = {} if run.chosen == len(stages) - 1 else {"kept": stages[run.chosen]}
+    return {"recipe": run.best.params["recipe"], "stages": ",".join(stages), **kept}
 
 
 def _pair(first: str, second: str, first_correct: np.ndarray, second_correct: np.ndarray) -> Pair:

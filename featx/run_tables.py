@@ -72,7 +72,7 @@ def format_table(table: pd.DataFrame) -> str:
 def _decimals(column: str) -> str:
     if column.startswith(("validation", "deviation", "test", "alone", "cumulative", "without", "importance")):
         return "{:.4f}"
-    return "{:.1f}" if column == "seconds" else "{:g}"
+    return "{:.1f}" if "seconds" in column else "{:g}"
 
 
 def _format_value(value: object, number: str) -> str:

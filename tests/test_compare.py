@@ -2,14 +2,17 @@
 
 import json
 import math
-from dataclasses import asdict
+import shutil
+from dataclasses import asdict, replace
 from fractions import Fraction
 
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from featx import FeatxError
+from featx.cli import main
 from featx.compare import compare_runs, comparison_table, mcnemar
 from featx.metrics import accuracy_interval
 from featx.results import Cell, Run, format_table, write_run
@@ -18,7 +21,7 @@ PATHS = [f"images/{i:02d}.png" for i in range(10)]
 LABELS = list("aaaaabbbbb")
 
 
-def write(folder, predicted, *, paths=PATHS, labels=LABELS, test=None, model="svm"):
+def write(folder, predicted, *, paths=PATHS, labels=LABELS, test=None, model="svm", add_files=None, **changes):
     """Write a run with these predictions."""
     run = Run(
         model=model,
@@ -31,10 +34,29 @@ def write(folder, predicted, *, paths=PATHS, labels=LABELS, test=None, model="sv
         versions={},
         created="2026-01-01T00:00:00+00:00",
     )
+    run = replace(run, **changes)
     predictions = pd.DataFrame({"path": paths, "label": labels, "predicted": list(predicted)})
     empty = pd.DataFrame()
-    write_run(folder, run, predictions=predictions, per_class=empty, confusion=empty, estimator={})
+    write_run(folder, run, predictions=predictions, per_class=empty, confusion=empty, add_files=add_files)
     return folder
+
+
+STAGES = ("head", "block5", "block4")
+
+
+def write_finetuned(folder, predicted, **changes):
+    """Write what fine-tuning in three stages leaves, with these predictions."""
+    cells = tuple(Cell("none", {"recipe": "staged", "stage": name}, 0.75, None, 100.25) for name in STAGES)
+    return write(
+        folder,
+        predicted,
+        model="finetune",
+        add_files=lambda path: (path / "network.weights.h5").write_bytes(b"weights"),
+        **{"store": {"path": "s.h5", "backbone": "vgg19"}, "cells": cells, "chosen": 2, "refit_seconds": 0.0}
+        | {"baseline": {"recipe": {"name": "staged"}, "stages": [{"name": name} for name in STAGES]}}
+        | {"n_parameters": 14_714_688, "predict_seconds": 40.0}
+        | changes,
+    )
 
 
 def by_hand(first, second):
@@ -121,6 +143,93 @@ def test_the_table_for_the_screen(tmp_path):
     assert table["only first right"].tolist() == ["", "0"]
     assert table["p (McNemar)"].tolist() == ["", "0.5"]
     assert "| 1.0000 to 1.0000 | +0.2000" in format_table(table)
+
+
+def test_a_fine_tuned_network_stands_beside_classifiers(tmp_path):
+    forest = write(
+        tmp_path / "forest",
+        "aaaabbbbba",
+        model="rf",
+        test={"accuracy": 0.8, "log_loss": 0.51234},
+        n_parameters=123_456,
+        predict_seconds=25.04,
+    )
+    network = write_finetuned(tmp_path / "network", "aaaaabbbbb", test={"accuracy": 1.0, "log_loss": 0.1})
+    found = compare_runs([forest, network])
+    assert [run.model for run in found.runs] == ["rf", "fine-tuned vgg19"]
+    assert found.runs[1].params == {"recipe": "staged", "stages": "head,block5,block4"}
+    assert [run.test_loss for run in found.runs] == [0.51234, 0.1]
+    assert [run.training_seconds for run in found.runs] == [2.0, 300.75]
+    assert [run.predict_seconds for run in found.runs] == [25.04, 40.0]
+    assert [run.n_parameters for run in found.runs] == [123_456, 14_714_688]
+    assert (found.pairs[0].n_first_only, found.pairs[0].n_second_only) == (0, 2)
+    assert json.loads(json.dumps(asdict(found)))["runs"][1]["n_parameters"] == 14_714_688
+    head, _, *rows = format_table(comparison_table(found)).splitlines()
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, *rows)]
+    forest_row, network_row = (dict(zip(lines[0], line, strict=True)) for line in lines[1:])
+    assert forest_row == {
+        "run": "forest",
+        "model": "rf",
+        "discretize": "ternary",
+        "params": "C=10",
+        "test loss": "0.5123",
+        "test accuracy": "0.8000",
+        "95% interval": "0.5000 to 1.0000",
+        "difference": "",
+        "only this right": "",
+        "only first right": "",
+        "p (McNemar)": "",
+        "training seconds": "2.0",
+        "seconds / 1,000 images": "25.0",
+        "parameters": "123,456",
+    }
+    assert network_row["model"] == "fine-tuned vgg19"
+    assert network_row["params"] == "recipe=staged stages=head,block5,block4"
+    assert network_row["parameters"] == "14,714,688"
+
+
+def test_the_command_shows_the_table_or_json(tmp_path):
+    runs = [write(tmp_path / "svm", "aaaabbbbba"), write_finetuned(tmp_path / "network", "aaaaabbbbb")]
+    shown = CliRunner().invoke(main, ["compare", *map(str, runs)])
+    assert shown.output == format_table(comparison_table(compare_runs(runs))) + "\n"
+    told = json.loads(CliRunner().invoke(main, ["compare", *map(str, runs), "--json"]).output)
+    assert told == json.loads(json.dumps(asdict(compare_runs(runs))))
+
+
+def test_another_stage_than_the_last_is_told(tmp_path):
+    one = write_finetuned(tmp_path / "one", "aaaaabbbbb", chosen=0)
+    two = write_finetuned(tmp_path / "two", "aaaaabbbbb")
+    found = compare_runs([one, two])
+    assert found.runs[0].params == {"recipe": "staged", "stages": "head,block5,block4", "kept": "head"}
+    assert "kept" not in found.runs[1].params
+    # No run is discretized, and none tells a loss.
+    assert not {"discretize", "test loss"} & set(comparison_table(found))
+
+
+def test_an_old_run_does_not_tell_what_it_costs(tmp_path):
+    old = write(tmp_path / "old", "aaaabbbbba", test={"accuracy": 0.8})
+    record = json.loads((old / "run.json").read_text())
+    for name in ("n_parameters", "predict_seconds", "baseline"):
+        del record[name]
+    (old / "run.json").write_text(json.dumps(record))
+    older = shutil.copytree(old, tmp_path / "older")
+    found = compare_runs([old, older])
+    assert (found.runs[0].n_parameters, found.runs[0].predict_seconds, found.runs[0].test_loss) == (None, None, None)
+    table = comparison_table(found)
+    assert not {"seconds / 1,000 images", "parameters"} & set(table)
+    assert table["training seconds"].tolist() == [2.0, 2.0]
+    beside = comparison_table(compare_runs([old, write_finetuned(tmp_path / "network", "aaaaabbbbb")]))
+    assert [line.split("|")[-2].strip() for line in format_table(beside).splitlines()[2:]] == ["", "14,714,688"]
+
+
+def test_a_weighted_network_is_compared_row_by_row(tmp_path):
+    recorded = {"accuracy": 0.9, "accuracy_interval": [0.6, 1.0], "log_loss": 0.3}
+    plain = write(tmp_path / "plain", "aaaabbbbba")
+    weighted = write_finetuned(tmp_path / "weighted", "aaaabbbbbb", test=recorded | {"accuracy": 0.95})
+    found = compare_runs([plain, weighted])
+    assert (found.runs[1].accuracy, found.runs[1].test_loss) == (0.95, 0.3)
+    assert found.pairs[0].difference == pytest.approx(0.1)
+    assert found.notes[0].startswith("weighted: its accuracy is 0.9500, of unweighted rows 0.9000")
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path):
