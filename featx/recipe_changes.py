@@ -108,9 +108,9 @@ def _make_changes(resolved: Resolved, changes: Mapping[str, object], source: str
         if not dot and setting in _OF_RECIPE:
             resolved.record[setting] = changes[key]
         elif setting not in _OF_STAGES:
-            wrong.append(f"{key}: no setting {setting!r}; {close_names(setting, (*_OF_STAGES, *_OF_RECIPE))}")
+            wrong.append(f"{key}: no setting {setting!r} {close_names(setting, (*_OF_STAGES, *_OF_RECIPE))}")
         elif dot and name not in names:
-            wrong.append(f"{key}: no stage {name!r}; {close_names(name, names)}")
+            wrong.append(f"{key}: no stage {name!r} {close_names(name, names)}")
         else:
             for i, stage in enumerate(found if stages else ()):
                 if isinstance(stage, dict) and name in ("", str(stage.get("name"))):

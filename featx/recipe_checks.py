@@ -29,6 +29,8 @@ _RECORDS = {
 }
 # Where records of several kinds may stand: the key that tells them apart, and its values.
 _KINDS = {"head": ("layer", tuple(_LAYERS)), "schedule": ("kind", tuple(_SCHEDULES))}
+# Of mistakes, in one message.
+_MAX_SHOWN = 50
 _TO_VECTOR = ("flatten", "average_pool", "max_pool")
 
 # By pydantic's name of a mistake, with the values that it gives.
@@ -40,6 +42,7 @@ _EXPECTED = {
     "string_type": "text",
     "tuple_type": "a list",
     "dataclass_type": "a mapping",
+    "invalid_key": "a key that is text",
     "model_attributes_type": "a mapping",
     "greater_than": "more than {gt:g}",
     "greater_than_equal": "{ge:g} or more",
@@ -92,11 +95,13 @@ def check_recipe(
             found.setdefault(_key(location, record, origins or {}), _what_is_wrong(mistake, location))
     if isinstance(record, Mapping):
         for location, text in _broken_rules(record):
-            found.setdefault(_key(location, record, origins or {}), text)
+            # Not where the values stood: it is within the stage that they don't go together.
+            found.setdefault(_key(location, record, {}), text)
     if found:
         texts = [f"{key}: {text}" if key else text for key, text in found.items()]
         count = f"{len(texts)} mistakes: " if len(texts) > 1 else ""
-        raise FeatxError(f"{source}: {count}{'; '.join(texts)}")
+        more = f"; and {len(texts) - _MAX_SHOWN} more" if len(texts) > _MAX_SHOWN else ""
+        raise FeatxError(f"{source}: {count}{'; '.join(texts[:_MAX_SHOWN])}{more}")
     return recipe
 
 
@@ -106,12 +111,12 @@ def close_names(name: str, names: Sequence[str]) -> str:
     Examples
     --------
     >>> close_names("epoch", ["epochs", "patience"])
-    'close: epochs'
+    '(close: epochs)'
     >>> close_names("rate", ["epochs", "patience"])
-    'there are: epochs, patience'
+    '(there are: epochs, patience)'
     """
     close = difflib.get_close_matches(name, names, n=3)
-    return f"close: {', '.join(close)}" if close else f"there are: {', '.join(names)}"
+    return f"(close: {', '.join(close)})" if close else f"(there are: {', '.join(names)})"
 
 
 @cache
@@ -139,7 +144,7 @@ def _key(location: Location, record: object, origins: Mapping[tuple[int, str], s
     for step in rest:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
     if location[:1] == ("stages",) and len(location) > 1 and not origin:
-        stage = record["stages"][location[1]]
+        stage = dict(enumerate(_items(record, "stages"))).get(location[1])
         name = stage.get("name") if isinstance(stage, Mapping) else None
         text += f" ({name})" if isinstance(name, str) else ""
     return text
@@ -152,9 +157,9 @@ def _what_is_wrong(mistake: Mapping, location: Location) -> str:
     if kind == "unexpected_keyword_argument":
         *before, key = mistake["loc"]
         names = [field.name for field in fields(_RECORDS[_last_word(tuple(before))])]
-        return f"unknown key; {close_names(key, names)}"
+        return f"unknown key {close_names(key, names)}"
     if kind == "union_tag_not_found":
-        return f"missing; one of {', '.join(_KINDS[_last_word(location[:-1])][1])}"
+        return f"missing: expected one of {', '.join(_KINDS[_last_word(location[:-1])][1])}"
     if kind == "union_tag_invalid":
         kinds = _KINDS[_last_word(location[:-1])][1]
         return f"expected one of {', '.join(kinds)}, found {_shown(context['tag'])}"
@@ -166,7 +171,7 @@ def _what_is_wrong(mistake: Mapping, location: Location) -> str:
 
 def _shown(value: object) -> str:
     """Write a value as in YAML, cut short."""
-    text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
+    text = json.dumps(value) if isinstance(value, (bool, float, type(None))) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -174,7 +179,7 @@ def _broken_rules(record: Mapping) -> Iterator[tuple[Location, str]]:
     """Yield what is wrong across keys. The record may have any other mistake."""
     for i, name in enumerate(_items(record, "backbones")):
         if isinstance(name, str) and name not in BACKBONES:
-            yield ("backbones", i), f"expected a backbone, found {name!r}; {close_names(name, list(BACKBONES))}"
+            yield ("backbones", i), f"expected a backbone, found {name!r} {close_names(name, list(BACKBONES))}"
     for key in ("backbones", "stages"):
         if not _items(record, key, default=(None,)):
             yield (key,), "expected at least one"
@@ -191,8 +196,8 @@ def _broken_rules(record: Mapping) -> Iterator[tuple[Location, str]]:
 def _broken_stage_rules(stage: Mapping) -> Iterator[tuple[str, str]]:
     if stage.get("schedule") is not None and stage.get("plateau") is not None:
         yield "plateau", "schedule is given too: expected one of them (the other null)"
-    if stage.get("momentum") and stage.get("optimizer", "adam") != "sgd":
-        yield "momentum", f"of sgd alone, and the optimizer is {stage.get('optimizer', 'adam')}"
+    if stage.get("momentum", 0) != 0 and stage.get("optimizer", "adam") != "sgd":
+        yield "momentum", f"of sgd alone, and the optimizer is {stage.get('optimizer', 'adam')}: expected 0 or none"
     if stage.get("unfreeze") == "all" and stage.get("unfreeze_last"):
         yield "unfreeze_last", "unfreeze is all, so there are no more layers: expected one of the two"
     elif "all" in _items(stage, "unfreeze"):

@@ -82,7 +82,7 @@ def recipe_text(name: str) -> str:
     """
     shipped = shipped_recipes()
     if name not in shipped:
-        raise FeatxError(f"no recipe {name!r}; {close_names(name, shipped)}. 'featx recipes' describes them")
+        raise FeatxError(f"no recipe {name!r} {close_names(name, shipped)}. 'featx recipes' describes them")
     return _FOLDER.joinpath(f"{name}.yaml").read_text(encoding="utf-8")
 
 
@@ -169,7 +169,7 @@ def _read_file(path: Path) -> object:
     if not os.path.lexists(path):
         shipped = shipped_recipes()
         raise FeatxError(
-            f"{path}: no such file, and no recipe of that name; {close_names(path.name, shipped)}. "
+            f"{path}: no such file, and no recipe of that name {close_names(path.name, shipped)}. "
             "'featx recipes' describes them"
         )
     return read_yaml(path)

@@ -34,7 +34,13 @@ class _Dumper(yaml.SafeDumper):
         """Write a value as often as it occurs."""
         return True
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Write escapes for what PyYAML would write as a line break and read as a blank, such as U+0085."""
+        style = None if data.replace("\n", "").isprintable() else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 # Text that looks like a number here, and not in YAML 1.1, is quoted too.
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"^(?:{_FLOAT.pattern})$"), None)
 
