@@ -1,4 +1,4 @@
-"""Where what is computed once lies while a network is trained: within a limit, for one run at a time, and cleaned up."""
+"""Where what is computed once lies while a network is trained: within a limit, for one run at a time, cleaned up."""
 
 import contextlib
 import os
@@ -113,8 +113,8 @@ def _check_disk(folder: Path, what: str, missing: int) -> None:
     free = shutil.disk_usage(folder).free - _DISK_LEFT
     if missing > free:
         raise FeatxError(
-            f"{what} take {missing / 1e9:,.2f} GB more of the disk, and {max(free, 0) / 1e9:,.2f} GB are left to use at "
-            f"{folder}. Free some, set FEATX_CACHE to a folder on another disk, or give --no-cache"
+            f"{what} take {missing / 1e9:,.2f} GB more of the disk, and {max(free, 0) / 1e9:,.2f} GB are left to use "
+            f"at {folder}. Free some, set FEATX_CACHE to a folder on another disk, or give --no-cache"
         )
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -71,7 +70,7 @@ class Images:
         SourceError
             Naming the first, and what to give.
         """
-        missing = [path for path in self.paths if not os.path.exists(self.root / path)]
+        missing = [path for path in self.paths if not (self.root / path).exists()]
         if missing:
             raise SourceError(
                 f"{self.root / missing[0]}: no such file ({len(missing):,} of {len(self):,} images are not there). If "

@@ -1,8 +1,8 @@
 """Training that may be stopped at any moment: what Keras's callbacks keep of an epoch, made whole and found again.
 
-Keras's `BackupAndRestore` keeps weights and optimizer, but writes in place, and knows neither the curves so far nor what
-`EarlyStopping` and `ReduceLROnPlateau` have counted. Here its folder is renamed once an epoch is whole, with the curves
-beside the weights, and the curves are told to those callbacks again.
+Keras's `BackupAndRestore` keeps weights and optimizer, but writes in place, and knows neither the curves so far nor
+what `EarlyStopping` and `ReduceLROnPlateau` have counted. Here its folder is renamed once an epoch is whole, with the
+curves beside the weights, and the curves are told to those callbacks again.
 """
 
 import json

@@ -150,7 +150,8 @@ def _stoppable(folder: TrainingFolder) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise StoppedError(
-            f"stopped: {folder.n_epochs():,} epochs are done and kept in {folder.path}. Run the same command again to go on"
+            f"stopped: {folder.n_epochs():,} epochs are done and kept in {folder.path}. Run the same command again to "
+            "go on"
         ) from error
 
 

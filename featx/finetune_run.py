@@ -22,8 +22,6 @@ from featx.stage_plans import StagePlan
 from featx.training import Trained
 
 
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What a stage planned, and what it came to."""

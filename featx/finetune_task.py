@@ -1,4 +1,4 @@
-"""What a network is fine-tuned on: the labelled rows of a store with their files, checked before anything is computed."""
+"""What a network is fine-tuned on: the labelled rows of a store and their files, checked before anything begins."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -168,14 +168,14 @@ def choose_weights(
 def _check_fitting(store_path: str | Path, rows: Rows) -> None:
     if not len(rows.of("validation")):
         raise FeatxError(
-            f"{store_path}: no validation rows, by which fine-tuning chooses its epoch; test rows are never used for it. "
-            "Extract with --split 0.6,0.2,0.2, or give --split-column"
+            f"{store_path}: no validation rows, by which fine-tuning chooses its epoch; test rows are never used "
+            "for it. Extract with --split 0.6,0.2,0.2, or give --split-column"
         )
     train = rows.y[rows.of("train")]
     absent = sorted(set(rows.y) - set(train))
     if absent:
         n_rows = int((rows.y == absent[0]).sum())
         raise FeatxError(
-            f"{store_path}: the class {absent[0]!r} ({n_rows:,} rows) has none in train, so that no network can learn it. "
-            "Divide the images anew, or leave the class out with --where"
+            f"{store_path}: the class {absent[0]!r} ({n_rows:,} rows) has none in train, so that no network can learn "
+            "it. Divide the images anew, or leave the class out with --where"
         )

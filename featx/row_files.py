@@ -73,8 +73,8 @@ class RowFiles:
             temporary.replace(self._path_of(start))
         except OSError as error:
             raise FeatxError(
-                f"{self.path}: writing failed ({error.strerror or error}); what is written is kept. Free some disk, set "
-                "FEATX_CACHE to a folder on another one, or give --no-cache"
+                f"{self.path}: writing failed ({error.strerror or error}); what is written is kept. Free some disk, "
+                "set FEATX_CACHE to a folder on another one, or give --no-cache"
             ) from error
         finally:
             if temporary is not None:

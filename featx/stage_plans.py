@@ -1,4 +1,4 @@
-"""What each stage of a recipe trains, where its inputs come from, and the Keras model that goes from those to classes."""
+"""What each stage of a recipe trains, where its inputs come from, and the Keras model between those and classes."""
 
 import math
 from collections.abc import Sequence

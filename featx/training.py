@@ -100,8 +100,8 @@ def train_stage(
     best = folder.best_path()
     if best is None:
         raise FeatxError(
-            f"recipe {recipe.name!r}, stage {stage.name!r}: the loss of the first epoch is no number, so that there are "
-            "no weights to keep. Give a smaller learning rate (--set learning_rate=...)"
+            f"recipe {recipe.name!r}, stage {stage.name!r}: the loss of the first epoch is no number, so that there "
+            "are no weights to keep. Give a smaller learning rate (--set learning_rate=...)"
         )
     model.load_weights(best)
     return Trained(

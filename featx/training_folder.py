@@ -77,8 +77,8 @@ class TrainingFolder:
         if found is not None and not overwrite:
             different = [name for name in identity if found.get(name) != identity[name]]
             raise FeatxError(
-                f"{self.path}: this unfinished training was begun with other {', '.join(different) or 'settings'}. Give "
-                "the same to go on, or --overwrite to begin anew"
+                f"{self.path}: this unfinished training was begun with other {', '.join(different) or 'settings'}. "
+                "Give the same to go on, or --overwrite to begin anew"
             )
         for other in self.path.iterdir():
             if other.is_dir():

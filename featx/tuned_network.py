@@ -139,7 +139,7 @@ def attach_head(recipe: Recipe, frozen: FrozenBackbone, source: str, n_classes: 
 
 
 def _with_policy(keras: ModuleType, model: object, policy: str) -> object:
-    """Return a copy of a float32 model whose arithmetic is of a lower precision; weights and probabilities stay float32."""
+    """Return a copy of a float32 model with arithmetic of a lower precision; weights and probabilities stay float32."""
 
     def lower(layer: object) -> object:
         config = layer.get_config()
