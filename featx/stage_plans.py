@@ -9,6 +9,7 @@ from featx.keras_setup import load_keras
 from featx.preprocessing import preprocess
 from featx.recipes import Augmentation, Recipe, Stage
 from featx.tuned_network import TunedNetwork, find_cut, freeze_all_but, split_at, tail_of, unfrozen_layers
+from featx.views import FLIPS
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class StagePlan:
         Up to this layer nothing has changed when the stage begins, nor will; `` if there is no such layer.
     source : str
         What its inputs are: the cut, computed once, or `pixels`.
+    views : tuple of str
+        The views of an image that training chooses from, at random; see `featx.views.FLIPS`. Validation sees the first.
     n_trainable, n_frozen : int
         Weights, counted one by one.
     """
@@ -32,6 +35,7 @@ class StagePlan:
     unfrozen: tuple[str, ...]
     cut: str
     source: str
+    views: tuple[str, ...]
     n_trainable: int
     n_frozen: int
 
@@ -44,7 +48,8 @@ def plan_stages(network: TunedNetwork, recipe: Recipe, *, is_cached: bool = True
     network : TunedNetwork
     recipe : Recipe
     is_cached : bool, default True
-        Whether frozen parts are to run once. They never are while images are augmented.
+        Whether frozen parts are to run once, for each view of an image where a stage flips images. They never are while
+        images are augmented otherwise.
 
     Raises
     ------
@@ -64,7 +69,8 @@ def plan_stages(network: TunedNetwork, recipe: Recipe, *, is_cached: bool = True
                 stage=stage,
                 unfrozen=unfrozen,
                 cut=cut,
-                source=cut if cut and is_cached and stage.augmentation.is_none else PIXELS,
+                source=cut if cut and is_cached and stage.augmentation.is_flips else PIXELS,
+                views=FLIPS[stage.augmentation.flip] if stage.augmentation.is_flips else FLIPS["none"],
                 n_trainable=n_trainable,
                 n_frozen=count_weights(network.model.weights) - n_trainable,
             )
@@ -98,8 +104,9 @@ def build_stage_model(network: TunedNetwork, plan: StagePlan, *, seed: int = 0) 
     size = network.backbone.image_size
     pixels = keras.Input((size, size, 3), dtype="uint8", name=PIXELS)
     values = keras.ops.cast(pixels, "float32")
-    for layer in make_augmentation(plan.stage.augmentation, seed=seed):
-        values = layer(values)
+    if not plan.stage.augmentation.is_flips:
+        for layer in make_augmentation(plan.stage.augmentation, seed=seed):
+            values = layer(values)
     values = preprocess(keras.ops, values, network.backbone.preprocessing)
     if plan.cut:
         values = split_at(network, [plan.cut]).model(values, training=False)[plan.cut]
