@@ -126,7 +126,7 @@ class NoteEpochs(keras.callbacks.Callback):
         self._folder = folder
         self._begun = 0.0
 
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Look at the clock."""
         self._begun = time.monotonic()
 
@@ -137,7 +137,9 @@ class NoteEpochs(keras.callbacks.Callback):
             logs |= dict.fromkeys((name for name in logs if name.startswith("val_")), float("nan"))
         figures = {name: float(value) for name, value in logs.items()}
         figures["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        figures["seconds"] = round(time.monotonic() - self._begun, 3)
+        # With what it took to keep the epoch before.
+        now = time.monotonic()
+        figures["seconds"], self._begun = round(now - self._begun, 3), now
         self._folder.curves.append(
             {"epoch": epoch + 1} | {name: value if np.isfinite(value) else None for name, value in figures.items()}
         )

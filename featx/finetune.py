@@ -1,6 +1,7 @@
 """Stage 3, store to results: the store's own backbone, fine-tuned on the store's rows, scored once on its test rows."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -116,7 +117,9 @@ def fine_tune(
     with folder.lock(), _stoppable(folder):
         folder.begin(_identify(task, chosen_recipe, network, seed), overwrite=overwrite)
         cache = {"engine": engine, "limit": cache_limit, "keep": keep_cache, "progress": progress, "echo": echo}
+        begun = time.monotonic()
         with open_sources(task, network, plans, **cache) as sources:
+            once_seconds = round(time.monotonic() - begun, 3)
             options = {"seed": seed, "progress": progress, "echo": echo}
             outcomes = _train_all(network, chosen_recipe, plans, task, sources, folder, **options)
             chosen = _choose(outcomes)
@@ -133,6 +136,7 @@ def fine_tune(
             n_parameters=_count_trained(network, [outcome.plan for outcome in outcomes]),
             predict_seconds=_time_prediction(network, task, engine),
             weights_sha256=digest_file(weights_path),
+            once_seconds=once_seconds,
         )
         predicted = np.array(task.classes, dtype=object)[probabilities.argmax(axis=1)]
         files = {"weights_path": weights_path, "overwrite": overwrite}

@@ -70,6 +70,7 @@ def describe_run(
     n_parameters: int,
     predict_seconds: float | None,
     weights_sha256: str,
+    once_seconds: float,
 ) -> Run:
     """Put together the record of a fine-tuning.
 
@@ -91,6 +92,8 @@ def describe_run(
         For a thousand images, from their files to their labels.
     weights_sha256 : str
         Of the file of weights.
+    once_seconds : float
+        What it took to compute, or to find, what every epoch takes.
 
     Returns
     -------
@@ -129,6 +132,7 @@ def describe_run(
             "recipe": recipe_record(recipe),
             "stages": [outcome.record for outcome in outcomes],
             "weights_sha256": weights_sha256,
+            "once_seconds": once_seconds,
         },
     )
 
