@@ -7,6 +7,10 @@ what it takes to keep each of them on disk; the pass that computes the activatio
 
     python benchmarks/finetune.py
     python benchmarks/finetune.py --images 128 --rounds 1
+    python benchmarks/finetune.py --feed
+
+`--feed` asks instead whether the network ever waits: images/s that batches are made at, from the cache of pixels, from
+files, and from cached activations, beside the images/s that the whole network is trained at.
 """
 
 import argparse
@@ -34,6 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=320, help="photographs, a fifth of them validation rows")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--feed", action="store_true", help="images/s of the batches, beside those of training")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
@@ -42,6 +47,8 @@ def main() -> int:
         contender = {"featx": time_featx, "plain": time_plain}[options.one[1]]
         print(json.dumps(contender(options.store, options.one[0])))
         return 0
+    if options.feed:
+        return compare_feed(options.images, options.rounds)
     figures: dict[tuple[str, str], list[dict]] = {}
     with tempfile.TemporaryDirectory() as folder:
         store_path = make_store(Path(folder), options.images)
@@ -118,6 +125,61 @@ def time_plain(store_path: Path, task: str) -> dict:
         verbose=0,
     )
     return {"epoch_s": float(np.median(np.diff(ends)))}
+
+
+def compare_feed(n_images: int, n_rounds: int) -> int:
+    """Print images/s of batches by themselves, and of training the whole network."""
+    from featx.activation_cache import open_cache
+    from featx.activations import PIXELS, ImageReader, PixelNetwork, compute_rows, make_network
+    from featx.backbones import build_backbone
+    from featx.cores import available_cores
+    from featx.finetune_task import read_task
+    from featx.training_data import Batches
+
+    with tempfile.TemporaryDirectory() as folder:
+        task = read_task(make_store(Path(folder), n_images))
+        frozen = build_backbone("vgg16", layers="block4_pool", weights="imagenet-conv")
+        shapes = {PIXELS: ((224, 224, 3), "uint8"), "block4_pool": ((14, 14, 512), "float32")}
+        with open_cache("feed", len(task.images), shapes, limit=10**10) as files:
+            compute_rows(PixelNetwork(224), task.images, {PIXELS: files[PIXELS]})
+            compute_rows(make_network(frozen), task.images, {"block4_pool": files["block4_pool"]})
+            rows, weights = np.arange(len(task.images)), task.weights_for(None)
+            sources = {**files, "files": ImageReader(task.images)}
+            rates: dict[str, list[float]] = {name: [] for name in (*sources, "training")}
+            for _ in range(n_rounds):
+                for name, source in sources.items():
+                    batches = Batches(source, rows, task.targets, weights, 32, seed=0)
+                    rates[name].append(rate_of(lambda batches=batches: [batches[i] for i in range(len(batches))], rows))
+                rates["training"].append(train_whole(task, files[PIXELS]))
+    lines = ["| what | images/s | times training |", "| --- | --- | --- |"]
+    for name, found in rates.items():
+        ratio = statistics.median(a / b for a, b in zip(found, rates["training"], strict=True))
+        lines.append(f"| {name} | {statistics.median(found):.1f} | {ratio:.1f} |")
+    print("\n".join(lines) + f"\n(batches by one thread; of files, featx takes one a core, {available_cores()} here)")
+    return 0
+
+
+def rate_of(action: object, rows: np.ndarray) -> float:
+    begun = time.perf_counter()
+    action()
+    return len(rows) / (time.perf_counter() - begun)
+
+
+def train_whole(task: object, pixels: object) -> float:
+    """Return images/s of training the whole network, of 64 images after the first 32."""
+    from featx.recipes import read_recipe
+    from featx.stage_plans import build_stage_model, plan_stages
+    from featx.training import compile_for_training
+    from featx.tuned_network import build_tuned_network
+
+    recipe = read_recipe("mame-steps")
+    network = build_tuned_network(recipe, "vgg16", len(task.classes), weights="imagenet-conv")
+    plan = plan_stages(network, recipe)[-1]
+    model = build_stage_model(network, plan)
+    compile_for_training(model, plan.stage, recipe, n_steps=3)
+    train = {rows: (pixels.take(np.arange(*rows)), task.targets[slice(*rows)]) for rows in ((0, 32), (32, 96))}
+    model.fit(*train[0, 32], batch_size=32, verbose=0)
+    return rate_of(lambda: model.fit(*train[32, 96], batch_size=32, verbose=0), np.arange(64))
 
 
 def read_pixels(images: object) -> np.ndarray:

@@ -16,6 +16,7 @@ from featx.activations import (
 )
 from featx.cores import available_cores
 from featx.finetune_task import Task
+from featx.keras_setup import describe_device, load_keras
 from featx.row_files import RowFiles
 from featx.stage_plans import StagePlan
 from featx.training_data import Batches, RowSource
@@ -111,8 +112,9 @@ def make_batches(
         mirrored = [MirroredRows(source, view) for view in plan.views[1:]]
     else:
         mirrored = [sources[_name_view(plan.source, view)] for view in plan.views[1:]]
-    # Files are read by several threads; rows of a cache are there.
-    n_workers = available_cores() if isinstance(source, ImageReader) else 1
+    # Files are read by several threads. Rows of a cache are there, and on a CPU a thread more would only be in the way.
+    on_cpu = describe_device(load_keras()).startswith("cpu")
+    n_workers = available_cores() if isinstance(source, ImageReader) or not on_cpu else 1
     made = []
     for split, class_weight, options in (
         ("train", stage.class_weight, {"seed": seed, "mirrored": mirrored}),
