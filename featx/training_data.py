@@ -4,6 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
+from featx.errors import FeatxError
 from featx.keras_setup import load_keras
 
 keras = load_keras()
@@ -39,6 +40,8 @@ class Batches(keras.utils.PyDataset):
     ----------
     epoch : int
         Which epoch's order the batches have.
+    error : FeatxError or None
+        Why rows could not be read, if they could not.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Batches(keras.utils.PyDataset):
         self._batch_size = batch_size
         self._seed = seed
         self.epoch = 0
+        self.error: FeatxError | None = None
 
     def __len__(self) -> int:
         return -(-len(self._rows) // self._batch_size)
@@ -68,7 +72,12 @@ class Batches(keras.utils.PyDataset):
         """Return the inputs, targets and weights of a batch."""
         start = number * self._batch_size
         places = self._order()[start : start + self._batch_size]
-        return self._source.take(self._rows[places]), self._targets[places], self._weights[places]
+        try:
+            inputs = self._source.take(self._rows[places])
+        except FeatxError as error:
+            self.error = error
+            raise
+        return inputs, self._targets[places], self._weights[places]
 
     def _order(self) -> np.ndarray:
         if self._seed is None:
