@@ -73,9 +73,12 @@ class Images:
         """
         missing = [path for path in self.paths if not (self.root / path).exists()]
         if missing:
+            mend = "give the folder that their paths start from with --root"
+            if Path(missing[0]).is_absolute():
+                mend = "extract again: the store has this path from its root on"
             raise SourceError(
                 f"{self.root / missing[0]}: no such file ({len(missing):,} of {len(self):,} images are not there). If "
-                "they were moved since they were extracted, give the folder that their paths start from with --root"
+                f"they were moved since they were extracted, {mend}"
             )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import featx
 from featx.activations import make_network, time_images
-from featx.errors import StoppedError
+from featx.errors import FeatxError, StoppedError
 from featx.finetune_run import Outcome, describe_outcome, describe_run, digest_file, write_fine_tuned
 from featx.finetune_task import Task, choose_weights, read_task
 from featx.heads import PREDICTIONS
@@ -115,6 +115,8 @@ def fine_tune(
     plans = plan_stages(network, chosen_recipe, is_cached=cache_limit > 0)
     folder = TrainingFolder(output)
     with folder.lock(), _stoppable(folder):
+        # Another process may have finished it meanwhile.
+        check_free(output, overwrite=overwrite)
         folder.begin(_identify(task, chosen_recipe, network, seed), overwrite=overwrite)
         cache = {"engine": engine, "limit": cache_limit, "keep": keep_cache, "progress": progress, "echo": echo}
         begun = time.monotonic()
@@ -141,7 +143,7 @@ def fine_tune(
         predicted = np.array(task.classes, dtype=object)[probabilities.argmax(axis=1)]
         files = {"weights_path": weights_path, "overwrite": overwrite}
         write_fine_tuned(output, run, task, outcomes, chosen_recipe, predicted, **files)
-    folder.remove()
+        folder.remove()
     return run
 
 
@@ -150,9 +152,13 @@ def _stoppable(folder: TrainingFolder) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
+        n_epochs = folder.n_epochs()
+        if not n_epochs:
+            raise StoppedError(
+                "stopped before the first epoch was done; activations that are computed are kept"
+            ) from error
         raise StoppedError(
-            f"stopped: {folder.n_epochs():,} epochs are done and kept in {folder.path}. Run the same command again to "
-            "go on"
+            f"stopped: {n_epochs:,} epochs are done and kept in {folder.path}. Run the same command again to go on"
         ) from error
 
 
@@ -186,6 +192,11 @@ def _train_all(
                 pretrained=plan.unfrozen,
                 progress=progress,
             )
+            if not trained.best_epoch and not number:
+                raise FeatxError(
+                    f"recipe {recipe.name!r}, stage {plan.stage.name!r}: the loss of the first epoch is no number, so "
+                    "that there are no weights to keep. Give a smaller learning rate (--set learning_rate=...)"
+                )
             folder.finish_stage(number, trained, network.model)
         outcomes.append(Outcome(plan, trained))
         echo(describe_outcome(outcomes[-1]))
@@ -205,7 +216,12 @@ def _time_prediction(network: TunedNetwork, task: Task, engine: str) -> float | 
     test = task.rows.of("test")[:_N_TIMED]
     if not len(test):
         return None
-    runner = make_network(split_at(network, [PREDICTIONS]), engine=engine)
+    whole = split_at(network, [PREDICTIONS])
+    try:
+        runner = make_network(whole, engine=engine)
+    except FeatxError:
+        # The engine that ran the frozen part may not know the head's layers.
+        runner = make_network(whole, engine="keras")
     return round(1000 * time_images(runner, task.images, test), 3)
 
 
@@ -220,7 +236,8 @@ def _choose(outcomes: list[Outcome]) -> int:
     """Return the number of the stage whose best epoch is the best, the first of equals."""
     keep = outcomes[-1].plan.stage.keep
     sign = 1 if keep == "val_accuracy" else -1
-    return max(range(len(outcomes)), key=lambda number: (sign * outcomes[number].trained.best[keep], -number))
+    usable = [number for number, outcome in enumerate(outcomes) if outcome.trained.best_epoch]
+    return max(usable, key=lambda number: (sign * outcomes[number].trained.best[keep], -number))
 
 
 def _identify(task: Task, recipe: Recipe, network: TunedNetwork, seed: int) -> dict[str, object]:
@@ -231,6 +248,7 @@ def _identify(task: Task, recipe: Recipe, network: TunedNetwork, seed: int) -> d
         "rows": digest_rows(task.rows),
         "images": task.images.digest,
         "weights": network.backbone.weights_sha256,
+        "preprocessing": network.backbone.preprocessing,
         "seed": seed,
         "versions": [featx.__version__, keras.__version__, keras.backend.backend()],
     }

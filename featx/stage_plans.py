@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featx.activations import PIXELS
+from featx.heads import count_seeds
 from featx.keras_setup import load_keras
 from featx.preprocessing import preprocess
 from featx.recipes import Augmentation, Recipe, Stage
@@ -122,17 +123,20 @@ def make_augmentation(augmentation: Augmentation, *, seed: int = 0) -> list[obje
     seed : int, default 0
     """
     layers = load_keras().layers
+    # Of one seed, all would draw the same numbers: the farther an image is turned, the farther it would move.
+    seeds = count_seeds(seed)
     made = []
     if augmentation.flip != "none":
         mode = {"both": "horizontal_and_vertical"}.get(augmentation.flip, augmentation.flip)
-        made.append(layers.RandomFlip(mode, seed=seed))
-    edges = {"fill_mode": "nearest", "seed": seed}
+        made.append(layers.RandomFlip(mode, seed=next(seeds)))
     if augmentation.rotation:
-        made.append(layers.RandomRotation(augmentation.rotation / 360, **edges))
+        turn = augmentation.rotation / 360
+        made.append(layers.RandomRotation(turn, fill_mode="nearest", seed=next(seeds)))
     if augmentation.shift:
-        made.append(layers.RandomTranslation(augmentation.shift, augmentation.shift, **edges))
+        shift = augmentation.shift
+        made.append(layers.RandomTranslation(shift, shift, fill_mode="nearest", seed=next(seeds)))
     if augmentation.zoom:
-        made.append(layers.RandomZoom(augmentation.zoom, **edges))
+        made.append(layers.RandomZoom(augmentation.zoom, fill_mode="nearest", seed=next(seeds)))
     return made
 
 

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from featx.errors import FeatxError
 from featx.keras_setup import load_keras
 
 keras = load_keras()
@@ -42,6 +43,8 @@ class Batches(keras.utils.PyDataset):
     ----------
     epoch : int
         Which epoch's order the batches have.
+    error : FeatxError or None
+        Why rows could not be read, if they could not.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Batches(keras.utils.PyDataset):
         self._batch_size = batch_size
         self._seed = seed
         self.epoch = 0
+        self.error: FeatxError | None = None
 
     def __len__(self) -> int:
         return -(-len(self._rows) // self._batch_size)
@@ -73,7 +77,11 @@ class Batches(keras.utils.PyDataset):
         start = number * self._batch_size
         order, views = self._draw()
         places = order[start : start + self._batch_size]
-        inputs = self._take(self._rows[places], views[places])
+        try:
+            inputs = self._take(self._rows[places], views[places])
+        except FeatxError as error:
+            self.error = error
+            raise
         return inputs, self._targets[places], self._weights[places]
 
     def _draw(self) -> tuple[np.ndarray, np.ndarray]:

@@ -68,7 +68,8 @@ def open_sources(
         return
     size = task.images.image_size
     cuts = {plan.source for plan in plans} - {PIXELS}
-    outputs = split_at(network, cuts).model.output if cuts else {}
+    trunk = split_at(network, cuts).model if cuts else None
+    outputs = trunk.output if cuts else {}
     # By view, so that one pass serves every stage that takes it.
     wanted = {
         view: [cut for cut in outputs if any(cut == plan.source and view in plan.views for plan in plans)]
@@ -80,7 +81,10 @@ def open_sources(
         for cut in names
     }
     shapes |= {PIXELS: ((size, size, 3), "uint8")} if any(plan.source == PIXELS for plan in plans) else {}
-    key = _digest(task.images.digest, network.backbone.weights_sha256, task.settings.preprocessing, engine, shapes)
+    # By their kinds, too: a mean and a maximum have the same name and shape.
+    layers = [(type(layer).__name__, layer.name) for layer in trunk.layers[1:]] if cuts else None
+    parts = (network.backbone.weights_sha256, layers, task.settings.preprocessing, engine)
+    key = _digest(task.images.digest, shapes, *(parts if cuts else ()))
     with open_cache(key[:16], len(task.images), shapes, limit=limit, keep=keep, echo=echo) as files:
         for view, names in wanted.items():
             found = {cut: files[_name_view(cut, view)] for cut in names}
