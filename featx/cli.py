@@ -296,13 +296,13 @@ def verify(name: str, backbone: str, as_json: bool) -> None:
 )
 @click.option("--images", "n_images", type=click.IntRange(40, 2624), help="Take so many.  [default: all 2,624]")
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=8, help="Images a forward pass.")
-@click.option("--seed", type=SEED, default=0, help="Of splits and forests.")
+@click.option("--seed", type=SEED, default=0, help="Of splits, forests and fine-tuning.")
 @OVERWRITE
 @AS_JSON
 def demo(output: Path, as_json: bool, **options: object) -> None:
-    """Go the whole way on real photographs of solar cells: features of ImageNet's VGG16, RF and SVM, one table.
+    """Go the whole way on real photographs of solar cells: ImageNet's VGG16, RF, SVM and fine-tuning, one table.
 
-    2,624 photographs take minutes on two cores; what is finished is used again.
+    2,624 photographs take a quarter of an hour on two cores; what is finished is used again.
     """
     from featx.demo import demo_table, run_demo
     from featx.results import format_table
