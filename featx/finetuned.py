@@ -123,9 +123,9 @@ def build_frozen(
 ) -> FrozenBackbone:
     """Build a network that features are made by: a backbone, or one that was fine-tuned.
 
-    A fine-tuned one has the backbone's layers up to the one that its head is on, and those of its head. `all` takes in
-    the head's fully connected layers, `fc` stands for these, and `predictions` for the probabilities of its own
-    classes. Its image size and preprocessing are those that it was trained with, unless told otherwise.
+    A fine-tuned one has the backbone's layers up to the one that its head is on, and those of its head. `all` and `fc`
+    take in the head's fully connected layers, and `predictions` stands for the probabilities of its own classes. Its
+    image size and preprocessing are those that it was trained with, unless told otherwise.
 
     Parameters
     ----------
