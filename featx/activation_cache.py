@@ -1,6 +1,7 @@
 """Where what is computed once lies while a network is trained: within a limit, for one run at a time, cleaned up."""
 
 import contextlib
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -65,20 +66,19 @@ def open_cache(
     if needed > limit:
         raise FeatxError(
             f"{what} take {needed / 1e9:,.2f} GB, more than the cache may ({limit / 1e9:,.2f} GB). Give --cache-limit "
-            f"{needed / 1e9:.0f} or more, or --no-cache to compute them in every epoch"
+            f"{math.ceil(needed / 1e7) / 100:g} or more, or --no-cache to compute them in every epoch"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FeatxError(
-            f"{folder}: this folder can't be made: {error.strerror}. Set FEATX_CACHE to another"
-        ) from error
     lock = filelock.FileLock(folder / f"{key}.lock", timeout=0)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except filelock.Timeout as error:
         raise FeatxError(
             f"{folder / key}: another featx trains on the same activations. Wait for it, or stop it"
+        ) from error
+    except OSError as error:
+        raise FeatxError(
+            f"{folder}: nothing can be written there: {error.strerror}. Set FEATX_CACHE to another folder"
         ) from error
     try:
         _make_room(folder, key, limit - needed)
@@ -88,7 +88,11 @@ def open_cache(
             echo("that is more than the free memory: every epoch will read from the disk")
         (folder / key).mkdir(exist_ok=True)
         os.utime(folder / key)
-        yield files
+        try:
+            yield files
+        finally:
+            for rows in files.values():
+                rows.close()
         if not keep:
             shutil.rmtree(folder / key, ignore_errors=True)
     finally:
@@ -98,9 +102,8 @@ def open_cache(
 def _make_room(folder: Path, key: str, allowed: int) -> None:
     """Delete other entries, the ones not used for longest first, until they take no more than is allowed."""
     others = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and path.name != key]
-    others.sort(key=lambda path: path.stat().st_mtime)
     sizes = {path: _size_of(path) for path in others}
-    for path in others:
+    for path in sorted(others, key=_last_used):
         if sum(sizes.values()) <= allowed:
             return
         lock = filelock.FileLock(folder / f"{path.name}.lock", timeout=0)
@@ -118,5 +121,17 @@ def _check_disk(folder: Path, what: str, missing: int) -> None:
         )
 
 
+def _last_used(folder: Path) -> float:
+    # Whoever uses an entry may delete it at any moment.
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def _size_of(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*.npy"))
+    total = 0
+    for path in folder.rglob("*.npy"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total

@@ -22,6 +22,7 @@ from featx.parts import Part
 from featx.pipeline import compute_parts, progress_bar
 from featx.pooling import WHOLE
 from featx.row_files import RowFiles
+from featx.views import flip
 
 PIXELS = "pixels"
 
@@ -72,9 +73,12 @@ class Images:
         """
         missing = [path for path in self.paths if not (self.root / path).exists()]
         if missing:
+            mend = "give the folder that their paths start from with --root"
+            if Path(missing[0]).is_absolute():
+                mend = "extract again: the store has this path from its root on"
             raise SourceError(
                 f"{self.root / missing[0]}: no such file ({len(missing):,} of {len(self):,} images are not there). If "
-                "they were moved since they were extracted, give the folder that their paths start from with --root"
+                f"they were moved since they were extracted, {mend}"
             )
 
 
@@ -95,6 +99,52 @@ class ImageReader:
         pictures = [_read(self._images, read, row) for row in rows.tolist()]
         _check_digests(self._images, rows, [picture.sha256 for picture in pictures])
         return np.stack([picture.pixels for picture in pictures])
+
+
+class MirroredRows:
+    """Pixels of mirrored images by their numbers.
+
+    Parameters
+    ----------
+    pixels : object
+        Has `take`, which gives the images as they are.
+    view : str
+        See `featx.views.FLIPS`.
+    """
+
+    def __init__(self, pixels: RowFiles | ImageReader, view: str) -> None:
+        self._pixels = pixels
+        self._view = view
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Read images: ndarray of shape (len(rows), image_size, image_size, 3), uint8."""
+        return flip(self._pixels.take(rows), self._view)
+
+
+class MirroredNetwork:
+    """A network that sees every image mirrored.
+
+    Parameters
+    ----------
+    network : Network
+    view : str
+        See `featx.views.FLIPS`.
+    """
+
+    def __init__(self, network: Network, view: str) -> None:
+        self._network = network
+        self._view = view
+        self.batch_size = network.batch_size
+        self.n_channels = network.n_channels
+        self.has_own_device = network.has_own_device
+
+    def submit(self, pixels: np.ndarray) -> Callable[[], dict[str, np.ndarray]]:
+        """Begin what calling does, and return what waits for it."""
+        return self._network.submit(np.ascontiguousarray(flip(pixels, self._view)))
+
+    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Push the mirrored images through the network."""
+        return self._network(np.ascontiguousarray(flip(pixels, self._view)))
 
 
 class PixelNetwork:

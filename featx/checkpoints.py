@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +94,13 @@ class StageFolder:
         return found[-1] if found else None
 
 
+def count_epochs(path: Path) -> int:
+    """Return how many epochs a stage's folder keeps, with weights that are numbers; nothing is changed there."""
+    if not any(_BEST.fullmatch(entry.name) for entry in path.iterdir()):
+        return 0
+    return max((int(found[1]) for entry in path.iterdir() if (found := _WHOLE.fullmatch(entry.name))), default=0)
+
+
 class KeepEpochs(keras.callbacks.Callback):
     """Note each epoch's figures, and have `StageFolder` keep it; stands behind `BackupAndRestore`.
 
@@ -114,7 +121,8 @@ class KeepEpochs(keras.callbacks.Callback):
 class NoteEpochs(keras.callbacks.Callback):
     """Write each epoch's figures down before anything is kept of it; stands first.
 
-    An epoch whose loss is no number gets no validation figures: weights that are no numbers would have an accuracy.
+    An epoch whose loss is no number is the last, and gets no validation figures: weights that are no numbers would
+    have an accuracy.
 
     Parameters
     ----------
@@ -126,7 +134,7 @@ class NoteEpochs(keras.callbacks.Callback):
         self._folder = folder
         self._begun = 0.0
 
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Look at the clock."""
         self._begun = time.monotonic()
 
@@ -135,9 +143,12 @@ class NoteEpochs(keras.callbacks.Callback):
         if not all(np.isfinite(logs[name]) for name in ("loss", "val_loss")):
             # The callbacks that follow are given the same dictionary.
             logs |= dict.fromkeys((name for name in logs if name.startswith("val_")), float("nan"))
+            self.model.stop_training = True
         figures = {name: float(value) for name, value in logs.items()}
         figures["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        figures["seconds"] = round(time.monotonic() - self._begun, 3)
+        # With what it took to keep the epoch before.
+        now = time.monotonic()
+        figures["seconds"], self._begun = round(now - self._begun, 3), now
         self._folder.curves.append(
             {"epoch": epoch + 1} | {name: value if np.isfinite(value) else None for name, value in figures.items()}
         )
@@ -191,9 +202,18 @@ class BeginEpochs(keras.callbacks.Callback):
             generator.state.assign(state)
 
 
-def _generators(layer: object) -> list[object]:
-    """Return the random generators of a layer, and of the layers within it."""
-    found = [value for value in vars(layer).values() if isinstance(value, keras.random.SeedGenerator)]
+def all_layers(layer: object) -> Iterator[object]:
+    """Go through a layer, and the layers within it: of a model that has models as layers, all of them."""
+    yield layer
     for inner in getattr(layer, "layers", ()):
-        found += _generators(inner)
-    return found
+        yield from all_layers(inner)
+
+
+def _generators(model: object) -> list[object]:
+    """Return the random generators of a model's layers."""
+    return [
+        value
+        for layer in all_layers(model)
+        for value in vars(layer).values()
+        if isinstance(value, keras.random.SeedGenerator)
+    ]

@@ -1,29 +1,27 @@
 """Stage 3, store to results: the store's own backbone, fine-tuned on the store's rows, scored once on its test rows."""
 
 import contextlib
-import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 import featx
-from featx.activation_cache import open_cache
-from featx.activations import PIXELS, ImageReader, PixelNetwork, compute_rows, make_network, time_images
-from featx.cores import available_cores
-from featx.errors import StoppedError
+from featx.activations import make_network, time_images
+from featx.errors import FeatxError, StoppedError
 from featx.finetune_run import Outcome, describe_outcome, describe_run, digest_file, write_fine_tuned
 from featx.finetune_task import Task, choose_weights, read_task
 from featx.heads import PREDICTIONS
 from featx.keras_setup import load_keras
 from featx.recipes import Recipe, read_recipe, recipe_record
 from featx.results import Run, check_free
-from featx.row_files import RowFiles
 from featx.rows import digest_rows
 from featx.stage_plans import StagePlan, build_stage_model, count_weights, plan_stages
 from featx.training import predict_rows, train_stage
-from featx.training_data import Batches, RowSource
+from featx.training_data import RowSource
 from featx.training_folder import TrainingFolder
+from featx.training_sources import make_batches, open_sources
 from featx.tuned_network import TunedNetwork, build_tuned_network, freeze_all_but, split_at
 
 DEFAULT_CACHE_LIMIT = 20 * 10**9
@@ -117,9 +115,13 @@ def fine_tune(
     plans = plan_stages(network, chosen_recipe, is_cached=cache_limit > 0)
     folder = TrainingFolder(output)
     with folder.lock(), _stoppable(folder):
+        # Another process may have finished it meanwhile.
+        check_free(output, overwrite=overwrite)
         folder.begin(_identify(task, chosen_recipe, network, seed), overwrite=overwrite)
         cache = {"engine": engine, "limit": cache_limit, "keep": keep_cache, "progress": progress, "echo": echo}
-        with _open_sources(task, network, plans, **cache) as sources:
+        begun = time.monotonic()
+        with open_sources(task, network, plans, **cache) as sources:
+            once_seconds = round(time.monotonic() - begun, 3)
             options = {"seed": seed, "progress": progress, "echo": echo}
             outcomes = _train_all(network, chosen_recipe, plans, task, sources, folder, **options)
             chosen = _choose(outcomes)
@@ -136,11 +138,12 @@ def fine_tune(
             n_parameters=_count_trained(network, [outcome.plan for outcome in outcomes]),
             predict_seconds=_time_prediction(network, task, engine),
             weights_sha256=digest_file(weights_path),
+            once_seconds=once_seconds,
         )
         predicted = np.array(task.classes, dtype=object)[probabilities.argmax(axis=1)]
         files = {"weights_path": weights_path, "overwrite": overwrite}
         write_fine_tuned(output, run, task, outcomes, chosen_recipe, predicted, **files)
-    folder.remove()
+        folder.remove()
     return run
 
 
@@ -149,43 +152,14 @@ def _stoppable(folder: TrainingFolder) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
+        n_epochs = folder.n_epochs()
+        if not n_epochs:
+            raise StoppedError(
+                "stopped before the first epoch was done; activations that are computed are kept"
+            ) from error
         raise StoppedError(
-            f"stopped: {folder.n_epochs():,} epochs are done and kept in {folder.path}. Run the same command again to "
-            "go on"
+            f"stopped: {n_epochs:,} epochs are done and kept in {folder.path}. Run the same command again to go on"
         ) from error
-
-
-@contextlib.contextmanager
-def _open_sources(
-    task: Task,
-    network: TunedNetwork,
-    plans: list[StagePlan],
-    *,
-    engine: str,
-    limit: int,
-    keep: bool,
-    progress: bool,
-    echo: Callable[[str], None],
-) -> Iterator[dict[str, RowSource]]:
-    """Compute what the stages take, by the names that their plans have for it."""
-    names = list(dict.fromkeys(plan.source for plan in plans))
-    if limit == 0:
-        yield {PIXELS: ImageReader(task.images)}
-        return
-    size = task.images.image_size
-    outputs = split_at(network, names).model.output if names != [PIXELS] else {}
-    shapes = {name: (tuple(output.shape[1:]), "float32") for name, output in outputs.items()}
-    shapes |= {PIXELS: ((size, size, 3), "uint8")} if PIXELS in names else {}
-    key = _digest(task.images.digest, network.backbone.weights_sha256, task.settings.preprocessing, engine, shapes)
-    with open_cache(key[:16], len(task.images), shapes, limit=limit, keep=keep, echo=echo) as files:
-        frozen = {name: files[name] for name in outputs}
-        if frozen and not _is_whole(frozen):
-            runner = make_network(split_at(network, list(frozen)), engine=engine)
-            compute_rows(runner, task.images, frozen, what=", ".join(frozen), progress=progress)
-            del runner
-        if PIXELS in files:
-            compute_rows(PixelNetwork(size), task.images, {PIXELS: files[PIXELS]}, what=PIXELS, progress=progress)
-        yield files
 
 
 def _train_all(
@@ -207,7 +181,7 @@ def _train_all(
         if trained is None:
             if number:
                 network.model.load_weights(folder.weights_path(number - 1))
-            train, validation = _make_batches(task, plan, sources[plan.source], seed=seed * 1000 + number)
+            train, validation = make_batches(task, plan, sources, seed=seed * 1000 + number)
             trained = train_stage(
                 build_stage_model(network, plan, seed=seed),
                 plan.stage,
@@ -218,26 +192,17 @@ def _train_all(
                 pretrained=plan.unfrozen,
                 progress=progress,
             )
+            if not trained.best_epoch and not number:
+                raise FeatxError(
+                    f"recipe {recipe.name!r}, stage {plan.stage.name!r}: the loss of the first epoch is no number, so "
+                    "that there are no weights to keep. Give a smaller learning rate (--set learning_rate=...)"
+                )
             folder.finish_stage(number, trained, network.model)
         outcomes.append(Outcome(plan, trained))
         echo(describe_outcome(outcomes[-1]))
         if trained.ended == "diverged":
             break
     return outcomes
-
-
-def _make_batches(task: Task, plan: StagePlan, source: RowSource, *, seed: int) -> tuple[Batches, Batches]:
-    """Return the batches of train and validation rows."""
-    targets, stage = task.targets, plan.stage
-    # Files are read by several threads; rows of a cache are there.
-    n_workers = available_cores() if isinstance(source, ImageReader) else 1
-    made = []
-    for split, order, class_weight in (("train", seed, stage.class_weight), ("validation", None, None)):
-        rows, weights = task.rows.of(split), task.weights_for(class_weight)
-        made.append(
-            Batches(source, rows, targets[rows], weights[rows], stage.batch_size, seed=order, n_workers=n_workers)
-        )
-    return made[0], made[1]
 
 
 def _predict_test(network: TunedNetwork, plan: StagePlan, task: Task, sources: Mapping[str, RowSource]) -> np.ndarray:
@@ -251,7 +216,12 @@ def _time_prediction(network: TunedNetwork, task: Task, engine: str) -> float | 
     test = task.rows.of("test")[:_N_TIMED]
     if not len(test):
         return None
-    runner = make_network(split_at(network, [PREDICTIONS]), engine=engine)
+    whole = split_at(network, [PREDICTIONS])
+    try:
+        runner = make_network(whole, engine=engine)
+    except FeatxError:
+        # The engine that ran the frozen part may not know the head's layers.
+        runner = make_network(whole, engine="keras")
     return round(1000 * time_images(runner, task.images, test), 3)
 
 
@@ -266,7 +236,8 @@ def _choose(outcomes: list[Outcome]) -> int:
     """Return the number of the stage whose best epoch is the best, the first of equals."""
     keep = outcomes[-1].plan.stage.keep
     sign = 1 if keep == "val_accuracy" else -1
-    return max(range(len(outcomes)), key=lambda number: (sign * outcomes[number].trained.best[keep], -number))
+    usable = [number for number, outcome in enumerate(outcomes) if outcome.trained.best_epoch]
+    return max(usable, key=lambda number: (sign * outcomes[number].trained.best[keep], -number))
 
 
 def _identify(task: Task, recipe: Recipe, network: TunedNetwork, seed: int) -> dict[str, object]:
@@ -277,14 +248,7 @@ def _identify(task: Task, recipe: Recipe, network: TunedNetwork, seed: int) -> d
         "rows": digest_rows(task.rows),
         "images": task.images.digest,
         "weights": network.backbone.weights_sha256,
+        "preprocessing": network.backbone.preprocessing,
         "seed": seed,
         "versions": [featx.__version__, keras.__version__, keras.backend.backend()],
     }
-
-
-def _is_whole(files: Mapping[str, RowFiles]) -> bool:
-    return all(rows.has(start) for rows in files.values() for start, _ in rows.blocks())
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()

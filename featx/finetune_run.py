@@ -21,6 +21,8 @@ from featx.run_record import FINETUNE, Cell, Run
 from featx.stage_plans import StagePlan
 from featx.training import Trained
 
+_NO_NUMBER = "the loss of its first epoch is no number"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -47,10 +49,12 @@ class Outcome:
 def describe_outcome(outcome: Outcome) -> str:
     """Say in a line what a stage came to."""
     trained, best = outcome.trained, outcome.trained.best
+    if not trained.best_epoch:
+        return f"stage {outcome.plan.stage.name}: {_NO_NUMBER}, so that training ended there"
     endings = {
         "epochs": "",
         "patience": ", then no better for its patience",
-        "diverged": "; the loss of the next is no number, so that training ended there",
+        "diverged": "; the loss of the last is no number, so that training ended there",
     }
     return (
         f"stage {outcome.plan.stage.name}: {len(trained.curves)} epochs, {trained.seconds:.1f} s; the best is "
@@ -70,6 +74,7 @@ def describe_run(
     n_parameters: int,
     predict_seconds: float | None,
     weights_sha256: str,
+    once_seconds: float,
 ) -> Run:
     """Put together the record of a fine-tuning.
 
@@ -91,6 +96,8 @@ def describe_run(
         For a thousand images, from their files to their labels.
     weights_sha256 : str
         Of the file of weights.
+    once_seconds : float
+        What it took to compute, or to find, what every epoch takes.
 
     Returns
     -------
@@ -111,7 +118,7 @@ def describe_run(
             "classes": task.classes,
             **{f"n_{split}": len(rows.of(split)) for split in ("train", "validation", "test")},
         },
-        cells=tuple(_as_cell(recipe, outcome) for outcome in outcomes),
+        cells=tuple(_as_cell(recipe, outcome, keep) for outcome in outcomes),
         chosen=chosen,
         test=_score_test(task, probabilities, int(protocol["seed"])) if len(probabilities) else None,
         refit_seconds=0.0,
@@ -129,6 +136,7 @@ def describe_run(
             "recipe": recipe_record(recipe),
             "stages": [outcome.record for outcome in outcomes],
             "weights_sha256": weights_sha256,
+            "once_seconds": once_seconds,
         },
     )
 
@@ -190,7 +198,7 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _as_cell(recipe: Recipe, outcome: Outcome) -> Cell:
+def _as_cell(recipe: Recipe, outcome: Outcome, keep: str) -> Cell:
     stage, best = outcome.plan.stage, outcome.trained.best
     return Cell(
         discretize="none",
@@ -206,7 +214,8 @@ def _as_cell(recipe: Recipe, outcome: Outcome) -> Cell:
         validation_accuracy=best["val_accuracy"],
         validation_deviation=None,
         seconds=outcome.trained.seconds,
-        validation_score=best["val_accuracy"] if stage.keep == "val_accuracy" else best["val_loss"],
+        error=None if outcome.trained.best_epoch else _NO_NUMBER,
+        validation_score=best[keep],
     )
 
 

@@ -63,7 +63,9 @@ class Task:
             train = self.rows.of("train")
             places = np.searchsorted(self.classes, self.rows.y.astype(str))
             totals = np.bincount(places[train], weights[train], minlength=len(self.classes))
-            weights = weights * (totals.sum() / (len(totals) * totals))[places]
+            # Of a class whose train rows all weigh 0, they still do.
+            factors = np.divide(totals.sum() / len(totals), totals, out=np.zeros(len(totals)), where=totals > 0)
+            weights = weights * factors[places]
         return weights.astype(np.float32)
 
 

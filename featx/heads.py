@@ -1,6 +1,6 @@
 """A classifier on a backbone's activations: the layers that a recipe lists, and a softmax over the classes."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from itertools import count
 from types import ModuleType
@@ -15,7 +15,7 @@ class _Names:
 
     def __init__(self, taken: Collection[str], seed: int) -> None:
         self._taken = set(taken)
-        self._seeds = count(seed * 1000)
+        self._seeds = count_seeds(seed)
 
     def free(self, stem: str, *, first: str | None = None) -> str:
         """Return the stem with the first number that is free; before that `first`, if it is given."""
@@ -27,6 +27,18 @@ class _Names:
 
     def seed(self) -> int:
         return next(self._seeds)
+
+
+def count_seeds(seed: int) -> Iterator[int]:
+    """Go through the seeds that one seed stands for, all of them below 2 ** 31, which every backend takes.
+
+    Examples
+    --------
+    >>> from itertools import islice
+    >>> list(islice(count_seeds(7), 3))
+    [7000, 7001, 7002]
+    """
+    return (number % 2**31 for number in count(seed * 1000))
 
 
 def add_head(

@@ -172,6 +172,17 @@ class Augmentation(_Checked):
         """
         return self == Augmentation()
 
+    @property
+    def is_flips(self) -> bool:
+        """Whether nothing but flips changes the images, or nothing at all: then each has a few views, and no more.
+
+        Examples
+        --------
+        >>> Augmentation(flip="both").is_flips, Augmentation(flip="both", zoom=0.1).is_flips
+        (True, False)
+        """
+        return self == Augmentation(flip=self.flip)
+
 
 # A union of its own, so that a mistake in one kind isn't answered with what the other kind expects.
 Unfreeze = Annotated[

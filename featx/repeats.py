@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import sklearn
-from sklearn.model_selection import train_test_split
 
 import featx
 from featx.choosing import check_choice, rank, tell_scores
@@ -18,9 +17,9 @@ from featx.errors import FeatxError
 from featx.fitting import choose_model, fit_estimator, score_cells
 from featx.journal import Journal
 from featx.metrics import score
+from featx.random_splits import draw_split, read_strata
 from featx.results import check_free, write_folder
 from featx.rows import Fold, Rows, choose_stored_layers, describe_store, digest_rows, make_folds, read_rows
-from featx.splits import divide_groups
 from featx.store import Store
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "roc_auc", "log_loss")
@@ -137,7 +136,7 @@ def fit_repeats(
         chosen_layers = choose_stored_layers(store, layers)
         options = {"label": label, "where": where, "sample_weight": sample_weight}
         rows, notes = read_rows(store, chosen_layers, **options, needs_split=False)
-        strata = _read_strata(store, rows, stratify, label)
+        strata = read_strata(store, rows, stratify, label)
         described = describe_store(store, chosen_layers)
     if len(set(rows.y)) < 2:
         raise FeatxError(f"{store_path}: one class only ({rows.y[0]!r}); a classifier needs two")
@@ -152,7 +151,7 @@ def fit_repeats(
     journal = Journal(output.with_name(f"{output.name}.repeats.jsonl"), identity, Repeat)
     with journal:
         for number in _missing(n_repeats, journal, progress):
-            train, test = _split(rows, strata, test_share, seed + number)
+            train, test = draw_split(rows, strata, test_share, seed + number)
             repeat = _fit_once(model, cells, rows, train, test, cv, seed + number, class_weight, choose_by)
             journal.add((number,), repeat)
     repeats = tuple(journal.records[number,] for number in range(n_repeats))
@@ -160,21 +159,6 @@ def fit_repeats(
     _write(output, run)
     journal.remove()
     return run
-
-
-def _read_strata(store: Store, rows: Rows, stratify: Sequence[str], label: str) -> np.ndarray | None:
-    """Return what each row is stratified by."""
-    if not stratify:
-        return None
-    images = store.images.set_index("path")
-    missing = [column for column in stratify if column not in images and column != "label"]
-    if missing:
-        raise FeatxError(
-            f"{store.path}: no column {missing[0]!r} to stratify by; there are {', '.join(images.columns)}"
-        )
-    # `label` is what is to be told, whichever column it comes from.
-    columns = [rows.y if column == "label" else images.loc[rows.paths, column].to_numpy() for column in stratify]
-    return np.array(["\0".join(map(str, values)) for values in zip(*columns, strict=True)], dtype=object)
 
 
 def _missing(n_repeats: int, journal: Journal, progress: bool) -> Iterator[int]:
@@ -187,20 +171,6 @@ def _missing(n_repeats: int, journal: Journal, progress: bool) -> Iterator[int]:
             if (number,) not in journal.records:
                 yield number
             bar.update()
-
-
-def _split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    everything = np.arange(len(rows))
-    if rows.groups is not None:
-        shares = {"train": 1 - test_share, "test": test_share}
-        kept = rows.y if strata is None else strata
-        parts = divide_groups(pd.Series(kept), pd.Series(rows.groups), shares, seed)
-        return everything[parts == "train"], everything[parts == "test"]
-    try:
-        train, test = train_test_split(everything, test_size=test_share, random_state=seed, stratify=strata)
-    except ValueError as error:
-        raise FeatxError(f"{len(rows):,} rows can't be split, {test_share:g} for test: {error}") from error
-    return train, test
 
 
 def _fit_once(

@@ -98,12 +98,21 @@ class RowFiles:
             taken[chosen] = self._block(number)[rows[chosen] - number * self.block_rows]
         return taken
 
+    def close(self) -> None:
+        """Let go of the files, so that their room is free once they are deleted; `take` opens them again."""
+        self._open.clear()
+
     def _block(self, number: int) -> np.memmap:
         if number not in self._open:
-            path = self._path_of(number * self.block_rows)
+            start = number * self.block_rows
+            path = self._path_of(start)
+            expected = (min(self.block_rows, self.n_rows - start), *self.shape)
             try:
-                self._open[number] = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
+                rows = np.load(path, mmap_mode="r", allow_pickle=False)
+                if rows.shape != expected or rows.dtype != self.dtype:
+                    raise ValueError(f"{rows.dtype} {rows.shape}, expected {self.dtype} {expected}")
+                self._open[number] = rows
+            except (OSError, ValueError, EOFError) as error:
                 raise FeatxError(
                     f"{path}: can't be read ({error}): delete {self.path.parent} and run it again"
                 ) from error

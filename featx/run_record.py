@@ -74,7 +74,8 @@ class Run:
         doesn't tell how fast its features were made.
     baseline : dict or None
         What a fine-tuned network was trained by: recipe, stages (name, epochs, best_epoch, n_trainable, n_frozen,
-        seconds and ended each), weights_sha256. None of a classifier.
+        seconds and ended each), weights_sha256, and once_seconds: what it took to compute what every epoch takes,
+        which the stages' seconds are without. None of a classifier.
     """
 
     model: str

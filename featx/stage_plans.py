@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featx.activations import PIXELS
+from featx.heads import count_seeds
 from featx.keras_setup import load_keras
 from featx.preprocessing import preprocess
 from featx.recipes import Augmentation, Recipe, Stage
 from featx.tuned_network import TunedNetwork, find_cut, freeze_all_but, split_at, tail_of, unfrozen_layers
+from featx.views import FLIPS
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class StagePlan:
         Up to this layer nothing has changed when the stage begins, nor will; `` if there is no such layer.
     source : str
         What its inputs are: the cut, computed once, or `pixels`.
+    views : tuple of str
+        The views of an image that training chooses from, at random; see `featx.views.FLIPS`. Validation sees the first.
     n_trainable, n_frozen : int
         Weights, counted one by one.
     """
@@ -32,6 +36,7 @@ class StagePlan:
     unfrozen: tuple[str, ...]
     cut: str
     source: str
+    views: tuple[str, ...]
     n_trainable: int
     n_frozen: int
 
@@ -44,7 +49,8 @@ def plan_stages(network: TunedNetwork, recipe: Recipe, *, is_cached: bool = True
     network : TunedNetwork
     recipe : Recipe
     is_cached : bool, default True
-        Whether frozen parts are to run once. They never are while images are augmented.
+        Whether frozen parts are to run once, for each view of an image where a stage flips images. They never are while
+        images are augmented otherwise.
 
     Raises
     ------
@@ -64,7 +70,8 @@ def plan_stages(network: TunedNetwork, recipe: Recipe, *, is_cached: bool = True
                 stage=stage,
                 unfrozen=unfrozen,
                 cut=cut,
-                source=cut if cut and is_cached and stage.augmentation.is_none else PIXELS,
+                source=cut if cut and is_cached and stage.augmentation.is_flips else PIXELS,
+                views=FLIPS[stage.augmentation.flip] if stage.augmentation.is_flips else FLIPS["none"],
                 n_trainable=n_trainable,
                 n_frozen=count_weights(network.model.weights) - n_trainable,
             )
@@ -98,8 +105,9 @@ def build_stage_model(network: TunedNetwork, plan: StagePlan, *, seed: int = 0) 
     size = network.backbone.image_size
     pixels = keras.Input((size, size, 3), dtype="uint8", name=PIXELS)
     values = keras.ops.cast(pixels, "float32")
-    for layer in make_augmentation(plan.stage.augmentation, seed=seed):
-        values = layer(values)
+    if not plan.stage.augmentation.is_flips:
+        for layer in make_augmentation(plan.stage.augmentation, seed=seed):
+            values = layer(values)
     values = preprocess(keras.ops, values, network.backbone.preprocessing)
     if plan.cut:
         values = split_at(network, [plan.cut]).model(values, training=False)[plan.cut]
@@ -115,17 +123,20 @@ def make_augmentation(augmentation: Augmentation, *, seed: int = 0) -> list[obje
     seed : int, default 0
     """
     layers = load_keras().layers
+    # Of one seed, all would draw the same numbers: the farther an image is turned, the farther it would move.
+    seeds = count_seeds(seed)
     made = []
     if augmentation.flip != "none":
         mode = {"both": "horizontal_and_vertical"}.get(augmentation.flip, augmentation.flip)
-        made.append(layers.RandomFlip(mode, seed=seed))
-    edges = {"fill_mode": "nearest", "seed": seed}
+        made.append(layers.RandomFlip(mode, seed=next(seeds)))
     if augmentation.rotation:
-        made.append(layers.RandomRotation(augmentation.rotation / 360, **edges))
+        turn = augmentation.rotation / 360
+        made.append(layers.RandomRotation(turn, fill_mode="nearest", seed=next(seeds)))
     if augmentation.shift:
-        made.append(layers.RandomTranslation(augmentation.shift, augmentation.shift, **edges))
+        shift = augmentation.shift
+        made.append(layers.RandomTranslation(shift, shift, fill_mode="nearest", seed=next(seeds)))
     if augmentation.zoom:
-        made.append(layers.RandomZoom(augmentation.zoom, **edges))
+        made.append(layers.RandomZoom(augmentation.zoom, fill_mode="nearest", seed=next(seeds)))
     return made
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from featx.checkpoints import BeginEpochs, Curves, KeepEpochs, NoteEpochs, Retell, StageFolder
+from featx.checkpoints import BeginEpochs, Curves, KeepEpochs, NoteEpochs, Retell, StageFolder, all_layers
 from featx.errors import FeatxError
 from featx.keras_backend import compile_model
 from featx.keras_setup import load_keras
@@ -31,7 +31,7 @@ class Trained:
         An entry an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate, seconds; None where a
         figure is no number.
     best_epoch : int
-        Whose weights the model has now.
+        Whose weights the model has now; 0 if the first epoch's loss was no number already, so that there are none.
     ended : str
         epochs, patience, or diverged.
     """
@@ -42,8 +42,8 @@ class Trained:
 
     @property
     def best(self) -> dict[str, float]:
-        """The figures of the best epoch."""
-        return self.curves[self.best_epoch - 1]
+        """The figures of the best epoch; those of the first, without validation figures, if there is none."""
+        return self.curves[max(self.best_epoch, 1) - 1]
 
     @property
     def seconds(self) -> float:
@@ -82,12 +82,16 @@ def train_stage(
     Raises
     ------
     FeatxError
-        If the very first epoch's loss is no number already.
+        If a batch can't be read, or an epoch can't be written.
     """
     compile_for_training(model, stage, recipe, pretrained=pretrained, n_steps=stage.epochs * len(train))
     if not _has_ended(stage, folder.curves):
         # TerminateOnNaN has something to say, on standard output, which is for results.
-        with contextlib.redirect_stdout(sys.stderr), _bar(stage, train, folder.curves, progress) as advance:
+        with (
+            contextlib.redirect_stdout(sys.stderr),
+            _plain_errors(folder, train, validation),
+            _bar(stage, train, folder.curves, progress) as advance,
+        ):
             model.fit(
                 train,
                 validation_data=validation,
@@ -98,17 +102,30 @@ def train_stage(
                 verbose=0,
             )
     best = folder.best_path()
-    if best is None:
-        raise FeatxError(
-            f"recipe {recipe.name!r}, stage {stage.name!r}: the loss of the first epoch is no number, so that there "
-            "are no weights to keep. Give a smaller learning rate (--set learning_rate=...)"
-        )
-    model.load_weights(best)
+    if best is not None:
+        model.load_weights(best)
     return Trained(
         curves=folder.curves,
-        best_epoch=int(best.name.split("-")[1].split(".")[0]),
+        best_epoch=0 if best is None else int(best.name.split("-")[1].split(".")[0]),
         ended=_how_ended(stage, folder.curves),
     )
+
+
+@contextlib.contextmanager
+def _plain_errors(folder: StageFolder, *batches: Batches) -> Iterator[None]:
+    """Raise what a user can mend as what it is: TensorFlow wraps what happens while it waits for a batch."""
+    try:
+        yield
+    except Exception as error:
+        for source in batches:
+            if source.error is not None:
+                raise source.error from error
+        if isinstance(error, OSError):
+            raise FeatxError(
+                f"{folder.path}: writing failed ({error.strerror or error}); the epochs before are kept. Free some "
+                "disk, and run the same command again"
+            ) from error
+        raise
 
 
 def compile_for_training(
@@ -123,12 +140,15 @@ def compile_for_training(
     n_steps : int
         Batches of the whole stage.
     """
-    slow = [variable for layer in model.layers if layer.name in pretrained for variable in layer.trainable_variables]
+    slow = [
+        variable for layer in all_layers(model) if layer.name in pretrained for variable in layer.trainable_variables
+    ]
     scales_loss = recipe.precision == "mixed_float16"
     model.compile(
         optimizer=make_optimizer(keras, stage, slow, n_steps=n_steps, scales_loss=scales_loss),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=stage.label_smoothing),
-        metrics=["accuracy"],
+        # Where rows have weights, they count in accuracies as they do in the classifiers'.
+        weighted_metrics=["accuracy"],
         # JAX runs compiled or hardly at all.
         jit_compile="auto" if keras.backend.backend() == "jax" else recipe.compile,
     )
@@ -175,6 +195,7 @@ def _make_callbacks(stage: Stage, train: Batches, folder: StageFolder, advance: 
         mode=_MODES[stage.keep],
         save_best_only=True,
         save_weights_only=True,
+        # Never None, with which the first epoch would be taken for the best even where its figures are no numbers.
         initial_value_threshold=_best_so_far(stage, folder.curves),
     )
     return [
@@ -194,13 +215,9 @@ def _make_counter(stage: Stage) -> object:
     return keras.callbacks.EarlyStopping(monitor=stage.stop_on, mode=_MODES[stage.stop_on], patience=stage.patience)
 
 
-def _figures(curves: Curves, name: str) -> list[float]:
-    return [figures[name] for figures in curves if figures[name] is not None]
-
-
-def _best_so_far(stage: Stage, curves: Curves) -> float | None:
-    figures = _figures(curves, stage.keep)
-    return (max if _MODES[stage.keep] == "max" else min)(figures, default=None)
+def _best_so_far(stage: Stage, curves: Curves) -> float:
+    figures = [figures[stage.keep] for figures in curves if figures[stage.keep] is not None]
+    return max(figures, default=-np.inf) if _MODES[stage.keep] == "max" else min(figures, default=np.inf)
 
 
 def _has_ended(stage: Stage, curves: Curves) -> bool:

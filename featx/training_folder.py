@@ -10,7 +10,7 @@ from pathlib import Path
 
 import filelock
 
-from featx.checkpoints import StageFolder
+from featx.checkpoints import StageFolder, count_epochs
 from featx.errors import FeatxError
 from featx.training import Trained
 
@@ -33,6 +33,8 @@ class TrainingFolder:
     def lock(self) -> Iterator[None]:
         """Hold the folder as its only writer; the lock goes with the process, however that ends.
 
+        A training that ends before an epoch is done leaves nothing behind.
+
         Raises
         ------
         FeatxError
@@ -44,10 +46,17 @@ class TrainingFolder:
             raise FeatxError(f"{self.path}: this folder can't be made: {error.strerror}") from error
         lock = filelock.FileLock(self.path / "lock", timeout=0)
         try:
-            with lock:
-                yield
+            lock.acquire()
         except filelock.Timeout as error:
             raise FeatxError(f"{self.path}: another featx trains this run. Wait for it, or stop it") from error
+        except OSError as error:
+            raise FeatxError(f"{self.path}: nothing can be written there: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            if not self.n_epochs():
+                self.remove()
+            lock.release()
 
     def begin(self, identity: Mapping[str, object], *, overwrite: bool) -> None:
         """Start a training, or go on with one of the same recipe, rows and weights.
@@ -74,7 +83,7 @@ class TrainingFolder:
             found = {}
         if found == identity:
             return
-        if found is not None and not overwrite:
+        if found is not None and not overwrite and self.n_epochs():
             different = [name for name in identity if found.get(name) != identity[name]]
             raise FeatxError(
                 f"{self.path}: this unfinished training was begun with other {', '.join(different) or 'settings'}. "
@@ -101,9 +110,12 @@ class TrainingFolder:
     def load_stage(self, number: int) -> Trained | None:
         """Return what a finished stage came to, or None if it isn't finished."""
         try:
-            return Trained(**json.loads((self.path / f"stage-{number}.json").read_text(encoding="utf-8")))
+            return self._read_stage(self.path / f"stage-{number}.json")
         except FileNotFoundError:
             return None
+
+    def _read_stage(self, path: Path) -> Trained:
+        return Trained(**json.loads(path.read_text(encoding="utf-8")))
 
     def finish_stage(self, number: int, trained: Trained, model: object) -> None:
         """Keep the whole network as it is after a stage, and nothing else of it."""
@@ -119,10 +131,10 @@ class TrainingFolder:
         shutil.rmtree(self.path / f"stage-{number}")
 
     def n_epochs(self) -> int:
-        """Return how many epochs are done and kept."""
-        done = [self.load_stage(int(path.stem.split("-")[1])) for path in self.path.glob("stage-*.json")]
-        running = [StageFolder(path) for path in self.path.glob("stage-*") if path.is_dir()]
-        return sum(len(entry.curves) for entry in [*done, *running])
+        """Return how many epochs are done and kept, and of use."""
+        done = {path.stem: len(self._read_stage(path).curves) for path in self.path.glob("stage-*.json")}
+        running = {path.name: count_epochs(path) for path in self.path.glob("stage-*") if path.is_dir()}
+        return sum((running | done).values())
 
     def remove(self) -> None:
         """Delete the folder: the run is there."""

@@ -233,7 +233,8 @@ def find_cut(network: TunedNetwork, trained: Collection[str]) -> str:
     cut = ""
     for place in range(len(calls) - 1, -1, -1):
         if place < n_still and reach >= place:
-            cut = calls[place].layer.name
+            # What no layer with weights comes before costs no time: images take less room than it.
+            cut = calls[place].layer.name if any(call.layer.weights for call in calls[: place + 1]) else ""
             break
         reach = min(reach, *(place_of.get(source, -1) for source in calls[place].sources))
     return cut

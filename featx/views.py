@@ -10,6 +10,14 @@ VIEWS = {
     "dihedral": "the image turned by 0, 90, 180 and 270 degrees, each with its mirror image",
 }
 
+FLIPS = {
+    "none": ("",),
+    "horizontal": ("", "h"),
+    "vertical": ("", "v"),
+    "both": ("", "h", "v", "hv"),
+}
+"""The views that a random flip chooses from: left and right changed over (h), top and bottom (v), both, or neither."""
+
 
 def n_views(views: str) -> int:
     """Return how many forward passes an image takes."""
@@ -40,3 +48,20 @@ def make_views(pixels: np.ndarray, views: str) -> Iterator[np.ndarray]:
         yield turned
         if views != "none":
             yield turned[:, :, ::-1]
+
+
+def flip(pixels: np.ndarray, view: str) -> np.ndarray:
+    """Return a batch mirrored.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (n, side, side, 3)
+    view : str
+        One of the views of `FLIPS`.
+
+    Examples
+    --------
+    >>> flip(np.arange(4).reshape(1, 2, 2, 1), "h").ravel().tolist()
+    [1, 0, 3, 2]
+    """
+    return pixels[:, :: -1 if "v" in view else 1, :: -1 if "h" in view else 1]

@@ -1,4 +1,4 @@
-"""Both published protocols on ELPV's solar cells, from one store of features; see the README beside this file."""
+"""Published protocols on ELPV's solar cells, from one store of features; see the README beside this file."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.model_selection import train_test_split
 
 HERE = Path(__file__).parent
 # Weights are kept in the checkout, as by the Makefile.
@@ -16,16 +17,27 @@ import featx  # noqa: E402
 from featx.choosing import CHOOSE_BY  # noqa: E402
 from featx.classifiers import plan_cells  # noqa: E402
 from featx.demo import read_elpv  # noqa: E402
+from featx.random_splits import draw_split, read_strata  # noqa: E402
+from featx.recipes import read_recipe, recipe_record  # noqa: E402
 from featx.repeats import RepeatedRun, fit_repeats  # noqa: E402
+from featx.rows import read_rows  # noqa: E402
 
 # One cell: nothing to choose.
 RF = {"grid": {"n_estimators": (200,), "min_samples_leaf": (2,)}}
 KERNELS = {"kernel": ("linear", "rbf"), "C": (0.0003, 0.001, 0.01, 1.0, 3.0, 10.0, 30.0), "gamma": ("scale", 3e-5)}
 CHOICES = {"svm": {"grid": KERNELS, "discretize": "both"}, "rf": RF}
+# Of the train rows, so many choose the epoch; the rest is trained on.
+VALIDATION_SHARE = 0.15
+SMALL_RECIPE = {"epochs": 1}
 SMALL_CHOICES = {"svm": {"grid": {"kernel": ("rbf",), "C": (10.0,)}}, "rf": {"grid": {"n_estimators": (5,)}}}
 
 FOUR_CLASSES = """Song et al. 2024 (arXiv 2408.06229): four classes, mono and poly apart, 50 random 80/20 splits"""
 BINARY = """Deitsch et al. 2019 (arXiv 1807.02894): probability over 0.5, 75/25 stratified by label and type"""
+FINE_TUNED = (
+    """the binary protocol's first splits: VGG16 fine-tuned (head, then block 5), beside the SVM on the same rows"""
+)
+
+BINARY_SPLITS = {"test_share": 0.25, "stratify": ("label", "type"), "sample_weight": "weight"}
 
 PUBLISHED = {
     "four-classes": [
@@ -40,25 +52,30 @@ PUBLISHED = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("protocol", choices=["four-classes", "binary"])
+    parser.add_argument("protocol", choices=["four-classes", "binary", "fine-tuned"])
     parser.add_argument("-o", "--output", type=Path, default=HERE / "output", help="folder for the store and the runs")
-    parser.add_argument("--repeats", type=int, help="default: 50 for four-classes, 10 for binary")
+    parser.add_argument("--repeats", type=int, help="default: 50 for four-classes, 10 for binary, 3 for fine-tuned")
     parser.add_argument("--models", default="svm,rf")
     parser.add_argument("--seed", type=int, default=0, help="of the first split")
     parser.add_argument("--choose-by", choices=CHOOSE_BY, help="default: accuracy for four-classes, roc_auc for binary")
-    parser.add_argument("--small", action="store_true", help="one cell a model, to try this out")
+    parser.add_argument("--recipe", default="solar", help="of fine-tuned")
+    parser.add_argument("--small", action="store_true", help="one cell a model, one epoch a stage, to try this out")
     parser.add_argument("--images", type=int, help="take so many of the 2,624 photographs")
     options = parser.parse_args()
 
     options.output.mkdir(parents=True, exist_ok=True)
     store_path = make_store(options.output, options.images)
-    run_protocol = run_four_classes if options.protocol == "four-classes" else run_binary
+    run_protocol = {"four-classes": run_four_classes, "binary": run_binary, "fine-tuned": run_fine_tuned}[
+        options.protocol
+    ]
     choices = SMALL_CHOICES if options.small else CHOICES
-    choices = {model: choices[model] for model in options.models.split(",")}
+    models = "svm" if options.protocol == "fine-tuned" else options.models
+    choices = {model: choices[model] for model in models.split(",")}
     table = run_protocol(store_path, options.output, choices, options)
     text = table.to_markdown(index=False)
     (options.output / f"{options.protocol}.md").write_text(text + "\n", encoding="utf-8")
-    print(f"{FOUR_CLASSES if options.protocol == 'four-classes' else BINARY}\n\n{text}")
+    titles = {"four-classes": FOUR_CLASSES, "binary": BINARY, "fine-tuned": FINE_TUNED}
+    print(f"{titles[options.protocol]}\n\n{text}")
 
 
 def make_store(output: Path, n_images: int | None) -> Path:
@@ -95,6 +112,86 @@ def run_four_classes(store_path: Path, output: Path, choices: dict, options: arg
     return pd.DataFrame(rows, columns=["method", "mono, accuracy %", "poly, accuracy %"])
 
 
+def run_fine_tuned(store_path: Path, output: Path, choices: dict, options: argparse.Namespace) -> pd.DataFrame:
+    n_splits = options.repeats or 3
+    seeds = range(options.seed, options.seed + n_splits)
+    add_splits(store_path, seeds)
+    figures = [tune(store_path, output / f"fine-tuned-{seed}", seed, options) for seed in seeds]
+    svm = repeat(
+        *(store_path, output / "fine-tuned-svm", "svm"),
+        **choices["svm"],
+        n_repeats=n_splits,
+        seed=options.seed,
+        choose_by=options.choose_by or "roc_auc",
+        **BINARY_SPLITS,
+    )
+    methods = {
+        f"featx, fine-tuned VGG16 ({options.recipe})": figures,
+        "featx, svm on the means of 13 layers": [entry["test"] for entry in svm.repeats],
+    }
+    rows = []
+    for name, tests in methods.items():
+        for figure in ("accuracy", "roc_auc"):
+            values = [test[figure] for test in tests]
+            print(f"{name}: {figure} {np.mean(values):.6f} before rounding; {', '.join(f'{v:.4f}' for v in values)}")
+        accuracy, auc = ([test[figure] for test in tests] for figure in ("accuracy", "roc_auc"))
+        rows.append(
+            (
+                name,
+                f"{100 * np.mean(accuracy):.1f} ± {100 * np.std(accuracy):.1f}",
+                f"{np.mean(auc):.3f} ± {np.std(auc):.3f}",
+            )
+        )
+    rows += [(f"published: {name}", accuracy, auc) for name, accuracy, auc in PUBLISHED["binary"]]
+    return pd.DataFrame(rows, columns=["method", "accuracy %", "ROC AUC"])
+
+
+def add_splits(store_path: Path, seeds: range) -> None:
+    """Write the splits of the binary protocol into the store: for each seed a column of splits, and one of weights."""
+    with featx.open(store_path) as store:
+        table, root = store.images, Path(store.attributes["root"])
+        options = {name: store.attributes[name] for name in ("backbone", "weights", "image_size", "pooling")}
+        layers = store.layers
+        if all(f"split_{seed}" in table for seed in seeds):
+            return
+        rows, _ = read_rows(store, [], needs_split=False)
+        strata = read_strata(store, rows, BINARY_SPLITS["stratify"], "label")
+    for seed in seeds:
+        known, test = draw_split(rows, strata, BINARY_SPLITS["test_share"], seed)
+        _, validation = train_test_split(known, test_size=VALIDATION_SHARE, random_state=seed, stratify=strata[known])
+        split = np.full(len(rows), "train", dtype=object)
+        split[test], split[validation] = "test", "validation"
+        # Test figures count every photograph once.
+        weight = np.where(split == "test", 1.0, table["weight"])
+        table = table.assign(**{f"split_{seed}": split, f"weight_{seed}": weight})
+    manifest = featx.Manifest(table.drop(columns="sha256"), root)
+    pool = options.pop("pooling")
+    featx.extract_features(
+        manifest, store_path, layers=",".join(layers), pool=pool, progress=True, echo=print, **options
+    )
+
+
+def tune(store_path: Path, output: Path, seed: int, options: argparse.Namespace) -> dict:
+    """Fine-tune on one split, or read what an earlier call has done; return the test figures."""
+    changes = SMALL_RECIPE if options.small else {}
+    if (output / "run.json").exists():
+        run = featx.read_run(output)
+        recipe = recipe_record(read_recipe(options.recipe, changes=changes))
+        if run.baseline and run.baseline["recipe"] == recipe and run.protocol["seed"] == seed:
+            return run.test
+    return featx.fine_tune(
+        *(store_path, options.recipe, output),
+        changes=changes,
+        split=f"split_{seed}",
+        sample_weight=f"weight_{seed}",
+        keep_cache=True,
+        seed=seed,
+        overwrite=output.exists(),
+        progress=True,
+        echo=print,
+    ).test
+
+
 def run_binary(store_path: Path, output: Path, choices: dict, options: argparse.Namespace) -> pd.DataFrame:
     rows = []
     for model, choice in choices.items():
@@ -105,9 +202,7 @@ def run_binary(store_path: Path, output: Path, choices: dict, options: argparse.
             seed=options.seed,
             # Published by accuracy and by ROC AUC; a cell that is best by the first need not rank rows well.
             choose_by=options.choose_by or "roc_auc",
-            test_share=0.25,
-            stratify=("label", "type"),
-            sample_weight="weight",
+            **BINARY_SPLITS,
         )
         accuracy = f"{100 * run.mean['accuracy']:.1f} ± {100 * run.deviation['accuracy']:.1f}"
         auc = f"{run.mean['roc_auc']:.3f} ± {run.deviation['roc_auc']:.3f}"

@@ -1,0 +1,80 @@
+"""Random splits of a store's rows, for protocols that ask for several."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import train_test_split
+
+from featx.errors import FeatxError
+from featx.rows import Rows
+from featx.splits import divide_groups
+from featx.store import Store
+
+
+def read_strata(store: Store, rows: Rows, stratify: Sequence[str], label: str) -> np.ndarray | None:
+    """Return what each row is stratified by.
+
+    Parameters
+    ----------
+    store : Store
+    rows : Rows
+    stratify : sequence of str
+        Columns of the store; `label` is what is to be told, whichever column it comes from.
+    label : str
+        That column.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,), str, or None
+        None where there is nothing to stratify by.
+
+    Raises
+    ------
+    FeatxError
+        If a column isn't there.
+    """
+    if not stratify:
+        return None
+    images = store.images.set_index("path")
+    missing = [column for column in stratify if column not in images and column != "label"]
+    if missing:
+        raise FeatxError(
+            f"{store.path}: no column {missing[0]!r} to stratify by; there are {', '.join(images.columns)}"
+        )
+    columns = [rows.y if column == "label" else images.loc[rows.paths, column].to_numpy() for column in stratify]
+    return np.array(["\0".join(map(str, values)) for values in zip(*columns, strict=True)], dtype=object)
+
+
+def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide rows at random: scikit-learn's `train_test_split`, or whole groups where there are groups.
+
+    Parameters
+    ----------
+    rows : Rows
+    strata : ndarray of shape (n_rows,), str, or None
+        See `read_strata`.
+    test_share : float
+    seed : int
+
+    Returns
+    -------
+    train, test : ndarray of int
+        Numbers of rows.
+
+    Raises
+    ------
+    FeatxError
+        If a stratum has too few rows.
+    """
+    everything = np.arange(len(rows))
+    if rows.groups is not None:
+        shares = {"train": 1 - test_share, "test": test_share}
+        kept = rows.y if strata is None else strata
+        parts = divide_groups(pd.Series(kept), pd.Series(rows.groups), shares, seed)
+        return everything[parts == "train"], everything[parts == "test"]
+    try:
+        train, test = train_test_split(everything, test_size=test_share, random_state=seed, stratify=strata)
+    except ValueError as error:
+        raise FeatxError(f"{len(rows):,} rows can't be split, {test_share:g} for test: {error}") from error
+    return train, test
