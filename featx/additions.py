@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from featx.backbones import FrozenBackbone, build_backbone
+from featx.backbones import FrozenBackbone
 from featx.batch_size import AUTO, DEFAULT
 from featx.errors import StoreError
+from featx.finetuned import build_frozen
 from featx.keras_setup import load_keras
 from featx.manifest import Manifest
 from featx.network import PooledNetwork
@@ -200,7 +201,7 @@ def _batch_size_of(base: Base) -> int:
 
 
 def _build(request: Request, layers: str, echo: Callable[[str], None]) -> FrozenBackbone:
-    return build_backbone(
+    return build_frozen(
         request.backbone,
         layers=layers,
         weights=request.weights,

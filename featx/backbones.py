@@ -79,7 +79,7 @@ def build_backbone(
     activations = {layer: output for layer, output in named_outputs(network).items() if layer in wanted}
     model = load_keras().Model(network.inputs, activations, name=network.name)
     model.trainable = False
-    used = _set_weights(model, loaded)
+    used = give_weights(model, loaded)
     return FrozenBackbone(
         model=model,
         layers=tuple(activations),
@@ -88,6 +88,30 @@ def build_backbone(
         weights_name=loaded.name,
         weights_sha256=loaded.sha256(used),
     )
+
+
+def give_weights(model: object, loaded: Weights) -> list[str]:
+    """Copy weights into a model, and return the names of its layers that have any, in the order of the weights.
+
+    Parameters
+    ----------
+    model : keras.Model
+    loaded : Weights
+        Of every layer that has any; of further ones too.
+
+    Raises
+    ------
+    FeatxError
+        If a layer's weights have other shapes.
+    """
+    used = {layer.name: layer for layer in model.layers if layer.weights}
+    for name, layer in used.items():
+        expected = [tuple(weight.shape) for weight in layer.weights]
+        found = [array.shape for array in loaded.arrays[name]]
+        if found != expected:
+            raise FeatxError(f"weights {loaded.name!r}: {name} has arrays {found}, expected {expected}")
+        layer.set_weights(list(loaded.arrays[name]))
+    return [name for name in loaded.arrays if name in used]
 
 
 def verify_weights(name: str, *, backbone: str = "vgg16") -> dict[str, object]:
@@ -151,15 +175,3 @@ def _drop_absent(
     if absent:
         echo(f"the weights {loaded.name!r} have no {' and '.join(absent)}: {len(kept)} layers are extracted")
     return kept
-
-
-def _set_weights(model: object, loaded: Weights) -> list[str]:
-    """Copy the weights in and return the names of the layers that have any, in the order of the weights."""
-    used = {layer.name: layer for layer in model.layers if layer.weights}
-    for name, layer in used.items():
-        expected = [tuple(weight.shape) for weight in layer.weights]
-        found = [array.shape for array in loaded.arrays[name]]
-        if found != expected:
-            raise FeatxError(f"weights {loaded.name!r}: {name} has arrays {found}, expected {expected}")
-        layer.set_weights(list(loaded.arrays[name]))
-    return [name for name in loaded.arrays if name in used]

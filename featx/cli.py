@@ -40,10 +40,10 @@ def main() -> None:
 @click.option(
     "--weights",
     default="imagenet",
-    help="imagenet, imagenet-conv, random[:SEED], or a .weights.h5, .h5, .keras or .onnx.",
+    help="imagenet, imagenet-conv, random[:SEED], a .weights.h5, .h5, .keras or .onnx, or a fine-tuned run's folder.",
 )
 @click.option(
-    "--image-size", type=click.IntRange(32, 4096), help="Height and width, pixels.  [default: the backbone's own]"
+    "--image-size", type=click.IntRange(32, 4096), help="Height and width, pixels.  [default: the network's own]"
 )
 @click.option(
     "--resize", type=click.Choice(["squash", "crop", "pad"]), default="squash", help="What becomes of other shapes."
@@ -52,7 +52,7 @@ def main() -> None:
 @click.option(
     "--preprocessing",
     type=click.Choice(["caffe", "torch", "tf", "none", "caffe-googlenet"]),
-    help="What the weights expect.  [default: the backbone's own]",
+    help="What the weights expect.  [default: the network's own]",
 )
 @click.option(
     "--pool", default="avg", help="avg, max, std, or several with commas: what is made of a layer's activations."
@@ -190,7 +190,10 @@ def info(store: Path, as_json: bool) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: standard output]")
-@click.option("--weights", help="Of the network, where the run's came from a file.  [default: those of the run]")
+@click.option(
+    "--weights",
+    help="Of the network, where the run's came from a file or a fine-tuned run.  [default: those of the run]",
+)
 @click.option("--path-column", default="path", help="Of a CSV.")
 @click.option("--root", type=click.Path(path_type=Path), help="Where a CSV's paths start.  [default: its folder]")
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=8, help="Images a forward pass.")
@@ -206,7 +209,7 @@ def predict(
     as_json: bool,
     **options: object,
 ) -> None:
-    """Classify IMAGES with the saved model of RUN, a folder that featx fit has written.
+    """Classify IMAGES with the saved model of RUN, a folder that featx fit or featx finetune has written.
 
     IMAGES are files, folders of images, or CSVs with a path column. The result is a CSV: path, predicted, and a
     probability a class, or the decision value of the predicted class where the model has no probabilities.
@@ -265,7 +268,8 @@ def list_weights(as_json: bool) -> None:
         return
     for row in rows:
         click.echo(f"{row['weights']:<15}{row['what']}\n{'':<15}{row['here'] or 'not here yet'}")
-    click.echo(f"{'FILE':<15}.weights.h5, .h5 or .keras of Keras; .onnx\ncache: {cache_dir()}")
+    click.echo(f"{'FILE':<15}.weights.h5, .h5 or .keras of Keras; .onnx")
+    click.echo(f"{'RUN':<15}the folder of a fine-tuned run: its network, head and all\ncache: {cache_dir()}")
 
 
 @weights.command()

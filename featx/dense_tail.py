@@ -9,7 +9,10 @@ from featx.topology import Call, UnsupportedError, activation_of, read_topology
 
 __all__ = ["DenseTail", "UnsupportedError", "find_tail"]
 
-_KINDS = ("Flatten", "GlobalAveragePooling2D", "LayerNormalization", "Dropout", "Dense", "Softmax")
+_KINDS = (
+    *("Flatten", "GlobalAveragePooling2D", "GlobalMaxPooling2D", "BatchNormalization", "LayerNormalization"),
+    *("Dropout", "Dense", "Softmax"),
+)
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class DenseTail:
     source : str
         The layer whose output those are.
     layers : tuple of keras.Layer
-        Flatten, GlobalAveragePooling2D, LayerNormalization, Dropout, Dense and Softmax, each fed by the one before.
+        Flatten, global poolings, normalizations, Dropout, Dense and Softmax, each fed by the one before.
     weights : tuple of list of ndarray
         Theirs. (Out of Keras, each batch would copy them again.)
     """
@@ -44,8 +47,12 @@ class DenseTail:
                 values = values.reshape(len(values), -1)
             elif kind == "GlobalAveragePooling2D":
                 values = values.mean(axis=(1, 2))
+            elif kind == "GlobalMaxPooling2D":
+                values = values.max(axis=(1, 2))
+            elif kind == "BatchNormalization":
+                values = _normalize_batch(layer, weights, values)
             elif kind == "LayerNormalization":
-                values = _normalize(layer, weights, values)
+                values = _normalize_row(layer, weights, values)
             elif kind == "Dense":
                 values = _multiply(layer, weights, values)
             elif kind == "Softmax":
@@ -80,7 +87,7 @@ def _is_known(call: Call) -> bool:
         return False
     if call.kind == "Dense":
         return activation_of(layer) in _ACTIVATIONS and len(layer.weights) == 1 + layer.use_bias
-    if call.kind == "Softmax":
+    if call.kind in ("Softmax", "BatchNormalization"):
         return layer.axis in (-1, 1)
     data_format = getattr(layer, "data_format", None) or "channels_last"
     return data_format == "channels_last" and not getattr(layer, "rms_scaling", False)
@@ -94,7 +101,15 @@ def _multiply(layer: object, weights: list[np.ndarray], values: np.ndarray) -> n
     return _ACTIVATIONS[activation_of(layer)](products + bias[0] if bias else products)
 
 
-def _normalize(layer: object, weights: list[np.ndarray], values: np.ndarray) -> np.ndarray:
+def _normalize_batch(layer: object, weights: list[np.ndarray], values: np.ndarray) -> np.ndarray:
+    """Use the means and variances that were learned, whatever the batch: each row stays by itself."""
+    *scales, mean, variance = weights
+    gamma = scales[0] if layer.scale else np.float32(1)
+    beta = scales[-1] if layer.center else np.float32(0)
+    return (values - mean) / np.sqrt(variance + np.float32(layer.epsilon)) * gamma + beta
+
+
+def _normalize_row(layer: object, weights: list[np.ndarray], values: np.ndarray) -> np.ndarray:
     gamma = weights[0] if layer.scale else np.float32(1)
     beta = weights[-1] if layer.center else np.float32(0)
     differences = values - values.mean(axis=1, keepdims=True)

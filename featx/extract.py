@@ -11,7 +11,7 @@ import numpy as np
 from featx.additions import Base, keep_splits, plan_addition, read_base
 from featx.batch_size import AUTO
 from featx.errors import StoppedError, StoreError
-from featx.layers import find_backbone
+from featx.finetuned import own_image_size
 from featx.manifest import Manifest
 from featx.passes import Passes
 from featx.plans import Plan, Request, plan_anew
@@ -109,7 +109,7 @@ def extract_features(
         backbone=backbone,
         layers=layers,
         weights=weights,
-        image_size=image_size or find_backbone(backbone).image_size,
+        image_size=image_size or own_image_size(backbone, weights),
         resize=resize,
         interpolation=interpolation,
         preprocessing=preprocessing,

@@ -99,6 +99,32 @@ def read_keras_file(path: Path, spec: Backbone, build: Callable, *, include_top:
     return arrays
 
 
+def read_network_file(path: Path, network: object) -> Arrays:
+    """Load the weights of a whole network that Keras saved, and give them to it; nothing in the file runs.
+
+    Parameters
+    ----------
+    path : Path
+        A .weights.h5 file.
+    network : keras.Model
+        Built as the one that was saved.
+
+    Raises
+    ------
+    WeightsError
+        If the file can't be read, or lacks a layer's weights.
+    """
+    _read_into(network, path)
+    arrays = _arrays_of(network)
+    lost = [layer for layer, values in arrays.items() if any(np.isnan(a).any() for a in values)]
+    if lost:
+        raise WeightsError(
+            f"weights {path}: no usable weights for {lost[0]} in this file ({len(arrays) - len(lost)} of {len(arrays)} "
+            "layers fit). Expected those of the very network that the run's recipe describes"
+        )
+    return arrays
+
+
 def _read_in_order(path: Path, network: object, build: Callable) -> object:
     """Read a legacy file of a network whose layers Keras named: the names differ from file to file, the order not.
 

@@ -6,9 +6,9 @@ from functools import partial
 
 import numpy as np
 
-from featx.backbones import build_backbone
 from featx.batch_size import DEFAULT
 from featx.engines import Engine, make_engine, settle_batch_size
+from featx.finetuned import build_frozen
 from featx.pooling import choose_poolings
 from featx.views import make_views, n_views
 
@@ -125,13 +125,13 @@ def build_network(
     layers : str, default "all"
         Layer names and sets, separated by commas; see `featx.layers.Backbone` and `featx.anatomy.describe_layers`.
     weights : str, default "imagenet"
-        See `featx.weights.load_weights`.
+        See `featx.weights.load_weights`; or the folder of a fine-tuned run, see `featx.finetuned.build_frozen`.
     image_size : int, optional
-        Height and width of the images, pixels; default: what the backbone was published with. No other fits where
-        VGG's fully connected layers with published weights take part.
+        Height and width of the images, pixels; default: what the backbone was published with, or fine-tuned with. No
+        other fits where VGG's fully connected layers with published weights take part, or those of a flattened map.
     preprocessing : str, optional
         What the weights expect, one of `featx.preprocessing.PREPROCESSINGS`; default: what the backbone was published
-        with.
+        with, or fine-tuned with.
     pool : str, default "avg"
         Poolings, separated by commas; see `featx.pooling.POOLINGS`.
     views : {"none", "flip", "dihedral"}, default "none"
@@ -152,7 +152,7 @@ def build_network(
         If a layer is unknown, the weights lack it, or the sizes don't fit.
     """
     poolings = choose_poolings(pool)
-    frozen = build_backbone(
+    frozen = build_frozen(
         backbone,
         layers=layers,
         weights=weights,

@@ -1,4 +1,4 @@
-"""New images to labels, by a run's saved model: the network is built as the run's record says, and checked."""
+"""New images to labels, by a run's saved model or its own network, built as the run's record says, and checked."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -9,11 +9,14 @@ import numpy as np
 import pandas as pd
 
 from featx.errors import FeatxError, SourceError
+from featx.finetuned import read_finetuned
+from featx.heads import PREDICTIONS
 from featx.images import read_picture
+from featx.own_answer import OwnAnswer
 from featx.parts import Part
 from featx.pipeline import compute_parts, join_layers, progress_bar
 from featx.predictions import Block
-from featx.rebuild import read_layers, read_settings, rebuild_network
+from featx.rebuild import read_layers, read_settings, rebuild_finetuned, rebuild_network
 from featx.results import load_model, read_run
 
 # A model sees about this many rows at a time: some classifiers do as much work for one row as for many.
@@ -21,14 +24,15 @@ _BLOCK_ROWS = 512
 
 
 class Predictor:
-    """A run's saved model, and the network that made the features it was fitted on.
+    """A run's saved model and the network that made the features it was fitted on; or a fine-tuned network by itself.
 
     Parameters
     ----------
     run_path : path
-        The folder of a run, as `featx fit` writes it.
+        The folder of a run, as `featx fit` or `featx finetune` writes it.
     weights : str, optional
-        The network's weights; default: those on the run's record. A run whose weights came from a file needs that file.
+        The network's weights; default: those on the run's record. A run whose weights came from a file, or from a
+        fine-tuned run, needs that; a fine-tuned run takes none but its own.
     batch_size : int, default 8
         Images a forward pass.
     echo : callable, optional
@@ -40,7 +44,7 @@ class Predictor:
     classes : list of str
         What the model can answer.
     settings : Settings
-        Those of the store that the model was fitted on.
+        Those of the store that the model was fitted on, or the network fine-tuned on.
 
     Raises
     ------
@@ -58,9 +62,15 @@ class Predictor:
     ) -> None:
         self.run = read_run(run_path)
         self.settings = read_settings(run_path, self.run)
-        self._layers = read_layers(run_path, self.run, self.settings)
-        self._model = load_model(run_path)
-        self._network = rebuild_network(run_path, self.settings, weights=weights, batch_size=batch_size, echo=echo)
+        options = {"weights": weights, "batch_size": batch_size, "echo": echo}
+        if self.run.is_finetuned:
+            self._layers = [PREDICTIONS]
+            self._model = OwnAnswer(read_finetuned(run_path).classes)
+            self._network = rebuild_finetuned(run_path, self.settings, **options)
+        else:
+            self._layers = read_layers(run_path, self.run, self.settings)
+            self._model = load_model(run_path)
+            self._network = rebuild_network(run_path, self.settings, **options)
         n_features = sum(self._network.n_channels[layer] for layer in self._layers)
         if not hasattr(self._model, "predict") or getattr(self._model, "n_features_in_", None) != n_features:
             raise FeatxError(
@@ -144,12 +154,12 @@ def predict_images(
     progress: bool = False,
     echo: Callable[[str], None] = lambda line: None,
 ) -> Block:
-    """Classify images with a run's saved model.
+    """Classify images with a run's saved model, or with the network of a fine-tuned run.
 
     Parameters
     ----------
     run_path : path
-        The folder of a run, as `featx fit` writes it.
+        The folder of a run, as `featx fit` or `featx finetune` writes it.
     images : sequence of path
         See `featx.listing.list_sources`.
     weights, batch_size, echo

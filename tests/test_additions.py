@@ -16,8 +16,8 @@ from conftest import SMALL, make_image, make_tree
 import featx
 import featx.pipeline
 from featx import FeatxError
-from featx.backbones import build_backbone
 from featx.cli import main
+from featx.finetuned import build_frozen
 from featx.network import PooledNetwork
 from featx.run_folder import RunFolder
 from featx.store import Store
@@ -61,12 +61,12 @@ def _networks_once():
     def build_once(*arguments, echo, **options):
         key = (arguments, tuple(sorted(options.items())))
         if key not in built:
-            built[key] = build_backbone(*arguments, echo=echo, **options)
+            built[key] = build_frozen(*arguments, echo=echo, **options)
         return built[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("featx.network.build_backbone", build_once)
-        patch.setattr("featx.additions.build_backbone", build_once)
+        patch.setattr("featx.network.build_frozen", build_once)
+        patch.setattr("featx.additions.build_frozen", build_once)
         yield
 
 

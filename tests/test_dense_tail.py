@@ -15,7 +15,9 @@ def build(top, *, size=4, channels=6):
     network = keras.Model(pixels, top(layers.Conv2D(channels, 1, name="conv")(pixels)))
     rng = np.random.default_rng(0)
     for layer in network.layers:
-        layer.set_weights([rng.normal(0.5, 0.5, weight.shape) for weight in layer.get_weights()])
+        drawn = [rng.normal(0.5, 0.5, weight.shape) for weight in layer.weights]
+        variances = ["variance" in weight.name for weight in layer.weights]
+        layer.set_weights([abs(a) if is_variance else a for a, is_variance in zip(drawn, variances, strict=True)])
     return network
 
 
@@ -29,6 +31,20 @@ def convnext_like(values):
     return layers.Dense(5, use_bias=False, name="predictions")(values)
 
 
+def tuned_like(values):
+    values = layers.BatchNormalization(name="norm")(layers.GlobalMaxPooling2D(name="pool")(values))
+    return layers.Dense(5, activation="softmax", name="predictions")(values)
+
+
+def shifting_norm(values):
+    return layers.BatchNormalization(scale=False, name="norm")(layers.Flatten(name="flatten")(values))
+
+
+def plain_batch_norm(values):
+    values = layers.Flatten(name="flatten")(values)
+    return layers.BatchNormalization(center=False, scale=False, epsilon=0.1, name="norm")(values)
+
+
 def plain_norm(values):
     return layers.LayerNormalization(center=False, scale=False, name="norm")(layers.Flatten(name="flatten")(values))
 
@@ -38,6 +54,9 @@ def plain_norm(values):
     [
         (vgg_like, ("flatten", "fc1", "dropout", "predictions")),
         (convnext_like, ("pool", "norm", "predictions")),
+        (tuned_like, ("pool", "norm", "predictions")),
+        (shifting_norm, ("flatten", "norm")),
+        (plain_batch_norm, ("flatten", "norm")),
         (plain_norm, ("flatten", "norm")),
     ],
 )
