@@ -11,7 +11,7 @@ import numpy as np
 from featx.additions import Base, keep_splits, plan_addition, read_base
 from featx.batch_size import AUTO
 from featx.errors import StoppedError, StoreError
-from featx.finetuned import own_image_size
+from featx.finetuned import note_seen_images, own_image_size
 from featx.manifest import Manifest
 from featx.passes import Passes
 from featx.plans import Plan, Request, plan_anew
@@ -128,6 +128,8 @@ def extract_features(
         manifest = manifest if base is None else keep_splits(base, manifest, echo)
         plan = plan_anew(request, echo) if base is None else plan_addition(request, base, manifest, echo)
         source = _describe_source(manifest)
+        if note := note_seen_images(weights, manifest.table):
+            echo(note)
         if overwrite and _is_left_over(folder, plan, source):
             return _finish_leftover(folder)
         run_id = folder.begin(plan.settings, source, replaces=overwrite, adds_to=base.run_id if base else None)

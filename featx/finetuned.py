@@ -5,6 +5,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
+
 from featx.applications import named_outputs
 from featx.backbones import FrozenBackbone, build_backbone, give_weights
 from featx.errors import FeatxError, WeightsError
@@ -14,6 +16,7 @@ from featx.layers import BACKBONES, Backbone, choose_layers, find_backbone
 from featx.preprocessing import PREPROCESSINGS
 from featx.recipes import Flatten, HeadLayer, Recipe, recipe_from_record
 from featx.results import NETWORK_FILE, read_run
+from featx.scored_rows import read_predictions
 from featx.tuned_network import TunedNetwork, build_tuned_network, split_at
 from featx.weights import Weights, is_source
 
@@ -93,6 +96,33 @@ def read_finetuned(path: str | Path) -> FineTuned:
         image_size=store["image_size"],
         preprocessing=store["preprocessing"],
         weights_sha256=baseline["weights_sha256"],
+    )
+
+
+def note_seen_images(weights: str, table: pd.DataFrame) -> str:
+    """Say if test images may be among those that a fine-tuned network was trained or chosen on.
+
+    Parameters
+    ----------
+    weights : str
+        See `build_frozen`.
+    table : DataFrame
+        Of the images: columns path and split.
+
+    Returns
+    -------
+    str
+        A note, or `` where the run's own test images have all of them, or nothing is fine-tuned.
+    """
+    test = table["path"][table["split"] == "test"]
+    if not is_run(weights) or not len(test):
+        return ""
+    n_others = int((~test.isin(read_predictions(Path(weights))["path"])).sum())
+    if not n_others:
+        return ""
+    return (
+        f"{n_others:,} of {len(test):,} test images aren't test images of {weights}: its network may have been trained "
+        "on them, and figures on them would be too good. Take the splits that it was fine-tuned on"
     )
 
 

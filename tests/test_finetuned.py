@@ -318,3 +318,17 @@ def test_weights_that_are_not_whole_are_refused(copy_run):
         build_frozen(layers="fc1", weights=str(folder))
     with pytest.raises(FeatxError, match="no such run; expected a folder"):
         build_frozen(layers="fc1", weights=str(folder.parent))
+
+
+def test_test_images_that_the_network_may_have_seen_are_told_of(run, images, tmp_path):
+    for shares, seed, is_told in (((0.5, 0.2, 0.3), 0, False), ((0.5, 0.2, 0.3), 1, True)):
+        manifest = featx.make_splits(featx.read_source(images), shares, seed=seed)
+        lines = []
+        options = {"layers": "fc2", "weights": str(run), "batch_size": 4, "resize": "pad", "interpolation": "lanczos"}
+        featx.extract_features(manifest, tmp_path / f"{seed}.h5", **options, echo=lines.append)
+        known = pd.read_csv(run / "predictions.csv")["path"]
+        test = manifest.table["path"][manifest.table["split"] == "test"]
+        n_others = int((~test.isin(known)).sum())
+        assert (n_others > 0) == is_told
+        told = [line for line in lines if "may have been trained on them" in line]
+        assert [line.split(" ")[0] for line in told] == [str(n_others)] * is_told

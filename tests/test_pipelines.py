@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import SMALL, make_tree
 
 import featx
+from featx.random_splits import draw_split, read_strata
+from featx.rows import read_rows
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,24 +33,21 @@ def elpv_folder(tmp_path_factory):
     return folder
 
 
+def run_elpv(folder, protocol, *, n_repeats):
+    script = ROOT / "pipelines" / "elpv" / "run.py"
+    command = [sys.executable, script, protocol, "-o", folder, "--repeats", str(n_repeats), "--small"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 @pytest.mark.parametrize(
     ("protocol", "head", "choose_by"),
     [("binary", "ROC AUC", "roc_auc"), ("four-classes", "mono, accuracy %", "accuracy")],
 )
 def test_elpv_runs_both_protocols(elpv_folder, protocol, head, choose_by):
-    command = [
-        sys.executable,
-        ROOT / "pipelines" / "elpv" / "run.py",
-        protocol,
-        "-o",
-        elpv_folder,
-        "--repeats",
-        "2",
-        "--small",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
+    done = run_elpv(elpv_folder, protocol, n_repeats=2)
     table = (elpv_folder / f"{protocol}.md").read_text(encoding="utf-8")
     assert head in table
     assert table.count("featx, ") == 2
@@ -55,3 +55,19 @@ def test_elpv_runs_both_protocols(elpv_folder, protocol, head, choose_by):
     assert table in done.stdout
     records = [json.loads(path.read_text()) for path in elpv_folder.glob(f"{protocol}-*/repeats.json")]
     assert {record["protocol"]["choose_by"] for record in records} == {choose_by}
+
+
+def test_elpv_fine_tunes_on_the_splits_of_the_binary_protocol(elpv_folder):
+    done = run_elpv(elpv_folder, "fine-tuned", n_repeats=1)
+    assert "featx, fine-tuned VGG16 (solar)" in done.stdout
+    network = pd.read_csv(elpv_folder / "fine-tuned-0" / "predictions.csv")
+    with featx.open(elpv_folder / "elpv.h5") as store:
+        table = store.images
+        rows, _ = read_rows(store, [], needs_split=False)
+        strata = read_strata(store, rows, ("label", "type"), "label")
+    _, test = draw_split(rows, strata, 0.25, 0)
+    assert network["path"].tolist() == rows.paths[test].tolist()
+    assert set(table["split_0"]) == {"train", "validation", "test"}
+    assert (table["weight_0"][table["split_0"] == "test"] == 1).all()
+    svm = json.loads((elpv_folder / "fine-tuned-svm" / "repeats.json").read_text())
+    assert [repeat["n_test"] for repeat in svm["repeats"]] == [len(test)]

@@ -117,17 +117,19 @@ def run_fine_tuned(store_path: Path, output: Path, choices: dict, options: argpa
     seeds = range(options.seed, options.seed + n_splits)
     add_splits(store_path, seeds)
     figures = [tune(store_path, output / f"fine-tuned-{seed}", seed, options) for seed in seeds]
-    svm = repeat(
-        *(store_path, output / "fine-tuned-svm", "svm"),
+    svm_path = output / "fine-tuned-svm"
+    repeat(
+        *(store_path, svm_path, "svm"),
         **choices["svm"],
         n_repeats=n_splits,
         seed=options.seed,
         choose_by=options.choose_by or "roc_auc",
         **BINARY_SPLITS,
     )
+    svm = json.loads((svm_path / "repeats.json").read_text(encoding="utf-8"))
     methods = {
         f"featx, fine-tuned VGG16 ({options.recipe})": figures,
-        "featx, svm on the means of 13 layers": [entry["test"] for entry in svm.repeats],
+        "featx, svm on the means of 13 layers": [entry["test"] for entry in svm["repeats"]],
     }
     rows = []
     for name, tests in methods.items():
