@@ -113,9 +113,7 @@ class RowFiles:
                     raise ValueError(f"{rows.dtype} {rows.shape}, expected {self.dtype} {expected}")
                 self._open[number] = rows
             except (OSError, ValueError, EOFError) as error:
-                raise FeatxError(
-                    f"{path}: can't be read ({error}): delete {self.path.parent} and run it again"
-                ) from error
+                raise FeatxError(f"{path}: can't be read ({error}). Delete it, and run it again") from error
         return self._open[number]
 
     def _path_of(self, start: int) -> Path:

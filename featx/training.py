@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
@@ -103,7 +104,10 @@ def train_stage(
             )
     best = folder.best_path()
     if best is not None:
-        model.load_weights(best)
+        with warnings.catch_warnings():
+            # Where all epochs were there already, the optimizer has nothing yet that a file's would fit.
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            model.load_weights(best)
     return Trained(
         curves=folder.curves,
         best_epoch=0 if best is None else int(best.name.split("-")[1].split(".")[0]),

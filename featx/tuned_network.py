@@ -147,7 +147,9 @@ def _with_policy(keras: ModuleType, model: object, policy: str) -> object:
         # Never the layer itself, whose output is of the model that it was built for.
         return type(layer).from_config(config if kept or layer.name == PREDICTIONS else config | {"dtype": policy})
 
-    lowered = keras.models.clone_model(model, clone_function=lower, recursive=True)
+    # Of its own accord, Keras would call the copy's input after a tensor.
+    pixels = keras.Input(model.input.shape[1:], dtype=model.input.dtype, name=model.layers[0].name)
+    lowered = keras.models.clone_model(model, input_tensors=pixels, clone_function=lower, recursive=True)
     lowered.set_weights(model.get_weights())
     return lowered
 

@@ -63,3 +63,60 @@ def run_featx(*arguments: object, **options: object) -> subprocess.CompletedProc
     """Run the command line in a process of its own."""
     command = [sys.executable, "-m", "featx", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)
+
+
+@pytest.fixture(scope="session")
+def tuned_store(tree, tmp_path_factory):
+    """A store to fine-tune on: 20 train, 5 validation and 5 test rows of three classes.
+
+    Further columns: weight; grade (1 or 2) for two classes that are numbers; and splits without validation, without
+    test, and without cedar in train.
+    """
+    import pandas as pd
+
+    import featx
+
+    folder = tmp_path_factory.mktemp("tuned")
+    lines = []
+    for path in sorted(tree.rglob("*.png")):
+        number = int(path.stem)
+        split = "train" if number % 5 < 3 else "validation" if number % 5 == 3 else "test"
+        lines.append(
+            {
+                "path": path.relative_to(tree).as_posix(),
+                "label": path.parent.name,
+                "split": split,
+                "weight": (0.5, 1.0, 2.0)[number % 3],
+                "grade": 1 + number % 2,
+                "unjudged": split.replace("validation", "train"),
+                "untested": split.replace("test", ""),
+                "unlearned": "test" if path.parent.name == "cedar" else split,
+            }
+        )
+    pd.DataFrame(lines).to_csv(folder / "images.csv", index=False)
+    manifest = featx.read_source(folder / "images.csv", root=tree)
+    featx.extract_features(manifest, folder / "store.h5", layers="block1_conv1", **SMALL)
+    return folder / "store.h5"
+
+
+def small_recipe(path: Path, **parts: object) -> Path:
+    """Write a recipe for the first three blocks of VGG16: two stages of two epochs."""
+    from featx.recipes import AveragePool, Dense, Recipe, Stage, write_recipe
+
+    recipe = Recipe(
+        **{
+            "name": "small",
+            "description": "small",
+            "follows": "nobody",
+            "backbones": ("vgg16",),
+            "from_layer": "block3_pool",
+            "head": (AveragePool(), Dense(8)),
+            "stages": (
+                Stage("head", epochs=2, batch_size=4),
+                Stage("block3", unfreeze=("block3",), epochs=2, batch_size=4, learning_rate=1e-5),
+            ),
+        }
+        | parts
+    )
+    write_recipe(recipe, path)
+    return path
