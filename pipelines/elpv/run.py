@@ -116,7 +116,11 @@ def run_fine_tuned(store_path: Path, output: Path, choices: dict, options: argpa
     n_splits = options.repeats or 3
     seeds = range(options.seed, options.seed + n_splits)
     add_splits(store_path, seeds)
-    figures = [tune(store_path, output / f"fine-tuned-{seed}", seed, options) for seed in seeds]
+    figures = [
+        # The activations of all photographs serve every split.
+        tune(store_path, output / f"fine-tuned-{seed}", seed, options, keep_cache=seed != seeds[-1])
+        for seed in seeds
+    ]
     svm_path = output / "fine-tuned-svm"
     repeat(
         *(store_path, svm_path, "svm"),
@@ -173,7 +177,7 @@ def add_splits(store_path: Path, seeds: range) -> None:
     )
 
 
-def tune(store_path: Path, output: Path, seed: int, options: argparse.Namespace) -> dict:
+def tune(store_path: Path, output: Path, seed: int, options: argparse.Namespace, *, keep_cache: bool) -> dict:
     """Fine-tune on one split, or read what an earlier call has done; return the test figures."""
     changes = SMALL_RECIPE if options.small else {}
     if (output / "run.json").exists():
@@ -186,7 +190,7 @@ def tune(store_path: Path, output: Path, seed: int, options: argparse.Namespace)
         changes=changes,
         split=f"split_{seed}",
         sample_weight=f"weight_{seed}",
-        keep_cache=True,
+        keep_cache=keep_cache,
         seed=seed,
         overwrite=output.exists(),
         progress=True,
