@@ -121,7 +121,7 @@ def test_a_disk_without_room(folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**28 + N_BYTES - 1))
         with pytest.raises(
-            FeatxError, match="GB more of the disk, and .* are left to use at .*FEATX_CACHE.*--no-cache"
+            FeatxError, match=r"GB more of the disk, and .* are left to use at .*FEATX_CACHE.*--no-cache"
         ):
             fill("a")
         assert entries(folder) == []
@@ -129,7 +129,7 @@ def test_a_disk_without_room(folder, monkeypatch):
         fill("a")
         # What is there already takes no more.
         patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
-        with pytest.raises(FeatxError, match="and 0.00 GB are left to use"):
+        with pytest.raises(FeatxError, match=r"and 0\.00 GB are left to use"):
             fill("b")
     assert entries(folder) == ["a"]
 

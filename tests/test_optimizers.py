@@ -68,7 +68,7 @@ def test_pretrained_weights_move_at_their_own_pace(optimizer, momentum):
 
 
 def test_the_first_steps_are_the_optimizers_own():
-    """Adam moves by the learning rate at first, RMSprop by that over sqrt(1 - rho), SGD by the gradient's share of it."""
+    """At first Adam moves by the learning rate, RMSprop by that over sqrt(1 - rho), SGD by the gradient's share."""
     gradient = np.array([0.3, -2.0])
     assert moves(STAGE, 1)[0, 1] == pytest.approx(-0.01 * np.sign(gradient), rel=1e-4)
     rms = moves(replace(STAGE, optimizer="rmsprop"), 1)[0, 1]

@@ -228,7 +228,7 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(keras.Model, "save_weights", save_weights)
-    message = "writing failed .*No space left on device.*; the epochs before are kept. Free some disk"
+    message = r"writing failed .*No space left on device.*; the epochs before are kept. Free some disk"
     with pytest.raises(FeatxError, match=message):
         train(tmp_path)
 

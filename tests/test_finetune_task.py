@@ -1,0 +1,147 @@
+"""What a network is fine-tuned on: a store's rows and files, and what is wrong with them by name."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import SMALL
+
+import featx
+from featx import FeatxError
+from featx.errors import SourceError, WeightsError
+from featx.finetune_task import choose_weights, read_task
+
+
+def silent(line):
+    raise AssertionError(line)
+
+
+def test_rows_and_their_files(tuned_store, tree):
+    task = read_task(tuned_store)
+    assert (len(task.rows), len(task.images)) == (30, 30)
+    assert task.classes == ["ash", "birch", "cedar"]
+    assert task.rows.X.shape == (30, 0)
+    with featx.open(tuned_store) as store:
+        assert task.images.paths.tolist() == store.images["path"].tolist()
+        assert task.images.sha256.tolist() == store.images["sha256"].tolist()
+    assert task.images.root == tree
+    classes = np.array(task.classes)[task.targets.argmax(axis=1)]
+    assert classes.tolist() == task.rows.y.tolist()
+    assert task.targets.sum() == 30
+    assert task.described["backbone"] == "vgg16"
+    assert task.described["n_features"] == 0
+
+
+def test_rows_that_are_left_out_leave_their_files_out(tuned_store):
+    task = read_task(tuned_store, where="label != 'birch' and weight > 0.5")
+    assert set(task.rows.y) == {"ash", "cedar"}
+    assert task.images.paths.tolist() == task.rows.paths.tolist()
+    with featx.open(tuned_store) as store:
+        expected = store.images.set_index("path")["sha256"]
+    assert task.images.sha256.tolist() == expected[task.rows.paths].tolist()
+    assert any("take part: label != 'birch'" in note for note in task.notes)
+
+
+def test_labels_that_are_numbers(tuned_store):
+    task = read_task(tuned_store, label="grade")
+    assert task.classes == ["1", "2"]
+    with featx.open(tuned_store) as store:
+        assert (task.targets.argmax(axis=1) + 1).tolist() == store.images["grade"].tolist()
+
+
+def test_balanced_classes_weigh_the_same(tuned_store):
+    task = read_task(tuned_store)
+    assert task.weights_for(None).tolist() == [1.0] * 30
+    weights, train = task.weights_for("balanced"), task.rows.of("train")
+    totals = pd.Series(weights[train]).groupby(task.rows.y[train]).sum()
+    assert totals.to_numpy() == pytest.approx([20 / 3] * 3, rel=1e-6)
+    # As scikit-learn has it: rows over classes and rows of the class.
+    assert weights[train][task.rows.y[train] == "ash"] == pytest.approx(20 / (3 * 8))
+
+
+def test_balanced_classes_of_rows_with_weights(tuned_store):
+    task = read_task(tuned_store, sample_weight="weight")
+    with featx.open(tuned_store) as store:
+        assert task.weights_for(None).tolist() == store.images["weight"].tolist()
+    weights, train = task.weights_for("balanced"), task.rows.of("train")
+    totals = pd.Series(weights[train]).groupby(task.rows.y[train]).sum()
+    assert totals.to_numpy() == pytest.approx([task.rows.weights[train].sum() / 3] * 3, rel=1e-6)
+    # A class whose rows weigh nothing is not a division by it.
+    task.rows.weights[task.rows.y == "cedar"] = 0
+    assert np.isfinite(task.weights_for("balanced")).all()
+    assert not task.weights_for("balanced")[task.rows.y == "cedar"].any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "unjudged"}, r"store\.h5: no validation rows, .*test rows are never used .*--split 0\.6,0\.2,0\.2"),
+        (
+            {"split": "unlearned"},
+            r"the class 'cedar' \(8 rows\) has none in train.*or leave the class out with --where",
+        ),
+        ({"label": "species"}, "no column 'species'"),
+        ({"where": "split != 'train'"}, "no labelled train rows"),
+        ({"where": "label == 'ash'"}, "one class only"),
+        ({"sample_weight": "label"}, "holds text"),
+    ],
+)
+def test_rows_that_nothing_can_be_trained_on(options, message, tuned_store):
+    with pytest.raises(FeatxError, match=message):
+        read_task(tuned_store, **options)
+
+
+def test_images_that_were_moved(tuned_store, tree, tmp_path):
+    moved = shutil.copytree(tree, tmp_path / "moved")
+    (moved / "birch" / "003.png").unlink()
+    message = r"moved/birch/003\.png: no such file \(1 of 30 images are not there\)\. If they were moved .*--root"
+    with pytest.raises(SourceError, match=message):
+        read_task(tuned_store, root=moved)
+    shutil.copy(tree / "birch" / "003.png", moved / "birch" / "003.png")
+    assert read_task(tuned_store, root=moved).images.root == moved
+
+
+def test_images_of_absolute_paths(tree, tmp_path):
+    """Where they start can't be given anew."""
+    moved = shutil.copytree(tree, tmp_path / "moved")
+    paths = sorted(moved.rglob("*.png"))
+    splits = ["train", "train", "validation", "test"] * 8
+    table = pd.DataFrame({"path": paths, "label": [path.parent.name for path in paths], "split": splits[: len(paths)]})
+    (tmp_path / "lists").mkdir()
+    table.to_csv(tmp_path / "lists" / "m.csv", index=False)
+    manifest = featx.read_source(tmp_path / "lists" / "m.csv")
+    featx.extract_features(manifest, tmp_path / "s.h5", layers="block1_conv1", **SMALL)
+    task = read_task(tmp_path / "s.h5")
+    assert all((task.images.root / path).exists() for path in task.images.paths)
+    moved.rename(tmp_path / "away")
+    with pytest.raises(SourceError, match=r"no such file \(30 of 30 images.*moved.*extract again"):
+        read_task(tmp_path / "s.h5", root=tmp_path / "away")
+
+
+def test_weights_that_need_no_naming(tuned_store):
+    settings = read_task(tuned_store).settings
+    assert choose_weights(tuned_store, settings, None, echo=silent) == "random:0"
+    assert choose_weights(tuned_store, settings, "random", echo=silent) == "random"
+    with pytest.raises(WeightsError, match=r"weights 'random:1': not those that made the features of .*store\.h5"):
+        choose_weights(tuned_store, settings, "random:1", echo=silent)
+
+
+def test_weights_from_a_file(tree, tmp_path):
+    from featx.backbones import build_backbone
+
+    for seed in (3, 4):
+        model = build_backbone("vgg16", layers="block5_conv3", weights=f"random:{seed}", image_size=32).model
+        model.save_weights(tmp_path / f"{seed}.weights.h5")
+    manifest = featx.make_splits(featx.read_source(tree), (0.6, 0.2, 0.2))
+    options = SMALL | {"weights": str(tmp_path / "3.weights.h5")}
+    featx.extract_features(manifest, tmp_path / "s.h5", layers="block1_conv1", **options)
+    settings = read_task(tmp_path / "s.h5").settings
+    with pytest.raises(
+        WeightsError, match=r"came from the file '3\.weights\.h5': say where that is with --weights FILE"
+    ):
+        choose_weights(tmp_path / "s.h5", settings, None, echo=silent)
+    with pytest.raises(WeightsError, match="not those that made the features"):
+        choose_weights(tmp_path / "s.h5", settings, str(tmp_path / "4.weights.h5"), echo=silent)
+    named = str(tmp_path / "3.weights.h5")
+    assert choose_weights(tmp_path / "s.h5", settings, named, echo=silent) == named
