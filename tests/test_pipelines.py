@@ -68,6 +68,6 @@ def test_elpv_fine_tunes_on_the_splits_of_the_binary_protocol(elpv_folder):
     _, test = draw_split(rows, strata, 0.25, 0)
     assert network["path"].tolist() == rows.paths[np.sort(test)].tolist()
     assert set(table["split_0"]) == {"train", "validation", "test"}
-    assert (table["weight_0"][table["split_0"] == "test"] == 1).all()
+    assert (table["weight_0"][table["split_0"] != "train"] == 1).all()
     svm = json.loads((elpv_folder / "fine-tuned-svm" / "repeats.json").read_text())
     assert [repeat["n_test"] for repeat in svm["repeats"]] == [len(test)]

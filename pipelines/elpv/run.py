@@ -167,8 +167,8 @@ def add_splits(store_path: Path, seeds: range) -> None:
         _, validation = train_test_split(known, test_size=VALIDATION_SHARE, random_state=seed, stratify=strata[known])
         split = np.full(len(rows), "train", dtype=object)
         split[test], split[validation] = "test", "validation"
-        # Test figures count every photograph once.
-        weight = np.where(split == "test", 1.0, table["weight"])
+        # Weights are for training: the choice of an epoch and the test figures count every photograph once.
+        weight = np.where(split == "train", table["weight"], 1.0)
         table = table.assign(**{f"split_{seed}": split, f"weight_{seed}": weight})
     manifest = featx.Manifest(table.drop(columns="sha256"), root)
     pool = options.pop("pooling")
