@@ -81,8 +81,10 @@ def open_sources(
         for cut in names
     }
     shapes |= {PIXELS: ((size, size, 3), "uint8")} if any(plan.source == PIXELS for plan in plans) else {}
-    # By their kinds, too: a mean and a maximum have the same name and shape.
-    layers = [(type(layer).__name__, layer.name) for layer in trunk.layers[1:]] if cuts else None
+    # By their kinds and precisions, too: a mean and a maximum have the same name and shape.
+    layers = (
+        [(type(layer).__name__, layer.name, layer.dtype_policy.name) for layer in trunk.layers[1:]] if cuts else None
+    )
     parts = (network.backbone.weights_sha256, layers, task.settings.preprocessing, engine)
     key = _digest(task.images.digest, shapes, *(parts if cuts else ()))
     with open_cache(key[:16], len(task.images), shapes, limit=limit, keep=keep, echo=echo) as files:

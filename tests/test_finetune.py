@@ -12,7 +12,7 @@ import pytest
 from conftest import small_recipe
 
 import featx
-from featx import FeatxError, checkpoints, finetune
+from featx import FeatxError, checkpoints, finetune, training_sources
 from featx.errors import StoppedError
 from featx.finetune import fine_tune
 from featx.keras_setup import load_keras
@@ -376,8 +376,8 @@ def test_test_rows_never_count(tuned_store, recipe, undisturbed, tmp_path):
 def test_what_is_kept_is_used_again_by_the_same_network_alone(tuned_store, tmp_path, cache, monkeypatch):
     """A mean and a maximum have the same name and shape, and so do activations of another precision."""
     computed = []
-    original = finetune.compute_rows
-    monkeypatch.setattr(finetune, "compute_rows", lambda *a, **k: computed.append(original(*a, **k)))
+    original = training_sources.compute_rows
+    monkeypatch.setattr(training_sources, "compute_rows", lambda *a, **k: computed.append(original(*a, **k)))
     from featx.recipes import MaxPool
 
     stage = (Stage("head", epochs=1, batch_size=8),)

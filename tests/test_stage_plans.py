@@ -125,7 +125,7 @@ def test_a_later_stage_begins_before_all_that_was_trained():
 
 
 def test_augmented_stages_take_images():
-    stage = Stage("augmented", augmentation=Augmentation(flip="both"))
+    stage = Stage("augmented", augmentation=Augmentation(zoom=0.1))
     recipe = small(Stage("head"), stage, Stage("again"))
     plans = plan_stages(network_of(recipe), recipe)
     assert [plan.source for plan in plans] == ["head_pool1", PIXELS, "head_pool1"]
