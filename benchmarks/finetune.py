@@ -36,7 +36,7 @@ CHANGES = {"augmentation": {"flip": "none"}, "learning_rate": 1e-5}
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=320, help="photographs, a fifth of them validation rows")
+    parser.add_argument("--images", type=int, default=160, help="photographs, a fifth of them validation rows")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--feed", action="store_true", help="images/s of the batches, beside those of training")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")

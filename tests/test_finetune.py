@@ -17,7 +17,7 @@ from featx.errors import StoppedError
 from featx.finetune import fine_tune
 from featx.keras_setup import load_keras
 from featx.metrics import score
-from featx.recipes import AveragePool, BatchNorm, Dense, Dropout, Stage, read_recipe
+from featx.recipes import Augmentation, AveragePool, BatchNorm, Dense, Dropout, MaxPool, Stage, read_recipe
 from featx.results import read_run
 
 FIGURES = ["loss", "accuracy", "val_loss", "val_accuracy"]
@@ -66,7 +66,7 @@ def recipe(tmp_path_factory):
     path = tmp_path_factory.mktemp("recipe") / "small.yaml"
     head = (AveragePool(), BatchNorm(), Dense(8, l2=0.01), Dropout(0.5))
     stages = (
-        Stage("head", epochs=3, batch_size=4, learning_rate=0.01, patience=2),
+        Stage("head", epochs=3, batch_size=4, learning_rate=0.01, patience=2, augmentation=Augmentation(flip="both")),
         Stage("block3", unfreeze=("block3",), epochs=2, batch_size=4, learning_rate=1e-4, backbone_rate=0.5),
     )
     return small_recipe(path, head=head, stages=stages)
@@ -176,7 +176,7 @@ def test_it_is_what_plain_keras_gives(tuned_store, tree, tmp_path, monkeypatch):
 
 
 def test_dropout_draws_the_same_from_pixels_and_by_another_engine(tuned_store, recipe, undisturbed, tmp_path):
-    """The recipe with dropout, whose draws depend on nothing but seed, stage and epoch."""
+    """The recipe with dropout and mirrored images, whose draws depend on nothing but seed, stage and epoch."""
     pytest.importorskip("ncnn")
     expected = curves_of(undisturbed[0])[FIGURES].to_numpy()
     for name, options in {"ncnn": {"engine": "ncnn"}, "pixels": {"cache_limit": 0}}.items():
@@ -353,7 +353,7 @@ def test_killed_in_every_stage_it_ends_the_same(tuned_store, recipe, undisturbed
     """A moment after an epoch is kept is a moment within the next: its weights may be half written."""
     output, training = tmp_path / "run", tmp_path / "run.training"
     command = [sys.executable, "-c", KILLED, str(tuned_store), str(recipe), str(output)]
-    for wanted in ("stage-0/epoch-000001", "stage-0/epoch-000002", "stage-1/best-*", "stage-1.weights.h5"):
+    for wanted in ("stage-0/epoch-000001", "stage-1/best-*"):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         while process.poll() is None and not list(training.glob(wanted)):
             time.sleep(0.001)
@@ -378,8 +378,6 @@ def test_what_is_kept_is_used_again_by_the_same_network_alone(tuned_store, tmp_p
     computed = []
     original = training_sources.compute_rows
     monkeypatch.setattr(training_sources, "compute_rows", lambda *a, **k: computed.append(original(*a, **k)))
-    from featx.recipes import MaxPool
-
     stage = (Stage("head", epochs=1, batch_size=8),)
     heads = {"mean": (AveragePool(), Dense(4)), "wide": (AveragePool(), Dense(8)), "maximum": (MaxPool(), Dense(4))}
     recipes = {name: small_recipe(tmp_path / f"{name}.yaml", head=head, stages=stage) for name, head in heads.items()}
@@ -429,8 +427,6 @@ def test_two_classes_that_are_numbers_and_rows_left_out(tuned_store, recipe, tmp
 
 
 def test_augmented_from_kept_pixels_and_from_files(tuned_store, tmp_path):
-    from featx.recipes import Augmentation
-
     turned = Augmentation(rotation=20, flip="both", shift=0.1)
     stages = (Stage("head", epochs=2, batch_size=4, augmentation=turned),)
     recipe = small_recipe(tmp_path / "r.yaml", from_layer="block2_pool", stages=stages)
@@ -495,8 +491,7 @@ def test_jax_trains_too(tuned_store, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("on jax")
-    fine_tune(tuned_store, recipe, tmp_path / "here", seed=2**32 - 1, engine="keras")
     # Dropout's draws are each backend's own.
-    curves = [curves_of(tmp_path / name) for name in ("run", "here")]
-    assert [len(lines) for lines in curves] == [2, 2]
-    assert np.isfinite(curves[0][FIGURES].to_numpy()).all()
+    curves = curves_of(tmp_path / "run")
+    assert len(curves) == 2
+    assert np.isfinite(curves[FIGURES].to_numpy()).all()

@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 def elpv_folder(tmp_path_factory):
     """A store with the columns that the experiment reads, of generated images."""
     folder = tmp_path_factory.mktemp("elpv")
-    table = featx.read_source(make_tree(folder / "images", {"defective": 120, "functional": 120})).table
-    n = np.arange(240)
+    table = featx.read_source(make_tree(folder / "images", {"defective": 64, "functional": 64})).table
+    n = np.arange(128)
     table["probability"] = np.where(
         table["label"] == "defective", np.array([2 / 3, 1.0])[n % 2], np.array([0, 1 / 3])[n % 2]
     )
