@@ -182,7 +182,7 @@ def test_dropout_draws_the_same_from_pixels_and_by_another_engine(tuned_store, r
     fine_tune(tuned_store, recipe, tmp_path / "pixels", cache_limit=0)
     assert curves_of(tmp_path / "pixels")[FIGURES].to_numpy() == pytest.approx(expected, rel=1e-3)
     run = fine_tune(tuned_store, recipe, tmp_path / "ncnn", engine="ncnn", changes={"block3.epochs": 1})
-    # Another engine's last bits grow with every step: Adam's first one is as long for a small gradient as for a large one.
+    # Another engine's last bits grow with every step; Adam's first is as long for small gradients as for large ones.
     found = curves_of(tmp_path / "ncnn")[FIGURES].to_numpy()
     assert found[:3] == pytest.approx(expected[:3], rel=1e-4)
     assert found[3] == pytest.approx(expected[3], rel=0.1)
