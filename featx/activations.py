@@ -12,12 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from featx.backbones import FrozenBackbone
-from featx.batch_size import DEFAULT
 from featx.batches import Network
-from featx.engines import make_engine, settle_batch_size
 from featx.errors import SourceError
 from featx.images import ImageError, Picture, read_picture
-from featx.network import PooledNetwork
+from featx.network import PooledNetwork, run_frozen
 from featx.parts import Part
 from featx.pipeline import compute_parts, progress_bar
 from featx.pooling import WHOLE
@@ -180,17 +178,7 @@ def make_network(frozen: FrozenBackbone, *, engine: str = "auto") -> PooledNetwo
     engine : str, default "auto"
         See `featx.engines.make_engine`.
     """
-    runner = make_engine(engine, frozen, (WHOLE,), batch_size=DEFAULT)
-    return PooledNetwork(
-        engine=runner,
-        batch_size=settle_batch_size(runner, DEFAULT),
-        views="none",
-        pooling=WHOLE,
-        image_size=frozen.image_size,
-        preprocessing=frozen.preprocessing,
-        weights_name=frozen.weights_name,
-        weights_sha256=frozen.weights_sha256,
-    )
+    return run_frozen(frozen, (WHOLE,), engine=engine)
 
 
 def compute_rows(

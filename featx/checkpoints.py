@@ -77,14 +77,14 @@ class StageFolder:
     def keep_epoch(self) -> None:
         """Take what `BackupAndRestore` has written, and the curves, for whole; drop what it stands in for."""
         (self._backup / _CURVES).write_text(json.dumps(self.curves), encoding="utf-8")
-        for path in self._backup.iterdir():
+        best = self.best_path()
+        for path in [*self._backup.iterdir(), *([] if best is None else [best])]:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         before = self._last_whole()
         self._backup.rename(self.path / f"epoch-{len(self.curves):06d}")
         if before is not None:
             shutil.rmtree(before)
-        best = self.best_path()
         for path in self.path.iterdir():
             if _BEST.fullmatch(path.name) and path != best:
                 path.unlink()

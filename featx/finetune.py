@@ -114,7 +114,7 @@ def fine_tune(
     )
     plans = plan_stages(network, chosen_recipe, is_cached=cache_limit > 0)
     folder = TrainingFolder(output)
-    with folder.lock(), _stoppable(folder):
+    with folder.lock(), _in_words(folder):
         # Another process may have finished it meanwhile.
         check_free(output, overwrite=overwrite)
         folder.begin(_identify(task, chosen_recipe, network, seed), overwrite=overwrite)
@@ -148,7 +148,8 @@ def fine_tune(
 
 
 @contextlib.contextmanager
-def _stoppable(folder: TrainingFolder) -> Iterator[None]:
+def _in_words(folder: TrainingFolder) -> Iterator[None]:
+    """Say of a stop, or of a disk that fails, what is kept and how to go on."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -159,6 +160,11 @@ def _stoppable(folder: TrainingFolder) -> Iterator[None]:
             ) from error
         raise StoppedError(
             f"stopped: {n_epochs:,} epochs are done and kept in {folder.path}. Run the same command again to go on"
+        ) from error
+    except OSError as error:
+        raise FeatxError(
+            f"{error.filename or folder.path}: can't be read or written ({error.strerror or error}); epochs that are "
+            "done are kept. Free some disk, or mend that file, and run the same command again"
         ) from error
 
 

@@ -13,6 +13,7 @@ from featx.pooling import layer_of
 from featx.rows import Rows, check_splits, describe_store, notes_on_splits, read_rows
 from featx.settings import Settings
 from featx.store import Store
+from featx.weights import is_file_name, is_source
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,13 @@ def choose_weights(
         If they are others than the store's, or the store's came from a file that isn't named.
     """
     if weights is None:
-        if settings.weights in ("imagenet", "imagenet-conv") or settings.weights.startswith("random:"):
+        if is_source(settings.weights):
             return settings.weights
+        if not is_file_name(settings.weights):
+            raise WeightsError(
+                f"{store_path}: its features are of the fine-tuned network {settings.weights!r}, and only a backbone "
+                "can be fine-tuned: give the store that it was fine-tuned on"
+            )
         raise WeightsError(
             f"{store_path}: its features' weights came from the file {settings.weights!r}: say where that is with "
             "--weights FILE"

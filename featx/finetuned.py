@@ -117,7 +117,8 @@ def note_seen_images(weights: str, table: pd.DataFrame) -> str:
     test = table["path"][table["split"] == "test"]
     if not is_run(weights) or not len(test):
         return ""
-    n_others = int((~test.isin(read_predictions(Path(weights))["path"])).sum())
+    own = [] if read_run(weights).test is None else read_predictions(Path(weights))["path"]
+    n_others = int((~test.isin(own)).sum())
     if not n_others:
         return ""
     return (

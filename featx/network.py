@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from featx.backbones import FrozenBackbone
 from featx.batch_size import DEFAULT
 from featx.engines import Engine, make_engine, settle_batch_size
 from featx.finetuned import build_frozen
@@ -160,6 +161,28 @@ def build_network(
         preprocessing=preprocessing,
         echo=echo,
     )
+    return run_frozen(frozen, poolings, views=views, engine=engine, precision=precision, batch_size=batch_size)
+
+
+def run_frozen(
+    frozen: FrozenBackbone,
+    poolings: tuple[str, ...],
+    *,
+    views: str = "none",
+    engine: str = "auto",
+    precision: str = "float32",
+    batch_size: int | str = DEFAULT,
+) -> PooledNetwork:
+    """Give a frozen network the engine that runs it.
+
+    Parameters
+    ----------
+    frozen : FrozenBackbone
+    poolings : tuple of str
+        See `featx.pooling.plan_features`.
+    views, engine, precision, batch_size
+        See `build_network`.
+    """
     runner = make_engine(engine, frozen, poolings, batch_size=batch_size, precision=precision)
     return PooledNetwork(
         engine=runner,

@@ -480,6 +480,23 @@ def test_a_file_that_changed(cache_limit, tuned_store, recipe, tree, tmp_path):
     assert not (tmp_path / "run.training").exists()
 
 
+def test_a_disk_that_fails_between_stages_is_one_line(tuned_store, tmp_path, monkeypatch):
+    recipe = small_recipe(tmp_path / "r.yaml", stages=(Stage("head", epochs=1, batch_size=8),))
+
+    def finish_stage(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune.TrainingFolder, "finish_stage", finish_stage)
+        with pytest.raises(FeatxError, match=r"run\.training: can't be read or written \(No space left on device\)"):
+            fine_tune(tuned_store, recipe, tmp_path / "run", engine="keras")
+    assert not (tmp_path / "run").exists()
+    lines = []
+    run = fine_tune(tuned_store, recipe, tmp_path / "run", engine="keras", echo=lines.append)
+    assert run.baseline["stages"][0]["epochs"] == 1
+    assert not (tmp_path / "run.training").exists()
+
+
 @pytest.mark.slow
 def test_jax_trains_too(tuned_store, tmp_path):
     pytest.importorskip("jax")

@@ -1,6 +1,7 @@
 """What a network is fine-tuned on: a store's rows and files, and what is wrong with them by name."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import featx
 from featx import FeatxError
 from featx.errors import SourceError, WeightsError
 from featx.finetune_task import choose_weights, read_task
+from featx.settings import Settings
 
 
 def silent(line):
@@ -145,3 +147,10 @@ def test_weights_from_a_file(tree, tmp_path):
         choose_weights(tmp_path / "s.h5", settings, str(tmp_path / "4.weights.h5"), echo=silent)
     named = str(tmp_path / "3.weights.h5")
     assert choose_weights(tmp_path / "s.h5", settings, named, echo=silent) == named
+
+
+def test_a_store_of_a_fine_tuned_network_is_none_to_start_from(tuned_store):
+    with featx.open(tuned_store) as store:
+        settings = replace(Settings.from_record(store.attributes), weights="baseline")
+    with pytest.raises(WeightsError, match="only a backbone can be fine-tuned: give the store"):
+        choose_weights(tuned_store, settings, None, echo=silent)

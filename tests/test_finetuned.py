@@ -17,7 +17,7 @@ from featx.backbones import build_backbone
 from featx.cli import main
 from featx.errors import WeightsError
 from featx.finetune import fine_tune
-from featx.finetuned import build_frozen, is_run, own_image_size
+from featx.finetuned import build_frozen, is_run, note_seen_images, own_image_size
 from featx.keras_setup import load_keras
 from featx.network import build_network
 from featx.preprocessing import preprocess
@@ -332,3 +332,13 @@ def test_test_images_that_the_network_may_have_seen_are_told_of(run, images, tmp
         assert (n_others > 0) == is_told
         told = [line for line in lines if "may have been trained on them" in line]
         assert [line.split(" ")[0] for line in told] == [str(n_others)] * is_told
+
+
+def test_a_run_without_test_rows_has_seen_them_all_for_all_that_is_known(copy_run, images):
+    folder = copy_run()
+    record = json.loads((folder / "run.json").read_text()) | {"test": None}
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "predictions.csv").write_text("path,label,predicted\n")
+    table = featx.make_splits(featx.read_source(images), (0.5, 0.2, 0.3)).table
+    n_test = int((table["split"] == "test").sum())
+    assert note_seen_images(str(folder), table).startswith(f"{n_test} of {n_test} test images aren't test images of")
