@@ -20,9 +20,11 @@ SMALL = {"weights": "random", "image_size": 32, "batch_size": 4, "engine": "kera
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory):
-    """Keep what tests convert out of the user's cache, unless a cache is named."""
+    """Keep what tests convert out of the user's cache, unless a cache is named; tests side by side have one each."""
     if "FEATX_CACHE" not in os.environ:
         os.environ["FEATX_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    elif worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        os.environ["FEATX_CACHE"] = str(Path(os.environ["FEATX_CACHE"], worker))
 
 
 def make_image(path: Path, seed: int, size: tuple[int, int] = (40, 30), shade: int = 0) -> Path:
