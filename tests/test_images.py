@@ -243,8 +243,8 @@ def test_scaled_decoding_gives_nearly_the_same_pixels(size, orientation, resize)
 @pytest.mark.parametrize("resize", RESIZES)
 def test_scaled_decoding_never_goes_below_the_size_that_is_needed(resize, monkeypatch):
     loaded = []
-    flatten = images._flatten_to_8_bits
-    monkeypatch.setattr(images, "_flatten_to_8_bits", lambda image: loaded.append(image.size) or flatten(image))
+    flatten = images.flatten_to_8_bits
+    monkeypatch.setattr(images, "flatten_to_8_bits", lambda image: loaded.append(image.size) or flatten(image))
     for size in [(640, 400), (64, 64), (127, 63), (63, 64), (32, 32), (20, 500), (1000, 130)]:
         decode(photograph(size), image_size=32, resize=resize, jpeg="scaled")
         needed = (32 * size[0] / max(size), 32 * size[1] / max(size)) if resize == "pad" else (32, 32)
