@@ -16,8 +16,9 @@ from PIL import Image
 
 from featx.batches import MOST_ROWS, Batch, Network
 from featx.cores import available_cores
+from featx.folders import is_utf8
 from featx.images import ImageError, Picture
-from featx.manifest import Manifest, is_utf8
+from featx.manifest import Manifest
 from featx.parts import Part, PartFiles
 
 MOST_DECODERS = 32
