@@ -114,7 +114,10 @@ def _look_into(folder: Path, found: Found) -> list[Path]:
 
 def _is_folder(entry: os.DirEntry) -> bool:
     """Whether it is a folder or leads to one; links that lead in circles, or nowhere, do not."""
-    return os.path.isdir(entry) if _is_link(entry) else entry.is_dir(follow_symlinks=False)
+    if _is_link(entry):
+        # Path's own raises where the link leads through a folder that may not be read.
+        return os.path.isdir(entry)  # noqa: PTH112
+    return entry.is_dir(follow_symlinks=False)
 
 
 def _is_link(entry: os.DirEntry) -> bool:

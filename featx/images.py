@@ -75,6 +75,8 @@ _TRANSPOSES = {
 
 _EXIF_ORIENTATION = 0x0112
 
+_TIFF_TILE_SIDES = (322, 323)
+
 _LONGEST_REASON = 200
 
 
@@ -172,9 +174,11 @@ def decode(
         raise ImageError("empty file")
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
-            with take_turns(_is_large(image.size)):
+            declared = [image.size, *_tile_sizes(image)]
+            for width, height in declared:
+                if width * height > MAX_PIXELS:
+                    raise ImageError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
+            with take_turns(any(map(_is_large, declared))):
                 return _to_pixels(image, image_size, resize, interpolation, jpeg)
     except Image.UnidentifiedImageError as error:
         if data[:4] in (b"II*\0", b"MM\0*"):
@@ -194,6 +198,13 @@ def _to_pixels(image: Image.Image, image_size: int, resize: str, interpolation: 
     image.load()
     flat = flatten_to_8_bits(_turn_upright(image))
     return np.asarray(_resize(flat, image_size, resize, INTERPOLATIONS[interpolation]).convert("RGB"))
+
+
+def _tile_sizes(image: Image.Image) -> list[tuple[int, int]]:
+    """Return the size of a TIFF's tiles: one may be far larger than the picture, and is decoded whole."""
+    tags = getattr(image, "tag_v2", {})
+    sides = tuple(tags.get(tag) for tag in _TIFF_TILE_SIDES)
+    return [sides] if all(isinstance(side, int) for side in sides) else []
 
 
 def _is_large(sides: tuple[int, int]) -> bool:

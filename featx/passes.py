@@ -17,6 +17,7 @@ from featx.merge import DigestIndex, Outline, PartFeatures, merge_rows, outline
 from featx.parts import PartFiles
 from featx.pipeline import find_gaps, progress_bar, run_network
 from featx.plans import OnDemand, Plan
+from featx.rejections import Rejections, find_changed
 from featx.run_folder import RunFolder
 from featx.store import Store
 from featx.store_writer import as_text, write_store
@@ -35,6 +36,8 @@ class Passes:
     folder : RunFolder
         Locked, and begun.
     plan : Plan
+    rejections : Rejections
+        Ends the first pass where too many images can't be read.
     progress : bool
         Show progress bars, if standard error is a terminal.
     echo : callable
@@ -51,7 +54,14 @@ class Passes:
     """
 
     def __init__(
-        self, manifest: Manifest, folder: RunFolder, plan: Plan, *, progress: bool, echo: Callable[[str], None]
+        self,
+        manifest: Manifest,
+        folder: RunFolder,
+        plan: Plan,
+        *,
+        rejections: Rejections,
+        progress: bool,
+        echo: Callable[[str], None],
     ) -> None:
         self.manifest = manifest
         self.folder = folder
@@ -59,6 +69,7 @@ class Passes:
         self.rows: Outline
         self.n_computed = self.n_resumed = 0
         self.seconds = 0.0
+        self._rejections = rejections
         self._progress = progress
         self._echo = echo
         self._further_files = folder.further("further")
@@ -135,9 +146,13 @@ class Passes:
             ranges = self.folder.read(self.plan.n_channels)
             outlined = outline(self.folder, ranges)
             if is_first:
+                if self._try_again(outlined.rejected):
+                    ranges = self.folder.read(self.plan.n_channels)
+                    outlined = outline(self.folder, ranges)
                 self.n_resumed = len(outlined.own_sha256)
                 self._begin(sum(stop - start for start, stop in ranges))
                 is_first = False
+            self._rejections.begin(outlined.rejected)
             gaps = find_gaps(ranges, len(self.manifest))
             if not gaps:
                 # A damaged part was done again, and its images had changed: who shared their features lacks them.
@@ -149,7 +164,9 @@ class Passes:
             base = self.plan.base
             known = {digest.decode() for digest in outlined.own_sha256.tolist()}
             known |= set(base.images["sha256"]) if base is not None else set()
-            self._run(self.folder, self.plan.network, gaps, len(self.manifest), known=known)
+            self._run(
+                self.folder, self.plan.network, gaps, len(self.manifest), known=known, reject=self._rejections.add
+            )
 
     def _begin(self, n_done: int) -> None:
         if n_done:

@@ -102,6 +102,7 @@ def compute_parts(
     known: set[str] | None = None,
     wanted: np.ndarray | None = None,
     largest: float = np.inf,
+    reject: Callable[[int, str], object] = lambda row, reason: None,
 ) -> Iterator[Part]:
     """Decode ahead and yield the features batch by batch; close the iterator if it is left early.
 
@@ -126,6 +127,8 @@ def compute_parts(
         By row, whether the image is read at all; default: every one.
     largest : float, optional
         The largest value that the store can hold.
+    reject : callable, optional
+        Is told the row of every image that can't be read, in the rows' order, and why; what it raises ends the run.
 
     Yields
     ------
@@ -139,10 +142,9 @@ def compute_parts(
     """
     gaps = list(gaps)
     rows = (row for start, stop in gaps for row in range(start, stop) if wanted is None or wanted[row])
-    ahead = max(_BATCHES_AHEAD * network.batch_size, 2 * n_decoders())
-    with contextlib.closing(_read_ahead(root, paths, rows, read, ahead)) as pictures:
+    with contextlib.closing(read_ahead(root, paths, rows, read, _BATCHES_AHEAD * network.batch_size)) as pictures:
         begun: deque[Callable[[], Part]] = deque()
-        for batch, stop in _fill_batches(pictures, gaps, network.batch_size, known, wanted):
+        for batch, stop in _fill_batches(pictures, gaps, network.batch_size, known, wanted, reject):
             begun.append(batch.begin(network, paths, stop, largest))
             # A device of its own computes one batch while the next is made; on a CPU both want the same cores.
             while len(begun) > network.has_own_device:
@@ -183,12 +185,15 @@ def _fill_batches(
     batch_size: int,
     known: set[str] | None,
     wanted: np.ndarray | None,
+    reject: Callable[[int, str], object],
 ) -> Iterator[tuple[Batch, int]]:
     """Yield each batch, full where the rows allow it, and the row that it ends before."""
     for start, stop in gaps:
         n_rows = stop - start if wanted is None else int(wanted[start:stop].sum())
         batch = Batch(start)
         for row, picture in islice(pictures, n_rows):
+            if isinstance(picture, str):
+                reject(row, picture)
             batch.add(row, picture, known)
             if batch.is_full(batch_size):
                 yield batch, row + 1
@@ -216,10 +221,30 @@ def _hand_over(pending: list[Part], files: PartFiles, writer: ThreadPoolExecutor
     return writer.submit(files.write, part)
 
 
-def _read_ahead(
-    root: Path, paths: Sequence[str | Path], rows: Iterator[int], read: Callable[[Path], Picture], ahead: int
+def read_ahead(
+    root: Path, paths: Sequence[str | Path], rows: Iterator[int], read: Callable[[Path], Picture], ahead: int = 0
 ) -> Iterator[tuple[int, Picture | str]]:
-    """Yield (row, picture), at most so many read ahead; a reason stands in for an image that can't be read."""
+    """Decode images in threads, some ahead; close the iterator if it is left early.
+
+    Parameters
+    ----------
+    root : Path
+        The folder that relative paths start from.
+    paths : sequence of str or Path
+        Of every image, by row.
+    rows : iterator of int
+        Which of them.
+    read : callable
+        Turns a path into a `Picture`, or raises `ImageError`.
+    ahead : int, default 0
+        How many pictures may wait; two a thread in any case.
+
+    Yields
+    ------
+    (int, Picture or str)
+        Each row, and its picture or the reason that there is none.
+    """
+    ahead = max(ahead, 2 * n_decoders())
 
     def attempt(row: int) -> Picture | str:
         if not is_utf8(str(paths[row])):
