@@ -164,9 +164,15 @@ class Passes:
             base = self.plan.base
             known = {digest.decode() for digest in outlined.own_sha256.tolist()}
             known |= set(base.images["sha256"]) if base is not None else set()
-            self._run(
-                self.folder, self.plan.network, gaps, len(self.manifest), known=known, reject=self._rejections.add
-            )
+            options = {"known": known, "reject": self._rejections.add}
+            self._run(self.folder, self.plan.network, gaps, len(self.manifest), **options)
+
+    def _try_again(self, rejected: dict[int, str]) -> bool:
+        """Read what an earlier run rejected; return whether rows are to be done again."""
+        read = self.plan.request.reader(frozenset())
+        changed = find_changed(self.manifest, rejected, read, progress=self._progress, echo=self._echo)
+        self.folder.forget(changed)
+        return bool(changed)
 
     def _begin(self, n_done: int) -> None:
         if n_done:
