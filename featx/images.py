@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from featx.errors import ImageError, one_line
 from featx.flatten import flatten_to_8_bits
 from featx.image_files import LARGE_BYTES, read_file, size_of, take_turns
+from featx.jpeg_scans import check_scans
 
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"))
 
@@ -74,6 +75,9 @@ _TRANSPOSES = {
 }
 
 _EXIF_ORIENTATION = 0x0112
+
+# MPO: Pillow's word for a JPEG with further pictures behind the first.
+_JPEG_FORMATS = ("JPEG", "MPO")
 
 _TIFF_TILE_SIDES = (322, 323)
 
@@ -178,6 +182,8 @@ def decode(
             for width, height in declared:
                 if width * height > MAX_PIXELS:
                     raise ImageError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
+            if image.format in _JPEG_FORMATS:
+                check_scans(data)
             with take_turns(any(map(_is_large, declared))):
                 return _to_pixels(image, image_size, resize, interpolation, jpeg)
     except Image.UnidentifiedImageError as error:

@@ -1,5 +1,6 @@
 """Folders and CSVs as tables of images."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -245,17 +246,31 @@ def test_links_to_files_are_entries_wherever_they_lead(tmp_path):
     assert "1 files passed over" in manifest.notes[0]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="other systems' paths are shorter")
-def test_folders_deeper_than_calls_can_go_are_listed(tmp_path, monkeypatch):
-    make_tree(tmp_path, {"a": 1, "b": 1})
-    monkeypatch.chdir(tmp_path / "b")
-    for _ in range(1500):
+@contextlib.contextmanager
+def folder_within_folders(folder, depth):
+    """Make folders within one another, and take them away again: what cleans up after tests can't go so deep."""
+    before = os.getcwd()  # noqa: PTH109
+    os.chdir(folder)
+    for _ in range(depth):
         os.mkdir("d")  # noqa: PTH102
         os.chdir("d")
-    make_image(Path("deep.png"), 1)
-    monkeypatch.chdir(tmp_path)
-    table = read_source(tmp_path).table
-    assert table["path"].tolist()[-1] == "b/" + 1500 * "d/" + "deep.png"
+    try:
+        make_image(Path("deep.png"), 1)
+        yield
+    finally:
+        os.unlink("deep.png")  # noqa: PTH108
+        for _ in range(depth):
+            os.chdir("..")
+            os.rmdir("d")  # noqa: PTH106
+        os.chdir(before)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems' paths are shorter")
+def test_folders_deeper_than_calls_can_go_are_listed(tmp_path):
+    make_tree(tmp_path, {"a": 1, "b": 1})
+    with folder_within_folders(tmp_path / "b", 1500):
+        assert read_source(tmp_path).table["path"].tolist()[-1] == "b/" + 1500 * "d/" + "deep.png"
+    assert len(read_source(tmp_path)) == 2
 
 
 def test_a_csv_that_is_no_text(tmp_path):

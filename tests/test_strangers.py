@@ -265,6 +265,22 @@ def test_a_tile_far_larger_than_its_picture_is_refused_before_it_unfolds():
         decode(data)
 
 
+def test_a_jpeg_of_very_many_scans_is_refused_before_the_first():
+    data = encode(Image.new("L", (64, 48), 80), "progressive JPEG")
+    start = data.rindex(b"\xff\xda")
+    last = data[start:-2]
+    for n_more, is_refused in ((94, False), (95, True), (500, True)):
+        many = data[:-2] + n_more * last + data[-2:]
+        if is_refused:
+            with pytest.raises(ImageError, match=f"a JPEG of {n_more + 6} scans, more than 100"):
+                decode(many)
+        else:
+            assert np.array_equal(decode(many), decode(data))
+    # What is in a segment, or behind the picture's end, is no scan of it.
+    thumbnail = b"\xff\xe5" + (2 + 400).to_bytes(2, "big") + 200 * b"\xff\xda"
+    assert np.array_equal(decode(data[:2] + thumbnail + data[2:] + 300 * last), decode(data))
+
+
 def test_reasons_stay_short_and_on_one_line(monkeypatch):
     def fail(*arguments, **options):
         raise ValueError("piece of\n\x1b[31m a file " * 10_000)
