@@ -43,16 +43,16 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """
     tree = _Tree(root)
     folders = tree.class_folders(root)
-    splits = {folder: SPLIT_NAMES.get(folder.name.lower(), "") for folder in folders}
-    named = [folder.name for folder in folders if splits[folder]]
+    split_of = {folder: SPLIT_NAMES.get(folder.name.lower(), "") for folder in folders}
+    named = [folder.name for folder in folders if split_of[folder]]
 
     rows: list[tuple[str, str, str]] = []
     if named and len(named) == len(folders):
         for folder in folders:
             _refuse_loose(folder, list_images(folder, recurse=False).images)
-            rows += tree.read_classes(tree.class_folders(folder), splits[folder])
-    elif "train" in splits.values() and len(set(splits.values()) - {""}) > 1:
-        others = [folder.name for folder in folders if not splits[folder]]
+            rows += tree.read_classes(tree.class_folders(folder), split_of[folder])
+    elif "train" in split_of.values() and len(set(split_of.values()) - {""}) > 1:
+        others = [folder.name for folder in folders if not split_of[folder]]
         raise SourceError(
             f"{root}: the folders {', '.join(named)} are splits, but {others[0]!r} stands beside them. "
             "Move it away, or list the images in a CSV"
@@ -76,9 +76,14 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
             f"{root}: no images below this folder. Expected files ending in {' '.join(sorted(EXTENSIONS))}, "
             "in one folder a class"
         )
-    table = pd.DataFrame(rows, columns=["path", "label", "split"], dtype=str)
-    table["path"] = [os.path.relpath(path, root) for path in table["path"]]
-    return table, (*notes, *tree.notes())
+    paths, labels, splits = zip(*rows, strict=True)
+    columns = {
+        # Names that are no text don't fit into pandas's own strings where these are Arrow's.
+        "path": pd.Series([os.path.relpath(path, root) for path in paths], dtype=object),
+        "label": pd.Series(labels, dtype=str),
+        "split": pd.Series(splits, dtype=str),
+    }
+    return pd.DataFrame(columns), (*notes, *tree.notes())
 
 
 class _Tree:
