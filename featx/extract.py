@@ -70,6 +70,7 @@ def extract_features(
     store_dtype: str = "float32",
     batch_size: int | str = AUTO,
     overwrite: bool = False,
+    log_every: float = 60.0,
     progress: bool = False,
     echo: Callable[[str], None] = lambda line: None,
 ) -> Extraction:
@@ -95,6 +96,9 @@ def extract_features(
         How the features are stored; float16 takes half the disk and keeps three digits.
     overwrite : bool, default False
         Replace a finished store (once the new one is whole) and an unfinished one of other settings.
+    log_every : float, default 60.0
+        Seconds between two lines of `<store>.log`: rows done, images/s, what the run has waited for, and memory. A run
+        that is over before its first line leaves none.
     progress : bool, default False
         Show a progress bar, if standard error is a terminal.
     echo : callable, optional
@@ -133,7 +137,7 @@ def extract_features(
         if overwrite and _is_left_over(folder, plan, source):
             return _finish_leftover(folder)
         run_id = folder.begin(plan.settings, source, replaces=overwrite, adds_to=base.run_id if base else None)
-        passes = Passes(manifest, folder, plan, progress=progress, echo=echo)
+        passes = Passes(manifest, folder, plan, progress=progress, echo=echo, log_every=log_every)
         return _finish(passes, {"run_id": run_id, "paths_sha256": source["paths_sha256"]})
 
 
