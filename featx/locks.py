@@ -33,7 +33,8 @@ def make_lock(path: Path) -> filelock.BaseFileLock:
     kind = os.environ.get(SWITCH) or "system"
     if kind not in _KINDS:
         raise FeatxError(f"{SWITCH}={kind}: expected {' or '.join(_KINDS)}")
-    return _KINDS[kind](path, timeout=0)
+    # What an attempt of the one kind leaves is no lock of the other kind.
+    return _KINDS[kind](path if kind == "system" else path.with_name(path.name + ".file"), timeout=0)
 
 
 @contextlib.contextmanager
@@ -59,9 +60,7 @@ def hold(path: Path, taken: str, *, elsewhere: str = "use another folder") -> It
     try:
         lock.acquire()
     except filelock.Timeout as error:
-        raise FeatxError(
-            f"{taken}{_describe_holder(by_path)}. Wait for it, or stop it{_if_gone(lock, path)}"
-        ) from error
+        raise FeatxError(f"{taken}{_describe_holder(by_path)}. Wait for it, or stop it{_if_gone(lock)}") from error
     except (OSError, NotImplementedError) as error:
         raise FeatxError(
             f"{path}: can't be locked ({getattr(error, 'strerror', None) or error}). If nothing can be written there, "
@@ -101,6 +100,6 @@ def _describe_holder(by_path: Path) -> str:
         return ""
 
 
-def _if_gone(lock: filelock.BaseFileLock, path: Path) -> str:
+def _if_gone(lock: filelock.BaseFileLock) -> str:
     """Say what to do about a marker whose process can't be asked from here."""
-    return f"; if it is gone, delete {path}" if isinstance(lock, filelock.SoftFileLock) else ""
+    return f"; if it is gone, delete {lock.lock_file}" if isinstance(lock, filelock.SoftFileLock) else ""
