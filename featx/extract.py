@@ -211,6 +211,12 @@ def _finish(passes: Passes, provenance: dict[str, str]) -> Extraction:
             f"stopped: {n_done:,} of {n_rows:,} images are done and kept in {passes.folder.path}. Run the same "
             "command again to go on"
         ) from error
+    except OSError as error:
+        # What becomes of images and parts has words of its own; this is the folder itself.
+        raise StoreError(
+            f"{error.filename or passes.folder.path}: can't be read or written ({error.strerror or error}). What is "
+            f"done is kept in {passes.folder.path}; mend it and run the same command again"
+        ) from error
     rows = passes.rows
     return Extraction(
         store_path=str(passes.folder.store_path),

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -330,6 +331,36 @@ def test_a_lock_file_of_a_process_that_was_killed_is_taken_over(photos, tmp_path
     assert isinstance(filelock.SoftFileLock(tmp_path / "store.h5.parts" / "lock.file").pid, int)
     third = start_featx("extract", photos, "-o", path, *COMMAND, **variables)
     assert third.wait(60) == 0, third.stderr.read()
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_that_can_not_flush_folders(photos, undisturbed, stub, tmp_path, monkeypatch, number):
+    plain, refused = os.fsync, []
+
+    def of_files_alone(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            refused.append(descriptor)
+            raise OSError(number, os.strerror(number))
+        plain(descriptor)
+
+    monkeypatch.setattr(os, "fsync", of_files_alone)
+    extract(photos, tmp_path / "store.h5")
+    assert refused
+    assert content_of(tmp_path / "store.h5") == content_of(undisturbed)
+
+
+def test_a_store_that_can_not_be_moved_into_place(photos, undisturbed, stub, tmp_path, monkeypatch):
+    path = tmp_path / "store.h5"
+
+    def refuse(self, store_path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(store_path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "publish", lambda self, whole_path: refuse(self, path))
+        with pytest.raises(FeatxError, match=r"store\.h5: can't be read or written \(Permission denied\)\. .* kept in"):
+            extract(photos, path)
+    assert extract(photos, path).n_resumed == 160
+    assert content_of(path) == content_of(undisturbed)
 
 
 def test_a_switch_that_is_none(photos, tmp_path, stub, monkeypatch):
