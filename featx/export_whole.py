@@ -37,7 +37,7 @@ def check_mat(selection: Selection, path: Path) -> None:
     largest = max(sizes, key=sizes.get)
     if sizes[largest] > _LARGEST_IN_MAT:
         raise FeatxError(
-            f"{path}: {largest} take {sizes[largest] / 1e9:.2f} GB, and a variable in a .mat file of version 5 takes "
+            f"{path}: {largest}: {sizes[largest] / 1e9:.2f} GB, and a variable in a .mat file of version 5 takes "
             f"at most {_LARGEST_IN_MAT / 1e9:.2f} GB. Take fewer --layers or a --split, or read "
             f"{selection.store.path} itself: MATLAB's h5read does"
         )
