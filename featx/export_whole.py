@@ -9,7 +9,7 @@ import pandas as pd
 import psutil
 
 from featx.errors import FeatxError
-from featx.selection import Selection
+from featx.selection import BLOCK_BYTES, Selection
 
 # What MATLAB reads of a variable in a version 5 file.
 _LARGEST_IN_MAT = 2**31 - 1
@@ -41,8 +41,7 @@ def check_mat(selection: Selection, path: Path) -> None:
             f"at most {_LARGEST_IN_MAT / 1e9:.2f} GB. Take fewer --layers or a --split, or read "
             f"{selection.store.path} itself: MATLAB's h5read does"
         )
-    # SciPy makes a copy of what it writes.
-    _check_memory(selection, path, 2 * selection.n_bytes)
+    _check_memory(selection, path, n_copies=2)
 
 
 def write_mat(selection: Selection, paths: Sequence[Path], advance: Callable[[int], object]) -> None:
@@ -113,7 +112,7 @@ def check_h5ad(selection: Selection, path: Path) -> None:
                 f"{path}: {name!r} of row {holds_zero[0]:,} holds a zero character, which HDF5's text can't; choose "
                 "another format"
             )
-    _check_memory(selection, path, selection.n_bytes)
+    _check_memory(selection, path, n_copies=1)
 
 
 def write_h5ad(selection: Selection, paths: Sequence[Path], advance: Callable[[int], object]) -> None:
@@ -134,7 +133,11 @@ def write_h5ad(selection: Selection, paths: Sequence[Path], advance: Callable[[i
         write_elem(file, "/", adata)
 
 
-def _check_memory(selection: Selection, path: Path, needed: int) -> None:
+def _check_memory(selection: Selection, path: Path, *, n_copies: int) -> None:
+    """Refuse features that the memory doesn't hold so many times at once: SciPy makes a copy of what it writes."""
+    # While they are read, there are a block and what is read of a layer beside them.
+    reading = selection.n_bytes + 2 * min(selection.n_bytes, BLOCK_BYTES)
+    needed = max(reading, n_copies * selection.n_bytes)
     free = psutil.virtual_memory().available
     if needed > free:
         raise FeatxError(

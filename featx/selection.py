@@ -11,6 +11,9 @@ from featx.errors import FeatxError
 from featx.layers import BACKBONES
 from featx.store import Store
 
+BLOCK_BYTES = 2**26
+"""What a block of features takes at most."""
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -64,7 +67,7 @@ class Selection:
         """What the features take in memory."""
         return 4 * self.shape[0] * self.shape[1]
 
-    def blocks(self, n_bytes: int = 2**26) -> Iterator[tuple[slice, np.ndarray]]:
+    def blocks(self, n_bytes: int = BLOCK_BYTES) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield (rows, features) of some rows at a time; see `Store.blocks`."""
         start = 0
         for block in self.store.blocks(self.layers, self.split, n_bytes=n_bytes):
