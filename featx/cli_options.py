@@ -33,7 +33,7 @@ class Commands(click.Group):
         except FeatxError as error:
             raise Failure(error) from error
         except KeyboardInterrupt as error:
-            stopped = StoppedError("stopped; what was finished is kept")
+            stopped = StoppedError("stopped; finished work is kept, nothing half-written is")
             stopped.__cause__ = error
             raise Failure(stopped) from error
 

@@ -101,7 +101,7 @@ def check_h5ad(selection: Selection, path: Path) -> None:
     try:
         import anndata.io  # noqa: F401
     except ImportError as error:
-        raise FeatxError(f"{path}: AnnData's files need the package anndata: pip install 'featx[export]'") from error
+        raise FeatxError(f"{path}: AnnData's files need the package anndata: pip install 'featx[h5ad]'") from error
     columns = selection.columns
     if "_index" in columns:
         raise FeatxError(f"{path}: AnnData has a use of its own for a column named '_index'; choose another format")

@@ -26,6 +26,7 @@ from featx.store import Store
 from featx.store_writer import write_store
 
 NEEDS = {"parquet": "pyarrow", "h5ad": "anndata"}
+EXTRAS = {"parquet": "export", "h5ad": "h5ad"}
 N_ROWS = 40
 ODD = [
     "=cmd|' /C calc'!A0",
@@ -320,7 +321,7 @@ def test_ctrl_c_leaves_nothing(kind, odd_store, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Store, "blocks", blocks)
     done = CliRunner().invoke(main, ["export", str(odd_store), "-o", str(tmp_path / f"out.{kind}")])
-    assert (done.exit_code, done.stdout, done.stderr) == (130, "", "featx: stopped; nothing was changed\n")
+    assert (done.exit_code, done.stdout, done.stderr) == (130, "", "featx: stopped; finished work is kept, nothing half-written is\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -344,7 +345,8 @@ def test_a_file_beside_that_is_there_is_not_replaced(odd_store, tmp_path):
 @pytest.mark.parametrize(("kind", "package"), NEEDS.items())
 def test_a_missing_library_is_named(kind, package, odd_store, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(FeatxError, match=rf"out\.{kind}: .* need the package {package}: pip install 'featx\[export\]'"):
+    command = re.escape(f"pip install 'featx[{EXTRAS[kind]}]'")
+    with pytest.raises(FeatxError, match=rf"out\.{kind}: .* need the package {package}: {command}"):
         export_store(odd_store, tmp_path / f"out.{kind}")
     assert list(tmp_path.iterdir()) == []
 

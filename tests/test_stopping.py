@@ -119,9 +119,9 @@ def by_ctrl_c():
 @pytest.mark.parametrize(
     ("name", "code", "line"),
     [
-        ("plain", 143, "featx: stopped; what was finished is kept\n"),
+        ("plain", 143, "featx: stopped; finished work is kept, nothing half-written is\n"),
         ("careful", 143, "featx: stopped: 3 of 7 are kept\n"),
-        ("by-ctrl-c", 130, "featx: stopped; what was finished is kept\n"),
+        ("by-ctrl-c", 130, "featx: stopped; finished work is kept, nothing half-written is\n"),
     ],
 )
 def test_the_exit_code_tells_which(name, code, line):
