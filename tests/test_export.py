@@ -321,7 +321,8 @@ def test_ctrl_c_leaves_nothing(kind, odd_store, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Store, "blocks", blocks)
     done = CliRunner().invoke(main, ["export", str(odd_store), "-o", str(tmp_path / f"out.{kind}")])
-    assert (done.exit_code, done.stdout, done.stderr) == (130, "", "featx: stopped; finished work is kept, nothing half-written is\n")
+    message = "featx: stopped; finished work is kept, nothing half-written is\n"
+    assert (done.exit_code, done.stdout, done.stderr) == (130, "", message)
     assert list(tmp_path.iterdir()) == []
 
 
