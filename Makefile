@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# AnnData wants an older pandas than everything else has.
+H5AD := .venv-h5ad
 
 # Weights and other things worth keeping stay inside the checkout.
 export FEATX_CACHE ?= $(CURDIR)/cache
@@ -12,15 +14,16 @@ export FEATX_CACHE ?= $(CURDIR)/cache
 demo: $(VENV)/.demo
 	$(BIN)/featx demo
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(H5AD)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(H5AD)/bin/python -m pytest --quiet tests/test_export.py tests/test_manifest.py
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(H5AD) build *.egg-info
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "featx needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
@@ -33,4 +36,9 @@ $(VENV)/.demo: setup.cfg pyproject.toml $(VENV)/.made
 
 $(VENV)/.test: setup.cfg pyproject.toml $(VENV)/.made
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+$(H5AD)/.test: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(H5AD)
+	$(H5AD)/bin/python -m pip install --quiet --editable '.[test-h5ad]'
 	touch $@

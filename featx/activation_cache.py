@@ -11,6 +11,7 @@ import filelock
 import psutil
 
 from featx.errors import FeatxError
+from featx.locks import hold, make_lock
 from featx.row_files import RowFiles, choose_block
 from featx.weights import cache_dir
 
@@ -68,19 +69,14 @@ def open_cache(
             f"{what} take {needed / 1e9:,.2f} GB, more than the cache may ({limit / 1e9:,.2f} GB). Give --cache-limit "
             f"{math.ceil(needed / 1e7) / 100:g} or more, or --no-cache to compute them in every epoch"
         )
-    lock = filelock.FileLock(folder / f"{key}.lock", timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise FeatxError(
-            f"{folder / key}: another featx trains on the same activations. Wait for it, or stop it"
-        ) from error
     except OSError as error:
         raise FeatxError(
             f"{folder}: nothing can be written there: {error.strerror}. Set FEATX_CACHE to another folder"
         ) from error
-    try:
+    taken = f"{folder / key}: another featx trains on the same activations"
+    with hold(folder / f"{key}.lock", taken, elsewhere="set FEATX_CACHE to another folder"):
         _make_room(folder, key, limit - needed)
         _check_disk(folder, what, needed - _size_of(folder / key))
         echo(f"{what}: {needed / 1e9:,.2f} GB in {folder / key}, {'kept' if keep else 'deleted at the end'}")
@@ -95,8 +91,6 @@ def open_cache(
                 rows.close()
         if not keep:
             shutil.rmtree(folder / key, ignore_errors=True)
-    finally:
-        lock.release()
 
 
 def _make_room(folder: Path, key: str, allowed: int) -> None:
@@ -106,7 +100,7 @@ def _make_room(folder: Path, key: str, allowed: int) -> None:
     for path in sorted(others, key=_last_used):
         if sum(sizes.values()) <= allowed:
             return
-        lock = filelock.FileLock(folder / f"{path.name}.lock", timeout=0)
+        lock = make_lock(folder / f"{path.name}.lock")
         with contextlib.suppress(filelock.Timeout), lock:
             shutil.rmtree(path, ignore_errors=True)
             del sizes[path]

@@ -7,6 +7,7 @@ import click
 
 from featx import __version__
 from featx.cli_backbones import backbones
+from featx.cli_export import export
 from featx.cli_finetune import finetune
 from featx.cli_fit import fit
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, BatchSize, Commands, CountOrShare, Numbers, say, show_json
@@ -176,6 +177,7 @@ main.add_command(fit)
 main.add_command(finetune)
 main.add_command(backbones)
 main.add_command(recipes)
+main.add_command(export)
 
 
 @main.command()

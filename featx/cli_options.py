@@ -8,6 +8,7 @@ from decimal import Decimal
 import click
 
 from featx.errors import FeatxError, StoppedError, one_line
+from featx.stopping import Terminated, stop_on_sigterm
 
 
 class Failure(click.ClickException):
@@ -15,7 +16,8 @@ class Failure(click.ClickException):
 
     def __init__(self, error: FeatxError) -> None:
         super().__init__(one_line(str(error)))
-        self.exit_code = error.exit_code
+        by_signal = error.__cause__ if isinstance(error.__cause__, Terminated) else error
+        self.exit_code = by_signal.exit_code
 
     def show(self, file: object = None) -> None:
         """Print the line."""
@@ -28,11 +30,14 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         """Run a command."""
         try:
-            return super().invoke(ctx)
+            with stop_on_sigterm():
+                return super().invoke(ctx)
         except FeatxError as error:
             raise Failure(error) from error
         except KeyboardInterrupt as error:
-            raise Failure(StoppedError("stopped; nothing was changed")) from error
+            stopped = StoppedError("stopped; finished work is kept, nothing half-written is")
+            stopped.__cause__ = error
+            raise Failure(stopped) from error
 
 
 class Numbers(click.ParamType):

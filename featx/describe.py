@@ -1,9 +1,11 @@
 """A store in one screen."""
 
 from featx.errors import one_line
+from featx.provenance import read_history
 from featx.store import Store
 
 _LINES_OF_REJECTED = 10
+_RUNS = 3
 
 _SHOWN = (
     *("backbone", "weights", "weights_sha256", "image_size", "resize", "interpolation", "preprocessing", "root"),
@@ -21,7 +23,9 @@ def describe_store(store: Store) -> dict[str, object]:
     -------
     dict
         path, bytes, attributes, n_images, n_features, layers (name to n_channels), splits (name to label counts),
-        columns, rejected (path and reason each) and images_per_second. Everything JSON can hold.
+        columns, rejected (path and reason each), images_per_second and history (of each run that made or changed the
+        store, oldest first: command, machine, device, versions, started, ended, n_computed and more). Everything JSON
+        can hold.
     """
     images = store.images
     by_split = images.groupby("split", sort=False)["label"].value_counts(sort=False)
@@ -38,7 +42,8 @@ def describe_store(store: Store) -> dict[str, object]:
         "columns": list(images.columns),
         "rejected": store.rejected.to_dict("records"),
         "images_per_second": store.images_per_second,
-        "attributes": store.attributes,
+        "history": read_history(store.attributes),
+        "attributes": {name: value for name, value in store.attributes.items() if name != "history"},
     }
 
 
@@ -60,6 +65,7 @@ def format_description(description: dict) -> str:
         f"{attributes['precision']}, stored as {attributes['store_dtype']}",
         f"made       {attributes['created']} by featx {attributes['featx_version']}, Keras "
         f"{attributes['keras_version']} on {attributes['keras_backend']}; engine {engine}",
+        *_describe_runs(description["history"]),
         *_wrap("layers     ", [f"{layer} {channels}" for layer, channels in description["layers"].items()]),
         *_wrap("columns    ", description["columns"]),
     ]
@@ -72,6 +78,23 @@ def format_description(description: dict) -> str:
     if len(rejected) > _LINES_OF_REJECTED:
         lines.append(f"           ... and {len(rejected) - _LINES_OF_REJECTED:,} more in /rejected")
     return "\n".join(map(one_line, lines))
+
+
+def _describe_runs(history: list[dict]) -> list[str]:
+    """Return three lines a run, the last one first."""
+    lines = []
+    for run in history[: -_RUNS - 1 : -1]:
+        speed = run.get("images_per_second")
+        at = f" at {speed:,.1f} images/s" if isinstance(speed, float) else ""
+        lines += [
+            f"run        {run.get('started') or '?'} to {run.get('ended', '?')}: {run.get('n_computed', '?')} images "
+            f"computed{at}, {run.get('n_resumed', '?')} kept of before, {run.get('n_rejected', '?')} rejected",
+            f"           {run.get('command', '?')}",
+            f"           on {run.get('machine', '?')}; {run.get('device') or 'nothing computed'}",
+        ]
+    if len(history) > _RUNS:
+        lines.append(f"           ... and {len(history) - _RUNS:,} runs before: --json lists them")
+    return lines
 
 
 def _shorten(items: list[str], most: int = 20) -> list[str]:

@@ -72,6 +72,7 @@ def extract_features(
     batch_size: int | str = AUTO,
     max_rejected: int | float | None = None,
     overwrite: bool = False,
+    log_every: float = 60.0,
     progress: bool = False,
     echo: Callable[[str], None] = lambda line: None,
 ) -> Extraction:
@@ -100,6 +101,9 @@ def extract_features(
         to 1.0); default: no limit, as long as one can be read. Rejected images are read again when the run goes on.
     overwrite : bool, default False
         Replace a finished store (once the new one is whole) and an unfinished one of other settings.
+    log_every : float, default 60.0
+        Seconds between two lines of `<store>.log`: rows done, images/s, what the run has waited for, and memory. A run
+        that is over before its first line leaves none.
     progress : bool, default False
         Show a progress bar, if standard error is a terminal.
     echo : callable, optional
@@ -139,7 +143,8 @@ def extract_features(
         if overwrite and _is_left_over(folder, plan, source):
             return _finish_leftover(folder)
         run_id = folder.begin(plan.settings, source, replaces=overwrite, adds_to=base.run_id if base else None)
-        passes = Passes(manifest, folder, plan, rejections=rejections, progress=progress, echo=echo)
+        options = {"rejections": rejections, "progress": progress, "echo": echo, "log_every": log_every}
+        passes = Passes(manifest, folder, plan, **options)
         return _finish(passes, {"run_id": run_id, "paths_sha256": source["paths_sha256"]})
 
 
@@ -212,6 +217,12 @@ def _finish(passes: Passes, provenance: dict[str, str]) -> Extraction:
         raise StoppedError(
             f"stopped: {n_done:,} of {n_rows:,} images are done and kept in {passes.folder.path}. Run the same "
             "command again to go on"
+        ) from error
+    except OSError as error:
+        # What becomes of images and parts has words of its own; this is the folder itself.
+        raise StoreError(
+            f"{error.filename or passes.folder.path}: can't be read or written ({error.strerror or error}). What is "
+            f"done is kept in {passes.folder.path}; mend it and run the same command again"
         ) from error
     rows = passes.rows
     return Extraction(

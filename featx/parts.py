@@ -1,5 +1,6 @@
 """Features while a store is being written: a folder of immutable part files, each a run of rows."""
 
+import errno
 import os
 import re
 import tokenize
@@ -170,11 +171,14 @@ class PartFiles:
 
 
 def sync_folder(path: Path) -> None:
-    """Flush a rename to disk, where folders can be opened (not on Windows)."""
+    """Flush a rename to disk, where folders can be opened (not on Windows) and flushed (not on all network disks)."""
     if os.name == "posix":
         folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
         finally:
             os.close(folder)
 

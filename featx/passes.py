@@ -1,5 +1,6 @@
 """The passes of an extraction: every row once, the store's own images for the layers it lacks, and one file of all."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -11,14 +12,15 @@ import pandas as pd
 from featx.additions import describe_changes, is_same_table
 from featx.batches import Network
 from featx.errors import SourceError, StoreError
-from featx.keras_setup import load_keras
 from featx.manifest import Manifest
 from featx.merge import DigestIndex, Outline, PartFeatures, merge_rows, outline
 from featx.parts import PartFiles
 from featx.pipeline import find_gaps, progress_bar, run_network
 from featx.plans import OnDemand, Plan
+from featx.provenance import MOST_RUNS, describe_command, describe_engines, describe_process, now, read_history
 from featx.rejections import Rejections, find_changed
 from featx.run_folder import RunFolder
+from featx.run_log import RunLog, Tally
 from featx.store import Store
 from featx.store_writer import as_text, write_store
 
@@ -42,6 +44,8 @@ class Passes:
         Show progress bars, if standard error is a terminal.
     echo : callable
         Is told what a user should know, a line at a time.
+    log_every : float
+        Seconds between two lines of the log beside the store.
 
     Attributes
     ----------
@@ -62,6 +66,7 @@ class Passes:
         rejections: Rejections,
         progress: bool,
         echo: Callable[[str], None],
+        log_every: float,
     ) -> None:
         self.manifest = manifest
         self.folder = folder
@@ -71,6 +76,7 @@ class Passes:
         self.seconds = 0.0
         self._rejections = rejections
         self._progress = progress
+        self._log_every = log_every
         self._echo = echo
         self._further_files = folder.further("further")
         self._further: Outline | None = None
@@ -129,12 +135,7 @@ class Passes:
                 root=self.manifest.root,
                 parts=merge_rows(self.rows, self._sources(store), plan.n_channels),
                 n_channels=plan.n_channels,
-                provenance={
-                    **provenance,
-                    **self._describe_engines(),
-                    **self._describe_speed(),
-                    "batch_size": plan.network.batch_size,
-                },
+                provenance=provenance | self._describe_run(),
             )
         self.folder.publish(whole_path)
         self.folder.remove()
@@ -206,9 +207,14 @@ class Passes:
         self._now = (files, n_rows)
         read = self.plan.request.reader(options.get("known", frozenset()))
         options["largest"] = self.plan.largest
-        n_before = min(files.n_done(), n_rows)
-        with progress_bar(n_rows, initial=n_before, wanted=self._progress) as bar:
-            self.n_computed += run_network(self.manifest, files, network, read, gaps, bar.update, **options)
+        tally = Tally(n_done=min(files.n_done(), n_rows))
+        with (
+            progress_bar(n_rows, initial=tally.n_done, wanted=self._progress) as bar,
+            RunLog(self.folder.log_path, describe_command(), n_rows, tally, every=self._log_every),
+        ):
+            self.n_computed += run_network(
+                self.manifest, files, network, read, gaps, bar.update, tally=tally, **options
+            )
         self.seconds += time.monotonic() - begun
         network = network.release() if isinstance(network, OnDemand) else network
         self._engines += [network.engine] if network is not None else []
@@ -243,27 +249,30 @@ class Passes:
             and is_same_table(rejected, base.rejected)
         )
 
-    def _describe_engines(self) -> dict[str, str]:
-        """Return versions and devices: those of the store that is added to, and those of this run."""
-        base = self.plan.base
-        found = {name: [] for name in ("keras_version", "engine_version", "device")}
-        for name, values in found.items():
-            if base is not None and base.attributes.get(name):
-                values += str(base.attributes[name]).split(", ")
-        # A new store's network is there, even where all that was left to do was to make one file of its parts.
-        engines = self._engines if base is not None else [self.plan.network.engine]
-        for engine in engines:
-            found["keras_version"].append(load_keras().__version__)
-            found["engine_version"].append(engine.version)
-            found["device"].append(engine.device)
-        return {name: ", ".join(dict.fromkeys(values)) for name, values in found.items() if values}
-
-    def _describe_speed(self) -> dict[str, object]:
-        """Return how fast this run was, or, if it computed nothing, what the store that is added to says."""
-        if self.n_computed:
-            return {"images_per_second": self.images_per_second}
+    def _describe_run(self) -> dict[str, object]:
+        """Return what the store is to tell of this run: of its last part, where it was stopped and went on."""
         stored = self.plan.base.attributes if self.plan.base is not None else {}
-        return {name: value for name, value in stored.items() if name == "images_per_second"}
+        # A new store's network is there, even where all that was left to do was to make one file of its parts.
+        engines = self._engines if self.plan.base is not None else [self.plan.network.engine]
+        speed = {"images_per_second": self.images_per_second} if self.n_computed else {}
+        run = {
+            **describe_process(),
+            "device": ", ".join(dict.fromkeys(engine.device for engine in engines)),
+            "started": self.folder.started(),
+            "ended": now(),
+            "n_images": len(self.rows.rows),
+            "n_rejected": len(self.rows.rejected),
+            "n_computed": self.n_computed,
+            "n_resumed": self.n_resumed,
+            **speed,
+        }
+        return {
+            **describe_engines(engines, stored),
+            # A run that computed nothing leaves what the store that is added to says.
+            **{name: value for name, value in (stored | speed).items() if name == "images_per_second"},
+            "batch_size": self.plan.network.batch_size,
+            "history": json.dumps([*read_history(stored), run][-MOST_RUNS:]),
+        }
 
     def _check_disk(self, n_done: int) -> None:
         """Refuse a disk too small for the missing parts and the store; parts go only once the store is there."""

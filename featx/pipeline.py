@@ -20,6 +20,8 @@ from featx.folders import is_utf8
 from featx.images import ImageError, Picture
 from featx.manifest import Manifest
 from featx.parts import Part, PartFiles
+from featx.run_log import Tally
+from featx.stopping import finish_first
 
 MOST_DECODERS = 32
 PART_SIZE = 128
@@ -33,9 +35,11 @@ def run_network(
     read: Callable[[Path], Picture],
     gaps: Iterable[tuple[int, int]],
     advance: Callable[[int], object],
+    *,
+    tally: Tally | None = None,
     **options: object,
 ) -> int:
-    """Decode ahead, compute, and hand every full run of rows to the writer.
+    """Decode ahead, compute, and hand every full run of rows to the writer; SIGTERM waits for the batch in hand.
 
     Parameters
     ----------
@@ -49,6 +53,8 @@ def run_network(
         First row and end of what is to be done, ascending; see `find_gaps`.
     advance : callable
         Is told the number of images that are done.
+    tally : Tally, optional
+        Is told how far the run is, and what it waits for.
     **options
         See `compute_parts`.
 
@@ -63,6 +69,7 @@ def run_network(
         If writing fails or the network gives values that can't be stored. Whatever ends it, rows that are computed are
         written.
     """
+    tally = tally or Tally()
     part_size = max(1, PART_SIZE // network.batch_size) * network.batch_size
     pending: list[Part] = []
     n_computed = n_pending = 0
@@ -70,25 +77,32 @@ def run_network(
     paths = manifest.table["path"].to_numpy()
     with (
         ThreadPoolExecutor(1) as writer,
-        contextlib.closing(compute_parts(network, manifest.root, paths, read, gaps, **options)) as computed,
+        contextlib.closing(
+            compute_parts(network, manifest.root, paths, read, gaps, tally=tally, **options)
+        ) as computed,
+        finish_first() as stop_if_asked,
     ):
         try:
             for part in computed:
                 if pending and pending[-1].stop != part.start:
-                    writing, n_pending = _hand_over(pending, files, writer, writing), 0
+                    writing, n_pending = _hand_over(pending, files, writer, writing, tally), 0
                 pending.append(part)
                 n_own = int(part.own.sum())
                 n_pending += n_own
                 n_computed += n_own
                 if n_pending >= part_size or part.stop - pending[0].start >= MOST_ROWS:
-                    writing, n_pending = _hand_over(pending, files, writer, writing), 0
+                    writing, n_pending = _hand_over(pending, files, writer, writing, tally), 0
+                tally.n_done += len(part.rows) + len(part.rejected)
+                tally.n_rejected += len(part.rejected)
                 advance(len(part.rows) + len(part.rejected))
+                stop_if_asked()
         finally:
             # Also on the way out of an interruption: what is computed is kept.
             if pending:
-                writing = _hand_over(pending, files, writer, writing)
+                writing = _hand_over(pending, files, writer, writing, tally)
             if writing is not None:
-                writing.result()
+                with tally.waiting("writing"):
+                    writing.result()
     return n_computed
 
 
@@ -103,6 +117,7 @@ def compute_parts(
     wanted: np.ndarray | None = None,
     largest: float = np.inf,
     reject: Callable[[int, str], object] = lambda row, reason: None,
+    tally: Tally | None = None,
 ) -> Iterator[Part]:
     """Decode ahead and yield the features batch by batch; close the iterator if it is left early.
 
@@ -129,6 +144,8 @@ def compute_parts(
         The largest value that the store can hold.
     reject : callable, optional
         Is told the row of every image that can't be read, in the rows' order, and why; what it raises ends the run.
+    tally : Tally, optional
+        Is told what is waited for.
 
     Yields
     ------
@@ -140,17 +157,19 @@ def compute_parts(
     FeatxError
         If the network gives values that can't be stored.
     """
-    gaps = list(gaps)
+    gaps, tally = list(gaps), tally or Tally()
     rows = (row for start, stop in gaps for row in range(start, stop) if wanted is None or wanted[row])
     with contextlib.closing(read_ahead(root, paths, rows, read, _BATCHES_AHEAD * network.batch_size)) as pictures:
         begun: deque[Callable[[], Part]] = deque()
-        for batch, stop in _fill_batches(pictures, gaps, network.batch_size, known, wanted, reject):
-            begun.append(batch.begin(network, paths, stop, largest))
+        waited_for = _count_waiting(pictures, tally)
+        for batch, stop in _fill_batches(waited_for, gaps, network.batch_size, known, wanted, reject):
+            with tally.waiting("network"):
+                begun.append(batch.begin(network, paths, stop, largest))
             # A device of its own computes one batch while the next is made; on a CPU both want the same cores.
             while len(begun) > network.has_own_device:
-                yield begun.popleft()()
+                yield _finish(begun.popleft(), tally)
         while begun:
-            yield begun.popleft()()
+            yield _finish(begun.popleft(), tally)
 
 
 def find_gaps(done: list[tuple[int, int]], n_rows: int) -> list[tuple[int, int]]:
@@ -202,6 +221,21 @@ def _fill_batches(
             yield batch, stop
 
 
+def _count_waiting(pictures: Iterator[tuple[int, Picture | str]], tally: Tally) -> Iterator[tuple[int, Picture | str]]:
+    """Pass pictures on, and count the time that they let wait."""
+    while True:
+        with tally.waiting("decoding"):
+            following = next(pictures, None)
+        if following is None:
+            return
+        yield following
+
+
+def _finish(wait: Callable[[], Part], tally: Tally) -> Part:
+    with tally.waiting("network"):
+        return wait()
+
+
 @contextlib.contextmanager
 def progress_bar(total: int, *, initial: int = 0, wanted: bool = True) -> Iterator:
     """Show a bar that counts images, where it is wanted and standard error is a terminal."""
@@ -212,13 +246,16 @@ def progress_bar(total: int, *, initial: int = 0, wanted: bool = True) -> Iterat
         yield bar
 
 
-def _hand_over(pending: list[Part], files: PartFiles, writer: ThreadPoolExecutor, writing: Future | None) -> Future:
+def _hand_over(
+    pending: list[Part], files: PartFiles, writer: ThreadPoolExecutor, writing: Future | None, tally: Tally
+) -> Future:
     """Give the pending rows to the writer once it is done with the ones before; raises what it raised."""
-    part = _join(pending)
-    pending.clear()
-    if writing is not None:
-        writing.result()
-    return writer.submit(files.write, part)
+    with tally.waiting("writing"):
+        part = _join(pending)
+        pending.clear()
+        if writing is not None:
+            writing.result()
+        return writer.submit(files.write, part)
 
 
 def read_ahead(

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-import filelock
-
 from featx.errors import StoreError
+from featx.locks import hold, is_lock_file
 from featx.parts import PartFiles, sync_folder
+from featx.provenance import now
 from featx.settings import Settings
 
 _RECORD = "run.json"
@@ -25,29 +25,29 @@ class RunFolder(PartFiles):
     ----------
     store_path : path
         Where the finished store will be.
+
+    Attributes
+    ----------
+    log_path : Path
+        `<store>.log`: what long runs tell of themselves; it stays.
     """
 
     def __init__(self, store_path: str | Path) -> None:
         self.store_path = Path(store_path)
         super().__init__(self.store_path.with_name(self.store_path.name + ".parts"))
+        self.log_path = self.store_path.with_name(self.store_path.name + ".log")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder as its only writer; the lock goes with the process, however that ends."""
+        """Hold the folder as its only writer; see `featx.locks.hold`."""
         self._make()
-        lock = filelock.FileLock(self.path / "lock", timeout=0)
-        try:
-            with lock:
-                try:
-                    yield
-                finally:
-                    # What was refused before it began leaves nothing behind.
-                    if self.is_empty():
-                        self.remove()
-        except filelock.Timeout as error:
-            raise StoreError(
-                f"{self.store_path}: another featx is writing this store. Wait for it, or stop it"
-            ) from error
+        with hold(self.path / "lock", f"{self.store_path}: another featx is writing this store"):
+            try:
+                yield
+            finally:
+                # What was refused before it began leaves nothing behind.
+                if self.is_empty():
+                    self.remove()
 
     def begin(
         self,
@@ -89,6 +89,7 @@ class RunFolder(PartFiles):
         self.clear()
         run = {
             "id": uuid.uuid4().hex,
+            "started": now(),
             "replaces": replaces,
             "adds_to": adds_to,
             "settings": asdict(settings),
@@ -106,16 +107,21 @@ class RunFolder(PartFiles):
         run = self._read_record(lenient=True)
         return run is not None and run["id"] == run_id
 
+    def started(self) -> str:
+        """When the run of these parts was begun; "" where its record doesn't tell."""
+        run = self._read_record(lenient=True) or {}
+        return str(run.get("started", ""))
+
     def is_empty(self) -> bool:
         """Whether nothing is here but the lock."""
-        return self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {"lock"}
+        return self.path.is_dir() and all(map(is_lock_file, self.path.iterdir()))
 
     def clear(self) -> None:
         """Delete everything but the lock; the record goes last, and parts without it are never used."""
         for path in sorted(self.path.iterdir(), key=lambda path: path.name == _RECORD):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.name != "lock":
+            elif not is_lock_file(path):
                 path.unlink()
 
     def remove(self) -> None:

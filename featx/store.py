@@ -26,7 +26,7 @@ engine, engine_version, views and store_dtype are of Keras, one view and float32
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -137,7 +137,7 @@ class Store:
             Rows in the store's order.
         """
         layers = self._known(layers)
-        rows = np.arange(len(self)) if split is None else self._rows_of(split)
+        rows = np.arange(len(self)) if split is None else self.rows_of(split)
         matrix = np.empty((len(rows), sum(self.n_channels[layer] for layer in layers)), dtype=np.float32)
         column = 0
         for layer in layers:
@@ -146,6 +146,52 @@ class Store:
             self._read_rows(dataset, rows, matrix[:, column : column + width])
             column += width
         return matrix
+
+    def blocks(
+        self, layers: Sequence[str] | None = None, split: str | None = None, *, n_bytes: int = 2**26
+    ) -> Iterator[np.ndarray]:
+        """Read what `matrix` reads, some rows at a time.
+
+        Parameters
+        ----------
+        layers, split
+            As of `matrix`.
+        n_bytes : int, default 2**26
+            What a block may take at most; a row is never divided.
+
+        Yields
+        ------
+        ndarray of shape (n_rows, n_features), float32
+            Rows that follow one another in `matrix`; together all of them.
+        """
+        layers = self._known(layers)
+        rows = np.arange(len(self)) if split is None else self.rows_of(split)
+        widths = [self.n_channels[layer] for layer in layers]
+        step = max(1, n_bytes // (4 * max(1, sum(widths))))
+        for start in range(0, len(self), step):
+            first, last = np.searchsorted(rows, (start, start + step))
+            if first == last:
+                continue
+            block = np.empty((last - first, sum(widths)), dtype=np.float32)
+            columns = np.split(block, np.cumsum(widths)[:-1], axis=1)
+            for layer, into in zip(layers, columns, strict=True):
+                stored = self._read(self._file["features"][layer], slice(start, start + step))
+                into[:] = stored[rows[first:last] - start]
+            yield block
+
+    def rows_of(self, split: str) -> np.ndarray:
+        """Return the numbers of a split's rows, ascending.
+
+        Raises
+        ------
+        StoreError
+            If no image is in it.
+        """
+        splits = self._read_column(self._file["images/split"])
+        if split not in splits:
+            there = ", ".join(repr(str(name)) for name in sorted(set(splits)))
+            raise StoreError(f"{self.path}: no image is in the split {split!r}; there are {there}")
+        return np.flatnonzero(splits == split)
 
     def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Read every layer's features of some rows.
@@ -174,7 +220,7 @@ class Store:
         columns = pd.MultiIndex.from_tuples(self._columns(layers), names=["layer", "channel"])
         paths = self._read_column(self._file["images/path"])
         if split is not None:
-            paths = paths[self._rows_of(split)]
+            paths = paths[self.rows_of(split)]
         return pd.DataFrame(self.matrix(layers, split), index=pd.Index(paths, name="path"), columns=columns)
 
     def _columns(self, layers: Sequence[str] | None) -> list[tuple[str, int]]:
@@ -186,13 +232,6 @@ class Store:
         if unknown:
             raise StoreError(f"{self.path}: no layer {unknown[0]!r} in this store; it has {', '.join(self.layers)}")
         return chosen
-
-    def _rows_of(self, split: str) -> np.ndarray:
-        splits = self._read_column(self._file["images/split"])
-        if split not in splits:
-            there = ", ".join(repr(str(name)) for name in sorted(set(splits)))
-            raise StoreError(f"{self.path}: no image is in the split {split!r}; there are {there}")
-        return np.flatnonzero(splits == split)
 
     def _read_rows(self, dataset: h5py.Dataset, rows: np.ndarray, into: np.ndarray) -> None:
         """Copy some rows, in blocks of chunks, so that little more than the result is in memory."""

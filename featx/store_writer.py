@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -147,6 +148,26 @@ def _write_table(group: h5py.Group, table: pd.DataFrame) -> None:
             values = np.array(encoded, dtype=h5py.string_dtype("utf-8", width))
         options = {"chunks": True, "compression": "gzip", "shuffle": True, "fletcher32": True} if len(values) else {}
         group.create_dataset(name, data=values, **options)
+
+
+@contextmanager
+def open_patiently(path: Path) -> Iterator[h5py.File]:
+    """Make an HDF5 file that others fill; see `PatientFile`.
+
+    Raises
+    ------
+    OSError
+        The first error of the disk, once the file is closed; what was written is then not whole.
+    """
+    with PatientFile(path) as disk:
+        with h5py.File(disk, "w") as file:
+            try:
+                yield file
+            except OSError as error:
+                # Once the disk is full, HDF5 may miss what it believes to have written.
+                disk.error = disk.error or error
+        if disk.error is not None:
+            raise disk.error
 
 
 class PatientFile(io.FileIO):

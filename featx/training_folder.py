@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-import filelock
-
 from featx.checkpoints import StageFolder, count_epochs
 from featx.errors import FeatxError
+from featx.locks import hold, is_lock_file
 from featx.training import Trained
 
 _RECORD = "training.json"
@@ -31,7 +30,7 @@ class TrainingFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder as its only writer; the lock goes with the process, however that ends.
+        """Hold the folder as its only writer; see `featx.locks.hold`.
 
         A training that ends before an epoch is done leaves nothing behind.
 
@@ -44,19 +43,12 @@ class TrainingFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FeatxError(f"{self.path}: this folder can't be made: {error.strerror}") from error
-        lock = filelock.FileLock(self.path / "lock", timeout=0)
-        try:
-            lock.acquire()
-        except filelock.Timeout as error:
-            raise FeatxError(f"{self.path}: another featx trains this run. Wait for it, or stop it") from error
-        except OSError as error:
-            raise FeatxError(f"{self.path}: nothing can be written there: {error.strerror}") from error
-        try:
-            yield
-        finally:
-            if not self.n_epochs():
-                self.remove()
-            lock.release()
+        with hold(self.path / "lock", f"{self.path}: another featx trains this run"):
+            try:
+                yield
+            finally:
+                if not self.n_epochs():
+                    self.remove()
 
     def begin(self, identity: Mapping[str, object], *, overwrite: bool) -> None:
         """Start a training, or go on with one of the same recipe, rows and weights.
@@ -92,7 +84,7 @@ class TrainingFolder:
         for other in self.path.iterdir():
             if other.is_dir():
                 shutil.rmtree(other)
-            elif other.name != "lock":
+            elif not is_lock_file(other):
                 other.unlink()
         # Written beside and renamed: a kill leaves the whole record or none.
         temporary = path.with_suffix(".tmp")

@@ -1,5 +1,6 @@
 """Part files: whole, or not there."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -102,7 +103,7 @@ def test_parts_that_overlap_or_have_other_layers_are_dropped(parts):
 def test_temporary_files_are_cleared_away(parts):
     (parts.path / "rows-0000000000-0000000008.npz.tmp").write_bytes(b"half")
     assert parts.read(N_CHANNELS) == []
-    assert sorted(path.name for path in parts.path.iterdir()) == ["lock", "run.json"]
+    assert sorted(path.name for path in parts.path.iterdir()) == ["lock", "lock.by", "run.json"]
 
 
 def test_other_settings_or_images_are_refused_by_name(parts):
@@ -216,11 +217,14 @@ def test_a_record_that_is_none_is_refused_or_replaced(parts, text):
     with pytest.raises(FeatxError, match=r"run\.json: not a record of featx's.*--overwrite"):
         parts.begin(SETTINGS, SOURCE)
     parts.begin(SETTINGS, SOURCE, replaces=True)
-    assert sorted(path.name for path in parts.path.iterdir()) == ["lock", "run.json"]
+    assert sorted(path.name for path in parts.path.iterdir()) == ["lock", "lock.by", "run.json"]
 
 
 def test_a_second_writer_is_refused_by_name(parts):
-    with pytest.raises(FeatxError, match=r"store.h5: another featx is writing"), RunFolder(parts.store_path).lock():
+    message = (
+        rf"store.h5: another featx is writing this store \(process {os.getpid()} on .*, since 20.*\)\. Wait for it"
+    )
+    with pytest.raises(FeatxError, match=message), RunFolder(parts.store_path).lock():
         raise AssertionError("two writers")
 
 

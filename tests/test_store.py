@@ -88,6 +88,20 @@ def test_rows_are_read_in_blocks(small_store, monkeypatch):
         assert np.array_equal(store.matrix(["block1_conv1"]), whole)
 
 
+@pytest.mark.parametrize(("layers", "split"), [(None, None), (["fc1", "block1_conv1"], None), (["fc2"], "test")])
+def test_blocks_are_the_matrix_in_parts(small_store, layers, split):
+    with featx.open(small_store) as store:
+        whole = store.matrix(layers, split)
+        for n_rows in (1, 7, 30, 1000):
+            blocks = list(store.blocks(layers, split, n_bytes=n_rows * whole.shape[1] * 4))
+            assert np.array_equal(np.concatenate(blocks), whole)
+            assert all(0 < len(block) <= n_rows and block.dtype == np.float32 for block in blocks)
+        assert len(next(store.blocks(layers, split, n_bytes=1))) == 1
+        assert store.rows_of("test").tolist() == np.flatnonzero(store.images["split"] == "test").tolist()
+        with pytest.raises(FeatxError, match="no layer 'block9'"):
+            next(store.blocks(["block9"]))
+
+
 def test_unknown_layers_and_splits_are_answered_with_those_there(small_store):
     with featx.open(small_store) as store:
         with pytest.raises(FeatxError, match=r"no layer 'block9'.*it has block1_conv1"):

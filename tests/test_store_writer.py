@@ -4,13 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from test_parts import N_CHANNELS, SETTINGS, part_of
 
 import featx
-from featx.store_writer import PatientFile, write_store
+from featx.store_writer import PatientFile, open_patiently, write_store
 
 WRITE = """
 import resource, sys
@@ -72,3 +73,15 @@ def test_a_patient_file_holds_what_was_written(tmp_path):
         file.truncate(12)
         assert file.error is None
     assert (tmp_path / "f").read_bytes() == b"\0\0\0\0abcd\x02\0\0\0"
+
+
+def test_what_others_write_on_a_full_disk_is_an_oserror(tmp_path):
+    # Here, since the processes above import this module too.
+    from test_extract import disk_that_takes
+
+    with open_patiently(tmp_path / "f") as file:
+        file["x"] = np.arange(5)
+    with h5py.File(tmp_path / "f") as file:
+        assert file["x"][:].tolist() == [0, 1, 2, 3, 4]
+    with disk_that_takes(5_000), pytest.raises(OSError, match="File too large"), open_patiently(tmp_path / "g") as file:
+        file["x"] = np.zeros(10_000)
