@@ -11,8 +11,9 @@ import pandas as pd
 
 from featx.backbones import FrozenBackbone
 from featx.batch_size import AUTO, DEFAULT
-from featx.errors import StoreError
+from featx.errors import ImageError, StoreError
 from featx.finetuned import build_frozen
+from featx.image_files import read_file
 from featx.keras_setup import load_keras
 from featx.manifest import Manifest
 from featx.network import PooledNetwork
@@ -246,8 +247,8 @@ def _refuse_other_images(base: Base, manifest: Manifest) -> None:
 
 def _digest(path: Path) -> str | None:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
+        return hashlib.sha256(read_file(path)).hexdigest()
+    except ImageError:
         return None
 
 

@@ -10,7 +10,7 @@ from featx.cli_backbones import backbones
 from featx.cli_export import export
 from featx.cli_finetune import finetune
 from featx.cli_fit import fit
-from featx.cli_options import AS_JSON, OVERWRITE, SEED, BatchSize, Commands, Numbers, say, show_json
+from featx.cli_options import AS_JSON, OVERWRITE, SEED, BatchSize, Commands, CountOrShare, Numbers, say, show_json
 from featx.cli_recipes import recipes
 from featx.errors import one_line
 from featx.layers import BACKBONES
@@ -99,6 +99,11 @@ def main() -> None:
 @click.option("--split-column", help="Of a CSV.  [default: split, if it is there]")
 @click.option("--group-column", help="Of a CSV: images of one group stay together.  [default: group, if it is there]")
 @click.option("--root", type=click.Path(path_type=Path), help="Where a CSV's paths start.  [default: its folder]")
+@click.option(
+    "--max-rejected",
+    type=CountOrShare(),
+    help="Stop as soon as more images than this can't be read: 10, or 1% of them.  [default: any number]",
+)
 @click.option("--dry-run", is_flag=True, help="Try a few batches, predict time, disk and memory, write nothing.")
 @OVERWRITE
 @AS_JSON
@@ -113,6 +118,7 @@ def extract(
     split_column: str | None,
     group_column: str | None,
     root: Path | None,
+    max_rejected: int | float | None,
     dry_run: bool,
     overwrite: bool,
     as_json: bool,
@@ -151,7 +157,9 @@ def extract(
         else:
             click.echo(format_forecast(forecast))
         return
-    done = extract_features(manifest, output, overwrite=overwrite, progress=True, echo=say, **options)
+    done = extract_features(
+        manifest, output, max_rejected=max_rejected, overwrite=overwrite, progress=True, echo=say, **options
+    )
     if as_json:
         show_json(asdict(done))
         return

@@ -1,7 +1,9 @@
 """What commands share: one line for what a user can mend, lists of numbers and words, output for people and scripts."""
 
 import json
+import re
 from collections.abc import Sequence
+from decimal import Decimal
 
 import click
 
@@ -115,6 +117,24 @@ class BatchSize(click.IntRange):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """Return the number, or the word."""
         return "auto" if value == "auto" else super().convert(value, param, ctx)
+
+
+class CountOrShare(click.ParamType):
+    """A number of images, or a share of them in percent."""
+
+    name = "count or share%"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | float:
+        """Return a count as an int, and a share, 0.0 to 1.0, as a float."""
+        if isinstance(value, int | float):
+            return value
+        text = str(value).strip()
+        if text.isdecimal():
+            return int(text)
+        if re.fullmatch(r"\d+(\.\d+)?%", text) and (percent := Decimal(text[:-1])) <= 100:
+            # Decimal: 0.7% are 0.007 to the last bit.
+            return float(percent / 100)
+        self.fail(f"{text!r} is neither a number of images (10) nor a share of them (1%)", param, ctx)
 
 
 class Words(click.ParamType):

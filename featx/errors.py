@@ -19,6 +19,10 @@ class SourceError(FeatxError):
     """The images or their table are not usable as they are."""
 
 
+class ImageError(FeatxError):
+    """An image can't be read; its message is the reason that the store keeps."""
+
+
 class WeightsError(FeatxError):
     """Weights are missing, damaged, or do not fit the backbone."""
 

@@ -15,6 +15,7 @@ from featx.finetuned import note_seen_images, own_image_size
 from featx.manifest import Manifest
 from featx.passes import Passes
 from featx.plans import Plan, Request, plan_anew
+from featx.rejections import Rejections
 from featx.run_folder import RunFolder
 from featx.store import Store
 
@@ -69,6 +70,7 @@ def extract_features(
     jpeg: str = "full",
     store_dtype: str = "float32",
     batch_size: int | str = AUTO,
+    max_rejected: int | float | None = None,
     overwrite: bool = False,
     log_every: float = 60.0,
     progress: bool = False,
@@ -94,6 +96,9 @@ def extract_features(
         See `featx.images.decode`.
     store_dtype : {"float32", "float16"}, default "float32"
         How the features are stored; float16 takes half the disk and keeps three digits.
+    max_rejected : int or float, optional
+        Stop as soon as more images than this can't be read: a number of images (int), or a share of them (float, 0.0
+        to 1.0); default: no limit, as long as one can be read. Rejected images are read again when the run goes on.
     overwrite : bool, default False
         Replace a finished store (once the new one is whole) and an unfinished one of other settings.
     log_every : float, default 60.0
@@ -125,6 +130,7 @@ def extract_features(
         store_dtype=store_dtype,
         batch_size=batch_size,
     )
+    rejections = Rejections(manifest, max_rejected)
     folder = RunFolder(Path(store_path))
     _check_folder(folder.store_path)
     with folder.lock():
@@ -137,7 +143,8 @@ def extract_features(
         if overwrite and _is_left_over(folder, plan, source):
             return _finish_leftover(folder)
         run_id = folder.begin(plan.settings, source, replaces=overwrite, adds_to=base.run_id if base else None)
-        passes = Passes(manifest, folder, plan, progress=progress, echo=echo, log_every=log_every)
+        options = {"rejections": rejections, "progress": progress, "echo": echo, "log_every": log_every}
+        passes = Passes(manifest, folder, plan, **options)
         return _finish(passes, {"run_id": run_id, "paths_sha256": source["paths_sha256"]})
 
 

@@ -15,7 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from featx.errors import FeatxError
+from featx.errors import ImageError, one_line
+from featx.flatten import flatten_to_8_bits
+from featx.image_files import LARGE_BYTES, read_file, size_of, take_turns
+from featx.jpeg_scans import check_scans
 
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"))
 
@@ -36,12 +39,16 @@ JPEGS = {
 MAX_PIXELS = 178_956_970
 """Most pixels an image may declare: Pillow's own limit for a decompression bomb."""
 
-# Decoders that may see a stranger's file. Others (EPS starts Ghostscript) are never tried..
+LARGE_PIXELS = 2**25
+"""Images that declare more pixels are decoded one at a time."""
+
+# Decoders that may see a stranger's file. Others (EPS starts Ghostscript) are never tried.
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
 
-# What Pillow's decoders are known to raise on damaged files.
+# What Pillow's decoders are known to raise on damaged files; warnings, where Python was told to raise them (-W error).
 _DECODING_ERRORS = (
     ArithmeticError,
+    AssertionError,
     AttributeError,
     EOFError,
     LookupError,
@@ -51,6 +58,7 @@ _DECODING_ERRORS = (
     SyntaxError,
     TypeError,
     ValueError,
+    Warning,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -67,12 +75,13 @@ _TRANSPOSES = {
 }
 
 _EXIF_ORIENTATION = 0x0112
-_TIFF_PHOTOMETRIC = 262
-_TIFF_SAMPLE_FORMAT = 339
 
+# MPO: Pillow's word for a JPEG with further pictures behind the first.
+_JPEG_FORMATS = ("JPEG", "MPO")
 
-class ImageError(FeatxError):
-    """An image can't be read; its message is the reason that the store keeps."""
+_TIFF_TILE_SIDES = (322, 323)
+
+_LONGEST_REASON = 200
 
 
 @dataclass(frozen=True)
@@ -115,15 +124,13 @@ def read_picture(
     ImageError
         If the file can't be read or decoded.
     """
-    try:
-        data = Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        raise ImageError(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
-    sha256 = hashlib.sha256(data).hexdigest()
-    if sha256 in known:
-        return Picture(pixels=None, sha256=sha256)
-    pixels = decode(data, image_size=image_size, resize=resize, interpolation=interpolation, jpeg=jpeg)
-    return Picture(pixels=pixels, sha256=sha256)
+    with take_turns(size_of(path) > LARGE_BYTES):
+        data = read_file(path)
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 in known:
+            return Picture(pixels=None, sha256=sha256)
+        pixels = decode(data, image_size=image_size, resize=resize, interpolation=interpolation, jpeg=jpeg)
+        return Picture(pixels=pixels, sha256=sha256)
 
 
 def decode(
@@ -171,22 +178,44 @@ def decode(
         raise ImageError("empty file")
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
-            if jpeg == "scaled":
-                # Never to less than this; the decoders of other formats take no notice.
-                image.draft(None, _fit_within(image.size, image_size) if resize == "pad" else (image_size, image_size))
-            # Before the orientation is looked at: loading a TIFF turns it upright, and says so.
-            image.load()
-            upright = _turn_upright(image)
-            flat = _flatten_to_8_bits(upright)
-            return np.asarray(_resize(flat, image_size, resize, INTERPOLATIONS[interpolation]).convert("RGB"))
+            declared = [image.size, *_tile_sizes(image)]
+            for width, height in declared:
+                if width * height > MAX_PIXELS:
+                    raise ImageError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
+            if image.format in _JPEG_FORMATS:
+                check_scans(data)
+            with take_turns(any(map(_is_large, declared))):
+                return _to_pixels(image, image_size, resize, interpolation, jpeg)
     except Image.UnidentifiedImageError as error:
         if data[:4] in (b"II*\0", b"MM\0*"):
             raise ImageError("a TIFF of a kind that can't be read") from error
         raise ImageError("not a JPEG, PNG, BMP, TIFF, WebP or GIF image") from error
     except _DECODING_ERRORS as error:
-        raise ImageError(f"cannot be decoded: {error or type(error).__name__}") from error
+        # Some of what Pillow says holds pieces of the file.
+        reason = one_line(str(error) or type(error).__name__)
+        raise ImageError(f"cannot be decoded: {reason[:_LONGEST_REASON]}") from error
+
+
+def _to_pixels(image: Image.Image, image_size: int, resize: str, interpolation: str, jpeg: str) -> np.ndarray:
+    if jpeg == "scaled":
+        # Never to less than this; the decoders of other formats take no notice.
+        image.draft(None, _fit_within(image.size, image_size) if resize == "pad" else (image_size, image_size))
+    # Before the orientation is looked at: loading a TIFF turns it upright, and says so.
+    image.load()
+    flat = flatten_to_8_bits(_turn_upright(image))
+    return np.asarray(_resize(flat, image_size, resize, INTERPOLATIONS[interpolation]).convert("RGB"))
+
+
+def _tile_sizes(image: Image.Image) -> list[tuple[int, int]]:
+    """Return the size of a TIFF's tiles: one may be far larger than the picture, and is decoded whole."""
+    tags = getattr(image, "tag_v2", {})
+    sides = tuple(tags.get(tag) for tag in _TIFF_TILE_SIDES)
+    return [sides] if all(isinstance(side, int) for side in sides) else []
+
+
+def _is_large(sides: tuple[int, int]) -> bool:
+    """Whether a picture needs much memory: by its pixels, or by a very long side, whose weights resizing computes."""
+    return max(sides[0] * sides[1], 32 * max(sides)) > LARGE_PIXELS
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
@@ -197,53 +226,6 @@ def _turn_upright(image: Image.Image) -> Image.Image:
         orientation = 1
     method = _TRANSPOSES.get(orientation if isinstance(orientation, int) else 1)
     return image if method is None else image.transpose(method)
-
-
-def _flatten_to_8_bits(image: Image.Image) -> Image.Image:
-    """Return the picture in mode L or RGB."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return _scale_to_8_bits(image)
-    if image.has_transparency_data:
-        page = Image.new("RGBA", image.size, "white")
-        page.alpha_composite(image.convert("RGBA"))
-        return page.convert("RGB")
-    if image.mode == "1":
-        return image.convert("L")
-    return image if image.mode in ("L", "RGB") else image.convert("RGB")
-
-
-def _scale_to_8_bits(image: Image.Image) -> Image.Image:
-    """Bring 16-bit, 32-bit and floating-point gray to 0..255.
-
-    16-bit files use their type's whole range, floats within 0..1 or 0..255 that range; anything else has no agreed
-    white, so its own smallest and largest values become black and white.
-    """
-    tags = getattr(image, "tag_v2", {})
-    values = np.asarray(image)
-    if image.mode == "I" and tags.get(_TIFF_SAMPLE_FORMAT) == (1,):
-        values = values.view(np.uint32)
-    values = values.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise ImageError("holds values that are not finite")
-    low, high = _range_of(image.mode, values)
-    scaled = np.rint((values - low) / ((high - low) or 1.0) * 255.0)
-    if tags.get(_TIFF_PHOTOMETRIC) == 0:
-        # White is zero: Pillow knows it of 8 bits only.
-        scaled = 255 - scaled
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        scaled[values == transparent] = 255
-    return Image.fromarray(scaled.astype(np.uint8))
-
-
-def _range_of(mode: str, values: np.ndarray) -> tuple[float, float]:
-    """Return the values of black and white."""
-    low, high = float(values.min()), float(values.max())
-    if mode.startswith("I;16"):
-        return 0.0, 65535.0
-    usual = (1.0, 255.0) if mode == "F" else (255.0, 65535.0)
-    fitting = [white for white in usual if low >= 0 and high <= white]
-    return (0.0, fitting[0]) if fitting else (low, high)
 
 
 def _resize(image: Image.Image, size: int, resize: str, method: Image.Resampling) -> Image.Image:

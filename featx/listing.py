@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from featx.errors import SourceError
+from featx.folders import list_images
 from featx.images import EXTENSIONS
-from featx.manifest import list_images, load_csv
+from featx.manifest import load_csv
 
 
 def list_sources(
@@ -40,7 +41,7 @@ def list_sources(
     paths: list[Path] = []
     for source in map(Path, sources):
         if source.is_dir():
-            found, _ = list_images(source, recurse=True)
+            found = list_images(source, recurse=True).images
             if not found:
                 raise SourceError(
                     f"{source}: no images below this folder. Expected files ending in {' '.join(sorted(EXTENSIONS))}"

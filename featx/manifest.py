@@ -4,27 +4,14 @@ import os
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pandas as pd
 
+from featx.class_folders import SPLIT_NAMES, read_classes
 from featx.errors import SourceError
-from featx.images import EXTENSIONS
 
 SPLITS = ("train", "validation", "test")
-
-_SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-    "": "",
-}
 
 _WHOLE_NUMBER = r"\s*-?(0|[1-9]\d*)\s*"
 _NUMBER = r"\s*-?(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?\s*"
@@ -87,7 +74,8 @@ def read_source(
     """
     source = Path(source)
     if source.is_dir():
-        manifest = _read_folder(source)
+        table, notes = read_classes(source)
+        manifest = Manifest(table, source.resolve(), notes)
     elif source.is_file():
         manifest = _read_csv(
             source,
@@ -112,96 +100,6 @@ def _check_labels(table: pd.DataFrame, source: Path) -> None:
             f"{source}: one class only ({labels[0]!r}, {len(table):,} images), and a classifier needs two. For "
             "features without labels, give the folder that holds the images themselves, or a CSV with --label-column ''"
         )
-
-
-def _read_folder(root: Path) -> Manifest:
-    folders = _list_folders(root)
-    loose, n_passed_over = list_images(root, recurse=False)
-    splits = {folder: _SPLIT_NAMES.get(folder.name.lower(), "") for folder in folders}
-    named = [folder.name for folder in folders if splits[folder]]
-
-    rows: list[tuple[str, str, str]] = []
-    if named and len(named) == len(folders):
-        for folder in folders:
-            _refuse_loose(folder, list_images(folder, recurse=False)[0])
-            inner, n_more = _list_classes(folder)
-            n_passed_over += n_more
-            rows += [(path, label, splits[folder]) for path, label in inner]
-    elif "train" in splits.values() and len(set(splits.values()) - {""}) > 1:
-        others = [folder.name for folder in folders if not splits[folder]]
-        raise SourceError(
-            f"{root}: the folders {', '.join(named)} are splits, but {others[0]!r} stands beside them. "
-            "Move it away, or list the images in a CSV"
-        )
-    else:
-        inner, n_more = _list_classes(root)
-        n_passed_over += n_more
-        rows += [(path, label, "") for path, label in inner]
-
-    notes = []
-    if rows:
-        _refuse_loose(root, loose)
-    if rows and named and len(named) < len(folders):
-        notes.append(f"the folders {', '.join(named)} are taken for classes, since others stand beside them")
-    if loose:
-        rows = [(str(path), "", "") for path in loose]
-        notes.append("no class folders: the images get no label")
-    if not rows:
-        raise SourceError(
-            f"{root}: no images below this folder. Expected files ending in {' '.join(sorted(EXTENSIONS))}, "
-            "in one folder a class"
-        )
-    if n_passed_over:
-        notes.append(f"{n_passed_over:,} files passed over: their names don't end like an image's")
-    table = pd.DataFrame(rows, columns=["path", "label", "split"], dtype=str)
-    table["path"] = [os.path.relpath(path, root) for path in table["path"]]
-    return Manifest(table, root.resolve(), tuple(notes))
-
-
-def _refuse_loose(folder: Path, images: list[Path]) -> None:
-    if images:
-        raise SourceError(
-            f"{folder}: {len(images):,} images (first: {images[0].name!r}) lie in this folder itself, where class "
-            "folders are expected. Move each into its class's folder"
-        )
-
-
-def _list_folders(folder: Path) -> list[Path]:
-    try:
-        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        _refuse_unreadable(error)
-
-
-def _refuse_unreadable(error: OSError) -> NoReturn:
-    raise SourceError(f"{error.filename}: this folder can't be read: {error.strerror}") from error
-
-
-def _list_classes(folder: Path) -> tuple[list[tuple[str, str]], int]:
-    """Return (path, class name) of the images in each class folder, and how many files were passed over."""
-    rows, n_passed_over = [], 0
-    for class_folder in _list_folders(folder):
-        paths, n_more = list_images(class_folder, recurse=True)
-        if paths and not is_utf8(class_folder.name):
-            raise SourceError(f"{class_folder!r}: a class's name must be UTF-8: rename this folder")
-        rows += [(str(path), class_folder.name) for path in paths]
-        n_passed_over += n_more
-    return rows, n_passed_over
-
-
-def list_images(folder: Path, *, recurse: bool) -> tuple[list[Path], int]:
-    """Return the image files in a folder, sorted, and how many other files there are; links are not followed down."""
-    paths, n_others = [], 0
-    for parent, folders, names in os.walk(folder, onerror=_refuse_unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith(".")) if recurse else []
-        for name in sorted(names):
-            if name.startswith("."):
-                continue
-            if Path(name).suffix.lower() in EXTENSIONS:
-                paths.append(Path(parent, name))
-            else:
-                n_others += 1
-    return paths, n_others
 
 
 def load_csv(csv_path: Path) -> pd.DataFrame:
@@ -289,7 +187,7 @@ def _check_paths(table: pd.DataFrame, csv_path: Path, root: Path) -> None:
 
 
 def _canonical_splits(splits: pd.Series, csv_path: Path) -> pd.Series:
-    known = splits.str.lower().map(_SPLIT_NAMES)
+    known = splits.str.lower().map(SPLIT_NAMES)
     unknown = splits.index[known.isna()]
     if len(unknown):
         raise SourceError(
@@ -312,12 +210,3 @@ def _numbers_where_possible(column: pd.Series) -> pd.Series:
         return column
     is_whole = filled.str.fullmatch(_WHOLE_NUMBER).all() and len(filled) == len(column)
     return numbers.astype(int) if is_whole else numbers.reindex(column.index)
-
-
-def is_utf8(name: str) -> bool:
-    """Whether a file's name is text: others come with surrogates in place of their bytes."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -113,6 +113,19 @@ class PartFiles:
             if ((rows >= start) & (rows < stop)).any():
                 self._path_of(start, stop).unlink()
 
+    def forget(self, rows: Iterable[int]) -> None:
+        """Leave rows out of the parts that hold them, so that they, and no others, are computed again."""
+        rows = np.unique(np.fromiter(rows, dtype=np.int64))
+        for start, stop in self._ranges():
+            inside = rows[(rows >= start) & (rows < stop)]
+            if len(inside):
+                part = self.load(start, stop)
+                pieces = zip([start, *(inside + 1)], [*inside, stop], strict=True)
+                # From the last to the first: as long as the first isn't there, the part itself is the valid one.
+                for first, end in reversed([(int(first), int(end)) for first, end in pieces if first < end]):
+                    self.write(_cut(part, first, end))
+                self._path_of(start, stop).unlink()
+
     def n_done(self) -> int:
         """Return how many rows lie in parts, by their names."""
         return sum(stop - start for start, stop in self._ranges())
@@ -168,6 +181,19 @@ def sync_folder(path: Path) -> None:
                 raise
         finally:
             os.close(folder)
+
+
+def _cut(part: Part, start: int, stop: int) -> Part:
+    within = (part.rows >= start) & (part.rows < stop)
+    return Part(
+        start=start,
+        stop=stop,
+        rows=part.rows[within],
+        sha256=part.sha256[within],
+        own=part.own[within],
+        features={layer: values[within[part.own]] for layer, values in part.features.items()},
+        rejected={row: reason for row, reason in part.rejected.items() if start <= row < stop},
+    )
 
 
 def _rows_between(start: int, stop: int, wanted: np.ndarray | None) -> list[int]:

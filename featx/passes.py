@@ -18,6 +18,7 @@ from featx.parts import PartFiles
 from featx.pipeline import find_gaps, progress_bar, run_network
 from featx.plans import OnDemand, Plan
 from featx.provenance import MOST_RUNS, describe_command, describe_engines, describe_process, now, read_history
+from featx.rejections import Rejections, find_changed
 from featx.run_folder import RunFolder
 from featx.run_log import RunLog, Tally
 from featx.store import Store
@@ -37,6 +38,8 @@ class Passes:
     folder : RunFolder
         Locked, and begun.
     plan : Plan
+    rejections : Rejections
+        Ends the first pass where too many images can't be read.
     progress : bool
         Show progress bars, if standard error is a terminal.
     echo : callable
@@ -60,6 +63,7 @@ class Passes:
         folder: RunFolder,
         plan: Plan,
         *,
+        rejections: Rejections,
         progress: bool,
         echo: Callable[[str], None],
         log_every: float,
@@ -70,6 +74,7 @@ class Passes:
         self.rows: Outline
         self.n_computed = self.n_resumed = 0
         self.seconds = 0.0
+        self._rejections = rejections
         self._progress = progress
         self._log_every = log_every
         self._echo = echo
@@ -142,9 +147,13 @@ class Passes:
             ranges = self.folder.read(self.plan.n_channels)
             outlined = outline(self.folder, ranges)
             if is_first:
+                if self._try_again(outlined.rejected):
+                    ranges = self.folder.read(self.plan.n_channels)
+                    outlined = outline(self.folder, ranges)
                 self.n_resumed = len(outlined.own_sha256)
                 self._begin(sum(stop - start for start, stop in ranges))
                 is_first = False
+            self._rejections.begin(outlined.rejected)
             gaps = find_gaps(ranges, len(self.manifest))
             if not gaps:
                 # A damaged part was done again, and its images had changed: who shared their features lacks them.
@@ -156,7 +165,15 @@ class Passes:
             base = self.plan.base
             known = {digest.decode() for digest in outlined.own_sha256.tolist()}
             known |= set(base.images["sha256"]) if base is not None else set()
-            self._run(self.folder, self.plan.network, gaps, len(self.manifest), known=known)
+            options = {"known": known, "reject": self._rejections.add}
+            self._run(self.folder, self.plan.network, gaps, len(self.manifest), **options)
+
+    def _try_again(self, rejected: dict[int, str]) -> bool:
+        """Read what an earlier run rejected; return whether rows are to be done again."""
+        read = self.plan.request.reader(frozenset())
+        changed = find_changed(self.manifest, rejected, read, progress=self._progress, echo=self._echo)
+        self.folder.forget(changed)
+        return bool(changed)
 
     def _begin(self, n_done: int) -> None:
         if n_done:

@@ -16,8 +16,9 @@ from PIL import Image
 
 from featx.batches import MOST_ROWS, Batch, Network
 from featx.cores import available_cores
+from featx.folders import is_utf8
 from featx.images import ImageError, Picture
-from featx.manifest import Manifest, is_utf8
+from featx.manifest import Manifest
 from featx.parts import Part, PartFiles
 from featx.run_log import Tally
 from featx.stopping import finish_first
@@ -115,6 +116,7 @@ def compute_parts(
     known: set[str] | None = None,
     wanted: np.ndarray | None = None,
     largest: float = np.inf,
+    reject: Callable[[int, str], object] = lambda row, reason: None,
     tally: Tally | None = None,
 ) -> Iterator[Part]:
     """Decode ahead and yield the features batch by batch; close the iterator if it is left early.
@@ -140,6 +142,8 @@ def compute_parts(
         By row, whether the image is read at all; default: every one.
     largest : float, optional
         The largest value that the store can hold.
+    reject : callable, optional
+        Is told the row of every image that can't be read, in the rows' order, and why; what it raises ends the run.
     tally : Tally, optional
         Is told what is waited for.
 
@@ -155,11 +159,10 @@ def compute_parts(
     """
     gaps, tally = list(gaps), tally or Tally()
     rows = (row for start, stop in gaps for row in range(start, stop) if wanted is None or wanted[row])
-    ahead = max(_BATCHES_AHEAD * network.batch_size, 2 * n_decoders())
-    with contextlib.closing(_read_ahead(root, paths, rows, read, ahead)) as pictures:
+    with contextlib.closing(read_ahead(root, paths, rows, read, _BATCHES_AHEAD * network.batch_size)) as pictures:
         begun: deque[Callable[[], Part]] = deque()
         waited_for = _count_waiting(pictures, tally)
-        for batch, stop in _fill_batches(waited_for, gaps, network.batch_size, known, wanted):
+        for batch, stop in _fill_batches(waited_for, gaps, network.batch_size, known, wanted, reject):
             with tally.waiting("network"):
                 begun.append(batch.begin(network, paths, stop, largest))
             # A device of its own computes one batch while the next is made; on a CPU both want the same cores.
@@ -201,12 +204,15 @@ def _fill_batches(
     batch_size: int,
     known: set[str] | None,
     wanted: np.ndarray | None,
+    reject: Callable[[int, str], object],
 ) -> Iterator[tuple[Batch, int]]:
     """Yield each batch, full where the rows allow it, and the row that it ends before."""
     for start, stop in gaps:
         n_rows = stop - start if wanted is None else int(wanted[start:stop].sum())
         batch = Batch(start)
         for row, picture in islice(pictures, n_rows):
+            if isinstance(picture, str):
+                reject(row, picture)
             batch.add(row, picture, known)
             if batch.is_full(batch_size):
                 yield batch, row + 1
@@ -252,10 +258,30 @@ def _hand_over(
         return writer.submit(files.write, part)
 
 
-def _read_ahead(
-    root: Path, paths: Sequence[str | Path], rows: Iterator[int], read: Callable[[Path], Picture], ahead: int
+def read_ahead(
+    root: Path, paths: Sequence[str | Path], rows: Iterator[int], read: Callable[[Path], Picture], ahead: int = 0
 ) -> Iterator[tuple[int, Picture | str]]:
-    """Yield (row, picture), at most so many read ahead; a reason stands in for an image that can't be read."""
+    """Decode images in threads, some ahead; close the iterator if it is left early.
+
+    Parameters
+    ----------
+    root : Path
+        The folder that relative paths start from.
+    paths : sequence of str or Path
+        Of every image, by row.
+    rows : iterator of int
+        Which of them.
+    read : callable
+        Turns a path into a `Picture`, or raises `ImageError`.
+    ahead : int, default 0
+        How many pictures may wait; two a thread in any case.
+
+    Yields
+    ------
+    (int, Picture or str)
+        Each row, and its picture or the reason that there is none.
+    """
+    ahead = max(ahead, 2 * n_decoders())
 
     def attempt(row: int) -> Picture | str:
         if not is_utf8(str(paths[row])):

@@ -87,6 +87,7 @@ def test_choices_are_the_librarys():
         (["fit", "svm", "s.h5", "--choose-by", "auc"], "'auc' is not one of"),
         (["extract", "x", "-o", "s.h5", "--image-size", "8"], "not in the range"),
         (["extract", "x", "-o", "s.h5", "--resize", "stretch"], "'stretch' is not one of"),
+        (["extract", "x", "-o", "s.h5", "--max-rejected", "0.01"], "neither a number of images (10) nor a share"),
         (["extract", "x", "-o", "s.h5", "--batch-size", "0"], "0 is not in the range"),
         (["extract", "x", "-o", "s.h5", "--batch-size", "many"], "'many' is not a valid auto or integer"),
         (["extract", "x", "-o", "s.h5", "--precision", "tf32"], "'tf32' is not one of"),

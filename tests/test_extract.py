@@ -84,7 +84,7 @@ def test_unreadable_images_never_shift_a_row(tree, tmp_path, small_store):
     (mixed / "ash" / "link.png").symlink_to("nowhere.png")
     (mixed / "ash" / "folder.png").mkdir()
     done = featx.extract_features(featx.read_source(mixed), tmp_path / "s.h5", layers="all", **SMALL)
-    assert (done.n_images, done.n_rejected) == (30, 4)
+    assert (done.n_images, done.n_rejected) == (30, 5)
     with featx.open(tmp_path / "s.h5") as store, featx.open(small_store) as clean:
         X, expected = store.matrix(["block2_conv1"]), clean.matrix(["block2_conv1"])
         assert store.images["path"].tolist() == clean.images["path"].tolist()
@@ -94,6 +94,7 @@ def test_unreadable_images_never_shift_a_row(tree, tmp_path, small_store):
     assert "not a JPEG" in reasons["birch/000a.jpg"]
     assert "cannot be decoded" in reasons["cedar/zzz.png"]
     assert "No such file" in reasons["ash/link.png"]
+    assert reasons["ash/folder.png"] == "a folder, not an image file"
 
 
 def test_when_no_image_can_be_read_nothing_is_left(tmp_path):

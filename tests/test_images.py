@@ -1,12 +1,13 @@
 """Decoding: whatever a file holds, the picture a person would see."""
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from featx import images
+from featx import flatten, images
 from featx.images import RESIZES, ImageError, decode, read_picture
 
 
@@ -146,6 +147,86 @@ def test_values_that_are_not_finite_are_refused():
         decode(encode(Image.fromarray(values), "TIFF"))
 
 
+def plainly_scaled(image):
+    """Bring deep gray to 8 bits in one piece, as it is defined."""
+    tags = getattr(image, "tag_v2", {})
+    values = np.asarray(image)
+    if image.mode == "I" and tags.get(339) == (1,):
+        values = values.view(np.uint32)
+    values = values.astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    usual = (1.0, 255.0) if image.mode == "F" else (255.0, 65535.0)
+    fitting = [white for white in usual if low >= 0 and high <= white]
+    low, high = (0.0, fitting[0]) if fitting else (low, high)
+    if image.mode.startswith("I;16"):
+        low, high = 0.0, 65535.0
+    scaled = np.rint((values - low) / ((high - low) or 1.0) * 255.0)
+    if tags.get(262) == 0:
+        scaled = 255 - scaled
+    if "transparency" in image.info:
+        scaled[values == image.info["transparency"]] = 255
+    return scaled.astype(np.uint8)
+
+
+def deep_grays():
+    """Yield files of every kind of deep gray, with every kind of range."""
+    rng = np.random.default_rng(5)
+    shape = (23, 37)
+    for dtype, ranges in {
+        np.uint16: [(0, 65536), (300, 5000)],
+        np.int32: [(0, 256), (0, 65536), (-70_000, 2**31), (5, 6)],
+        np.float32: [(0, 1), (0, 255), (-3, 4), (1e30, 3e38)],
+    }.items():
+        for low, high in ranges:
+            values = (rng.random(shape) * (high - low) + low).astype(dtype)
+            yield encode(Image.fromarray(values), "TIFF", compression="tiff_adobe_deflate")
+            if dtype != np.int32:
+                # Of 32 bits, Pillow reads none whose white is zero.
+                yield encode(Image.fromarray(values), "TIFF", tiffinfo={262: 0})
+    yield encode(Image.fromarray(rng.integers(0, 9, shape).astype(np.uint16)), "PNG", transparency=5)
+    # 32 bits without a sign: the same bytes, declared otherwise.
+    signed = encode(Image.fromarray(rng.integers(-(2**31), 2**31, shape).astype(np.int32)), "TIFF")
+    sample_format = (339).to_bytes(2, "little") + b"\3\0\1\0\0\0"
+    assert sample_format + b"\2" in signed
+    yield signed.replace(sample_format + b"\2", sample_format + b"\1")
+
+
+@pytest.mark.parametrize("band", [1, 10, 37, 100, 2**19])
+def test_bands_give_the_very_bytes_of_the_plain_way(monkeypatch, band):
+    monkeypatch.setattr(flatten, "_BAND_PIXELS", band)
+    n_unsigned = 0
+    for data in deep_grays():
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            n_unsigned += image.mode == "I" and image.tag_v2.get(339) == (1,)
+            assert np.array_equal(flatten.flatten_to_8_bits(image), plainly_scaled(image))
+    assert n_unsigned == 1
+
+
+@pytest.mark.parametrize("band", [1, 10, 37, 100, 2**19])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P", "L", "RGB"])
+def test_bands_on_white_give_the_very_bytes_of_the_plain_way(monkeypatch, mode, band):
+    monkeypatch.setattr(flatten, "_BAND_PIXELS", band)
+    pixels = np.random.default_rng(6).integers(0, 256, (23, 37, 4)).astype(np.uint8)
+    image = Image.fromarray(pixels).convert(mode)
+    transparent = {"P": bytes(range(0, 256, 2)), "L": 77, "RGB": tuple(pixels[3, 4, :3].tolist())}
+    if mode in transparent:
+        image.info["transparency"] = transparent[mode]
+    page = Image.new("RGBA", image.size, "white")
+    page.alpha_composite(image.convert("RGBA"))
+    assert np.array_equal(flatten.flatten_to_8_bits(image), page.convert("RGB"))
+
+
+def test_flattening_needs_little_more_than_the_result():
+    image = Image.new("F", (2000, 1500), 0.5)
+    tracemalloc.start()
+    flatten.flatten_to_8_bits(image)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # A band, a few times over; all of it is 12 MB, and as float64 24 MB.
+    assert 2**20 < peak < 20 * 2**20
+
+
 def test_resizes_keep_what_they_promise():
     wide = Image.new("RGB", (128, 32), (255, 255, 255))
     wide.paste((255, 0, 0), (0, 0, 32, 32))
@@ -243,8 +324,8 @@ def test_scaled_decoding_gives_nearly_the_same_pixels(size, orientation, resize)
 @pytest.mark.parametrize("resize", RESIZES)
 def test_scaled_decoding_never_goes_below_the_size_that_is_needed(resize, monkeypatch):
     loaded = []
-    flatten = images._flatten_to_8_bits
-    monkeypatch.setattr(images, "_flatten_to_8_bits", lambda image: loaded.append(image.size) or flatten(image))
+    flatten = images.flatten_to_8_bits
+    monkeypatch.setattr(images, "flatten_to_8_bits", lambda image: loaded.append(image.size) or flatten(image))
     for size in [(640, 400), (64, 64), (127, 63), (63, 64), (32, 32), (20, 500), (1000, 130)]:
         decode(photograph(size), image_size=32, resize=resize, jpeg="scaled")
         needed = (32 * size[0] / max(size), 32 * size[1] / max(size)) if resize == "pad" else (32, 32)

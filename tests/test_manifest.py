@@ -1,6 +1,8 @@
 """Folders and CSVs as tables of images."""
 
+import contextlib
 import os
+from pathlib import Path
 
 import pytest
 from conftest import make_image, make_tree
@@ -61,7 +63,9 @@ def test_other_files_are_counted_and_hidden_ones_ignored(tmp_path):
     (tmp_path / "a" / ".DS_Store").write_text("x")
     manifest = read_source(tmp_path)
     assert len(manifest) == 2
-    assert "1 files passed over" in manifest.notes[0]
+    assert manifest.notes == (
+        f"1 files passed over: their names don't end like an image's; first {str(Path('a', 'notes.txt'))!r}",
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,6 +168,109 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "a").chmod(0)
     with pytest.raises(FeatxError, match="a: this folder can't be read"):
         read_source(tmp_path)
+
+
+def test_a_folder_with_an_images_name_is_its_images_or_an_entry_of_its_own(tmp_path):
+    make_tree(tmp_path, {"a": 2, "b": 1, "a/album.jpg": 2, "a/album.jpg/inner.png": 1, "c.jpg": 1})
+    (tmp_path / "a" / "empty.png" / "deep" / "deeper").mkdir(parents=True)
+    (tmp_path / "a" / "outer.png" / "inner.gif").mkdir(parents=True)
+    (tmp_path / "b" / "notes.jpg").mkdir()
+    (tmp_path / "b" / "notes.jpg" / "notes.txt").write_text("x")
+    manifest = read_source(tmp_path)
+    assert manifest.table.set_index("path")["label"].to_dict() == {
+        "a/000.png": "a",
+        "a/001.png": "a",
+        "a/album.jpg/000.png": "a",
+        "a/album.jpg/001.png": "a",
+        "a/album.jpg/inner.png/000.png": "a",
+        "a/empty.png": "a",
+        "a/outer.png/inner.gif": "a",
+        "b/000.png": "b",
+        "b/notes.jpg": "b",
+        "c.jpg/000.png": "c.jpg",
+    }
+    assert manifest.table["path"].is_monotonic_increasing
+
+
+@pytest.mark.parametrize("splits", [(), ("train", "test")])
+def test_an_empty_class_folder_with_an_images_name_is_told_and_no_class(tmp_path, splits):
+    for split in splits or ("",):
+        make_tree(tmp_path / split, {"a": 2, "b": 2})
+    (tmp_path / "x.jpg" / "empty").mkdir(parents=True)
+    manifest = read_source(tmp_path)
+    assert set(manifest.table["label"]) == {"a", "b"}
+    assert set(manifest.table["split"]) == set(splits or ("",))
+    assert manifest.notes == (
+        "1 folders passed over: their names end like an image's, and no image is in them; first 'x.jpg'",
+    )
+
+
+def test_beside_images_without_classes_it_is_an_entry(tmp_path):
+    make_image(tmp_path / "b.png", 1)
+    make_image(tmp_path / "d.png", 1)
+    (tmp_path / "c.jpg").mkdir()
+    manifest = read_source(tmp_path)
+    assert manifest.table["path"].tolist() == ["b.png", "c.jpg", "d.png"]
+    assert manifest.notes == ("no class folders: the images get no label",)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need no rights on POSIX")
+def test_links_to_folders_are_told_and_never_lead_in_circles(tmp_path):
+    root = make_tree(tmp_path / "root", {"a": 2, "b": 2})
+    elsewhere = make_tree(tmp_path / "elsewhere", {"": 3})
+    expected = read_source(root).table["path"].tolist()
+    (root / "a" / "to elsewhere").symlink_to(elsewhere)
+    (root / "a" / "up").symlink_to("..")
+    (root / "b" / "here.png").symlink_to(".")
+    (root / "b" / "back and forth").symlink_to("../a")
+    (root / "itself").symlink_to(root)
+    (root / "further up").symlink_to("../..")
+    manifest = read_source(root)
+    assert manifest.table["path"].tolist() == expected
+    assert manifest.notes == ("6 links to folders not followed; first 'further up'",)
+    # A class may be a link: it stands where classes are expected.
+    (root / "c").symlink_to(elsewhere)
+    assert read_source(root).table["label"].value_counts().to_dict() == {"a": 2, "b": 2, "c": 3}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need no rights on POSIX")
+def test_links_to_files_are_entries_wherever_they_lead(tmp_path):
+    make_tree(tmp_path, {"a": 1, "b": 1})
+    targets = {"loop1.png": "loop2.png", "loop2.png": "loop1.png", "itself.png": "itself.png", "nowhere.png": "nothing"}
+    for name, target in (targets | {"good.png": "000.png", "loop": "loop"}).items():
+        (tmp_path / "a" / name).symlink_to(target)
+    manifest = read_source(tmp_path)
+    assert [path for path in manifest.table["path"] if path.startswith("a")] == [
+        f"a/{name}" for name in sorted([*targets, "good.png", "000.png"])
+    ]
+    assert "1 files passed over" in manifest.notes[0]
+
+
+@contextlib.contextmanager
+def folder_within_folders(folder, depth):
+    """Make folders within one another, and take them away again: what cleans up after tests can't go so deep."""
+    before = os.getcwd()  # noqa: PTH109
+    os.chdir(folder)
+    for _ in range(depth):
+        os.mkdir("d")  # noqa: PTH102
+        os.chdir("d")
+    try:
+        make_image(Path("deep.png"), 1)
+        yield
+    finally:
+        os.unlink("deep.png")  # noqa: PTH108
+        for _ in range(depth):
+            os.chdir("..")
+            os.rmdir("d")  # noqa: PTH106
+        os.chdir(before)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems' paths are shorter")
+def test_folders_deeper_than_calls_can_go_are_listed(tmp_path):
+    make_tree(tmp_path, {"a": 1, "b": 1})
+    with folder_within_folders(tmp_path / "b", 1500):
+        assert read_source(tmp_path).table["path"].tolist()[-1] == "b/" + 1500 * "d/" + "deep.png"
+    assert len(read_source(tmp_path)) == 2
 
 
 def test_a_csv_that_is_no_text(tmp_path):

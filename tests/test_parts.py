@@ -158,6 +158,50 @@ def test_parts_that_hold_any_of_some_rows_are_dropped(parts):
     assert parts.read(N_CHANNELS) == [(8, 16)]
 
 
+def rows_of(parts):
+    """Return every row's digest and own features, or its reason, as they lie in the parts."""
+    found = {}
+    for start, stop in parts.read(N_CHANNELS):
+        part = parts.load(start, stop)
+        places = np.cumsum(part.own) - 1
+        for row, digest, own, place in zip(part.rows.tolist(), part.sha256, part.own, places, strict=True):
+            found[row] = (digest, part.features["block1_conv2"][place].tolist() if own else None)
+        found |= part.rejected
+    return found
+
+
+@pytest.mark.parametrize("rows", [[3], [0], [7], [3, 4], [0, 3, 5, 7], [6, 2, 2], range(8), [], [50]])
+def test_rows_are_forgotten_and_no_others(parts, rows):
+    part = part_of(0, 8, rejected=[3, 6])
+    # The last row's file is identical to another.
+    own = np.array([True] * 5 + [False])
+    features = {layer: values[own] for layer, values in part.features.items()}
+    parts.write(replace(part, own=own, features=features))
+    parts.write(part_of(8, 12))
+    before = rows_of(parts)
+    parts.forget(rows)
+    assert rows_of(parts) == {row: found for row, found in before.items() if row not in rows}
+
+
+@pytest.mark.parametrize("n_written", [0, 1, 2])
+def test_whatever_stops_forgetting_no_row_is_lost_or_there_twice(parts, monkeypatch, n_written):
+    parts.write(part_of(0, 8, rejected=[2, 5]))
+    before = rows_of(parts)
+    plain, written = parts.write, []
+
+    def write(part):
+        if len(written) == n_written:
+            raise KeyboardInterrupt
+        written.append(part)
+        plain(part)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(parts, "write", write)
+        parts.forget([2, 5])
+    assert rows_of(parts) == before
+    assert parts.read(N_CHANNELS) == [(0, 8)]
+
+
 def test_parts_without_a_record_are_of_no_use(parts):
     parts.write(part_of(0, 8))
     (parts.path / "run.json").unlink()
