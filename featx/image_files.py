@@ -1,8 +1,10 @@
 """The bytes of a stranger's file: only of a regular one, and never more than a limit."""
 
+import errno
 import os
 import stat
 import threading
+import time
 from contextlib import AbstractContextManager, nullcontext
 from io import FileIO
 from pathlib import Path
@@ -26,6 +28,24 @@ _KINDS = (
 # Should the file have become a pipe meanwhile, opening it doesn't wait for a writer; a terminal doesn't become this
 # process's own; and Windows leaves line ends and Ctrl-Z alone.
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
+
+# What disks, most of all those of a network, answer at times and not a little later: no reason yet to lose a file.
+_PASSING = {
+    getattr(errno, name)
+    for name in (
+        "EIO",
+        "ESTALE",
+        "ETIMEDOUT",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+        "ENETDOWN",
+        "ENETUNREACH",
+        "EMFILE",
+        "ENFILE",
+    )
+    if hasattr(errno, name)
+}
+_PAUSES = (0.1, 1.0, 5.0)
 
 # Decoders run side by side, up to 32 of them. What is harmless once (a picture just below the limit takes 1 to 2 GB
 # while it unfolds) would fill any memory in all of them at the same time, so that the largest pictures take turns. The
@@ -68,6 +88,8 @@ def size_of(path: str | Path, *, max_bytes: int = MAX_BYTES) -> int:
 def read_file(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     """Read a regular file; never waits for another process, as for a pipe's, and never reads without end.
 
+    Where the disk fails in a way that may pass, it is tried again three times, over some six seconds.
+
     Parameters
     ----------
     path : path
@@ -79,6 +101,17 @@ def read_file(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     ImageError
         If it can't be opened or read, is no regular file, or is, or grows, larger than `max_bytes`.
     """
+    for pause in _PAUSES:
+        try:
+            return _read_once(path, max_bytes)
+        except ImageError as error:
+            if getattr(error.__cause__, "errno", None) not in _PASSING:
+                raise
+        time.sleep(pause)
+    return _read_once(path, max_bytes)
+
+
+def _read_once(path: str | Path, max_bytes: int) -> bytes:
     size_of(path, max_bytes=max_bytes)
     try:
         descriptor = os.open(path, _FLAGS)

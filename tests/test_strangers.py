@@ -180,7 +180,7 @@ def test_a_file_that_holds_more_than_it_says_is_read_whole_or_refused():
     ("module", "name", "error", "reason"),
     [
         (os, "open", PermissionError(13, "Permission denied"), "cannot be opened: Permission denied"),
-        (image_files, "_read", OSError(5, "Input/output error"), "cannot be read: Input/output error"),
+        (image_files, "_read", OSError(9, "Bad file descriptor"), "cannot be read: Bad file descriptor"),
     ],
 )
 def test_files_that_the_system_does_not_give_say_so(tmp_path, monkeypatch, module, name, error, reason):
