@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from featx.damage import FEATURES_DIFFER, Problem, ranges_of
+from featx.damage import FEATURES_DIFFER, Problem, ranges_of, rows_in
 from featx.errors import StoreError
 from featx.settings import Settings
 from featx.store_file import (
@@ -101,7 +101,8 @@ def check_file(file: "h5py.File", path: Path, advance: Callable[[int], object]) 
     rejected = scanner.read_table([where for name in REJECTED if (where := f"/rejected/{name}") not in faulty])
     images = scanner.read_table([where for name in read_columns(file) if (where := f"/images/{name}") not in faulty])
     scanner.problems += _check_columns(file, attributes)
-    scanner.problems += check_tables(images, rejected, attributes)
+    unread = rows_in(rows for problem in scanner.problems if problem.where == _DIGESTS for rows in problem.rows)
+    scanner.problems += check_tables(images, rejected, attributes, unread)
     sound = [layer for layer in layers if f"/features/{layer}" not in faulty]
     if n_images:
         twins = _find_twins(images)

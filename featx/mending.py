@@ -132,8 +132,8 @@ class Mender:
             row, reason = min(self._lost.items())
             raise StoreError(
                 f"{self._path}: {len(self._lost):,} damaged rows can't be made again; the first, "
-                f"{self._root / self.images['path'].iloc[row]}: {reason}. Bring the images back (--root says where they "
-                "are), or --drop these rows"
+                f"{self._root / self.images['path'].iloc[row]}: {reason}. Bring the images back (--root says where "
+                "they are), or --drop these rows"
             )
         if len(self._lost) == len(self.images):
             raise StoreError(f"{self._path}: no row would be left of {len(self.images):,}: extract anew, --overwrite")

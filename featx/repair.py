@@ -13,6 +13,7 @@ from featx.errors import StoreError
 from featx.file_checks import Findings
 from featx.keras_setup import load_keras
 from featx.mending import Mender
+from featx.probe import probe
 from featx.recompute import Recomputer, read_store_settings, rebuild_recomputer
 from featx.run_folder import RunFolder
 from featx.store_file import opened
@@ -95,6 +96,7 @@ def repair_store(
     unfinished = is_unfinished(path)
     if not unfinished:
         # Refused here, what is no store gets no folder for a lock beside it.
+        probe(path)
         with opened(path):
             pass
     folder = RunFolder(path)

@@ -131,7 +131,8 @@ def read_attributes(file: h5py.File, path: Path) -> dict[str, object]:
     """
     found = {}
     try:
-        for name in file.attrs:
+        # Names that are no UTF-8 come as bytes.
+        for name in map(_plain, file.attrs):
             attribute = file.attrs.get_id(name)
             if attribute.dtype.kind == "O" and math.prod(attribute.shape) > _MOST_ENTRIES:
                 raise StoreError(f"{path}: the attribute {name!r} has {attribute.shape} entries, no store of featx has")
@@ -294,7 +295,7 @@ def _plain(value: object) -> object:
     if isinstance(value, list):
         return [_plain(entry) for entry in value]
     if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
+        return value.decode("utf-8", "surrogateescape")
     if value is None or isinstance(value, h5py.Empty):
         return None
     return value if isinstance(value, str | int | float) else str(value)

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import pandas as pd
 
 from featx.damage import Problem, ranges_of
@@ -17,7 +18,9 @@ def is_digest(text: str) -> bool:
     return _DIGEST.fullmatch(text) is not None
 
 
-def check_tables(images: pd.DataFrame, rejected: pd.DataFrame, attributes: Mapping[str, object]) -> Iterator[Problem]:
+def check_tables(
+    images: pd.DataFrame, rejected: pd.DataFrame, attributes: Mapping[str, object], unread: np.ndarray
+) -> Iterator[Problem]:
     """Yield what is wrong with the tables of a store.
 
     Parameters
@@ -26,6 +29,8 @@ def check_tables(images: pd.DataFrame, rejected: pd.DataFrame, attributes: Mappi
         See `featx.store.Store`; columns that couldn't be read are not there.
     attributes : mapping
         Of the store's root.
+    unread : ndarray of int
+        Rows whose sha256 couldn't be read, and stands there empty.
     """
     if "path" in images:
         yield from _check_paths(images["path"], rejected, attributes)
@@ -35,8 +40,8 @@ def check_tables(images: pd.DataFrame, rejected: pd.DataFrame, attributes: Mappi
             found = images["split"][wrong].iloc[0]
             yield _problem("/images/split", wrong, f"{found!r} is no split; expected {', '.join(SPLITS)} or nothing")
     if "sha256" in images:
-        # Empty are those that couldn't be read, which is said already.
-        wrong = ~images["sha256"].map(is_digest).astype(bool) & (images["sha256"] != "")
+        wrong = ~images["sha256"].map(is_digest).astype(bool)
+        wrong.iloc[unread] = False
         if wrong.any():
             yield _problem("/images/sha256", wrong, f"{images['sha256'][wrong].iloc[0]!r} is not 64 hexadecimal digits")
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from featx.damage import NO_DAMAGE, Problem, rows_in
 from featx.file_checks import Findings, check_file
 from featx.parts import Part
+from featx.probe import probe
 from featx.run_folder import RunFolder
 from featx.sampling import sample_rows
 from featx.store_file import opened
@@ -127,6 +128,7 @@ def inspect_store(
     StoreError
         See `verify_store`.
     """
+    probe(path)
     # disable=None: only where standard error is a terminal.
     with (
         opened(path) as file,
