@@ -17,6 +17,7 @@ import numpy as np
 
 import featx
 from featx.errors import StoreError
+from featx.read_anywhere import ReadAnywhere
 
 FORMAT = 1
 TEXT_COLUMNS = ("path", "label", "split", "sha256")
@@ -77,7 +78,7 @@ def open_file(path: Path) -> tuple[h5py.File, BinaryIO]:
         If it isn't there, or is no HDF5 file that is whole.
     """
     try:
-        raw = path.open("rb")
+        raw = ReadAnywhere(path)
     except FileNotFoundError as error:
         parts = path.with_name(path.name + ".parts")
         unfinished = f"; {parts.name} is there, so run the extraction again to finish it" if parts.is_dir() else ""
@@ -92,8 +93,8 @@ def open_file(path: Path) -> tuple[h5py.File, BinaryIO]:
         # locking=False would refuse a file that the same process has opened with h5py's defaults.)
         return h5py.File(raw, "r"), raw
     except DAMAGE as error:
-        raw.seek(0)
-        is_hdf5 = raw.read(8) == b"\x89HDF\r\n\x1a\n"
+        with path.open("rb") as start:
+            is_hdf5 = start.read(8) == b"\x89HDF\r\n\x1a\n"
         raw.close()
         what = "an HDF5 file that is cut or damaged: copy or extract it again" if is_hdf5 else "not an HDF5 file"
         raise StoreError(f"{path}: {what} ({error})") from error

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -358,3 +359,27 @@ def test_a_table_that_would_fill_memory_is_refused(tmp_path):
     assert path.stat().st_size < 5e6
     with pytest.raises(FeatxError, match=r"its table would take 2 GB of memory, /images/note most of it"):
         featx.open(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_an_open_store_is_read_by_forked_processes_at_once():
+    script = (
+        "import os, sys, featx, numpy as np\n"
+        "store = featx.open(sys.argv[1])\n"
+        "expected, wrong, children = store.matrix(), 0, []\n"
+        "for _ in range(2):\n"
+        "    pid = os.fork()\n"
+        "    children.append(pid)\n"
+        "    if pid == 0:\n"
+        "        children = []\n"
+        "        break\n"
+        "for _ in range(300):\n"
+        "    wrong += not np.array_equal(store.matrix(), expected)\n"
+        "if not children:\n"
+        "    os._exit(bool(wrong))\n"
+        "sys.exit(wrong + sum(os.waitpid(pid, 0)[1] for pid in children))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, DATA / "store_v1.h5"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
