@@ -27,6 +27,8 @@ _MODULE_OF = {
     "predict_images": "predict",
     "read_run": "results",
     "read_source": "manifest",
+    "repair_store": "repair",
+    "verify_store": "verify",
 }
 
 __all__ = [*_MODULE_OF, "__version__"]

@@ -12,6 +12,8 @@ from featx.cli_finetune import finetune
 from featx.cli_fit import fit
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, BatchSize, Commands, CountOrShare, Numbers, say, show_json
 from featx.cli_recipes import recipes
+from featx.cli_verify import repair
+from featx.cli_verify import verify as verify_a_store
 from featx.errors import one_line
 from featx.layers import BACKBONES
 
@@ -178,6 +180,8 @@ main.add_command(finetune)
 main.add_command(backbones)
 main.add_command(recipes)
 main.add_command(export)
+main.add_command(verify_a_store)
+main.add_command(repair)
 
 
 @main.command()

@@ -129,7 +129,7 @@ def write_h5ad(selection: Selection, paths: Sequence[Path], advance: Callable[[i
         var=_frame(selection.features, index="name"),
         uns={"featx": attributes},
     )
-    with open_patiently(paths[0]) as file:
+    with open_patiently(paths[0]) as (file, _):
         write_elem(file, "/", adata)
 
 

@@ -102,6 +102,14 @@ class PartFiles:
                 ranges.append((part.start, part.stop))
         return ranges
 
+    def look(self) -> Iterator[tuple[Path, Part | None]]:
+        """Yield every part's path and what is in it, None where it is damaged; nothing is changed.
+
+        Which layers and how many channels there should be is not asked.
+        """
+        for path in sorted(self.path.glob("rows-*.npz")):
+            yield path, self._read_valid(path, None, None)
+
     def load(self, start: int, stop: int, *, with_features: bool = True) -> Part:
         """Read one part that `read` found valid, or all but its features."""
         return _load(self._path_of(start, stop), with_features=with_features)
@@ -137,7 +145,7 @@ class PartFiles:
     def _path_of(self, start: int, stop: int) -> Path:
         return self.path / f"rows-{start:010d}-{stop:010d}.npz"
 
-    def _read_valid(self, path: Path, n_channels: Mapping[str, int], wanted: np.ndarray | None) -> Part | None:
+    def _read_valid(self, path: Path, n_channels: Mapping[str, int] | None, wanted: np.ndarray | None) -> Part | None:
         if not _PART_NAME.fullmatch(path.name):
             return None
         try:
@@ -145,6 +153,8 @@ class PartFiles:
         except _DAMAGE:
             return None
         shapes = {layer: values.shape for layer, values in part.features.items()}
+        if n_channels is None:
+            n_channels = {layer: shape[1] for layer, shape in shapes.items() if len(shape) == 2}
         is_mask = part.own.dtype == bool and part.own.shape == part.rows.shape
         expected = {layer: (int(part.own.sum()), channels) for layer, channels in n_channels.items()}
         covered = sorted([*part.rows.tolist(), *part.rejected])

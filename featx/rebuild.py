@@ -1,7 +1,7 @@
 """The network that made the features of a run, built again from the run's record, or refused."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 
@@ -50,13 +50,7 @@ def read_settings(run_path: str | Path, run: Run) -> Settings:
             f"{run_path}: run.json doesn't tell the store's {', '.join(missing)}; it is of an older featx, or was "
             "changed: fit the run again"
         )
-    for name, known in _SUPPORTED.items():
-        if recorded[name] not in known:
-            raise FeatxError(
-                f"{run_path}: {name} {recorded[name]!r} of this run is none that this featx knows "
-                f"({', '.join(known)}): pip install --upgrade featx"
-            )
-    choose_poolings(str(recorded["pooling"]))
+    check_known(run_path, recorded, "run")
     settings = Settings(**{name: recorded[name] for name in names} | {"layers": tuple(recorded["layers"])})
     if settings.sha256 != run.store.get("settings_sha256"):
         raise FeatxError(
@@ -64,6 +58,22 @@ def read_settings(run_path: str | Path, run: Run) -> Settings:
             "differ): fit the run again"
         )
     return settings
+
+
+def check_known(path: str | Path, recorded: Mapping[str, object], what: str) -> None:
+    """Refuse recorded settings, of a run or a store, that this featx doesn't know.
+
+    Raises
+    ------
+    FeatxError
+    """
+    for name, known in _SUPPORTED.items():
+        if recorded[name] not in known:
+            raise FeatxError(
+                f"{path}: {name} {recorded[name]!r} of this {what} is none that this featx knows "
+                f"({', '.join(known)}): pip install --upgrade featx"
+            )
+    choose_poolings(str(recorded["pooling"]))
 
 
 def read_layers(run_path: str | Path, run: Run, settings: Settings) -> list[str]:
@@ -130,8 +140,8 @@ def rebuild_network(
     if network.weights_sha256 != settings.weights_sha256:
         raise WeightsError(
             f"weights {weights!r}: not those of {run_path} (SHA-256 {network.weights_sha256[:16]}..., expected "
-            f"{settings.weights_sha256[:16]}... of {settings.weights!r}), so its model would see other features. "
-            "Give the run's own with --weights"
+            f"{settings.weights_sha256[:16]}... of {settings.weights!r}), so the features would be others. "
+            "Give its own with --weights"
         )
     backend = load_keras().backend.backend()
     if network.engine.name == "keras" and backend != settings.keras_backend:

@@ -1,4 +1,4 @@
-"""The feature store, an HDF5 file: its contract, and its reader. Only this module and its writer import h5py.
+"""The feature store, an HDF5 file: its contract, and its reader. Only `featx.store*` import h5py.
 
 Version 1::
 
@@ -6,9 +6,10 @@ Version 1::
                          settings_sha256; keras_version, engine_version and device (several, with commas, where others
                          added to the store); batch_size; images_per_second (a float: files to features, of the images
                          that the run which finished the store computed, or, if it computed none, of the store that it
-                         added to; older stores may lack it); and every field of `featx.settings.Settings`: layers (a
-                         JSON list of the names below /features, in network order), pooling, engine, views, store_dtype,
-                         ...
+                         added to; older stores may lack it); every field of `featx.settings.Settings`: layers (a JSON
+                         list of the names below /features, in network order), pooling, engine, views, store_dtype, ...;
+                         columns (a JSON object: each name below /images, "text" or NumPy's name of its numbers);
+                         repaired (JSON: time, rows, dropped; of the last repair, if any); attributes_sha256
     /features/<layer>    (n_images, n_channels) little-endian float32, or float16 where the attribute store_dtype says
                          so; chunks of about 1 MiB of whole rows, Fletcher-32. `<layer>` is the mean (or a layer without
                          height and width as it is), `<layer>:max` and `<layer>:std` are the other poolings
@@ -20,12 +21,17 @@ Version 1::
     /rejected/path       (n_rejected,) the images that could not be read
     /rejected/reason     (n_rejected,)
 
+Digests: every dataset has an attribute sha256, in hexadecimal, of its content in C order, little-endian (text: the
+bytes of fixed length); attributes_sha256 is of all other attributes of the root, as JSON with sorted keys, made by
+Python's json.dumps with its defaults. Fletcher-32 tells which chunk is damaged; the digests tell of a chunk in
+another's place, of shapes, and of what HDF5 keeps without a checksum. Older stores have none of these, nor columns. A
+store never changes in place: a new one is written beside it and renamed over it.
+
 Row i of every dataset in /features and /images is the same image. Text is UTF-8 of fixed length, padded with zeros. No
 filter is used but those that every HDF5 library has: gzip, shuffle, Fletcher-32. Stores from before the attributes
 engine, engine_version, views and store_dtype are of Keras, one view and float32.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,12 +39,16 @@ import h5py
 import numpy as np
 import pandas as pd
 
-import featx
 from featx.errors import StoreError
-
-FORMAT = 1
-
-_TEXT_COLUMNS = ("path", "label", "split", "sha256")
+from featx.store_file import (
+    REJECTED,
+    check_format,
+    find_faults,
+    open_file,
+    read_attributes,
+    read_columns,
+    read_layers,
+)
 
 
 class Store:
@@ -57,11 +67,15 @@ class Store:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._file = _open_whole(self.path)
+        self._file, self._raw = open_file(self.path)
         try:
-            self._check()
+            check_format(self._file, self.path)
+            for fault in find_faults(self._file, self.path):
+                raise StoreError(f"{self.path}: {fault.message}")
+            self._attributes = read_attributes(self._file, self.path)
+            self._layers = read_layers(self._attributes)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def __enter__(self) -> "Store":
@@ -79,13 +93,12 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        self._raw.close()
 
     @property
     def attributes(self) -> dict[str, object]:
         """The root's attributes: settings, versions, when it was made."""
-        attributes = {name: _plain(value) for name, value in self._file.attrs.items()}
-        attributes["layers"] = json.loads(attributes["layers"])
-        return attributes
+        return self._attributes | {"layers": self.layers}
 
     @property
     def images_per_second(self) -> float | None:
@@ -96,7 +109,7 @@ class Store:
     @property
     def layers(self) -> list[str]:
         """Layer names, in network order."""
-        return json.loads(self._file.attrs["layers"])
+        return list(self._layers)
 
     @property
     def n_channels(self) -> dict[str, int]:
@@ -107,14 +120,13 @@ class Store:
     def images(self) -> pd.DataFrame:
         """One row an image: path, label, split, sha256 and the manifest's further columns."""
         group = self._file["images"]
-        names = [*_TEXT_COLUMNS, *(name for name in group if name not in _TEXT_COLUMNS)]
-        return pd.DataFrame({name: self._read_column(group[name]) for name in names})
+        return pd.DataFrame({name: self._read_column(group[name]) for name in read_columns(self._file)})
 
     @property
     def rejected(self) -> pd.DataFrame:
         """The images that could not be read: path and reason."""
         group = self._file["rejected"]
-        return pd.DataFrame({name: self._read_column(group[name]) for name in ("path", "reason")})
+        return pd.DataFrame({name: self._read_column(group[name]) for name in REJECTED})
 
     @property
     def feature_names(self) -> list[str]:
@@ -251,50 +263,10 @@ class Store:
     def _read(self, dataset: h5py.Dataset, where: object) -> np.ndarray:
         try:
             return dataset[where]
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             raise StoreError(
-                f"{self.path}: {dataset.name} is damaged (a checksum fails, or the file was cut): extract it again"
+                f"{self.path}: {dataset.name} is damaged (a checksum fails, or the file was cut): see featx verify"
             ) from error
-
-    def _check(self) -> None:
-        found = self._file.attrs.get("featx_format")
-        if found is None:
-            raise StoreError(f"{self.path}: an HDF5 file, but no featx store (it has no attribute featx_format)")
-        if not isinstance(found, int | np.integer) or found < 1:
-            raise StoreError(f"{self.path}: the attribute featx_format is {found!r}, expected a whole number")
-        if found > FORMAT:
-            raise StoreError(
-                f"{self.path}: a store of format {int(found)}, and this featx ({featx.__version__}) reads up to "
-                f"{FORMAT}: pip install --upgrade featx"
-            )
-        try:
-            n_images = len(self)
-            names = [f"features/{layer}" for layer in self.layers]
-            names += [f"images/{name}" for name in self._file["images"]]
-            datasets = {name: self._own_dataset(name) for name in [*names, "rejected/path", "rejected/reason"]}
-            texts = [*(f"images/{name}" for name in _TEXT_COLUMNS), "rejected/path", "rejected/reason"]
-            wrong = [name for name in texts if h5py.check_string_dtype(datasets[name].dtype) is None]
-            wrong += [name for name in names if name.startswith("features/") and not _is_matrix(datasets[name])]
-        except (KeyError, ValueError, AttributeError, TypeError, IndexError) as error:
-            raise StoreError(f"{self.path}: a featx store with a part missing: {error}") from error
-        if wrong:
-            raise StoreError(f"{self.path}: /{wrong[0]} is {datasets[wrong[0]].dtype} {datasets[wrong[0]].shape}")
-        for name in names:
-            if datasets[name].shape[0] != n_images:
-                raise StoreError(
-                    f"{self.path}: /{name} has {datasets[name].shape[0]:,} rows, /images/path {n_images:,}"
-                )
-
-    def _own_dataset(self, name: str) -> h5py.Dataset:
-        """Return a dataset that lies in this file; HDF5 can point into other files, and a stranger's might."""
-        dataset = self._file[name]
-        is_own = isinstance(self._file.get(name, getlink=True), h5py.HardLink)
-        if not is_own or dataset.file != self._file or dataset.external or dataset.is_virtual:
-            raise StoreError(f"{self.path}: /{name} points into another file, which no store of featx does")
-        n_stored = dataset.id.get_storage_size()
-        if name.startswith("features/") and n_stored < dataset.size * dataset.dtype.itemsize:
-            raise StoreError(f"{self.path}: /{name} is {dataset.shape}, but only {n_stored:,} bytes of it are there")
-        return dataset
 
 
 def open(path: str | Path) -> Store:
@@ -306,27 +278,3 @@ def open(path: str | Path) -> Store:
     ...     X = store.matrix(layers=["block5_conv3"], split="train")
     """
     return Store(path)
-
-
-def _open_whole(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r")
-    except FileNotFoundError as error:
-        parts = path.with_name(path.name + ".parts")
-        unfinished = f"; {parts.name} is there, so run the extraction again to finish it" if parts.is_dir() else ""
-        raise StoreError(f"{path}: no such store{unfinished}") from error
-    except OSError as error:
-        if path.is_dir():
-            raise StoreError(f"{path}: a folder, not a store") from error
-        with path.open("rb") as file:
-            is_hdf5 = file.read(8) == b"\x89HDF\r\n\x1a\n"
-        what = "an HDF5 file that is cut or damaged: copy or extract it again" if is_hdf5 else "not an HDF5 file"
-        raise StoreError(f"{path}: {what} ({error})") from error
-
-
-def _is_matrix(dataset: h5py.Dataset) -> bool:
-    return dataset.dtype.kind == "f" and dataset.ndim == 2
-
-
-def _plain(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else value

@@ -1,8 +1,9 @@
 """The feature store's writer: one file out of parts, by the contract of `featx.store`."""
 
+import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ import featx
 from featx.errors import StoreError
 from featx.parts import Part
 from featx.settings import Settings
-from featx.store import FORMAT
+from featx.store_file import FORMAT, attributes_sha256, content_bytes, describe_column, read_attributes, read_columns
 
 CHUNK_BYTES = 2**20
 
@@ -54,20 +55,67 @@ def write_store(
     StoreError
         If the disk doesn't take it; what was written is then not a store.
     """
-    with PatientFile(path) as disk:
-        with h5py.File(disk, "w") as file:
-            try:
-                rows = _write_features(file, parts, n_channels, len(table), np.dtype(settings.store_dtype), disk)
-                _write_images(file, table, *rows)
-                _write_attributes(file, settings, root, provenance)
-            except OSError as error:
-                # Once the disk is full, HDF5 may miss what it believes to have written.
-                disk.error = disk.error or error
-        if disk.error is not None:
-            raise StoreError(
-                f"{path}: writing failed ({disk.error.strerror or disk.error}). All features are kept in the parts "
-                "beside it; mend it (free some disk, say) and run the same command again"
-            ) from disk.error
+    kept = "All features are kept in the parts beside it; mend it (free some disk, say) and run the same command again"
+    with _new_file(path, kept) as (file, disk):
+        rows, digests, lost = _write_features(file, parts, n_channels, len(table), np.dtype(settings.store_dtype), disk)
+        _write_images(file, table, rows, digests)
+        _write_table(file.create_group("rejected"), _table_of(lost, table))
+        _write_attributes(file, _describe(settings, root) | dict(provenance))
+
+
+def rewrite_store(
+    path: Path,
+    *,
+    images: pd.DataFrame,
+    rejected: pd.DataFrame,
+    parts: Iterable[Part],
+    n_channels: Mapping[str, int],
+    dtype: str,
+    describe: Callable[[], Mapping[str, object]],
+) -> None:
+    """Write a store that is there already once more, with features and digests out of parts.
+
+    Parameters
+    ----------
+    path : path
+        The file to write; not yet the store's own name.
+    images, rejected : DataFrame
+        The store's own; see `featx.store.Store`. What the parts reject moves from one to the other.
+    parts : iterable of Part
+        Ascending, together covering every row of `images`; features in the type that they are stored in are copied bit
+        for bit.
+    n_channels : mapping of str to int
+        Features a layer.
+    dtype : str
+        How features are stored: float32 or float16.
+    describe : callable
+        Gives the root's attributes, once the parts are through; digests and columns are made anew.
+
+    Raises
+    ------
+    StoreError
+        If the disk doesn't take it; what was written is then not a store.
+    """
+    with _new_file(path, "Nothing was changed; mend it (free some disk, say) and run the same command again") as opened:
+        file, disk = opened
+        rows, digests, lost = _write_features(file, parts, n_channels, len(images), np.dtype(dtype), disk)
+        _write_images(file, images, rows, digests)
+        whole = pd.concat([rejected, _table_of(lost, images)], ignore_index=True)
+        _write_table(file.create_group("rejected"), whole)
+        _write_attributes(file, describe())
+
+
+@contextmanager
+def _new_file(path: Path, kept: str) -> Iterator[tuple[h5py.File, "PatientFile"]]:
+    """Make a file, and say what is kept where the disk doesn't take all of it."""
+    try:
+        with open_patiently(path) as (file, disk):
+            yield file, disk
+            if disk.error is None:
+                # As it is read back: what a reader finds is what the digest is of.
+                file.attrs["attributes_sha256"] = attributes_sha256(read_attributes(file, path))
+    except OSError as error:
+        raise StoreError(f"{path}: writing failed ({error.strerror or error}). {kept}") from error
 
 
 def _write_features(
@@ -80,6 +128,7 @@ def _write_features(
 ) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
     """Append every part's features; return the rows that are there, their digests, and why the others are not."""
     features = _create_features(file, n_channels, n_rows, dtype)
+    content = {layer: hashlib.sha256() for layer in n_channels}
     rows, digests, rejected = [np.array([], dtype=np.int64)], [np.array([], dtype="S64")], {}
     for part in parts:
         for layer, values in part.features.items():
@@ -87,12 +136,16 @@ def _write_features(
             end = dataset.shape[0]
             dataset.resize(end + len(values), axis=0)
             # Rounded here, to the nearest: HDF5's own conversion isn't that exact.
-            dataset[end:] = values.astype(dataset.dtype)
+            stored = values.astype(dataset.dtype)
+            dataset[end:] = stored
+            content[layer].update(content_bytes(stored))
         rows.append(part.rows)
         digests.append(part.sha256)
         rejected |= part.rejected
         if disk.error is not None:
             break
+    for layer, digest in content.items():
+        features[layer].attrs["sha256"] = digest.hexdigest()
     return np.concatenate(rows), np.concatenate(digests), rejected
 
 
@@ -111,27 +164,30 @@ def _create_features(file: h5py.File, n_channels: Mapping[str, int], n_rows: int
     return group
 
 
-def _write_images(
-    file: h5py.File, table: pd.DataFrame, rows: np.ndarray, digests: np.ndarray, rejected: Mapping[int, str]
-) -> None:
+def _write_images(file: h5py.File, table: pd.DataFrame, rows: np.ndarray, digests: np.ndarray) -> None:
     kept = table.iloc[rows].assign(sha256=digests.astype(str))
     _write_table(file.create_group("images", track_order=True), kept)
-    lost = pd.DataFrame({"path": table["path"].iloc[list(rejected)], "reason": list(rejected.values())}, dtype=object)
-    _write_table(file.create_group("rejected"), lost)
 
 
-def _write_attributes(file: h5py.File, settings: Settings, root: Path, provenance: Mapping[str, object]) -> None:
-    attributes = asdict(settings) | {
+def _table_of(lost: Mapping[int, str], table: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"path": table["path"].iloc[list(lost)], "reason": list(lost.values())}, dtype=object)
+
+
+def _describe(settings: Settings, root: Path) -> dict[str, object]:
+    return asdict(settings) | {
         "featx_format": FORMAT,
         "featx_version": featx.__version__,
         "layers": json.dumps(settings.layers),
         "settings_sha256": settings.sha256,
         "root": str(root),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        **provenance,
     }
-    for name, value in attributes.items():
-        file.attrs[name] = value
+
+
+def _write_attributes(file: h5py.File, attributes: Mapping[str, object]) -> None:
+    columns = {name: describe_column(file["images"][name].dtype) for name in read_columns(file)}
+    for name, value in (dict(attributes) | {"columns": json.dumps(columns)}).items():
+        file.attrs[name] = h5py.Empty("f") if value is None else value
 
 
 def as_text(value: object) -> str:
@@ -147,11 +203,12 @@ def _write_table(group: h5py.Group, table: pd.DataFrame) -> None:
             width = max([1, *map(len, encoded)])
             values = np.array(encoded, dtype=h5py.string_dtype("utf-8", width))
         options = {"chunks": True, "compression": "gzip", "shuffle": True, "fletcher32": True} if len(values) else {}
-        group.create_dataset(name, data=values, **options)
+        dataset = group.create_dataset(name, data=values, **options)
+        dataset.attrs["sha256"] = hashlib.sha256(content_bytes(values)).hexdigest()
 
 
 @contextmanager
-def open_patiently(path: Path) -> Iterator[h5py.File]:
+def open_patiently(path: Path) -> Iterator[tuple[h5py.File, "PatientFile"]]:
     """Make an HDF5 file that others fill; see `PatientFile`.
 
     Raises
@@ -162,7 +219,7 @@ def open_patiently(path: Path) -> Iterator[h5py.File]:
     with PatientFile(path) as disk:
         with h5py.File(disk, "w") as file:
             try:
-                yield file
+                yield file, disk
             except OSError as error:
                 # Once the disk is full, HDF5 may miss what it believes to have written.
                 disk.error = disk.error or error

@@ -127,3 +127,26 @@ def small_recipe(path: Path, **parts: object) -> Path:
     )
     write_recipe(recipe, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def chunked(tmp_path_factory):
+    """Twelve images and an empty file, and their store, whose chunks hold four rows; rows 1 and 6 are one file."""
+    import shutil
+
+    import pandas as pd
+
+    import featx
+    from featx import store_writer
+
+    folder = tmp_path_factory.mktemp("chunked")
+    make_tree(folder / "images", {"ash": 6, "birch": 6})
+    shutil.copyfile(folder / "images/ash/001.png", folder / "images/birch/000.png")
+    (folder / "images/ash/003a.png").write_bytes(b"")
+    table = featx.read_source(folder / "images").table.assign(year=range(1600, 1613), artist="Zoë")
+    table["split"] = pd.Series(["train", "validation", "test"] * 5)[: len(table)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_writer, "CHUNK_BYTES", 4 * 64 * 4)
+        manifest = featx.Manifest(table, folder / "images")
+        featx.extract_features(manifest, folder / "store.h5", layers="block1", **SMALL)
+    return folder / "store.h5"

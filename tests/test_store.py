@@ -1,5 +1,8 @@
 """The store's contract, as its readers see it."""
 
+import hashlib
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -249,3 +252,148 @@ def test_a_store_that_claims_more_than_it_holds_is_refused(tmp_path, small_store
         file["features"].create_dataset("fc1", (30, 10**9), "<f4", chunks=(1, 1024))
     with pytest.raises(FeatxError, match=r"only 0 bytes of it are there"):
         featx.open(path)
+
+
+def test_digests_are_of_the_content(small_store):
+    with h5py.File(small_store) as file:
+        for name in ("features/fc1", "images/path", "images/sha256"):
+            content = file[name][:].tobytes()
+            assert file[name].attrs["sha256"] == hashlib.sha256(content).hexdigest()
+        others = {name: value for name, value in file.attrs.items() if name != "attributes_sha256"}
+        text = json.dumps(others, sort_keys=True, default=lambda value: value.item())
+        assert file.attrs["attributes_sha256"] == hashlib.sha256(text.encode()).hexdigest()
+        assert json.loads(file.attrs["columns"]) == dict.fromkeys(("path", "label", "split", "sha256"), "text")
+
+
+def test_a_lock_on_the_file_keeps_no_reader_out(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    path = shutil.copy(DATA / "store_v1.h5", tmp_path / "s.h5")
+    with path.open("r+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with featx.open(path) as store:
+            assert store.matrix().shape == (6, 128)
+
+
+def test_h5py_may_have_the_file_open_too(tmp_path):
+    path = shutil.copy(DATA / "store_v1.h5", tmp_path / "s.h5")
+    with h5py.File(path), featx.open(path) as store, h5py.File(path) as file:
+        assert np.array_equal(store.matrix(["block1_conv1"]), file["features/block1_conv1"][:])
+
+
+TEXT = h5py.string_dtype("utf-8", 5)
+
+
+def replace(name, *arguments, **options):
+    def change(file):
+        if name in file:
+            del file[name]
+        file.create_dataset(name, *arguments, **options)
+
+    return change
+
+
+def set_attribute(name, value):
+    return lambda file: file.attrs.__setitem__(name, value)
+
+
+def many_rows(file):
+    """10^9 equal rows, of which nothing is stored, in every table and layer."""
+    for name in ("features/block1_conv1", "features/block1_conv2"):
+        replace(name, (10**9, 64), "<f4", chunks=(512, 64))(file)
+    for name in ("path", "label", "split", "sha256", "year"):
+        replace(f"images/{name}", (10**9,), TEXT, chunks=(4096,), compression="gzip")(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (replace("images/note", (6,), h5py.ref_dtype), r"/images/note is object \(6,\)"),
+        (replace("images/note", (6,), [("a", "<i4"), ("b", "<f4")]), r"/images/note is \[\('a', '<i4'\)"),
+        (replace("images/label", (6,), h5py.string_dtype()), r"/images/label is object \(6,\)"),
+        (replace("images/note", (6,), h5py.string_dtype("utf-8", 2**30)), r"/images/note is \(6,\), but only 0 bytes"),
+        (replace("images/note", (6, 2), "<i4"), r"/images/note is int32 \(6, 2\)"),
+        (replace("rejected/path", (10**9,), TEXT, chunks=(4096,)), r"/rejected/.* only 0 bytes|has 1 rows"),
+        (replace("features/block1_conv1", (6, 64), "<c8"), r"/features/block1_conv1 is complex64"),
+        (replace("features/block1_conv1", (6, 0), "<f4"), r"/features/block1_conv1 is float32 \(6, 0\)"),
+        (many_rows, r"only 0 bytes of it are there"),
+        (set_attribute("layers", "fc1"), "layers is no JSON"),
+        (set_attribute("layers", "[" * 100_000), "layers is no JSON|attributes are damaged"),
+        (set_attribute("layers", json.dumps({"fc1": 1})), "layers is no JSON list of different names"),
+        (set_attribute("layers", json.dumps([])), "layers is no JSON list of different names"),
+        (set_attribute("layers", json.dumps(["block1_conv1", 5])), "layers is no JSON list of different names"),
+        (set_attribute("layers", json.dumps(["block1_conv1"] * 2)), "layers is no JSON list of different names"),
+        (set_attribute("layers", json.dumps(["/images/year"])), "part missing: /features//images/year"),
+        (set_attribute("layers", 5), "layers is no JSON"),
+        (set_attribute("note", ["x"] * 300), r"the attribute 'note' has \(300,\) entries"),
+        (set_attribute("featx_format", np.nan), "featx_format is .*nan"),
+    ],
+)
+def test_what_a_stranger_may_have_made_is_refused(tmp_path, change, message):
+    path = tmp_path / "s.h5"
+    path.write_bytes((DATA / "store_v1.h5").read_bytes())
+    with h5py.File(path, "a") as file:
+        try:
+            change(file)
+        except RuntimeError:
+            pytest.skip("this HDF5 doesn't write such a thing")
+    with pytest.raises(FeatxError, match=message):
+        featx.open(path)
+
+
+def test_links_within_the_file_and_shared_layers_are_refused(tmp_path):
+    for number, link in enumerate((h5py.SoftLink("/features/block1_conv2"), None)):
+        path = tmp_path / f"{number}.h5"
+        path.write_bytes((DATA / "store_v1.h5").read_bytes())
+        with h5py.File(path, "a") as file:
+            names = [f"l{i}" for i in range(100)]
+            for name in names:
+                file[f"features/{name}"] = link or file["features/block1_conv1"]
+            file.attrs["layers"] = json.dumps(names)
+        with pytest.raises(FeatxError, match=r"points into another file|claim [\d,]+ bytes, and the file has"):
+            featx.open(path)
+
+
+def test_a_table_that_would_fill_memory_is_refused(tmp_path):
+    """Text of 200,000 bytes in each of 8,000 rows packs into a few MB, and takes 1.6 GB to read."""
+    path = tmp_path / "s.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["featx_format"] = 1
+        file.attrs["layers"] = '["a"]'
+        file["features/a"] = np.zeros((8000, 1), "<f4")
+        for name in ("path", "label", "split", "sha256"):
+            file[f"images/{name}"] = np.zeros(8000, "S1")
+        for name in ("path", "reason"):
+            file[f"rejected/{name}"] = np.zeros(0, "S1")
+        note = file.create_dataset("images/note", (8000,), "S200000", chunks=(100,), compression="gzip")
+        zeros = file.create_dataset("zeros", (100,), "S200000", chunks=(100,), compression="gzip")
+        zeros[:] = np.zeros(100, "S200000")
+        packed = zeros.id.read_direct_chunk((0,))[1]
+        for start in range(0, 8000, 100):
+            note.id.write_direct_chunk((start,), packed)
+    assert path.stat().st_size < 5e6
+    with pytest.raises(FeatxError, match=r"its table would take 2 GB of memory, /images/note most of it"):
+        featx.open(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_an_open_store_is_read_by_forked_processes_at_once():
+    script = (
+        "import os, sys, featx, numpy as np\n"
+        "store = featx.open(sys.argv[1])\n"
+        "expected, wrong, children = store.matrix(), 0, []\n"
+        "for _ in range(2):\n"
+        "    pid = os.fork()\n"
+        "    children.append(pid)\n"
+        "    if pid == 0:\n"
+        "        children = []\n"
+        "        break\n"
+        "for _ in range(300):\n"
+        "    wrong += not np.array_equal(store.matrix(), expected)\n"
+        "if not children:\n"
+        "    os._exit(bool(wrong))\n"
+        "sys.exit(wrong + sum(os.waitpid(pid, 0)[1] for pid in children))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, DATA / "store_v1.h5"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -79,9 +79,13 @@ def test_what_others_write_on_a_full_disk_is_an_oserror(tmp_path):
     # Here, since the processes above import this module too.
     from test_extract import disk_that_takes
 
-    with open_patiently(tmp_path / "f") as file:
+    with open_patiently(tmp_path / "f") as (file, _):
         file["x"] = np.arange(5)
     with h5py.File(tmp_path / "f") as file:
         assert file["x"][:].tolist() == [0, 1, 2, 3, 4]
-    with disk_that_takes(5_000), pytest.raises(OSError, match="File too large"), open_patiently(tmp_path / "g") as file:
+    with (
+        disk_that_takes(5_000),
+        pytest.raises(OSError, match="File too large"),
+        open_patiently(tmp_path / "g") as (file, _),
+    ):
         file["x"] = np.zeros(10_000)

@@ -1,0 +1,198 @@
+"""Whether a store is what was written, and, by a sample, whether its features are those of its images."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from featx.damage import NO_DAMAGE, Problem, rows_in
+from featx.file_checks import Findings, check_file
+from featx.parts import Part
+from featx.probe import probe
+from featx.run_folder import RunFolder
+from featx.sampling import sample_rows
+from featx.store_file import opened
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    Attributes
+    ----------
+    path : str
+        The store.
+    is_unfinished : bool
+        Whether there is no store yet, and its parts were verified.
+    n_images, n_features : int
+        Of what can be read.
+    n_sampled : int
+        Rows whose features were made again of their images and compared.
+    problems : tuple of Problem
+    notes : tuple of str
+        What could not be checked.
+    """
+
+    path: str
+    is_unfinished: bool
+    n_images: int
+    n_features: int
+    n_sampled: int
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether anything is wrong with the store itself, not just with images that have changed since."""
+        return any(problem.what not in NO_DAMAGE for problem in self.problems)
+
+    @property
+    def bad_rows(self) -> np.ndarray:
+        """The rows whose features, or whose file's digest, can't be trusted: ndarray of int64, sorted."""
+        return rows_in(
+            rows
+            for problem in self.problems
+            if problem.what not in NO_DAMAGE and problem.where.startswith(("/features/", "/images/sha256"))
+            for rows in problem.rows
+        )
+
+
+def verify_store(
+    path: str | Path,
+    *,
+    sample: int = 0,
+    seed: int = 0,
+    weights: str | None = None,
+    root: str | Path | None = None,
+    batch_size: int = 8,
+    progress: bool = False,
+    echo: Callable[[str], None] = lambda line: None,
+) -> Verification:
+    """Check a store, or the parts of an unfinished one; nothing is changed.
+
+    Every chunk is compared with its checksum, every dataset and the attributes with their digests, shapes and types
+    with the contract; values must be finite, and the tables must make sense. Memory doesn't grow with the features.
+
+    Parameters
+    ----------
+    path : path
+    sample : int, default 0
+        So many rows, drawn at random, are extracted again and compared: the file's SHA-256, and the features of each
+        layer, by the norm of the difference over the norm. The limit is 1e-4; 1e-3 for stores of float16, or where
+        another engine or device computes; 1e-2 for the precision float16, 5e-2 for bfloat16.
+    seed : int, default 0
+        Of that draw.
+    weights : str, optional
+        The network's, where the store's came from a file or a fine-tuned run; default: those on record.
+    root : path, optional
+        Where the images' paths start; default: where they did when they were extracted.
+    batch_size : int, default 8
+        Images a forward pass.
+    progress : bool, default False
+        Show progress bars, if standard error is a terminal.
+    echo : callable, optional
+        Is told what a user should know, a line at a time.
+
+    Returns
+    -------
+    Verification
+
+    Raises
+    ------
+    StoreError
+        If there is no such store, HDF5 can't open it, or it is no store at all.
+    """
+    path = Path(path)
+    if is_unfinished(path):
+        return _verify_parts(path)
+    options = {"seed": seed, "weights": weights, "root": root, "batch_size": batch_size}
+    return inspect_store(path, sample=sample, progress=progress, echo=echo, **options)[0]
+
+
+def inspect_store(
+    path: Path, *, sample: int, progress: bool, echo: Callable[[str], None], **options: object
+) -> tuple[Verification, Findings]:
+    """Check a finished store as `verify_store` does; return what is in it, too.
+
+    Raises
+    ------
+    StoreError
+        See `verify_store`.
+    """
+    probe(path)
+    # disable=None: only where standard error is a terminal.
+    with (
+        opened(path) as file,
+        tqdm(total=path.stat().st_size, unit="B", unit_scale=True, disable=None if progress else True) as bar,
+    ):
+        findings = check_file(file, path, bar.update)
+    n_sampled, problems = 0, ()
+    if sample and findings.n_images:
+        n_sampled, problems = sample_rows(path, findings, sample, progress=progress, echo=echo, **options)
+    found = Verification(
+        path=str(path),
+        is_unfinished=False,
+        n_images=findings.n_images,
+        n_features=sum(findings.n_channels.values()),
+        n_sampled=n_sampled,
+        problems=(*findings.problems, *problems),
+        notes=findings.notes,
+    )
+    return found, findings
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether there is no store, but parts of one."""
+    return not path.exists() and RunFolder(path).path.is_dir()
+
+
+def read_part_widths(path: Path) -> dict[str, int]:
+    """Return the features a layer of most parts of an unfinished store; nothing is changed."""
+    widths = Counter(_widths_of(part) for _, part in RunFolder(path).look() if part is not None)
+    return dict(widths.most_common(1)[0][0]) if widths else {}
+
+
+def _verify_parts(path: Path) -> Verification:
+    folder = RunFolder(path)
+    widths = read_part_widths(path)
+    problems = list(_check_record(folder.path / "run.json"))
+    n_images, end = 0, 0
+    for place, part in folder.look():
+        if part is None or _widths_of(part) != tuple(widths.items()) or part.start < end:
+            n_rows = () if part is None else ((part.start, part.stop),)
+            problems.append(Problem("part", place.name, n_rows, "damaged: the same extraction does it again"))
+        else:
+            n_images, end = n_images + len(part.rows), part.stop
+    note = f"not finished: run the same extraction again, which does {'just ' if problems else ''}what is missing"
+    return Verification(
+        path=str(path),
+        is_unfinished=True,
+        n_images=n_images,
+        n_features=sum(widths.values()),
+        n_sampled=0,
+        problems=tuple(problems),
+        notes=(note,),
+    )
+
+
+def _widths_of(part: Part) -> tuple[tuple[str, int], ...]:
+    return tuple((layer, values.shape[1]) for layer, values in part.features.items())
+
+
+def _check_record(path: Path) -> Iterator[Problem]:
+    try:
+        is_record = isinstance(json.loads(path.read_bytes()), dict)
+    except (OSError, ValueError, RecursionError):
+        is_record = False
+    if not is_record:
+        detail = "damaged or missing: parts without a record are not used, and the extraction begins anew"
+        yield Problem("record", path.name, (), detail)
