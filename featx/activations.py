@@ -17,8 +17,9 @@ from featx.errors import SourceError
 from featx.images import ImageError, Picture, read_picture
 from featx.network import PooledNetwork, run_frozen
 from featx.parts import Part
-from featx.pipeline import compute_parts, progress_bar
+from featx.pipeline import compute_parts
 from featx.pooling import WHOLE
+from featx.progress import progress_bar
 from featx.row_files import RowFiles
 from featx.views import flip
 

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import psutil
 
+from featx.decoding import n_decoders
 from featx.errors import SourceError
 from featx.images import ImageError, Picture, read_picture
 from featx.manifest import Manifest
 from featx.network import PooledNetwork, build_network
-from featx.pipeline import PART_SIZE, compute_parts, n_decoders
+from featx.pipeline import PART_SIZE, compute_parts
 from featx.store_writer import CHUNK_BYTES
 
 _N_BATCHES = 4

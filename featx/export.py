@@ -7,7 +7,7 @@ from pathlib import Path
 from featx.errors import FeatxError
 from featx.export_blocks import check_parquet, write_csv, write_npy, write_parquet
 from featx.export_whole import check_h5ad, check_mat, write_h5ad, write_mat
-from featx.pipeline import progress_bar
+from featx.progress import progress_bar
 from featx.selection import Selection, select
 from featx.store import Store
 from featx.whole_files import check_free_files, whole_files

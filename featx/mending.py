@@ -12,7 +12,7 @@ from featx.errors import StoreError
 from featx.file_checks import Findings
 from featx.images import ImageError
 from featx.parts import Part
-from featx.pipeline import progress_bar
+from featx.progress import progress_bar
 from featx.recompute import Recomputer, digest_of
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from featx.errors import SourceError, StoreError
 from featx.manifest import Manifest
 from featx.merge import DigestIndex, Outline, PartFeatures, merge_rows, outline
 from featx.parts import PartFiles
-from featx.pipeline import find_gaps, progress_bar, run_network
+from featx.pipeline import find_gaps, run_network
 from featx.plans import OnDemand, Plan
+from featx.progress import progress_bar
 from featx.provenance import MOST_RUNS, describe_command, describe_engines, describe_process, now, read_history
 from featx.rejections import Rejections, find_changed
 from featx.run_folder import RunFolder

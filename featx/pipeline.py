@@ -4,7 +4,6 @@ What lies between them is bounded, so that memory doesn't grow with the number o
 """
 
 import contextlib
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,18 +11,15 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from featx.batches import MOST_ROWS, Batch, Network
-from featx.cores import available_cores
-from featx.folders import is_utf8
-from featx.images import ImageError, Picture
+from featx.decoding import read_ahead
+from featx.images import Picture
 from featx.manifest import Manifest
 from featx.parts import Part, PartFiles
 from featx.run_log import Tally
 from featx.stopping import finish_first
 
-MOST_DECODERS = 32
 PART_SIZE = 128
 _BATCHES_AHEAD = 4
 
@@ -183,11 +179,6 @@ def find_gaps(done: list[tuple[int, int]], n_rows: int) -> list[tuple[int, int]]
     return [(start, stop) for (_, start), (stop, _) in pairwise([(0, 0), *done, (n_rows, n_rows)]) if start < stop]
 
 
-def n_decoders() -> int:
-    """Return how many images are decoded at the same time: one a core that this process may use, within bounds."""
-    return min(max(available_cores(), 2), MOST_DECODERS)
-
-
 def join_layers(part: Part, layers: Iterable[str]) -> np.ndarray:
     """Lay the features of some layers side by side.
 
@@ -236,16 +227,6 @@ def _finish(wait: Callable[[], Part], tally: Tally) -> Part:
         return wait()
 
 
-@contextlib.contextmanager
-def progress_bar(total: int, *, initial: int = 0, wanted: bool = True) -> Iterator:
-    """Show a bar that counts images, where it is wanted and standard error is a terminal."""
-    from tqdm import tqdm
-
-    # disable=None: only where standard error is a terminal.
-    with tqdm(total=total, initial=initial, unit="img", disable=None if wanted else True, smoothing=0.1) as bar:
-        yield bar
-
-
 def _hand_over(
     pending: list[Part], files: PartFiles, writer: ThreadPoolExecutor, writing: Future | None, tally: Tally
 ) -> Future:
@@ -256,57 +237,6 @@ def _hand_over(
         if writing is not None:
             writing.result()
         return writer.submit(files.write, part)
-
-
-def read_ahead(
-    root: Path, paths: Sequence[str | Path], rows: Iterator[int], read: Callable[[Path], Picture], ahead: int = 0
-) -> Iterator[tuple[int, Picture | str]]:
-    """Decode images in threads, some ahead; close the iterator if it is left early.
-
-    Parameters
-    ----------
-    root : Path
-        The folder that relative paths start from.
-    paths : sequence of str or Path
-        Of every image, by row.
-    rows : iterator of int
-        Which of them.
-    read : callable
-        Turns a path into a `Picture`, or raises `ImageError`.
-    ahead : int, default 0
-        How many pictures may wait; two a thread in any case.
-
-    Yields
-    ------
-    (int, Picture or str)
-        Each row, and its picture or the reason that there is none.
-    """
-    ahead = max(ahead, 2 * n_decoders())
-
-    def attempt(row: int) -> Picture | str:
-        if not is_utf8(str(paths[row])):
-            return "its name is not UTF-8: rename it"
-        try:
-            return read(root / paths[row])
-        except ImageError as error:
-            return str(error)
-
-    with warnings.catch_warnings(), ThreadPoolExecutor(n_decoders()) as decoders:
-        # What Pillow has to say of a damaged file ends as its reason, not on the screen.
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        queue: deque[tuple[int, Future]] = deque()
-        try:
-            for row in rows:
-                queue.append((row, decoders.submit(attempt, row)))
-                if len(queue) > ahead:
-                    first, future = queue.popleft()
-                    yield first, future.result()
-            while queue:
-                first, future = queue.popleft()
-                yield first, future.result()
-        finally:
-            decoders.shutdown(wait=True, cancel_futures=True)
 
 
 def _join(parts: list[Part]) -> Part:

@@ -14,8 +14,9 @@ from featx.heads import PREDICTIONS
 from featx.images import read_picture
 from featx.own_answer import OwnAnswer
 from featx.parts import Part
-from featx.pipeline import compute_parts, join_layers, progress_bar
+from featx.pipeline import compute_parts, join_layers
 from featx.predictions import Block
+from featx.progress import progress_bar
 from featx.rebuild import read_layers, read_settings, rebuild_finetuned, rebuild_network
 from featx.results import load_model, read_run
 

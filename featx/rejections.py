@@ -8,10 +8,11 @@ from fractions import Fraction
 from numbers import Integral, Real
 from pathlib import Path
 
+from featx.decoding import read_ahead
 from featx.errors import SourceError
 from featx.images import Picture
 from featx.manifest import Manifest
-from featx.pipeline import progress_bar, read_ahead
+from featx.progress import progress_bar
 
 _N_SHOWN = 3
 

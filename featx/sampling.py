@@ -11,7 +11,7 @@ from featx.damage import FEATURES_DIFFER, IMAGE_CHANGED, IMAGE_GONE, NO_SAMPLE, 
 from featx.errors import FeatxError
 from featx.file_checks import Findings
 from featx.parts import Part
-from featx.pipeline import progress_bar
+from featx.progress import progress_bar
 from featx.recompute import Recomputer, read_store_settings, rebuild_recomputer
 from featx.store_file import DAMAGE, opened
 

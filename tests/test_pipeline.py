@@ -13,8 +13,9 @@ import pytest
 from test_parts import SETTINGS, SOURCE
 
 from featx import FeatxError, Manifest
+from featx.decoding import n_decoders
 from featx.images import ImageError, Picture
-from featx.pipeline import find_gaps, n_decoders, run_network
+from featx.pipeline import find_gaps, run_network
 from featx.run_folder import RunFolder
 
 N_CHANNELS = {"block1_conv1": 3}
@@ -117,13 +118,13 @@ def test_rows_around_a_gap_stay_apart(parts):
 
 @pytest.mark.parametrize(("cores", "expected"), [(1, 2), (2, 2), (12, 12), (96, 32)])
 def test_a_decoder_a_core_within_bounds(monkeypatch, cores, expected):
-    monkeypatch.setattr("featx.pipeline.available_cores", lambda: cores)
+    monkeypatch.setattr("featx.decoding.available_cores", lambda: cores)
     assert n_decoders() == expected
 
 
 @pytest.mark.parametrize("cores", [1, 16])
 def test_the_rows_keep_their_order_with_any_number_of_decoders(parts, monkeypatch, cores):
-    monkeypatch.setattr("featx.pipeline.available_cores", lambda: cores)
+    monkeypatch.setattr("featx.decoding.available_cores", lambda: cores)
 
     def jittery(path):
         time.sleep(0.002 * (int(Path(path).stem) % 3))
@@ -194,7 +195,7 @@ def test_only_wanted_rows_are_read(parts):
 
 
 def test_pictures_in_memory_are_bounded(parts, monkeypatch):
-    monkeypatch.setattr("featx.pipeline.available_cores", lambda: 8)
+    monkeypatch.setattr("featx.decoding.available_cores", lambda: 8)
     alive, most = weakref.WeakSet(), 0
     lock = threading.Lock()
 
