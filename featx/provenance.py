@@ -72,7 +72,9 @@ def read_history(attributes: Mapping[str, object]) -> list[dict[str, object]]:
 def describe_command() -> str:
     """Return the command line that this process was started with, as a shell would take it, cut if it is very long."""
     program, *arguments = sys.argv or ["python"]
-    program = "featx" if Path(program).parts[-2:] == ("featx", "__main__.py") else Path(program).name
+    path = Path(program)
+    # Of `python -m featx`, too.
+    program = path.parent.name if path.name == "__main__.py" else path.name
     text = shlex.join([program, *arguments]).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} ..."
 

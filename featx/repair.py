@@ -4,16 +4,15 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from featx.damage import NO_DAMAGE, Problem
 from featx.errors import StoreError
 from featx.file_checks import Findings
-from featx.keras_setup import load_keras
 from featx.mending import Mender
 from featx.probe import probe
+from featx.provenance import MOST_RUNS, describe_engines, describe_process, now, read_history
 from featx.recompute import Recomputer, read_store_settings, rebuild_recomputer
 from featx.run_folder import RunFolder
 from featx.store_file import opened
@@ -69,9 +68,9 @@ def repair_store(
     """Verify a store, and extract its damaged rows again from their images.
 
     Rows that are whole are copied bit for bit; table, attributes and the time when the store was created stay; the
-    attribute `repaired` is added. The new file is written beside the store, verified, and renamed over it: a repair
-    that is interrupted leaves the store as it was. Of an unfinished store, damaged parts are deleted, so that the
-    extraction does them again.
+    attribute `repaired` is added, and the history goes on. The new file is written beside the store, verified, and
+    renamed over it: a repair that is interrupted leaves the store as it was. Of an unfinished store, damaged parts are
+    deleted, so that the extraction does them again.
 
     Parameters
     ----------
@@ -139,7 +138,7 @@ def _replace(
     folder: RunFolder, findings: Findings, mender: Mender, recomputer: Recomputer | None, dtype: str
 ) -> Repair:
     """Write the mended store, verify it, and move it into place."""
-    path = folder.store_path
+    path, started = folder.store_path, now()
     new_path = folder.path / "repaired.h5.tmp"
     try:
         with opened(path) as file, contextlib.closing(mender.mend(file, recomputer)) as parts:
@@ -150,7 +149,7 @@ def _replace(
                 parts=parts,
                 n_channels=findings.n_channels if recomputer is None else recomputer.n_channels,
                 dtype=dtype,
-                describe=partial(_describe, findings, mender, recomputer),
+                describe=partial(_describe, findings, mender, recomputer, started),
             )
         found = verify_store(new_path)
         if not found.ok:
@@ -169,25 +168,27 @@ def _replace(
     )
 
 
-def _describe(findings: Findings, mender: Mender, recomputer: Recomputer | None) -> dict[str, object]:
+def _describe(findings: Findings, mender: Mender, recomputer: Recomputer | None, started: str) -> dict[str, object]:
     """Return the attributes of the mended store: what made features is named beside what made them before."""
-    attributes = dict(findings.attributes)
-    if recomputer is not None:
-        engine = recomputer.network.engine
-        now = {
-            "keras_version": load_keras().__version__,
-            "engine_version": engine.version,
-            "device": engine.device,
-        }
-        for name, value in now.items():
-            before = str(attributes[name]).split(", ") if attributes.get(name) else []
-            attributes[name] = ", ".join(dict.fromkeys([*before, value]))
-    repaired = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "rows": mender.n_repaired,
-        "dropped": mender.n_dropped,
+    stored = findings.attributes
+    engines = [recomputer.network.engine] if recomputer is not None else []
+    repaired = {"time": now(), "rows": mender.n_repaired, "dropped": mender.n_dropped}
+    run = {
+        **describe_process(),
+        "device": ", ".join(engine.device for engine in engines),
+        "started": started,
+        "ended": repaired["time"],
+        "n_images": len(mender.images) - mender.n_dropped,
+        "n_rejected": len(findings.rejected) + mender.n_dropped,
+        "n_computed": mender.n_repaired,
+        "n_resumed": 0,
     }
-    return attributes | {"repaired": json.dumps(repaired)}
+    return {
+        **stored,
+        **describe_engines(engines, stored),
+        "repaired": json.dumps(repaired),
+        "history": json.dumps([*read_history(stored), run][-MOST_RUNS:]),
+    }
 
 
 def _repair_parts(folder: RunFolder) -> Repair:

@@ -9,7 +9,9 @@ Version 1::
                          added to; older stores may lack it); every field of `featx.settings.Settings`: layers (a JSON
                          list of the names below /features, in network order), pooling, engine, views, store_dtype, ...;
                          columns (a JSON object: each name below /images, "text" or NumPy's name of its numbers);
-                         repaired (JSON: time, rows, dropped; of the last repair, if any); attributes_sha256
+                         repaired (JSON: time, rows, dropped; of the last repair, if any); history (a JSON list, a run
+                         each, oldest first: command, machine, device, versions, started, ended, n_images, n_rejected,
+                         n_computed, n_resumed, images_per_second); attributes_sha256
     /features/<layer>    (n_images, n_channels) little-endian float32, or float16 where the attribute store_dtype says
                          so; chunks of about 1 MiB of whole rows, Fletcher-32. `<layer>` is the mean (or a layer without
                          height and width as it is), `<layer>:max` and `<layer>:std` are the other poolings

@@ -11,6 +11,7 @@ from test_verify import N_CHANNELS, chunk_at, flip, invoke, seal, store, swap, u
 
 import featx
 from featx import FeatxError
+from featx.provenance import read_history
 from featx.run_folder import RunFolder
 from featx.store_file import attributes_sha256, read_attributes
 from featx.store_writer import PatientFile
@@ -29,7 +30,7 @@ def read(path):
 
 
 def attributes_but_provenance(attributes):
-    made = ("repaired", "attributes_sha256", "device", "engine_version", "keras_version")
+    made = ("repaired", "history", "attributes_sha256", "device", "engine_version", "keras_version")
     return {name: value for name, value in attributes.items() if name not in made}
 
 
@@ -68,6 +69,7 @@ def test_damaged_rows_are_made_again_and_others_stay(damaged, chunked):
     assert np.linalg.norm(X - expected) <= 1e-6 * np.linalg.norm(expected)
     assert attributes_but_provenance(attributes) == attributes_but_provenance(before)
     assert json.loads(attributes["repaired"]).items() >= {"rows": 4, "dropped": 0}.items()
+    assert [run["n_computed"] for run in read_history(attributes)][-1] == 4
     assert featx.verify_store(damaged, sample=12).ok
     assert [path.name for path in damaged.parent.iterdir()] == ["store.h5"]
 
