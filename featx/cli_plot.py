@@ -25,7 +25,7 @@ def plot() -> None:
 @OUTPUT
 @OVERWRITE
 def accuracies(runs: tuple[Path, ...], output: Path, overwrite: bool) -> None:
-    """Test accuracies of RUNS with their 95% intervals, classifiers and fine-tuned networks beside each other."""
+    """Plot test accuracies of RUNS with 95% intervals, classifiers and fine-tuned networks beside each other."""
     check_output(output, overwrite=overwrite)
     from featx.plots_runs import CLASSICAL, FINE_TUNED, plot_accuracies
     from featx.run_files import read_accuracies
@@ -43,7 +43,7 @@ def accuracies(runs: tuple[Path, ...], output: Path, overwrite: bool) -> None:
 @click.option("--shares", is_flag=True, help="Shares of the true class, not counts.")
 @OVERWRITE
 def confusion(run: Path, output: Path, shares: bool, overwrite: bool) -> None:
-    """Which classes RUN takes for which, on its test rows."""
+    """Plot which classes RUN takes for which, on its test rows."""
     check_output(output, overwrite=overwrite)
     from featx.plots_runs import plot_confusion
     from featx.run_files import read_confusion
@@ -57,7 +57,7 @@ def confusion(run: Path, output: Path, shares: bool, overwrite: bool) -> None:
 @STORE
 @OVERWRITE
 def reliability(run: Path, output: Path, store: Path | None, overwrite: bool) -> None:
-    """How often RUN is right on its test rows, by the probability that it gives its answers.
+    """Plot how often RUN is right on its test rows, by the probability that it gives its answers.
 
     A classifier's probabilities are computed from its saved model and its store; a fine-tuned run keeps its own.
     """
@@ -80,7 +80,7 @@ def reliability(run: Path, output: Path, store: Path | None, overwrite: bool) ->
 @STORE
 @OVERWRITE
 def roc(run: Path, output: Path, store: Path | None, overwrite: bool) -> None:
-    """ROC curves of RUN on its test rows, each class against the rest; of two classes one curve.
+    """Plot ROC curves of RUN on its test rows, each class against the rest; of two classes one curve.
 
     A classifier's scores are computed from its saved model and its store; a fine-tuned run keeps its own.
     """
@@ -104,7 +104,7 @@ def roc(run: Path, output: Path, store: Path | None, overwrite: bool) -> None:
 @OUTPUT
 @OVERWRITE
 def grid(run: Path, output: Path, overwrite: bool) -> None:
-    """What the cells of RUN's grid were chosen by, over its axes: heat maps, or a line where there is one axis."""
+    """Plot the cells of RUN's grid over its axes: heat maps, or a line where there is one axis."""
     check_output(output, overwrite=overwrite)
     from featx.plots_runs import list_grid_axes, plot_grid
     from featx.run_files import read_grid
@@ -118,7 +118,7 @@ def grid(run: Path, output: Path, overwrite: bool) -> None:
 @OUTPUT
 @OVERWRITE
 def layers(run: Path, output: Path, overwrite: bool) -> None:
-    """What each layer gives RUN: alone, with all before it, without it, shuffled; as featx fit was asked."""
+    """Plot what each layer gives RUN: alone, with all before it, without it, shuffled; as featx fit was asked."""
     check_output(output, overwrite=overwrite)
     from featx.plots_runs import plot_layers
     from featx.run_files import read_layer_figures
@@ -131,7 +131,7 @@ def layers(run: Path, output: Path, overwrite: bool) -> None:
 @OUTPUT
 @OVERWRITE
 def curves(run: Path, output: Path, overwrite: bool) -> None:
-    """Loss, accuracy and learning rate of RUN, a fine-tuned network, by epoch, with its stages."""
+    """Plot loss, accuracy and learning rate of RUN, a fine-tuned network, by epoch, with its stages."""
     check_output(output, overwrite=overwrite)
     from featx.plots_runs import plot_curves
     from featx.run_files import read_curves
@@ -146,7 +146,7 @@ def curves(run: Path, output: Path, overwrite: bool) -> None:
 @click.option("--split", default="split", help="The column that holds the splits.")
 @OVERWRITE
 def classes(store: Path, output: Path, label: str, split: str, overwrite: bool) -> None:
-    """How many images of STORE each class has in each split, and whether the splits keep the classes' shares."""
+    """Plot how many images of STORE each class has in each split, and whether splits keep the classes' shares."""
     check_output(output, overwrite=overwrite)
     from featx.plots_runs import plot_class_counts
     from featx.store import Store
