@@ -86,7 +86,7 @@ def _plot_line(cells: pd.DataFrame, axis: str, score: str) -> "Figure":
             places.iloc[row], heights[row], "o", markersize=12, markerfacecolor="none", color=INK, label="chosen cell"
         )
     ax.set_xticks(range(len(values)), [short_name(value) for value in values])
-    if len(values) > 8:
+    if len(values) > 8 or (len(values) > 3 and max(map(len, values)) > 12):
         ax.tick_params(axis="x", rotation=90)
     ax.margins(x=0.08, y=0.15)
     ax.set_xlabel(axis)
