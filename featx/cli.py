@@ -11,6 +11,8 @@ from featx.cli_export import export
 from featx.cli_finetune import finetune
 from featx.cli_fit import fit
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, BatchSize, Commands, CountOrShare, Numbers, say, show_json
+from featx.cli_options import AS_JSON, OVERWRITE, SEED, BatchSize, Commands, Numbers, say, show_json
+from featx.cli_plot import plot
 from featx.cli_recipes import recipes
 from featx.cli_verify import repair
 from featx.cli_verify import verify as verify_a_store
@@ -182,6 +184,7 @@ main.add_command(recipes)
 main.add_command(export)
 main.add_command(verify_a_store)
 main.add_command(repair)
+main.add_command(plot)
 
 
 @main.command()
