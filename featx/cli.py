@@ -11,7 +11,6 @@ from featx.cli_export import export
 from featx.cli_finetune import finetune
 from featx.cli_fit import fit
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, BatchSize, Commands, CountOrShare, Numbers, say, show_json
-from featx.cli_options import AS_JSON, OVERWRITE, SEED, BatchSize, Commands, Numbers, say, show_json
 from featx.cli_plot import plot
 from featx.cli_recipes import recipes
 from featx.cli_verify import repair

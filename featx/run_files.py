@@ -11,7 +11,7 @@ from featx.choosing import tell_scores
 from featx.compare import name_runs
 from featx.errors import FeatxError
 from featx.metrics import accuracy_interval, count_confusion
-from featx.pipeline import progress_bar
+from featx.progress import progress_bar
 from featx.results import Run, cells_table, layers_table, load_model, read_run
 from featx.scored_rows import read_predictions
 from featx.store import Store
