@@ -123,7 +123,7 @@ def compare_runs(paths: Sequence[str | Path]) -> Comparison:
         raise FeatxError(f"a comparison takes two runs or more, got {len(folders)}: featx compare results/a results/b")
     runs = [read_run(folder) for folder in folders]
     tables = [read_predictions(folder) for folder in folders]
-    names = _name_runs(folders)
+    names = name_runs(folders)
     correct = [
         put_in_order(tables[0], table, folders[0], folder) == tables[0]["label"].to_numpy()
         for folder, table in zip(folders, tables, strict=True)
@@ -199,7 +199,8 @@ def comparison_table(comparison: Comparison) -> pd.DataFrame:
     return table.drop(columns="discretize") if (table["discretize"] == "none").all() else table
 
 
-def _name_runs(folders: Sequence[Path]) -> list[str]:
+def name_runs(folders: Sequence[Path]) -> list[str]:
+    """Return the folders' names; the whole path of those that share one."""
     names = [folder.resolve().name for folder in folders]
     return [str(folder) if names.count(name) > 1 else name for folder, name in zip(folders, names, strict=True)]
 

@@ -141,7 +141,7 @@ def fine_tune(
             once_seconds=once_seconds,
         )
         predicted = np.array(task.classes, dtype=object)[probabilities.argmax(axis=1)]
-        files = {"weights_path": weights_path, "overwrite": overwrite}
+        files = {"weights_path": weights_path, "probabilities": probabilities, "overwrite": overwrite}
         write_fine_tuned(output, run, task, outcomes, chosen_recipe, predicted, **files)
         folder.remove()
     return run

@@ -162,7 +162,8 @@ def write_fine_tuned(
     predicted : ndarray of str
         Of the test rows.
     **options
-        weights_path: the file to copy; overwrite: see `featx.results.write_run`.
+        weights_path: the file to copy; probabilities: those of the test rows, shape (n_test, n_classes), for
+        predictions.csv; overwrite: see `featx.results.write_run`.
     """
     test = task.rows.of("test")
     y_test = task.rows.y[test].astype(str)
@@ -175,7 +176,10 @@ def write_fine_tuned(
     write_run(
         output,
         run,
-        predictions=pd.DataFrame({"path": task.rows.paths[test], "label": y_test, "predicted": predicted}),
+        predictions=pd.DataFrame(
+            {"path": task.rows.paths[test], "label": y_test, "predicted": predicted}
+            | _probability_columns(task.classes, options["probabilities"])
+        ),
         per_class=report_classes(y_test, predicted),
         confusion=count_confusion(y_test, predicted),
         add_files=add_files,
@@ -190,6 +194,14 @@ def curves_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     ]
     columns = ["stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"]
     return pd.DataFrame(lines)[columns]
+
+
+def _probability_columns(classes: Sequence[str], probabilities: np.ndarray) -> dict[str, list[float]]:
+    """Return a column a class, six digits a number: named and rounded as `featx predict` does."""
+    return {
+        f"probability_{name}": [float(f"{p:.6g}") for p in column]
+        for name, column in zip(classes, probabilities.T, strict=True)
+    }
 
 
 def digest_file(path: Path) -> str:
