@@ -93,8 +93,8 @@ def draw_correlation(
         raise FeatxError(f"{store.path}: one image to compare, expected at least 2: take more classes")
     matrix = correlate(standardise(X) if features == "standardised" else X, kind)
     what = "correlation (Pearson's r)" if kind == "correlation" else "covariance"
-    caption = f"The {what} of every two images over the {X.shape[1]:,} features of {name}{note}"
-    caption += ", each feature standardised over the images first." if features == "standardised" else ", as stored."
+    how = "each standardised over the images first" if features == "standardised" else "as they are stored"
+    caption = f"The {what} of every two images over the {X.shape[1]:,} features of {name}, {how}; {note}."
     return FeatureFigure(
         f"{kind.capitalize()} of images, {name}",
         plot_correlation(matrix, labels, kind, title=f"{kind.capitalize()} of images by {name}"),
@@ -145,7 +145,7 @@ def draw_embedding(
     return FeatureFigure(
         f"{title}, {shown}",
         plot_embedding(found.points, labels, method, found.explained, title=f"{title} of {shown}"),
-        f"{title} of {X.shape[1]:,} standardised features ({shown}){note}. {advice[method]}",
+        f"{title} of {X.shape[1]:,} standardised features ({shown}); {note}. {advice[method]}",
     )
 
 
@@ -222,10 +222,10 @@ def draw_top_images(
     name = one_layer(store, layer)
     found = top_images(store, name, channel, n)
     pictures, reasons = read_pictures(store, found, side=side, root=root)
-    for reason in reasons:
-        echo(reason)
     if len(reasons) == len(found):
         raise FeatxError(f"{reasons[0]}. None of the images can be shown; if they have moved, say where with --root")
+    for reason in reasons:
+        echo(reason)
     gone = f" {len(reasons):,} of them can't be read any more, or have changed." if reasons else ""
     labels = [as_label(value) for value in found["label"]]
     title = f"Channel {channel} of {name}: its strongest images"
@@ -309,9 +309,9 @@ def _sample(
     kept = sample_rows(labels, most, seed=seed)
     X = read_features(store, layers, rows[kept])
     chosen = labels[kept]
-    note = f", {len(kept):,} images"
+    note = f"{len(kept):,} images"
     if len(kept) < len(rows):
-        note = f", {len(kept):,} of {len(rows):,} images (drawn with seed {seed}, the classes' shares kept)"
+        note = f"{len(kept):,} of {len(rows):,} images, drawn with seed {seed}, the classes' shares kept"
     order = np.argsort(chosen.astype(str), kind="stable") if by_class else slice(None)
     return X[order], chosen[order], note
 

@@ -1,7 +1,7 @@
 """Figures of features: images against images, embeddings, dead features, first filters, what excites a channel.
 
-Each takes plain data and returns a `matplotlib.figure.Figure` (see `featx.figure_style`). What has thousands of marks is
-drawn as a picture, also in SVG and PDF, so that files stay small.
+Each takes plain data and returns a `matplotlib.figure.Figure` (see `featx.figure_style`). What has thousands of marks
+is drawn as a picture, also in SVG and PDF, so that files stay small.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from featx.figure_style import COLOURS, DIVERGING, INK, MARKERS, MOST_CLASSES, SEQUENTIAL, new_figure, short_name, style
+from featx.figure_style import (
+    COLOURS,
+    DIVERGING,
+    MARKERS,
+    MOST_CLASSES,
+    ON_LIGHT,
+    SEQUENTIAL,
+    new_figure,
+    short_name,
+    style,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,8 +116,8 @@ def _mark_classes(axes: "Axes", labels: Sequence[str]) -> None:
     starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
     ends = np.r_[starts[1:], len(names)]
     for border in starts[1:]:
-        axes.axhline(border, color=INK, linewidth=0.6)
-        axes.axvline(border, color=INK, linewidth=0.6)
+        axes.axhline(border, color=ON_LIGHT, linewidth=0.6)
+        axes.axvline(border, color=ON_LIGHT, linewidth=0.6)
     middles = (starts + ends) / 2
     named = _with_room(middles, ends - starts, room=len(names) / (MOST_CLASSES + 2))
     # Columns are in the rows' order: one side with names is enough.
@@ -161,9 +171,9 @@ def plot_embedding(
         if name is None:
             look = {"color": _GRAY, "marker": "."}
         label = f"{short_name(name, 22)} ({len(rows):,})" if name is not None else _others(labels, groups)
-        # Below 0: what is drawn as one picture, where there are many points; the unnamed go below the others.
-        zorder = -2 if name is None else -1
-        axes.scatter(*points[rows].T, s=size, alpha=0.7, linewidths=0, label=label, zorder=zorder, **look)
+        # Below 0: what is drawn as one picture, where there are many points. Few points go above many.
+        zorder = -2 - (1 if name is None else len(rows) / len(points))
+        axes.scatter(*points[rows].T, s=size, alpha=0.8, linewidths=0, label=label, zorder=zorder, **look)
     if len(points) > _MOST_VECTOR_POINTS:
         axes.set_rasterization_zorder(0)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), title="Class (images)", alignment="left", borderpad=0)
@@ -224,9 +234,8 @@ def plot_dead(table: pd.DataFrame, *, title: str = "") -> "Figure":
     left.barh(places, constant, left=dead, color=COLOURS["sky blue"], label="constant, not 0")
     for place, silent, n_features in zip(places, dead + constant, table["n_features"], strict=True):
         if n_layers <= MOST_LAYERS:
-            left.annotate(
-                f" {silent:,} of {n_features:,}", (silent, place), va="center", fontsize=8, annotation_clip=False
-            )
+            text = f"{silent:,} of {n_features:,}"
+            left.annotate(text, (silent, place), (3, 0), textcoords="offset points", va="center", fontsize=8)
     # Bars of 0 and 1 shall not fill the width.
     left.set_xlim(0, max(4.0, 1.6 * float((dead + constant).max())))
     left.xaxis.get_major_locator().set_params(integer=True)
@@ -314,7 +323,7 @@ def plot_top_images(
             axes.text(0.5, 0.5, "not there", ha="center", va="center", style="italic", fontsize=9)
         else:
             axes.imshow(picture, interpolation="none")
-        lines = [f"{values[number]:.4g}", short_name(_file_name(paths[number]), 20)]
+        lines = [f"feature {values[number]:.4g}", short_name(_file_name(paths[number]), 20)]
         lines += [short_name(labels[number], 20)] if labels is not None else []
         axes.set_title("\n".join(lines), fontsize=8, loc="center", pad=3)
     figure.suptitle(short_name(title, 26 * n_columns), x=0.01, ha="left")
