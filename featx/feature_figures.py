@@ -1,4 +1,4 @@
-"""Which figures are drawn of a store's features: rows and layers are chosen here, captions say how."""
+"""Figures of a store's features, each with a caption that says what it was made of."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -7,16 +7,15 @@ import numpy as np
 
 from featx.channels import find_dead, top_images
 from featx.errors import FeatxError
-from featx.feature_maps import choose_classes, correlate, embed, sample_rows, standardise
+from featx.feature_maps import choose_classes, correlate, embed, standardise
+from featx.feature_rows import labelled_rows, one_layer, sample_features, settings_of
 from featx.first_filters import SCALES, first_layer_filters, scale_filters
-from featx.plots_features import plot_correlation, plot_dead, plot_embedding, plot_filters, plot_top_images
-from featx.pooling import layer_of
+from featx.plots_channels import plot_dead, plot_filters, plot_top_images
+from featx.plots_features import plot_correlation, plot_embedding
 from featx.rows import as_label
 from featx.selection import select
-from featx.settings import Settings
 from featx.store import Store
 from featx.stored_pictures import read_pictures
-from featx.where import select_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +87,7 @@ def draw_correlation(
         names = choose_classes(sorted(set(labels)), classes)
         is_in = np.isin(labels, names)
         rows, labels = rows[is_in], labels[is_in]
-    X, labels, note = _sample(store, [name], rows, labels, n_images, seed, by_class=True)
+    X, labels, note = sample_features(store, [name], rows, labels, n_images, seed, by_class=True)
     if len(X) < 2:
         raise FeatxError(f"{store.path}: one image to compare, expected at least 2: take more classes")
     matrix = correlate(standardise(X) if features == "standardised" else X, kind)
@@ -133,7 +132,7 @@ def draw_embedding(
     """
     names = select(store, layers).layers
     rows, labels = labelled_rows(store, label=label, where=where)
-    X, labels, note = _sample(store, names, rows, labels, n_images, seed)
+    X, labels, note = sample_features(store, names, rows, labels, n_images, seed)
     found = embed(X, method, seed=seed)
     shown = names[0] if len(names) == 1 else f"{len(names)} layers"
     title = {"pca": "Principal components", "tsne": "t-SNE", "umap": "UMAP"}[method]
@@ -235,103 +234,3 @@ def draw_top_images(
         f"The {len(found):,} images of {len(store):,} that excite channel {channel} of {name} most, the strongest "
         f"first, with the feature's value.{gone}",
     )
-
-
-def one_layer(store: Store, layer: str | None) -> str:
-    """Return the one layer of a store that a name stands for; None: the deepest, and its mean rather than others.
-
-    Raises
-    ------
-    FeatxError
-        If the store lacks it, or it stands for several.
-    """
-    if layer is None:
-        deepest = layer_of(store.layers[-1])
-        return next(name for name in store.layers if layer_of(name) == deepest)
-    if layer in store.layers:
-        return layer
-    found = select(store, layer).layers
-    if len(found) != 1:
-        raise FeatxError(f"{store.path}: --layer {layer} is {', '.join(found)}; expected one of them")
-    return found[0]
-
-
-def labelled_rows(store: Store, *, label: str = "label", where: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the numbers of the rows that have a label, ascending, and the labels, text.
-
-    Raises
-    ------
-    FeatxError
-        If there is no such column, or no row with a label.
-    """
-    images = store.images
-    if label not in images:
-        raise FeatxError(f"{store.path}: no column {label!r}; there are {', '.join(images.columns)}")
-    labels = images[label].map(as_label).to_numpy(dtype=object)
-    takes_part = labels != ""
-    if where is not None:
-        takes_part &= select_rows(images, where)
-    if not takes_part.any():
-        raise FeatxError(
-            f"{store.path}: no image has a label in the column {label!r}"
-            f"{'' if where is None else ' where ' + where}. Name another with --label, or extract again with class "
-            "folders or a label column"
-        )
-    rows = np.flatnonzero(takes_part)
-    return rows, labels[rows]
-
-
-def settings_of(store: Store) -> Settings:
-    """Return what a store's features depend on.
-
-    Raises
-    ------
-    FeatxError
-        If its attributes don't say.
-    """
-    try:
-        return Settings.from_record(store.attributes)
-    except KeyError as error:
-        raise FeatxError(f"{store.path}: the attribute {error} is missing: extract it again") from error
-
-
-def _sample(
-    store: Store,
-    layers: Sequence[str],
-    rows: np.ndarray,
-    labels: np.ndarray,
-    most: int,
-    seed: int,
-    *,
-    by_class: bool = False,
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Read the features of at most so many rows; return them, their labels, and what a caption says of the choice."""
-    kept = sample_rows(labels, most, seed=seed)
-    X = read_features(store, layers, rows[kept])
-    chosen = labels[kept]
-    note = f"{len(kept):,} images"
-    if len(kept) < len(rows):
-        note = f"{len(kept):,} of {len(rows):,} images, drawn with seed {seed}, the classes' shares kept"
-    order = np.argsort(chosen.astype(str), kind="stable") if by_class else slice(None)
-    return X[order], chosen[order], note
-
-
-def read_features(store: Store, layers: Sequence[str], rows: np.ndarray) -> np.ndarray:
-    """Read the features of some rows, ascending; a block of the store is in memory at a time.
-
-    Raises
-    ------
-    FeatxError
-        If one is not finite.
-    """
-    found, start = [], 0
-    for block in store.blocks(layers):
-        first, last = np.searchsorted(rows, (start, start + len(block)))
-        found.append(block[rows[first:last] - start])
-        start += len(block)
-    X = np.concatenate(found)
-    finite = np.isfinite(X.sum(axis=1, dtype=np.float64))
-    if not finite.all():
-        path = store.images["path"].iloc[rows[int(np.argmin(finite))]]
-        raise FeatxError(f"{store.path}: the features of {path} are not finite: extract it again")
-    return X

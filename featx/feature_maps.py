@@ -60,16 +60,22 @@ def sample_rows(labels: np.ndarray, most: int, *, seed: int = 0) -> np.ndarray:
     classes, of_class = np.unique(np.asarray(labels).astype(str), return_inverse=True)
     if len(classes) > most:
         return np.sort(rng.choice(n_rows, most, replace=False))
-    # One of each class, the rest by shares; what the shares' fractions leave goes to the largest of them.
-    counts = np.bincount(of_class)
-    shares = (counts - 1) * (most - len(classes)) / (n_rows - len(classes))
-    quotas = shares.astype(int)
-    left = most - len(classes) - quotas.sum()
-    quotas[np.argsort(quotas - shares, kind="stable")[:left]] += 1
+    quotas = _share_out(np.bincount(of_class), most)
     chosen = [
-        rng.choice(np.flatnonzero(of_class == number), quota + 1, replace=False) for number, quota in enumerate(quotas)
+        rng.choice(np.flatnonzero(of_class == number), quota, replace=False) for number, quota in enumerate(quotas)
     ]
     return np.sort(np.concatenate(chosen))
+
+
+def _share_out(counts: np.ndarray, most: int) -> np.ndarray:
+    """Divide rows by the classes' shares, at least one each; whole numbers as near to the shares as can be."""
+    ideal = counts * (most / counts.sum())
+    quotas = np.maximum(ideal.astype(int), 1)
+    while quotas.sum() > most:
+        quotas[np.argmax(np.where(quotas > 1, quotas - ideal, -np.inf))] -= 1
+    while quotas.sum() < most:
+        quotas[np.argmax(ideal - quotas)] += 1
+    return quotas
 
 
 def choose_classes(classes: Sequence[str], wanted: Sequence[str]) -> list[str]:
@@ -131,7 +137,7 @@ def correlate(X: np.ndarray, kind: str = "correlation") -> np.ndarray:
 
     Returns
     -------
-    ndarray of shape (n_images, n_images), float32
+    ndarray of shape (n_images, n_images), float64
         NaN in the rows and columns of images whose features are all the same: those correlate with nothing.
 
     Raises
@@ -148,9 +154,9 @@ def correlate(X: np.ndarray, kind: str = "correlation") -> np.ndarray:
         raise FeatxError(f"kind: expected one of {', '.join(KINDS)}, found {kind!r}")
     _check(X, fewest=1)
     if kind == "covariance":
-        return np.atleast_2d(np.cov(X, dtype=np.float64)).astype(np.float32)
+        return np.atleast_2d(np.cov(X, dtype=np.float64))
     with np.errstate(divide="ignore", invalid="ignore"):
-        matrix = np.atleast_2d(np.corrcoef(X, dtype=np.float64)).astype(np.float32)
+        matrix = np.atleast_2d(np.corrcoef(X, dtype=np.float64))
     # Rounding can leave the mean of equal numbers a little beside them.
     is_flat = X.min(axis=1) == X.max(axis=1)
     matrix[is_flat] = matrix[:, is_flat] = np.nan

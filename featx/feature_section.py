@@ -16,12 +16,9 @@ from featx.feature_figures import (
     draw_embedding,
     draw_filters,
     draw_top_images,
-    labelled_rows,
-    one_layer,
-    read_features,
-    settings_of,
 )
 from featx.feature_maps import correlate, sample_rows, standardise
+from featx.feature_rows import labelled_rows, one_layer, read_features, settings_of
 from featx.first_filters import what_they_need
 from featx.store import Store
 
