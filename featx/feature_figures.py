@@ -81,6 +81,8 @@ def draw_correlation(
     FeatxError
         If the store lacks the layer, the column, or labels; or there are too few images or features.
     """
+    if features not in FEATURES:
+        raise FeatxError(f"features: expected one of {', '.join(FEATURES)}, found {features!r}")
     name = one_layer(store, layer)
     rows, labels = labelled_rows(store, label=label, where=where)
     if classes:

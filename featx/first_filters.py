@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from featx.applications import build_application
-from featx.errors import WeightsError
+from featx.errors import FeatxError, WeightsError
 from featx.finetuned import build_frozen
 from featx.layers import find_backbone
 from featx.pooling import layer_of
@@ -126,12 +126,19 @@ def scale_filters(kernels: np.ndarray, scale: str = "own") -> np.ndarray:
     ndarray of shape (n_filters, height, width, 3), float32
         From 0 to 1.
 
+    Raises
+    ------
+    FeatxError
+        If there is no such scale.
+
     Examples
     --------
     >>> kernels = np.array([-1.0, 0.0, 1.0]).reshape(1, 1, 3, 1)
     >>> scale_filters(kernels).ravel().tolist()
     [0.0, 0.5, 1.0]
     """
+    if scale not in SCALES:
+        raise FeatxError(f"scale: expected one of {', '.join(SCALES)}, found {scale!r}")
     filters = np.moveaxis(kernels, -1, 0).astype(np.float32)
     if scale == "shared":
         most = float(np.abs(filters).max())

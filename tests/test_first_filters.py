@@ -82,3 +82,5 @@ def test_each_filter_by_its_own_numbers_or_all_by_the_largest():
     np.testing.assert_allclose(shared[0], 0.5 + np.moveaxis(kernels, -1, 0)[0] / 12, atol=1e-6)
     assert np.abs(shared[1] - 0.5).max() < 0.006
     np.testing.assert_array_equal(scale_filters(kernels * 0, "shared"), 0.5)
+    with pytest.raises(FeatxError, match="scale: expected one of own, shared, found 'all'"):
+        scale_filters(kernels, "all")

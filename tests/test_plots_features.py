@@ -34,7 +34,7 @@ def test_a_correlation_is_drawn_as_it_is_with_borders_and_names_at_their_classes
     assert "(r)" in bar.get_ylabel()
     # 0 is white, and images that correlate with nothing are none of the map's colours.
     assert min(image.cmap(image.norm(0.0))[:3]) > 0.9
-    assert len(set(image.cmap(image.norm(np.ma.masked))[:3])) == 1
+    assert len(set(image.cmap(np.nan)[:3])) == 1
 
 
 def test_of_many_images_a_cell_is_the_mean_of_its_neighbours():
@@ -64,7 +64,8 @@ def test_of_many_classes_the_largest_are_named_where_there_is_room():
     axes = plot_correlation(block_matrix(labels), labels).axes[0]
     named = texts_of(axes)
     assert 10 <= len(named) <= MOST_CLASSES
-    assert all(int(name[-2:]) >= 30 for name in named)
+    # All the small ones together have room for one name.
+    assert sum(int(name[-2:]) < 30 for name in named) <= 1
     assert np.diff(axes.get_yticks()).min() >= len(labels) / (MOST_CLASSES + 2)
     assert axes.get_ylabel() == f"Class ({55 - len(named)} of 55 not named)"
 
