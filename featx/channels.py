@@ -4,15 +4,18 @@ import numpy as np
 import pandas as pd
 
 from featx.errors import FeatxError
+from featx.pipeline import progress_bar
 from featx.store import Store
 
 
-def find_dead(store: Store) -> pd.DataFrame:
+def find_dead(store: Store, *, progress: bool = False) -> pd.DataFrame:
     """Count the features that say nothing, layer by layer; a few rows are in memory at a time.
 
     Parameters
     ----------
     store : Store
+    progress : bool, default False
+        Show a bar on standard error, if that is a terminal.
 
     Returns
     -------
@@ -27,24 +30,30 @@ def find_dead(store: Store) -> pd.DataFrame:
         If the store has no image.
     """
     _check_images(store)
-    return pd.DataFrame([_count_dead(store, layer) for layer in store.layers])
-
-
-def _count_dead(store: Store, layer: str) -> dict[str, object]:
-    n_features, n_zeros = store.n_channels[layer], 0
-    low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
-    for block in store.blocks([layer]):
-        low = np.minimum(low, block.min(axis=0))
-        high = np.maximum(high, block.max(axis=0))
-        n_zeros += block.size - np.count_nonzero(block)
-    is_same, is_zero = low == high, (low == 0) & (high == 0)
-    return {
-        "layer": layer,
-        "n_features": n_features,
-        "dead": int(is_zero.sum()),
-        "constant": int((is_same & ~is_zero).sum()),
-        "zeros": n_zeros / (len(store) * n_features),
-    }
+    widths = [store.n_channels[layer] for layer in store.layers]
+    low, high = np.full(sum(widths), np.inf), np.full(sum(widths), -np.inf)
+    n_others = np.zeros(sum(widths), dtype=np.int64)
+    with progress_bar(len(store), wanted=progress) as bar:
+        for block in store.blocks():
+            low = np.minimum(low, block.min(axis=0))
+            high = np.maximum(high, block.max(axis=0))
+            n_others += np.count_nonzero(block, axis=0)
+            bar.update(len(block))
+    is_dead, is_constant = (low == 0) & (high == 0), (low == high) & (low != 0)
+    ends = np.cumsum(widths)[:-1]
+    found = zip(store.layers, *(np.split(array, ends) for array in (is_dead, is_constant, n_others)), strict=True)
+    return pd.DataFrame(
+        [
+            {
+                "layer": layer,
+                "n_features": len(dead),
+                "dead": int(dead.sum()),
+                "constant": int(constant.sum()),
+                "zeros": 1 - others.sum() / (len(store) * len(others)),
+            }
+            for layer, dead, constant, others in found
+        ]
+    )
 
 
 def top_images(store: Store, layer: str, channel: int, n: int = 12) -> pd.DataFrame:

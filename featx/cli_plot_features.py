@@ -47,7 +47,7 @@ def covariance(store: Path, output: Path, overwrite: bool, **options: object) ->
     from featx.store import Store
 
     with Store(store) as opened:
-        drawn = draw_correlation(opened, **options)
+        drawn = draw_correlation(opened, progress=True, **options)
     _write(drawn, output)
 
 
@@ -72,7 +72,7 @@ def embedding(store: Path, output: Path, layers: str, overwrite: bool, **options
     if options["method"] == "tsne":
         say("t-SNE takes some seconds a thousand images")
     with Store(store) as opened:
-        drawn = draw_embedding(opened, layers, **options)
+        drawn = draw_embedding(opened, layers, progress=True, **options)
     _write(drawn, output)
 
 
@@ -87,7 +87,7 @@ def dead(store: Path, output: Path, overwrite: bool) -> None:
     from featx.store import Store
 
     with Store(store) as opened:
-        drawn = draw_dead(opened)
+        drawn = draw_dead(opened, progress=True)
     _write(drawn, output)
 
 

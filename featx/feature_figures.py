@@ -52,6 +52,7 @@ def draw_correlation(
     where: str | None = None,
     n_images: int = 2000,
     seed: int = 0,
+    progress: bool = False,
 ) -> FeatureFigure:
     """Draw which images resemble which by a layer's features, sorted by class.
 
@@ -75,6 +76,8 @@ def draw_correlation(
         Of more, a sample is taken that keeps the classes' shares.
     seed : int, default 0
         Of the sample.
+    progress : bool, default False
+        Show a bar while features are read, if standard error is a terminal.
 
     Raises
     ------
@@ -89,7 +92,7 @@ def draw_correlation(
         names = choose_classes(sorted(set(labels)), classes)
         is_in = np.isin(labels, names)
         rows, labels = rows[is_in], labels[is_in]
-    X, labels, note = sample_features(store, [name], rows, labels, n_images, seed, by_class=True)
+    X, labels, note = sample_features(store, [name], rows, labels, n_images, seed, by_class=True, progress=progress)
     if len(X) < 2:
         raise FeatxError(f"{store.path}: one image to compare, expected at least 2: take more classes")
     matrix = correlate(standardise(X) if features == "standardised" else X, kind)
@@ -112,6 +115,7 @@ def draw_embedding(
     where: str | None = None,
     n_images: int = 2000,
     seed: int = 0,
+    progress: bool = False,
 ) -> FeatureFigure:
     """Draw images in the plane, those with like features near each other.
 
@@ -122,7 +126,7 @@ def draw_embedding(
         Names and sets of the store's layers, as of `featx fit --layers`.
     method : {"pca", "tsne", "umap"}, default "pca"
         See `featx.feature_maps.embed`.
-    label, where, n_images
+    label, where, n_images, progress
         See `draw_correlation`.
     seed : int, default 0
         Of the sample and the method.
@@ -134,7 +138,7 @@ def draw_embedding(
     """
     names = select(store, layers).layers
     rows, labels = labelled_rows(store, label=label, where=where)
-    X, labels, note = sample_features(store, names, rows, labels, n_images, seed)
+    X, labels, note = sample_features(store, names, rows, labels, n_images, seed, progress=progress)
     found = embed(X, method, seed=seed)
     shown = names[0] if len(names) == 1 else f"{len(names)} layers"
     title = {"pca": "Principal components", "tsne": "t-SNE", "umap": "UMAP"}[method]
@@ -150,9 +154,9 @@ def draw_embedding(
     )
 
 
-def draw_dead(store: Store) -> FeatureFigure:
+def draw_dead(store: Store, *, progress: bool = False) -> FeatureFigure:
     """Draw how many features say nothing; see `featx.channels.find_dead`."""
-    table = find_dead(store)
+    table = find_dead(store, progress=progress)
     n_dead, n_constant, n_features = (int(table[name].sum()) for name in ("dead", "constant", "n_features"))
     return FeatureFigure(
         "Dead and constant features",

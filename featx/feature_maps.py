@@ -222,7 +222,8 @@ def embed(X: np.ndarray, method: str = "pca", *, seed: int = 0) -> Embedding:
         if method == "pca":
             return Embedding(reduced, tuple(pca.explained_variance_ratio_.tolist()))
         if reduce_umap is not None:
-            return Embedding(reduce_umap(n_neighbors=min(15, len(Z) - 1), random_state=seed).fit_transform(reduced))
+            reducer = reduce_umap(n_neighbors=min(15, len(Z) - 1), random_state=seed, n_jobs=1)
+            return Embedding(reducer.fit_transform(reduced))
         return Embedding(_tsne(reduced, seed))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from featx.errors import FeatxError
 from featx.feature_maps import sample_rows
+from featx.pipeline import progress_bar
 from featx.pooling import layer_of
 from featx.rows import as_label
 from featx.selection import select
@@ -81,6 +82,7 @@ def sample_features(
     seed: int,
     *,
     by_class: bool = False,
+    progress: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Read the features of at most so many rows.
 
@@ -97,6 +99,8 @@ def sample_features(
         Of the sample.
     by_class : bool, default False
         Sort what is read by label.
+    progress : bool, default False
+        Show a bar on standard error, if that is a terminal.
 
     Returns
     -------
@@ -107,7 +111,7 @@ def sample_features(
         How many images, and how they were chosen, for a caption.
     """
     kept = sample_rows(labels, most, seed=seed)
-    X = read_features(store, layers, rows[kept])
+    X = read_features(store, layers, rows[kept], progress=progress)
     chosen = labels[kept]
     note = f"{len(kept):,} images"
     if len(kept) < len(rows):
@@ -116,7 +120,7 @@ def sample_features(
     return X[order], chosen[order], note
 
 
-def read_features(store: Store, layers: Sequence[str], rows: np.ndarray) -> np.ndarray:
+def read_features(store: Store, layers: Sequence[str], rows: np.ndarray, *, progress: bool = False) -> np.ndarray:
     """Read the features of some rows, ascending; a block of the store is in memory at a time.
 
     Raises
@@ -125,10 +129,12 @@ def read_features(store: Store, layers: Sequence[str], rows: np.ndarray) -> np.n
         If one is not finite.
     """
     found, start = [], 0
-    for block in store.blocks(layers):
-        first, last = np.searchsorted(rows, (start, start + len(block)))
-        found.append(block[rows[first:last] - start])
-        start += len(block)
+    with progress_bar(len(store), wanted=progress) as bar:
+        for block in store.blocks(layers):
+            first, last = np.searchsorted(rows, (start, start + len(block)))
+            found.append(block[rows[first:last] - start])
+            start += len(block)
+            bar.update(len(block))
     X = np.concatenate(found)
     finite = np.isfinite(X.sum(axis=1, dtype=np.float64))
     if not finite.all():

@@ -30,10 +30,10 @@ def store(tmp_path):
         yield opened
 
 
-@pytest.mark.parametrize("n_bytes", [1, 200, 2**26])
+@pytest.mark.parametrize("n_bytes", [1, 500, 2**26])
 def test_dead_features_are_those_of_the_whole_matrix(store, monkeypatch, n_bytes):
     blocks = Store.blocks
-    monkeypatch.setattr(Store, "blocks", lambda store, layers: blocks(store, layers, n_bytes=n_bytes))
+    monkeypatch.setattr(Store, "blocks", lambda store: blocks(store, n_bytes=n_bytes))
     table = find_dead(store)
     assert table["layer"].tolist() == ["block1_conv1", "block1_conv2"]
     assert table["n_features"].tolist() == [8, 5]

@@ -153,3 +153,16 @@ def test_what_can_not_be_compared():
 def test_umap_names_what_it_needs():
     with pytest.raises(FeatxError, match="pip install umap-learn"):
         embed(np.eye(5, dtype=np.float32), "umap")
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("umap") is None, reason="umap-learn is not installed: pip install umap-learn"
+)
+def test_umap_keeps_groups_together_and_is_the_same_every_time():
+    labels = np.repeat(["ash", "birch", "cedar"], 40)
+    X = grouped_features(labels.tolist(), 30).astype(np.float32)
+    points = embed(X, "umap", seed=1).points
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    assert (labels[distances.argmin(axis=1)] == labels).all()
+    assert np.array_equal(embed(X, "umap", seed=1).points, points)
