@@ -432,6 +432,8 @@ def test_images_without_label_or_split_are_told():
     assert count_classes(table, label="kind").index.tolist() == ["y", "x"]
     with pytest.raises(FeatxError, match="no column 'medium'"):
         plot_class_counts(table, label="medium")
+    with pytest.raises(FeatxError, match="the column 'kind' has 'x'; expected train, validation, test or ''"):
+        plot_class_counts(table, split="kind")
     with pytest.raises(FeatxError, match="no images"):
         plot_class_counts(table.iloc[:0])
 
@@ -444,7 +446,7 @@ def strange_figures():
     yield plot_accuracies(STRANGE, [0.5] * 4, [None] * 4, [CLASSICAL] * 4, None)
     yield plot_confusion(counts)
     yield plot_roc(y, scores, STRANGE)
-    yield plot_class_counts(pd.DataFrame({"label": STRANGE * 3, "split": ["train", "test", STRANGE[0]] * 4}))
+    yield plot_class_counts(pd.DataFrame({"label": STRANGE * 3, "split": ["train", "test", ""] * 4}))
     yield plot_grid(pd.DataFrame({"p": STRANGE, "validation": [0.1, 0.2, 0.3, 0.4]}), ["p"], "validation")
     yield plot_layers(pd.DataFrame({"layer": STRANGE, "alone": 0.5}))
     yield plot_curves(make_curves([STRANGE[0], STRANGE[1], STRANGE[2], STRANGE[3], "end"]))
