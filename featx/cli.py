@@ -12,6 +12,7 @@ from featx.cli_finetune import finetune
 from featx.cli_fit import fit
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, BatchSize, Commands, CountOrShare, Numbers, say, show_json
 from featx.cli_plot import plot
+from featx.cli_plot_features import covariance, dead, embedding, filters, top_images
 from featx.cli_recipes import recipes
 from featx.cli_verify import repair
 from featx.cli_verify import verify as verify_a_store
@@ -184,6 +185,8 @@ main.add_command(export)
 main.add_command(verify_a_store)
 main.add_command(repair)
 main.add_command(plot)
+for command in (covariance, embedding, dead, filters, top_images):
+    plot.add_command(command)
 
 
 @main.command()

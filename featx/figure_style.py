@@ -235,7 +235,7 @@ def to_svg(figure: "Figure", *, title: str) -> str:
     """
     from featx.figure_svg import inline_svg
 
-    return inline_svg(_render(figure, "svg", facecolor="none"), title=title, ink=INK)
+    return inline_svg(_render(figure, "svg", facecolor="none", dpi=100), title=title, ink=INK)
 
 
 def save(figure: "Figure", path: str | Path) -> None:
@@ -274,7 +274,7 @@ def ending_of(path: Path) -> str:
 
 
 @style()
-def _render(figure: "Figure", ending: str, *, facecolor: str) -> bytes:
+def _render(figure: "Figure", ending: str, *, facecolor: str, dpi: int = 200) -> bytes:
     """Draw a figure; the same figure gives the same bytes on the same machine."""
     import matplotlib
     from matplotlib.text import Text
@@ -286,5 +286,5 @@ def _render(figure: "Figure", ending: str, *, facecolor: str) -> bytes:
     unsaid = {"png": ("Software",), "svg": ("Date", "Creator"), "pdf": ("CreationDate", "Creator", "Producer")}
     drawn = io.BytesIO()
     metadata = dict.fromkeys(unsaid[ending])
-    figure.savefig(drawn, format=ending, dpi=200, facecolor=facecolor, metadata=metadata)
+    figure.savefig(drawn, format=ending, dpi=dpi, facecolor=facecolor, metadata=metadata)
     return drawn.getvalue()

@@ -108,7 +108,7 @@ def read_rows(
 
         takes_part = select_rows(images, where)
         notes.append(f"{int(takes_part.sum()):,} of {len(images):,} images take part: {where}")
-    labels = images[label].map(_as_label)
+    labels = images[label].map(as_label)
     for name, values in (("label", labels), ("split", images["split"])):
         if name == "split" and not needs_split:
             continue
@@ -142,7 +142,7 @@ def _check_finite(store: Store, X: np.ndarray, paths) -> None:  # noqa: ANN001
         raise FeatxError(f"{store.path}: the features of {path} are not finite: extract it again")
 
 
-def _as_label(value: object) -> str:
+def as_label(value: object) -> str:
     """Return a label as text: whole numbers without a point, missing numbers as no label."""
     if isinstance(value, float):
         return "" if np.isnan(value) else f"{value:g}"

@@ -153,8 +153,7 @@ def load_weights(name: str, spec: Backbone, *, build: Callable[..., object], inc
 def where_found(name: str) -> str | None:
     """Return where weights lie on this machine, or None if they would have to be fetched."""
     if name == "imagenet":
-        keras_home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
-        found = [path for path in sorted(keras_home.glob("models/*.h5")) if _is_download(path)]
+        found = [path for path in _downloads() if any(_is_of(path, spec) for spec in BACKBONES.values())]
         return ", ".join(map(str, found)) or None
     if name == "imagenet-conv":
         cached_path = cache_dir() / _CACHED_CONVS
@@ -165,6 +164,12 @@ def where_found(name: str) -> str | None:
         except WeightsError:
             return None
     return "made by NumPy"
+
+
+def find_download(spec: Backbone, *, include_top: bool) -> Path | None:
+    """Return where Keras's own download of a backbone's ImageNet weights lies, with or without its top, or None."""
+    found = [path for path in _downloads() if _is_of(path, spec) and path.stem.endswith("notop") != include_top]
+    return found[0] if found else None
 
 
 def check_published(weights: Weights) -> None:
@@ -192,10 +197,15 @@ def _other_ways(spec: Backbone) -> str:
     return f"{package}--weights FILE ({files}), or --weights random"
 
 
-def _is_download(path: Path) -> bool:
+def _downloads() -> list[Path]:
+    keras_home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    return sorted(keras_home.glob("models/*.h5"))
+
+
+def _is_of(path: Path, spec: Backbone) -> bool:
     """Whether Keras's download of a backbone leaves a file of this name (efficientnetv2-s_notop.h5 and the like)."""
     stem = re.sub("[_-]", "", path.stem)
-    return any(re.fullmatch(spec.name.replace("_", "") + "(weights.*|notop)?", stem) for spec in BACKBONES.values())
+    return re.fullmatch(spec.name.replace("_", "") + "(weights.*|notop)?", stem) is not None
 
 
 def _from_package() -> Arrays:

@@ -1,0 +1,242 @@
+"""Figures of a store's features, each with a caption that says what it was made of."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from featx.channels import find_dead, top_images
+from featx.errors import FeatxError
+from featx.feature_maps import choose_classes, correlate, embed, standardise
+from featx.feature_rows import labelled_rows, one_layer, sample_features, settings_of
+from featx.first_filters import SCALES, first_layer_filters, scale_filters
+from featx.plots_channels import plot_dead, plot_filters, plot_top_images
+from featx.plots_features import plot_correlation, plot_embedding
+from featx.rows import as_label
+from featx.selection import select
+from featx.store import Store
+from featx.stored_pictures import read_pictures
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+
+FEATURES = ("standardised", "stored")
+
+
+class FeatureFigure(NamedTuple):
+    """A figure with what it is and how it was made.
+
+    Attributes
+    ----------
+    heading : str
+    figure : matplotlib.figure.Figure
+    caption : str
+        One or more sentences.
+    """
+
+    heading: str
+    figure: "Figure"
+    caption: str
+
+
+def draw_correlation(
+    store: Store,
+    layer: str | None = None,
+    *,
+    kind: str = "correlation",
+    features: str = "standardised",
+    classes: Sequence[str] = (),
+    label: str = "label",
+    where: str | None = None,
+    n_images: int = 2000,
+    seed: int = 0,
+    progress: bool = False,
+) -> FeatureFigure:
+    """Draw which images resemble which by a layer's features, sorted by class.
+
+    Parameters
+    ----------
+    store : Store
+    layer : str, optional
+        Default: the deepest.
+    kind : {"correlation", "covariance"}, default "correlation"
+        See `featx.feature_maps.correlate`.
+    features : {"standardised", "stored"}, default "standardised"
+        Whether features are standardised over the images first, so that what all images share doesn't count, or are
+        taken as they are stored, as in published figures.
+    classes : sequence of str, optional
+        Only these; see `featx.feature_maps.choose_classes`. Default: all.
+    label : str, default "label"
+        The column that says an image's class.
+    where : str, optional
+        Only these images; see `featx.where.select_rows`.
+    n_images : int, default 2000
+        Of more, a sample is taken that keeps the classes' shares.
+    seed : int, default 0
+        Of the sample.
+    progress : bool, default False
+        Show a bar while features are read, if standard error is a terminal.
+
+    Raises
+    ------
+    FeatxError
+        If the store lacks the layer, the column, or labels; or there are too few images or features.
+    """
+    if features not in FEATURES:
+        raise FeatxError(f"features: expected one of {', '.join(FEATURES)}, found {features!r}")
+    name = one_layer(store, layer)
+    rows, labels = labelled_rows(store, label=label, where=where)
+    if classes:
+        names = choose_classes(sorted(set(labels)), classes)
+        is_in = np.isin(labels, names)
+        rows, labels = rows[is_in], labels[is_in]
+    X, labels, note = sample_features(store, [name], rows, labels, n_images, seed, by_class=True, progress=progress)
+    if len(X) < 2:
+        raise FeatxError(f"{store.path}: one image to compare, expected at least 2: take more classes")
+    matrix = correlate(standardise(X) if features == "standardised" else X, kind)
+    what = "correlation (Pearson's r)" if kind == "correlation" else "covariance"
+    how = "each standardised over the images first" if features == "standardised" else "as they are stored"
+    caption = f"The {what} of every two images over the {X.shape[1]:,} features of {name}, {how}; {note}."
+    return FeatureFigure(
+        f"{kind.capitalize()} of images, {name}",
+        plot_correlation(matrix, labels, kind, title=f"{kind.capitalize()} of images by {name}"),
+        caption + " Gray: an image whose features are all the same." * bool(np.isnan(matrix).any()),
+    )
+
+
+def draw_embedding(
+    store: Store,
+    layers: str | Sequence[str] = "all",
+    *,
+    method: str = "pca",
+    label: str = "label",
+    where: str | None = None,
+    n_images: int = 2000,
+    seed: int = 0,
+    progress: bool = False,
+) -> FeatureFigure:
+    """Draw images in the plane, those with like features near each other.
+
+    Parameters
+    ----------
+    store : Store
+    layers : str or sequence of str, default "all"
+        Names and sets of the store's layers, as of `featx fit --layers`.
+    method : {"pca", "tsne", "umap"}, default "pca"
+        See `featx.feature_maps.embed`.
+    label, where, n_images, progress
+        See `draw_correlation`.
+    seed : int, default 0
+        Of the sample and the method.
+
+    Raises
+    ------
+    FeatxError
+        As of `draw_correlation`; or if umap-learn is asked for and isn't here.
+    """
+    names = select(store, layers).layers
+    rows, labels = labelled_rows(store, label=label, where=where)
+    X, labels, note = sample_features(store, names, rows, labels, n_images, seed, progress=progress)
+    found = embed(X, method, seed=seed)
+    shown = names[0] if len(names) == 1 else f"{len(names)} layers"
+    title = {"pca": "Principal components", "tsne": "t-SNE", "umap": "UMAP"}[method]
+    advice = {
+        "pca": "The plane in which the features vary most.",
+        "tsne": "Neighbours are alike; distances between groups, and their sizes, mean little.",
+        "umap": "Neighbours are alike; distances between groups mean little.",
+    }
+    return FeatureFigure(
+        f"{title}, {shown}",
+        plot_embedding(found.points, labels, method, found.explained, title=f"{title} of {shown}"),
+        f"{title} of {X.shape[1]:,} standardised features ({shown}); {note}. {advice[method]}",
+    )
+
+
+def draw_dead(store: Store, *, progress: bool = False) -> FeatureFigure:
+    """Draw how many features say nothing; see `featx.channels.find_dead`."""
+    table = find_dead(store, progress=progress)
+    n_dead, n_constant, n_features = (int(table[name].sum()) for name in ("dead", "constant", "n_features"))
+    return FeatureFigure(
+        "Dead and constant features",
+        plot_dead(table, title="Features that say nothing"),
+        f"Of {n_features:,} features, {n_dead:,} are 0 for each of the {len(store):,} images, and {n_constant:,} are "
+        "the same other number for all; on the right, how many of a layer's numbers are 0.",
+    )
+
+
+def draw_filters(store: Store, weights: str | None = None, *, scale: str = "own") -> FeatureFigure:
+    """Draw the filters of the first convolution of the network that made a store's features.
+
+    Parameters
+    ----------
+    store : Store
+    weights : str, optional
+        Where they are; see `featx.first_filters.first_layer_filters`.
+    scale : {"own", "shared"}, default "own"
+        See `featx.first_filters.SCALES`.
+
+    Raises
+    ------
+    FeatxError
+        If the weights can't be had, or are others than those that made the features.
+    """
+    settings = settings_of(store)
+    kernels = first_layer_filters(settings, weights)
+    title = f"First filters of {settings.backbone}, weights {settings.weights}"
+    return FeatureFigure(
+        "Filters of the first layer",
+        plot_filters(scale_filters(kernels, scale), title=title),
+        f"{title}, in the colours that they see. Brightness: {SCALES[scale]}.",
+    )
+
+
+def draw_top_images(
+    store: Store,
+    layer: str | None,
+    channel: int,
+    *,
+    n: int = 12,
+    root: "str | Path | None" = None,
+    side: int = 200,
+    echo: Callable[[str], None] = lambda line: None,
+) -> FeatureFigure:
+    """Draw the images that excite a channel most.
+
+    Parameters
+    ----------
+    store : Store
+    layer : str or None
+        None: the deepest.
+    channel : int
+        From 0.
+    n : int, default 12
+    root : path, optional
+        Where the images' paths start; default: where they did when they were extracted.
+    side : int, default 200
+        Height and width of a picture, pixels.
+    echo : callable, optional
+        Is told which files are gone, a line each.
+
+    Raises
+    ------
+    FeatxError
+        If the store lacks the layer or the channel, or none of the images can be read.
+    """
+    name = one_layer(store, layer)
+    found = top_images(store, name, channel, n)
+    pictures, reasons = read_pictures(store, found, side=side, root=root)
+    if len(reasons) == len(found):
+        raise FeatxError(f"{reasons[0]}. None of the images can be shown; if they have moved, say where with --root")
+    for reason in reasons:
+        echo(reason)
+    gone = f" {len(reasons):,} of them can't be read any more, or have changed." if reasons else ""
+    labels = [as_label(value) for value in found["label"]]
+    title = f"Channel {channel} of {name}: its strongest images"
+    return FeatureFigure(
+        f"What excites channel {channel} of {name}",
+        plot_top_images(pictures, found["value"], found["path"], labels=labels if any(labels) else None, title=title),
+        f"The {len(found):,} images of {len(store):,} that excite channel {channel} of {name} most, the strongest "
+        f"first, with the feature's value.{gone}",
+    )

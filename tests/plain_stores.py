@@ -1,0 +1,56 @@
+"""Stores of known features and tiny real images, without a network."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from conftest import make_image
+from test_parts import SETTINGS
+
+from featx.parts import Part
+from featx.settings import Settings
+from featx.store_writer import write_store
+
+
+def write_plain_store(
+    path: Path,
+    features: dict[str, np.ndarray],
+    labels: list[str],
+    *,
+    splits: list[str] | None = None,
+    **changes: object,
+) -> Path:
+    """Write a store; its images lie below `images` beside it. `changes` are of its settings."""
+    n_images = len(labels)
+    paths = [f"images/{row:03d}.png" for row in range(n_images)]
+    files = [make_image(path.parent / name, seed=row, size=(8, 6)) for row, name in enumerate(paths)]
+    part = Part(
+        start=0,
+        stop=n_images,
+        rows=np.arange(n_images),
+        sha256=np.array([hashlib.sha256(file.read_bytes()).hexdigest() for file in files], dtype="S64"),
+        own=np.ones(n_images, dtype=bool),
+        features={layer: values.astype(np.float32) for layer, values in features.items()},
+        rejected={},
+    )
+    table = {"path": paths, "label": labels, "split": splits or [""] * n_images}
+    write_store(
+        path,
+        settings=Settings(**vars(SETTINGS) | {"layers": tuple(features)} | changes),
+        table=pd.DataFrame(table, dtype=object),
+        root=path.parent,
+        parts=[part],
+        n_channels={layer: values.shape[1] for layer, values in features.items()},
+        provenance={},
+    )
+    return path
+
+
+def grouped_features(labels: list[str], n_features: int = 12, *, seed: int = 0) -> np.ndarray:
+    """Draw features that lie round a place of their class; like those of a network, they are 0 or more."""
+    rng = np.random.default_rng(seed)
+    names = sorted(set(labels))
+    places = rng.uniform(0, 3, (len(names), n_features))
+    rows = [names.index(label) for label in labels]
+    return np.maximum(places[rows] + rng.normal(0, 0.3, (len(labels), n_features)), 0)
