@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from featx.errors import FeatxError
-from featx.pipeline import progress_bar
+from featx.progress import progress_bar
 from featx.store import Store
 
 

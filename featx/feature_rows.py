@@ -6,8 +6,8 @@ import numpy as np
 
 from featx.errors import FeatxError
 from featx.feature_maps import sample_rows
-from featx.pipeline import progress_bar
 from featx.pooling import layer_of
+from featx.progress import progress_bar
 from featx.rows import as_label
 from featx.selection import select
 from featx.settings import Settings
