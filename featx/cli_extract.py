@@ -1,0 +1,152 @@
+"""featx extract: images to a feature store."""
+
+from pathlib import Path
+
+import click
+
+from featx.cli_options import AS_JSON, OVERWRITE, SEED, BatchSize, CountOrShare, Numbers, say, show_json
+from featx.layers import BACKBONES
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The HDF5 store to make.")
+@click.option("--backbone", type=click.Choice(list(BACKBONES)), default="vgg16", help="The network.")
+@click.option(
+    "--layers",
+    default="all",
+    help="all, last, predictions, further sets and names with commas: featx backbones NAME lists them.",
+)
+@click.option(
+    "--weights",
+    default="imagenet",
+    help="imagenet, imagenet-conv, random[:SEED], a .weights.h5, .h5, .keras or .onnx, or a fine-tuned run's folder.",
+)
+@click.option(
+    "--image-size", type=click.IntRange(32, 4096), help="Height and width, pixels.  [default: the network's own]"
+)
+@click.option(
+    "--resize", type=click.Choice(["squash", "crop", "pad"]), default="squash", help="What becomes of other shapes."
+)
+@click.option("--interpolation", type=click.Choice(["bilinear", "bicubic", "lanczos"]), default="bilinear")
+@click.option(
+    "--preprocessing",
+    type=click.Choice(["caffe", "torch", "tf", "none", "caffe-googlenet"]),
+    help="What the weights expect.  [default: the network's own]",
+)
+@click.option(
+    "--pool", default="avg", help="avg, max, std, or several with commas: what is made of a layer's activations."
+)
+@click.option(
+    "--views",
+    type=click.Choice(["none", "flip", "dihedral"]),
+    default="none",
+    help="Average the features over an image and its mirror image, or its eight turned and mirrored views.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "keras", "ncnn"]),
+    default="auto",
+    help="What runs the network; auto: the fastest float32 engine here.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    default="float32",
+    help="The network's arithmetic; pooling is float32 always.",
+)
+@click.option(
+    "--jpeg",
+    type=click.Choice(["full", "scaled"]),
+    default="full",
+    help="scaled: decode JPEGs at least twice as large as needed at a part of their size.",
+)
+@click.option(
+    "--store-dtype", type=click.Choice(["float32", "float16"]), default="float32", help="How features are stored."
+)
+@click.option(
+    "--batch-size",
+    type=BatchSize(1, 4096),
+    default="auto",
+    help="Images a forward pass; auto: found by trying on a GPU, 8 or an image a core on a CPU.",
+)
+@click.option("--split", type=Numbers(float, 0), help="Make splits: shares of train,validation,test or train,test.")
+@click.option("--stratify", default="", help="Further columns whose shares a split keeps, with commas.")
+@click.option("--seed", type=SEED, default=0, help="Of the split.")
+@click.option("--path-column", default="path", help="Of a CSV.")
+@click.option("--label-column", default="label", help="Of a CSV; '' for images without labels.")
+@click.option("--split-column", help="Of a CSV.  [default: split, if it is there]")
+@click.option("--group-column", help="Of a CSV: images of one group stay together.  [default: group, if it is there]")
+@click.option("--root", type=click.Path(path_type=Path), help="Where a CSV's paths start.  [default: its folder]")
+@click.option(
+    "--max-rejected",
+    type=CountOrShare(),
+    help="Stop as soon as more images than this can't be read: 10, or 1% of them.  [default: any number]",
+)
+@click.option("--dry-run", is_flag=True, help="Try a few batches, predict time, disk and memory, write nothing.")
+@OVERWRITE
+@AS_JSON
+def extract(
+    source: Path,
+    output: Path,
+    split: tuple[float, ...] | None,
+    stratify: str,
+    seed: int,
+    path_column: str,
+    label_column: str,
+    split_column: str | None,
+    group_column: str | None,
+    root: Path | None,
+    max_rejected: int | float | None,
+    dry_run: bool,
+    overwrite: bool,
+    as_json: bool,
+    **options: object,
+) -> None:
+    """Push the images of SOURCE through a frozen network and write its pooled activations to a feature store.
+
+    SOURCE is a folder with one folder a class (below train, validation and test folders, if you like), or a CSV with
+    path and label columns. A run that is stopped goes on where it was when it is started again. A store that is there
+    is added to: layers, poolings and images that it lacks are computed, and nothing else.
+    """
+    from dataclasses import asdict
+
+    from featx.dry_run import forecast_extraction, format_forecast
+    from featx.extract import extract_features
+    from featx.manifest import read_source
+    from featx.splits import make_splits
+
+    manifest = read_source(
+        source,
+        path_column=path_column,
+        label_column=label_column,
+        split_column=split_column,
+        group_column=group_column,
+        root=root,
+    )
+    for note in manifest.notes:
+        say(note)
+    if split is not None:
+        columns = [name.strip() for name in stratify.split(",") if name.strip()]
+        manifest = make_splits(manifest, split, seed=seed, stratify=columns)
+    if dry_run:
+        forecast = forecast_extraction(manifest, output, echo=say, **options)
+        if as_json:
+            show_json(asdict(forecast))
+        else:
+            click.echo(format_forecast(forecast))
+        return
+    done = extract_features(
+        manifest, output, max_rejected=max_rejected, overwrite=overwrite, progress=True, echo=say, **options
+    )
+    if as_json:
+        show_json(asdict(done))
+        return
+    identical = f" ({done.n_identical:,} identical to others)" if done.n_identical else ""
+    speed = f"{done.images_per_second:.1f} images/s" if done.n_computed else "nothing to compute"
+    click.echo(
+        f"{done.store_path}: {done.n_images:,} images{identical}, {done.n_features:,} features, "
+        f"{done.n_rejected:,} rejected; {done.seconds:.1f} s, {speed}"
+    )
+    if done.n_rejected:
+        say(f"{done.n_rejected:,} images could not be read: featx info {done.store_path} lists them with their reasons")
