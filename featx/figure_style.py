@@ -1,0 +1,247 @@
+"""One style for every figure, and how figures leave: inline SVG for a page, or a PNG, SVG or PDF file.
+
+Figures are `matplotlib.figure.Figure` without pyplot, which would keep each one alive and look for a window to show it
+in. Colours are those of Okabe and Ito 2008, Color Universal Design, https://jfly.uni-koeln.de/color/: told apart by
+colour-blind readers. A series differs from its neighbours by marker and dashes too, so that it is told apart in grey.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featx.errors import FeatxError, one_line
+from featx.predictions import open_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK = "#121314"
+"""What text, spines and lines that mean nothing by their colour are drawn in; in a page it follows the page's text.
+
+Not quite black: matplotlib's SVG leaves black out, and then nothing tells it from what is black on purpose.
+"""
+
+COLOURS = {
+    "black": INK,
+    "orange": "#E69F00",
+    "sky blue": "#56B4E9",
+    "green": "#009E73",
+    "yellow": "#F0E442",
+    "blue": "#0072B2",
+    "vermillion": "#D55E00",
+    "purple": "#CC79A7",
+}
+
+# Yellow is for areas: lines and points of it are lost on white.
+CYCLE = tuple(COLOURS[name] for name in ("blue", "vermillion", "green", "orange", "sky blue", "purple", "black"))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+
+SEQUENTIAL = "cividis"
+"""The map of colours from little to much: the same order in grey and to colour-blind readers."""
+
+DIVERGING = "RdBu_r"
+"""The map of colours for numbers on both sides of 0."""
+
+MOST_CLASSES = 20
+"""So many classes are named in a figure before it groups them or thins out their names."""
+
+ENDINGS = ("png", "svg", "pdf")
+
+_STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": INK,
+    "axes.facecolor": "none",
+    "axes.formatter.useoffset": False,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 10,
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "figure.titlesize": 11,
+    "font.size": 10,
+    "grid.alpha": 0.15,
+    "grid.color": INK,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 5,
+    "patch.linewidth": 0.6,
+    # Letters as TrueType: searchable, and taken by publishers.
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    # Names of classes come from strangers, and dollars in them are dollars.
+    "text.parse_math": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "xtick.labelsize": 9,
+    "xtick.major.width": 0.6,
+    "ytick.color": INK,
+    "ytick.labelsize": 9,
+    "ytick.major.width": 0.6,
+}
+
+# Where the installed ones help with letters that matplotlib's own font, the first, doesn't have.
+_FONTS = (
+    *("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans", "Hiragino Sans", "PingFang SC"),
+    *("Yu Gothic", "Microsoft YaHei", "Malgun Gothic", "Arial Unicode MS", "Segoe UI", "Arial"),
+)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw within it: featx's style, whatever the user's matplotlibrc says. A decorator too: ``@style()``.
+
+    Raises
+    ------
+    FeatxError
+        If matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from cycler import cycler
+        from matplotlib import font_manager
+    except ImportError as error:
+        raise FeatxError(f"figures need matplotlib ({error}): pip install 'featx[report]'") from error
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # A letter that no font has is drawn as a box; there is nothing that a reader of the warning could do here.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        matplotlib.rcdefaults()
+        installed = set(font_manager.fontManager.get_font_names())
+        matplotlib.rcParams |= _STYLE | {
+            "font.sans-serif": [name for name in _FONTS if name in installed],
+            "axes.prop_cycle": cycler(color=CYCLE),
+        }
+        yield
+
+
+@style()
+def new_figure(width: float = 6.4, height: float = 4.0, **subplots: object) -> tuple["Figure", object]:
+    """Make a figure.
+
+    Parameters
+    ----------
+    width, height : float, default 6.4 and 4.0
+        Inches.
+    **subplots
+        Of `matplotlib.figure.Figure.subplots`: nrows, ncols, sharex and the like.
+
+    Returns
+    -------
+    Figure
+        It arranges its parts so that nothing overlaps (matplotlib's constrained layout).
+    Axes, or ndarray of Axes
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(**subplots)
+
+
+def series_look(number: int) -> dict[str, object]:
+    """Return colour, marker and dashes of a series: 56 that differ in colour or marker, and neighbours in both.
+
+    Examples
+    --------
+    >>> series_look(1)
+    {'color': '#D55E00', 'marker': 's', 'linestyle': (0, (5, 2))}
+    """
+    # 7 colours and 8 markers have no common divisor.
+    return {
+        "color": CYCLE[number % len(CYCLE)],
+        "marker": MARKERS[number % len(MARKERS)],
+        "linestyle": _DASHES[number % len(_DASHES)],
+    }
+
+
+def short_name(text: object, most: int = 24) -> str:
+    """Make a stranger's name fit for a figure: one line, no control characters, cut with an ellipsis.
+
+    Examples
+    --------
+    >>> short_name("oil on canvas" + chr(10) + "and wood", most=18)
+    'oil on canvas and…'
+    """
+    line = one_line(str(text)).strip()
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+def to_svg(figure: "Figure", *, title: str) -> str:
+    """Draw a figure as SVG to stand in a page.
+
+    Parameters
+    ----------
+    figure : Figure
+    title : str
+        What it shows, for readers who don't see it. Any text: it is escaped.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element: the same for the same figure, text as text, on no background, what is drawn in `INK` as
+        currentColor. No style sheet, script, metadata or reference outside it; its ids are its own.
+    """
+    from featx.figure_svg import inline_svg
+
+    return inline_svg(_render(figure, "svg", facecolor="none"), title=title, ink=INK)
+
+
+def save(figure: "Figure", path: str | Path) -> None:
+    """Write a figure to a file, on white: whole, or not at all. A file that is there is replaced.
+
+    Parameters
+    ----------
+    figure : Figure
+    path : path
+        Ends in .png (200 dots an inch), .svg or .pdf.
+
+    Raises
+    ------
+    FeatxError
+        If it ends otherwise, or can't be written.
+    """
+    path = Path(path)
+    drawn = _render(figure, ending_of(path), facecolor="white")
+    with open_whole(path) as file:
+        file.write(drawn)
+
+
+def ending_of(path: Path) -> str:
+    """Return png, svg or pdf.
+
+    Raises
+    ------
+    FeatxError
+        If the path ends otherwise.
+    """
+    ending = path.suffix.lower().removeprefix(".")
+    if ending not in ENDINGS:
+        found = f"ends in {path.suffix!r}" if path.suffix else "has no ending"
+        raise FeatxError(f"{path}: {found}; expected .{', .'.join(ENDINGS)}: give another --output")
+    return ending
+
+
+@style()
+def _render(figure: "Figure", ending: str, *, facecolor: str) -> bytes:
+    """Draw a figure; the same figure gives the same bytes on the same machine."""
+    import matplotlib
+    from matplotlib.text import Text
+
+    # Of texts that were made outside the style; those that are made only when a figure is drawn follow the style.
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    matplotlib.rcParams["svg.hashsalt"] = "featx"
+    unsaid = {"png": ("Software",), "svg": ("Date", "Creator"), "pdf": ("CreationDate", "Creator", "Producer")}
+    drawn = io.BytesIO()
+    metadata = dict.fromkeys(unsaid[ending])
+    figure.savefig(drawn, format=ending, dpi=200, facecolor=facecolor, metadata=metadata)
+    return drawn.getvalue()
