@@ -17,12 +17,16 @@ from featx.predictions import open_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 INK = "#121314"
 """What text, spines and lines that mean nothing by their colour are drawn in; in a page it follows the page's text.
 
 Not quite black: matplotlib's SVG leaves black out, and then nothing tells it from what is black on purpose.
 """
+
+ON_LIGHT, ON_DARK = "#000000", "#ffffff"
+"""What text on a coloured area is drawn in, whatever the page's colours are."""
 
 COLOURS = {
     "black": INK,
@@ -173,6 +177,35 @@ def short_name(text: object, most: int = 24) -> str:
     """
     line = one_line(str(text)).strip()
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+def write_on_cells(image: "AxesImage", form: str, *, size: float, missing: str = "") -> None:
+    """Write the numbers on the cells of a heat map, dark on light and light on dark.
+
+    Parameters
+    ----------
+    image : AxesImage
+        Of an array of shape (n_rows, n_columns); NaN is an empty cell.
+    form : str
+        How a number is written, such as ``"{:.2f}"``.
+    size : float
+        Of the letters, points.
+    missing : str, default ""
+        What stands in empty cells.
+    """
+    import numpy as np
+
+    values = np.ma.filled(np.ma.asarray(image.get_array(), dtype=float), np.nan)
+    for (row, column), value in np.ndenumerate(values):
+        if np.isnan(value):
+            text, colour = missing, INK
+        else:
+            red, green, blue, _ = image.cmap(image.norm(value))
+            # Rec. 709's weights of the three: how light the cell looks.
+            is_light = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.45
+            text, colour = form.format(value), ON_LIGHT if is_light else ON_DARK
+        if text:
+            image.axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
 
 
 def to_svg(figure: "Figure", *, title: str) -> str:
