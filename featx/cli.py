@@ -12,6 +12,7 @@ from featx.cli_finetune import finetune
 from featx.cli_fit import fit
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, BatchSize, Commands, Numbers, say, show_json
 from featx.cli_recipes import recipes
+from featx.cli_report import report
 from featx.errors import one_line
 from featx.layers import BACKBONES
 
@@ -170,6 +171,7 @@ main.add_command(finetune)
 main.add_command(backbones)
 main.add_command(recipes)
 main.add_command(export)
+main.add_command(report)
 
 
 @main.command()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from featx.errors import FeatxError, one_line
 from featx.figure_style import style, to_svg
 from featx.report_data import Report, ReportedRun
+from featx.results import cells_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,13 +131,13 @@ def kind_of(run: ReportedRun) -> str:
 
 def data_panels(report: Report) -> Iterator[Panel]:
     """Yield the figures of the data's section."""
-    from featx.plots_runs import plot_class_counts
+    from featx.plots_data import plot_class_counts
 
-    if report.store is not None and len(report.store.counts):
-        counts = report.store.counts.rename(index=one_line, columns=one_line)
+    if report.store is not None and len(report.store.images):
+        images = report.store.images[["label", "split"]].map(one_line)
         yield Panel(
             "Images of each class by split",
-            plot_class_counts(counts),
+            plot_class_counts(images),
             "Counts, and the share of each class within its split: a split by label keeps the shares.",
         )
 
@@ -153,14 +154,16 @@ def run_panels(run: ReportedRun) -> Iterator[Panel]:
 
 def _plans(run: ReportedRun) -> Iterator[tuple[str, str, Callable[[], "Figure"]]]:
     """Yield heading, caption and what plots it."""
-    from featx import plots_runs as plots
+    from featx.plots_answers import plot_confusion, plot_reliability, plot_roc
+    from featx.plots_grid import list_grid_axes, plot_grid
+    from featx.plots_runs import plot_curves, plot_layers
 
     confusion = run.confusion.rename(index=one_line, columns=one_line)
-    yield "Confusion matrix", "Test images, true classes in rows.", lambda: plots.plot_confusion(confusion)
+    yield "Confusion matrix", "Test images, true classes in rows.", lambda: plot_confusion(confusion)
     yield (
         "Confusion matrix, shares",
         "Of each true class's test images: the diagonal is the recall.",
-        lambda: plots.plot_confusion(confusion, shares=True),
+        lambda: plot_confusion(confusion, shares=True),
     )
     y, classes = run.predictions["label"].to_numpy(), run.classes
     probabilities, decision = run.scores.probabilities, run.scores.decision
@@ -168,39 +171,30 @@ def _plans(run: ReportedRun) -> Iterator[tuple[str, str, Callable[[], "Figure"]]
         yield (
             "Reliability",
             "How often the predicted class is right, by its probability; on the diagonal, probabilities are what they say.",
-            lambda: plots.plot_reliability(y, probabilities, classes),
+            lambda: plot_reliability(y, probabilities, classes),
         )
     scores = probabilities if probabilities is not None else decision
     if scores is not None:
-        yield "ROC curves", "Each class against the rest.", lambda: plots.plot_roc(y, scores, classes)
-    cells, axes = _grid(run)
+        yield "ROC curves", "Each class against the rest.", lambda: plot_roc(y, scores, classes)
+    cells = cells_table(run.run)
+    # The stages of a fine-tuning are no grid.
+    axes = [] if run.run.is_finetuned or "validation" not in cells else list_grid_axes(cells)
     if axes:
         yield (
             "The grid",
             "Validation accuracy of every cell; test rows play no part.",
-            lambda: plots.plot_grid(cells, axes, "validation"),
+            lambda: plot_grid(cells, axes, "validation"),
         )
     if run.curves is not None:
         curves = run.curves
-        yield "Training curves", "Of train and validation rows, by epoch.", lambda: plots.plot_curves(curves)
+        yield "Training curves", "Of train and validation rows, by epoch.", lambda: plot_curves(curves)
     if run.layers is not None:
         layers = run.layers
         yield (
             "What each layer gives",
             "Of the chosen cell, on the rows that it was chosen on.",
-            lambda: plots.plot_layers(layers),
+            lambda: plot_layers(layers),
         )
-
-
-def _grid(run: ReportedRun) -> tuple[object, list[str]]:
-    """Return the cells that have a figure, and the axes along which they differ; stages are no grid."""
-    from featx.results import cells_table
-
-    cells = cells_table(run.run)
-    if run.run.is_finetuned or "validation" not in cells:
-        return cells, []
-    names = ["discretize", *dict.fromkeys(name for cell in run.run.cells for name in cell.params)]
-    return cells, [name for name in names if name in cells and cells[name].nunique(dropna=False) > 1]
 
 
 @style()
