@@ -170,7 +170,7 @@ def _plans(run: ReportedRun) -> Iterator[tuple[str, str, Callable[[], "Figure"]]
     if probabilities is not None:
         yield (
             "Reliability",
-            "How often the predicted class is right, by its probability; on the diagonal, probabilities are what they say.",
+            "How often the predicted class is right, by its probability: on the diagonal, as often as told.",
             lambda: plot_reliability(y, probabilities, classes),
         )
     scores = probabilities if probabilities is not None else decision

@@ -50,11 +50,12 @@ class Gallery:
     Attributes
     ----------
     images : tuple of Shown
-    caption : str
+    heading, caption : str
     """
 
     images: tuple[Shown, ...]
-    caption: str
+    heading: str = ""
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def choose_galleries(
     return Galleries(
         wrong={run.name: _wrong_gallery(run, *wrong[run.name], found) for run in report.runs},
         examples=tuple(
-            (label, Gallery(tuple(_show(path, label, found) for path in paths if path in found.uris), ""))
+            (label, Gallery(tuple(_show(path, label, found) for path in paths if path in found.uris)))
             for label, paths in examples
             if any(path in found.uris for path in paths)
         ),
@@ -164,11 +165,12 @@ def _wrong_gallery(run: ReportedRun, rows: np.ndarray, confidence: np.ndarray | 
         path, label = table["path"][row], table["label"][row]
         images.append(_show(path, label, found, predicted=table["predicted"][row], confidence=told))
     if confidence is None:
-        order = "in the order of the rows: the run keeps no probabilities or decision values"
+        heading, order = "Wrong", "in the order of the rows: the run keeps no probabilities or decision values"
     else:
         by = "probability" if run.scores.probabilities is not None else "decision value"
+        heading = "Most confidently wrong"
         order = f"the most confident first, by the {by} of the predicted class"
-    return Gallery(tuple(images), f"{len(rows):,} of {n_wrong:,} test images that it gets wrong, {order}.")
+    return Gallery(tuple(images), heading, f"{len(rows):,} of {n_wrong:,} test images that it gets wrong, {order}.")
 
 
 def _show(

@@ -53,12 +53,13 @@
     count.textContent = shown + " of " + rows.length + " rows";
   }
 
-  headers.forEach(function (header, column) {
+  const buttons = headers.map(function (header, column) {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = header.textContent;
     button.addEventListener("click", function () { sortBy(column); });
     header.replaceChildren(button);
+    return button;
   });
   filter.addEventListener("input", showMatching);
   chosenOnly.addEventListener("change", showMatching);
@@ -68,12 +69,15 @@
 
   const closed = [];
   window.addEventListener("beforeprint", function () {
+    // Headers are printed again on every page, but not the buttons in them.
+    headers.forEach(function (header, column) { header.replaceChildren(buttons[column].textContent); });
     document.querySelectorAll("details:not([open])").forEach(function (details) {
       details.open = true;
       closed.push(details);
     });
   });
   window.addEventListener("afterprint", function () {
+    headers.forEach(function (header, column) { header.replaceChildren(buttons[column]); });
     closed.splice(0).forEach(function (details) { details.open = false; });
   });
 })();
