@@ -11,6 +11,7 @@ from featx.cli_export import export
 from featx.cli_finetune import finetune
 from featx.cli_fit import fit
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, BatchSize, Commands, Numbers, say, show_json
+from featx.cli_plot import plot
 from featx.cli_recipes import recipes
 from featx.cli_report import report
 from featx.errors import one_line
@@ -172,6 +173,7 @@ main.add_command(backbones)
 main.add_command(recipes)
 main.add_command(export)
 main.add_command(report)
+main.add_command(plot)
 
 
 @main.command()

@@ -16,6 +16,7 @@ from featx.errors import FeatxError, one_line
 from featx.predictions import open_whole
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
@@ -179,7 +180,14 @@ def short_name(text: object, most: int = 24) -> str:
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"
 
 
-def write_on_cells(image: "AxesImage", form: str, *, size: float, missing: str = "") -> None:
+def show_percent(axis: "Axis") -> None:
+    """Show an axis's numbers, shares from 0 to 1, as percent with no more digits than they have."""
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{round(100 * value, 6):g}%"))
+
+
+def write_on_cells(image: "AxesImage", form: str, *, size: float, missing: str = "", zeros: bool = True) -> None:
     """Write the numbers on the cells of a heat map, dark on light and light on dark.
 
     Parameters
@@ -192,6 +200,8 @@ def write_on_cells(image: "AxesImage", form: str, *, size: float, missing: str =
         Of the letters, points.
     missing : str, default ""
         What stands in empty cells.
+    zeros : bool, default True
+        Whether numbers that would read as 0 are written.
     """
     import numpy as np
 
@@ -204,7 +214,7 @@ def write_on_cells(image: "AxesImage", form: str, *, size: float, missing: str =
             # Rec. 709's weights of the three: how light the cell looks.
             is_light = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.45
             text, colour = form.format(value), ON_LIGHT if is_light else ON_DARK
-        if text:
+        if text and (zeros or text != form.format(0)):
             image.axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
 
 

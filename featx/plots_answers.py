@@ -15,6 +15,7 @@ from featx.figure_style import (
     new_figure,
     series_look,
     short_name,
+    show_percent,
     style,
     write_on_cells,
 )
@@ -52,16 +53,19 @@ def plot_confusion(counts: pd.DataFrame, shares: bool = False) -> "Figure":
         sums = values.sum(axis=1, keepdims=True)
         values = np.divide(values, sums, out=np.full_like(values, np.nan), where=sums > 0)
     n_classes = max(counts.shape)
-    side = min(1.4 + 0.42 * max(n_classes, 4), 7.5)
-    figure, ax = new_figure(side + 1.6, side + 0.6)
+    names = [[short_name(name) for name in axis] for axis in (counts.index, counts.columns)]
+    longest = max(map(len, names[0] + names[1]))
+    is_turned = n_classes > 5 or longest > 12
+    side = min(0.42 * max(n_classes, 5), 6.5)
+    figure, ax = new_figure(side + 1.7 + 0.08 * longest, side + 0.6 + (0.08 * longest if is_turned else 0))
     # "none": a pixel a class, however large it is drawn.
     image = ax.imshow(values, cmap=SEQUENTIAL, vmin=0, vmax=1 if shares else None, interpolation="none")
     if n_classes <= MOST_CLASSES:
-        write_on_cells(image, "{:.0%}" if shares else "{:,.0f}", size=9 if n_classes <= 10 else 7)
-    for axis, names in ((ax.xaxis, counts.columns), (ax.yaxis, counts.index)):
-        step = -(-len(names) // MOST_CLASSES)
-        axis.set_ticks(range(0, len(names), step), [short_name(name) for name in names[::step]])
-    if n_classes > 5 or max(len(str(name)) for name in counts.columns) > 12:
+        write_on_cells(image, "{:.0%}" if shares else "{:,.0f}", size=9 if n_classes <= 10 else 7, zeros=False)
+    for axis, own in zip((ax.yaxis, ax.xaxis), names, strict=True):
+        step = -(-len(own) // MOST_CLASSES)
+        axis.set_ticks(range(0, len(own), step), own[::step])
+    if is_turned:
         ax.tick_params(axis="x", rotation=90)
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
@@ -70,7 +74,7 @@ def plot_confusion(counts: pd.DataFrame, shares: bool = False) -> "Figure":
     bar = figure.colorbar(image, shrink=0.8, label="share of the true class" if shares else "images")
     bar.outline.set_visible(False)
     if shares:
-        bar.ax.yaxis.set_major_formatter("{x:.0%}")
+        show_percent(bar.ax.yaxis)
     return figure
 
 
@@ -149,7 +153,7 @@ def plot_reliability(y: np.ndarray, probabilities: np.ndarray, classes: Sequence
     rows.set_xlabel("probability of the predicted class")
     rows.grid(axis="x", visible=False)
     for axis in (curve.xaxis, curve.yaxis):
-        axis.set_major_formatter("{x:.0%}")
+        show_percent(axis)
     figure.align_ylabels()
     return figure
 
@@ -174,8 +178,9 @@ def plot_roc(y: np.ndarray, scores: np.ndarray, classes: Sequence) -> "Figure":
         If no class has a curve, or a score is not finite.
     """
     curves = _roc_curves(y, scores, classes)
-    many = len(curves) > MOST_CLASSES
-    figure, ax = new_figure(7.2 if len(curves) > 2 and not many else 4.8, 4.8)
+    many, several = len(curves) > MOST_CLASSES, 1 < len(curves) <= MOST_CLASSES
+    longest = max(len(short_name(name)) for name in curves)
+    figure, ax = new_figure(6.3 + 0.07 * longest if several else 4.9, 4.9)
     if many:
         _draw_mean(ax, curves)
     else:
@@ -183,22 +188,20 @@ def plot_roc(y: np.ndarray, scores: np.ndarray, classes: Sequence) -> "Figure":
             look = series_look(number) | {"marker": ""}
             ax.plot(false_rate, true_rate, **look, label=f"{short_name(name)}, AUC {area:.3f}")
     ax.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (1, 1.2)), label="by chance, AUC 0.500")
-    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter("{x:.0%}")
-    two = len(classes) == 2
-    ax.set_xlabel("share of the others that is taken for the class" if not two else f"{_rate(classes[0])} taken for it")
-    ax.set_ylabel("share of the class that is found" if not two else f"{_rate(classes[1])} found")
-    n_without = len(classes) - len(curves) - two
+        show_percent(axis)
+    first, second = ("the others", "the class") if len(classes) != 2 else map(short_name, classes)
+    ax.set_xlabel(f"share of {first} that is taken for {second}")
+    ax.set_ylabel(f"share of {second} that is found")
+    n_without = 0 if len(classes) == 2 else len(classes) - len(curves)
     if n_without:
         ax.set_title(f"{n_without} of {len(classes)} classes: no curve, for want of test images")
-    outside = len(curves) > 2 and not many
-    ax.legend(**({"loc": "upper left", "bbox_to_anchor": (1.01, 1)} if outside else {"loc": "lower right"}))
+    if several:
+        figure.legend(loc="outside right upper")
+    else:
+        ax.legend(loc="lower right")
     return figure
-
-
-def _rate(name: object) -> str:
-    return f"share of {short_name(name)!s} that is"
 
 
 def _roc_curves(

@@ -1,4 +1,4 @@
-"""Figures of the data: how many images each class has in each split, and whether the splits keep the classes' shares."""
+"""Figures of the data: how many images each class has in each split, and whether splits keep the classes' shares."""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from featx.errors import FeatxError
-from featx.figure_style import COLOURS, INK, MOST_CLASSES, new_figure, short_name, style
+from featx.figure_style import COLOURS, INK, MOST_CLASSES, new_figure, short_name, show_percent, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,28 +48,28 @@ def plot_class_counts(table: pd.DataFrame, *, label: str = "label", split: str =
         8.0, 1.4 + 0.27 * max(len(counts), 3), ncols=2, sharey=True, width_ratios=(3, 2)
     )
     places, left = np.arange(len(counts)), np.zeros(len(counts))
-    for name in counts:
+    for number, name in enumerate(counts):
         look = _SPLIT_LOOKS.get(name, _SPLIT_LOOKS[""])
         shown = f"{name or 'no split'}, {counts[name].sum():,} images"
         bars.barh(places, counts[name], left=left, color=look["color"], edgecolor=INK, height=0.72, label=shown)
         left += counts[name].to_numpy()
         share = counts[name] / max(counts[name].sum(), 1)
         look = {"marker": look["marker"], "markerfacecolor": look["color"], "markeredgecolor": INK}
-        shares.plot(share, places, linestyle="", markeredgewidth=0.6, **look)
+        # Beside each other, so that equal shares don't hide each other.
+        offset = 0.5 * ((number + 0.5) / len(counts.columns) - 0.5)
+        shares.plot(share, places + offset, linestyle="", markeredgewidth=0.6, **look)
     for place, total in enumerate(left):
         bars.annotate(f"{total:,.0f}", (total, place), (3, 0), textcoords="offset points", va="center", fontsize=8)
-    bars.margins(x=0.14)
-    bars.set_xlim(left=0)
-    bars.set_yticks(places, [name if isinstance(name, str) else str(name) for name in counts.index])
+    bars.set_xlim(0, 1.16 * left.max())
+    bars.set_yticks(places, counts.index)
     bars.set_ylim(len(counts) - 0.4, -0.6)
     bars.set_xlabel("images")
     bars.set_ylabel("class")
     bars.xaxis.get_major_locator().set_params(integer=True, nbins=5)
     shares.set_xlabel("class's share of each split")
-    shares.xaxis.set_major_formatter("{x:.0%}")
+    show_percent(shares.xaxis)
     shares.xaxis.get_major_locator().set_params(nbins=5)
-    shares.set_xlim(left=0)
-    shares.margins(x=0.08)
+    shares.set_xlim(0, 1.08 * (counts / counts.sum().clip(lower=1)).max(axis=None))
     for ax in (bars, shares):
         ax.grid(axis="y", visible=False)
         ax.tick_params(axis="y", length=0)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_LACKING = "–"
 _MOST_PANELS = 12
 _MOST_WRITTEN = 12
 _NOT_AXES = ("model", "validation", "deviation", "test", "seconds", "error", "chosen")
@@ -29,8 +30,14 @@ def list_grid_axes(cells: pd.DataFrame) -> list[str]:
         As `featx.results.cells_table`.
     """
     names = [name for name in cells if name not in _NOT_AXES and not name.startswith("validation ")]
-    axes = {name: cells[name].map(_as_text).nunique() for name in names}
-    return sorted((name for name in axes if axes[name] > 1), key=axes.get)
+    texts = cells[names].map(_as_text)
+    names = sorted((name for name in names if texts[name].nunique() > 1), key=lambda name: texts[name].nunique())
+    for name in list(names):
+        # Such as gamma, which a linear kernel lacks: with one value beside that, the kernel says it all.
+        others = [other for other in names if other != name]
+        if (texts[name] == _LACKING).any() and others and not texts[others].duplicated().any():
+            names = others
+    return names
 
 
 @style()
@@ -120,7 +127,7 @@ def _draw_maps(
     n_columns = min(len(panels), 3 if len(orders[below]) <= 6 else 2)
     n_rows = -(-len(panels) // n_columns)
     wide = 1.3 + 0.5 * min(max(len(orders[below]), 3), _MOST_WRITTEN)
-    high = 1.1 + 0.36 * min(max(len(orders[side]), 2), _MOST_WRITTEN)
+    high = 1.2 + 0.36 * min(max(len(orders[side]), 2), _MOST_WRITTEN)
     figure, axes = new_figure(1.5 + wide * n_columns, 0.4 + high * n_rows, nrows=n_rows, ncols=n_columns, squeeze=False)
     all_scores = pd.concat([cells[score] for _, cells in panels]).astype(float)
     scale = {"vmin": all_scores.min(), "vmax": all_scores.max()}
@@ -133,6 +140,9 @@ def _draw_maps(
         ax.set_axis_off()
     bar = figure.colorbar(image, ax=axes, shrink=0.8, label=_label(score))
     bar.outline.set_visible(False)
+    marked = [patch for ax in axes.flat for patch in ax.patches]
+    if marked:
+        figure.legend(handles=marked[:1], loc="outside lower left")
     if merged:
         figure.suptitle(merged, x=0.01, ha="left")
     return figure
@@ -198,7 +208,7 @@ def _label(score: str) -> str:
 def _as_text(value: object) -> str:
     """Return a parameter's value as text; one that a cell doesn't have, as a dash."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
+        return _LACKING
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from featx.errors import FeatxError
-from featx.figure_style import COLOURS, INK, MOST_CLASSES, new_figure, series_look, short_name, style
+from featx.figure_style import COLOURS, INK, MOST_CLASSES, new_figure, series_look, short_name, show_percent, style
 from featx.plots_answers import calibration_bins, plot_confusion, plot_reliability, plot_roc
 from featx.plots_data import count_classes, plot_class_counts
 from featx.plots_grid import list_grid_axes, plot_grid
@@ -91,7 +91,7 @@ def plot_accuracies(
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="y", length=0)
     ax.margins(x=0.06)
-    _as_percent(ax.xaxis)
+    show_percent(ax.xaxis)
     ax.set_xlabel("test accuracy, with its 95% interval")
     figure.legend(loc="outside upper left", ncols=3)
     return figure
@@ -114,7 +114,7 @@ def plot_curves(curves: pd.DataFrame) -> "Figure":
     """
     if not len(curves):
         raise FeatxError("training curves take one epoch or more, got none")
-    figure, (loss, accuracy, rate) = new_figure(6.4, 5.6, nrows=3, sharex=True, height_ratios=(3, 3, 1.4))
+    figure, (loss, accuracy, rate) = new_figure(6.4, 5.6, nrows=3, sharex=True, height_ratios=(3, 3, 1.7))
     epochs = np.arange(1, len(curves) + 1)
     few = {} if len(epochs) <= 40 else {"marker": ""}
     for ax, name in ((loss, "loss"), (accuracy, "accuracy")):
@@ -122,12 +122,12 @@ def plot_curves(curves: pd.DataFrame) -> "Figure":
             values = curves[column].to_numpy(dtype=float)
             ax.plot(epochs, values, **series_look(number) | {"markersize": 4} | few, label=label)
         ax.set_ylabel(name)
-    _as_percent(accuracy.yaxis)
-    loss.legend(loc="best")
+    show_percent(accuracy.yaxis)
+    figure.legend(*loss.get_legend_handles_labels(), loc="outside upper left", ncols=2)
     rates = curves["learning_rate"].to_numpy(dtype=float)
     # A rate of 0, as a schedule may end with, has no place on a logarithmic axis.
     rate.plot(epochs, np.where(rates > 0, rates, np.nan), **series_look(6) | {"markersize": 3} | few)
-    rate.set_yscale("log")
+    _scale_rates(rate, rates[rates > 0])
     rate.set_ylabel("learning rate")
     rate.set_xlabel("epoch, over all stages" if curves["stage"].nunique() > 1 else "epoch")
     rate.xaxis.get_major_locator().set_params(integer=True)
@@ -170,7 +170,7 @@ def plot_layers(layers: pd.DataFrame) -> "Figure":
         for number, (name, label) in enumerate(accuracies.items()):
             by_name["accuracy"].plot(places, layers[name].to_numpy(dtype=float), **series_look(number), label=label)
         by_name["accuracy"].set_ylabel("validation accuracy")
-        by_name["accuracy"].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0)
+        figure.legend(loc="outside upper left", ncols=3)
     if "importance" in by_name:
         spread = layers["importance_deviation"].to_numpy(dtype=float) if "importance_deviation" in layers else None
         by_name["importance"].bar(
@@ -179,7 +179,7 @@ def plot_layers(layers: pd.DataFrame) -> "Figure":
         by_name["importance"].axhline(0, color=INK, linewidth=0.6)
         by_name["importance"].set_ylabel("accuracy lost\nwhen it is shuffled")
     for ax in by_name.values():
-        _as_percent(ax.yaxis)
+        show_percent(ax.yaxis)
         ax.set_xlim(-0.6, len(layers) - 0.4)
         ax.set_xticks(places[:: _thinning(len(layers))], [])
         ax.grid(axis="x", visible=False)
@@ -195,10 +195,15 @@ def _tell(accuracy: float, interval: Sequence[float] | None) -> str:
     return f"{100 * accuracy:.1f}%{bounds}"
 
 
-def _as_percent(axis: object) -> None:
-    from matplotlib.ticker import PercentFormatter
+def _scale_rates(ax: "Axes", rates: np.ndarray) -> None:
+    """Make the axis of learning rates logarithmic, and wide enough to hold a power of ten that is named."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    axis.set_major_formatter(PercentFormatter(xmax=1))
+    ax.set_yscale("log")
+    if len(rates):
+        ax.set_ylim(rates.min() / 4, rates.max() * 4)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _thinning(n_names: int) -> int:

@@ -1,0 +1,275 @@
+"""What figures are drawn from, out of run folders: accuracies, test answers and their scores, curves, grids, layers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from featx.choosing import tell_scores
+from featx.compare import name_runs
+from featx.errors import FeatxError
+from featx.metrics import accuracy_interval, count_confusion
+from featx.pipeline import progress_bar
+from featx.results import Run, cells_table, layers_table, load_model, read_run
+from featx.scored_rows import read_predictions
+from featx.store import Store
+
+_BLOCK_ROWS = 512
+_FIGURES_OF_EPOCHS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """Test accuracies of several runs, one entry a run in each field but the last.
+
+    Attributes
+    ----------
+    names : list of str
+        Of the folders; whole paths where two share a name.
+    accuracies : list of float
+    intervals : list of [low, high] or None
+        95%.
+    is_finetuned : list of bool
+    majority : float or None
+        The accuracy of always answering the most frequent class; None where the runs differ in it: they are of other
+        rows.
+    """
+
+    names: list[str]
+    accuracies: list[float]
+    intervals: list[list[float] | None]
+    is_finetuned: list[bool]
+    majority: float | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a run's model makes of its test rows; every row counts the same.
+
+    Attributes
+    ----------
+    y : ndarray of shape (n_rows,), str
+        True labels.
+    classes : list of str
+        What the model can answer, in the order of the columns.
+    probabilities : ndarray of shape (n_rows, n_classes), float, or None
+        None where the model tells none.
+    decision : ndarray of shape (n_rows, n_classes), or (n_rows,) for two classes, float, or None
+    """
+
+    y: np.ndarray
+    classes: list[str]
+    probabilities: np.ndarray | None = None
+    decision: np.ndarray | None = None
+
+
+def read_accuracies(folders: Sequence[str | Path]) -> Accuracies:
+    """Read runs' test accuracies from their records.
+
+    Raises
+    ------
+    FeatxError
+        If a folder is no run, its record isn't as featx writes it, or it has no test rows.
+    """
+    folders = [Path(folder) for folder in folders]
+    runs = [read_run(folder) for folder in folders]
+    tests = [_check_test(folder, run) for folder, run in zip(folders, runs, strict=True)]
+    rates = [test.get("majority_class_rate") for test in tests]
+    agree = all(isinstance(rate, float) and abs(rate - rates[0]) < 1e-9 for rate in rates)
+    return Accuracies(
+        names=name_runs(folders),
+        accuracies=[float(test["accuracy"]) for test in tests],
+        intervals=[test["accuracy_interval"] for test in tests],
+        is_finetuned=[run.is_finetuned for run in runs],
+        majority=rates[0] if agree else None,
+    )
+
+
+def _check_test(folder: Path, run: Run) -> dict[str, object]:
+    """Return the test figures, with an interval where older records lack it."""
+    if run.test is None:
+        raise FeatxError(f"{folder}: no test rows, so there is no test accuracy. Extract with --split and fit again")
+    interval = run.test.get("accuracy_interval")
+    if interval is None:
+        answers = read_predictions(folder)
+        interval = accuracy_interval((answers["label"] == answers["predicted"]).to_numpy())
+    numbers = [run.test.get("accuracy"), *(interval or ())]
+    right = all(isinstance(number, int | float) and 0 <= number <= 1 for number in numbers)
+    if not right or len(numbers) not in (1, 3):
+        raise FeatxError(f"{folder / 'run.json'}: test: expected an accuracy and its interval, found {run.test}")
+    return {**run.test, "accuracy_interval": interval}
+
+
+def read_confusion(folder: str | Path) -> pd.DataFrame:
+    """Count a run's test rows by true and predicted class; see `featx.metrics.count_confusion`.
+
+    Raises
+    ------
+    FeatxError
+        If the folder is no run, or has no test rows.
+    """
+    read_run(folder)
+    answers = read_predictions(Path(folder))
+    return count_confusion(answers["label"].to_numpy(), answers["predicted"].to_numpy())
+
+
+def read_grid(folder: str | Path) -> tuple[pd.DataFrame, str]:
+    """Return a run's cells as `featx.results.cells_table` has them, and which column says what they were chosen by.
+
+    Raises
+    ------
+    FeatxError
+        If the folder is no run of a grid.
+    """
+    run = read_run(folder)
+    if run.is_finetuned:
+        raise FeatxError(f"{folder}: a fine-tuned network has stages, no grid: featx plot curves shows them")
+    cells = cells_table(run)
+    choose_by = run.protocol.get("choose_by", "accuracy")
+    score = "validation" if choose_by == "accuracy" else f"validation {choose_by}"
+    if score not in cells:
+        raise FeatxError(
+            f"{folder}: no cell has a {score} score: there was one cell and nothing to choose, or all failed"
+        )
+    return _as_numbers(cells, [score], Path(folder) / "run.json"), score
+
+
+def read_layer_figures(folder: str | Path) -> pd.DataFrame:
+    """Return a run's figures by layer; see `featx.results.layers_table`.
+
+    Raises
+    ------
+    FeatxError
+        If the folder is no run, or none were asked for.
+    """
+    run = read_run(folder)
+    if not run.layers:
+        raise FeatxError(
+            f"{folder}: no figures by layer. Fit again with --each-layer, --leave-one-layer-out or --importance"
+        )
+    try:
+        return layers_table(run)
+    except (ValueError, TypeError, KeyError) as error:
+        raise FeatxError(f"{Path(folder) / 'run.json'}: layers: not as featx writes them: {error}") from error
+
+
+def read_curves(folder: str | Path) -> pd.DataFrame:
+    """Read a fine-tuned run's curves.csv; see `featx.finetune_run.curves_table`.
+
+    Raises
+    ------
+    FeatxError
+        If the folder is no run of a fine-tuned network, or the file is not as featx writes it.
+    """
+    run, path = read_run(folder), Path(folder) / "curves.csv"
+    if not run.is_finetuned:
+        raise FeatxError(
+            f"{folder}: a run of {run.model}, which has no training curves; expected a folder that featx finetune has "
+            "written"
+        )
+    curves = _read_csv(path)
+    missing = [name for name in ("stage", *_FIGURES_OF_EPOCHS) if name not in curves]
+    if missing or curves.empty:
+        what = f"no column {missing[0]!r}" if missing else "no epoch"
+        raise FeatxError(f"{path}: {what}; not as featx finetune writes it. Fine-tune again")
+    return _as_numbers(curves, _FIGURES_OF_EPOCHS, path)
+
+
+def read_scores(folder: str | Path, *, store: str | Path | None = None, progress: bool = False) -> Scores:
+    """Return a run's scores of its test rows: those in predictions.csv, else computed again.
+
+    Fine-tuned runs keep their probabilities. A classifier's are computed from its saved model and the store's features,
+    and have to be those that predictions.csv tells the answers of.
+
+    Parameters
+    ----------
+    folder : path
+    store : path, optional
+        Where the store is now; default: where the run's record says that it was.
+    progress : bool, default False
+        Show a progress bar, if standard error is a terminal.
+
+    Raises
+    ------
+    FeatxError
+        If the folder is no run with test rows, its store isn't there or is another, or a fine-tuned run is of a time
+        when probabilities weren't kept.
+    """
+    folder = Path(folder)
+    run = read_run(folder)
+    answers = read_predictions(folder)
+    classes = [str(name) for name in run.protocol.get("classes", ())]
+    columns = [f"probability_{name}" for name in classes]
+    if run.is_finetuned:
+        path = folder / "predictions.csv"
+        table = _read_csv(path)
+        missing = [name for name in columns if name not in table]
+        if missing or not columns:
+            raise FeatxError(
+                f"{path}: no probabilities; an older featx fine-tuned this run, and kept the answers alone. Fine-tune "
+                "again for them"
+            )
+        probabilities = _as_numbers(table, columns, path)[columns].to_numpy(dtype=float)
+        return Scores(answers["label"].to_numpy(), classes, probabilities=probabilities)
+    return _compute_scores(folder, run, answers, store, progress)
+
+
+def _compute_scores(folder: Path, run: Run, answers: pd.DataFrame, store: str | Path | None, progress: bool) -> Scores:
+    """Ask a classifier for its scores once more."""
+    path = Path(str(run.store.get("path")) if store is None else store)
+    if not path.exists():
+        raise FeatxError(f"{path}: no such store; {folder} was fitted on it. If it has moved, say where with --store")
+    model = load_model(folder)
+    found: dict[str, list[np.ndarray]] = {}
+    with Store(path) as opened, progress_bar(len(answers), wanted=progress) as bar:
+        rows = _find_rows(opened, answers["path"], folder)
+        layers = list(run.store.get("layers", ()))
+        if not layers or not set(layers) <= set(opened.layers):
+            raise FeatxError(f"{path}: not the store that {folder} was fitted on: it has other layers")
+        for start in range(0, len(rows), _BLOCK_ROWS):
+            taken = opened.take(rows[start : start + _BLOCK_ROWS])
+            X = np.concatenate([taken[layer].astype(np.float32) for layer in layers], axis=1)
+            if getattr(model, "n_features_in_", None) != X.shape[1]:
+                raise FeatxError(f"{path}: not the store that {folder} was fitted on: it has {X.shape[1]:,} features")
+            found.setdefault("predicted", []).append(np.asarray(model.predict(X)).astype(str))
+            for name, scores in tell_scores(model, X).items():
+                found.setdefault(name, []).append(scores)
+            bar.update(len(X))
+    whole = {name: np.concatenate(blocks) for name, blocks in found.items()}
+    differ = np.flatnonzero(whole.pop("predicted") != answers["predicted"].to_numpy().astype(str))
+    if len(differ):
+        raise FeatxError(
+            f"{path}: not the store that {folder} was fitted on: {answers['path'].iloc[differ[0]]!r} is answered "
+            "otherwise than in predictions.csv. Say which with --store, or fit again"
+        )
+    return Scores(answers["label"].to_numpy(), [str(name) for name in model.classes_], **whole)
+
+
+def _find_rows(store: Store, paths: pd.Series, folder: Path) -> np.ndarray:
+    """Return the numbers of the rows of these images."""
+    rows = pd.Index(store.images["path"]).get_indexer_for(paths) if len(store) else np.array([-1])
+    if len(rows) != len(paths) or (rows < 0).any():
+        raise FeatxError(f"{store.path}: not the store that {folder} was fitted on: it has other images")
+    return rows
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Read a table of a run's folder as text."""
+    try:
+        return pd.read_csv(
+            path, dtype=object, keep_default_na=False, index_col=False, encoding_errors="surrogateescape"
+        )
+    except FileNotFoundError as error:
+        raise FeatxError(f"{path}: no such file; was the run's folder copied whole?") from error
+    except (ValueError, OSError) as error:
+        raise FeatxError(f"{path}: not a CSV that can be read: {error}") from error
+
+
+def _as_numbers(table: pd.DataFrame, columns: Sequence[str], path: Path) -> pd.DataFrame:
+    """Return the table with these columns as numbers; NaN where a field is empty."""
+    try:
+        return table.assign(**{name: pd.to_numeric(table[name].replace("", np.nan)) for name in columns})
+    except (ValueError, TypeError) as error:
+        raise FeatxError(f"{path}: {error}; expected numbers in {', '.join(columns)}") from error
