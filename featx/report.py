@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from featx.errors import FeatxError
+from featx.image_sizes import count_sizes
 from featx.pipeline import progress_bar
 from featx.predictions import check_writable, open_whole
 from featx.report_data import Report, gather
@@ -78,7 +79,10 @@ def write_page(
     check_writable(output, overwrite=overwrite)
     if root is not None and not Path(root).is_dir():
         raise FeatxError(f"{root}: no such folder; --root is where the paths of the store's images start")
-    galleries = choose_galleries(report, root=Path(root) if root is not None else None, progress=progress)
+    if root is None and report.store is not None:
+        root = report.store.root
+    galleries = choose_galleries(report, root=root and Path(root), progress=progress)
+    sizes = count_sizes(report.store.images["path"].tolist(), Path(root)) if report.store is not None else None
     easel = Easel()
     drawings = _draw(report, features, easel, progress=progress)
     notes = []
@@ -86,7 +90,7 @@ def write_page(
         notes.append(
             f"{easel.n_left_out:,} figures are left out, to keep the page small: featx plot draws each of them"
         )
-    page = render_page(report, drawings, galleries, title=title or TITLE, notes=notes)
+    page = render_page(report, drawings, galleries, sizes, title=title or TITLE, notes=notes)
     with open_whole(output) as file:
         file.write(page.encode("utf-8"))
     return output

@@ -22,6 +22,7 @@ BUDGET = 2_800_000
 """Characters that all figures of a page may take."""
 
 _COLOURS = 32
+_PIXELS_PER_INCH = 96
 
 # In a tag, whose attributes have no quotes, < or > in their values: they are escaped.
 _STYLE = re.compile(r'(<[^<>]*?) style="([^"]*)"')
@@ -47,11 +48,22 @@ class Panel:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure in the page: its markup is safe to stand there as it is; heading and caption are text."""
+    """A figure in the page.
+
+    Attributes
+    ----------
+    heading, caption : str
+        Text.
+    markup : str
+        Safe to stand in the page as it is.
+    width : int
+        Pixels, where there is room.
+    """
 
     heading: str
     markup: str
     caption: str
+    width: int
 
 
 @dataclass
@@ -88,7 +100,8 @@ class Easel:
             self.n_left_out += 1
             return None
         self.spent += len(markup)
-        return Drawn(panel.heading, markup, panel.caption)
+        width = round(panel.figure.get_figwidth() * _PIXELS_PER_INCH)
+        return Drawn(panel.heading, markup, panel.caption, width)
 
     @property
     def css(self) -> str:

@@ -165,7 +165,8 @@ def _wrong_gallery(run: ReportedRun, rows: np.ndarray, confidence: np.ndarray | 
         path, label = table["path"][row], table["label"][row]
         images.append(_show(path, label, found, predicted=table["predicted"][row], confidence=told))
     if confidence is None:
-        heading, order = "Wrong", "in the order of the rows: the run keeps no probabilities or decision values"
+        heading = "Wrong test images"
+        order = "in the order of the rows: the run keeps no probabilities or decision values"
     else:
         by = "probability" if run.scores.probabilities is not None else "decision value"
         heading = "Most confidently wrong"

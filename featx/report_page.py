@@ -10,6 +10,7 @@ import numpy as np
 
 import featx
 from featx.errors import FeatxError, one_line
+from featx.image_sizes import ImageSizes, describe_sizes
 from featx.report_answer import name_model, percent
 from featx.report_data import Report, ReportedRun
 from featx.report_figures import Drawn
@@ -62,7 +63,15 @@ class Drawings:
     css: str
 
 
-def render_page(report: Report, drawings: Drawings, galleries: Galleries, *, title: str, notes: Sequence[str]) -> str:
+def render_page(
+    report: Report,
+    drawings: Drawings,
+    galleries: Galleries,
+    sizes: ImageSizes | None,
+    *,
+    title: str,
+    notes: Sequence[str],
+) -> str:
     """Lay out a report.
 
     Parameters
@@ -70,6 +79,8 @@ def render_page(report: Report, drawings: Drawings, galleries: Galleries, *, tit
     report : Report
     drawings : Drawings
     galleries : Galleries
+    sizes : ImageSizes or None
+        Of the store's images; None where there is no store.
     title : str
     notes : sequence of str
         What else the reader should know, below the data.
@@ -98,7 +109,7 @@ def render_page(report: Report, drawings: Drawings, galleries: Galleries, *, tit
         n_cells_left_out=n_left_out,
         left_out=report.left_out,
         runs=[_run_view(run, anchors[run.name], drawings, galleries) for run in report.runs],
-        store=_store_view(report.store, drawings) if report.store else None,
+        store=_store_view(report.store, drawings, sizes) if report.store and sizes else None,
         examples=galleries.examples,
         features=drawings.features,
         notes=[*report.notes, *galleries.notes, *notes],
@@ -247,14 +258,15 @@ def _run_settings(run: ReportedRun) -> list[tuple[str, str]]:
     return [(name, _text(value)) for name, value in shown.items()]
 
 
-def _store_view(store: StoreData, drawings: Drawings) -> dict[str, object]:
-    totals = store.counts.sum()
+def _store_view(store: StoreData, drawings: Drawings, sizes: ImageSizes) -> dict[str, object]:
+    settings, totals = store.attributes, store.counts.sum()
     rejected = list(store.rejected.itertuples(index=False, name=None))
     return {
         "facts": [
             ("Images", f"{len(store.images):,}"),
             ("Features an image", f"{store.n_features:,}"),
-            ("Image size", f"{store.attributes.get('image_size', '?')} pixels, {store.attributes.get('resize', '?')}"),
+            ("Image files", describe_sizes(sizes)),
+            ("Seen by the network", f"{settings.get('image_size', '?')} pixels, {settings.get('resize', '?')}"),
             ("Rejected files", f"{len(rejected):,}"),
             ("Columns", ", ".join(store.columns)),
         ],
@@ -270,7 +282,7 @@ def _store_view(store: StoreData, drawings: Drawings) -> dict[str, object]:
             (name, _text(value))
             for name, value in {
                 "path": store.path,
-                **{name: store.attributes[name] for name in _STORE_SETTINGS if name in store.attributes},
+                **{name: settings[name] for name in _STORE_SETTINGS if name in settings},
             }.items()
         ],
     }

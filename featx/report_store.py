@@ -99,7 +99,9 @@ def _is_file(path: Path) -> bool:
 
 
 def _is_same(one: Run, other: Run) -> bool:
-    return all(one.store.get(name) == other.store.get(name) for name in ("path", "run_id"))
+    """Whether two runs are of one store, wherever it was named from; older ones tell their store by its path alone."""
+    name = "run_id" if one.store.get("run_id") and other.store.get("run_id") else "path"
+    return one.store.get(name) == other.store.get(name)
 
 
 def _read(path: Path, run: Run, first: Run) -> StoreData:
