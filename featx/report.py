@@ -79,10 +79,11 @@ def write_page(
     check_writable(output, overwrite=overwrite)
     if root is not None and not Path(root).is_dir():
         raise FeatxError(f"{root}: no such folder; --root is where the paths of the store's images start")
-    if root is None and report.store is not None:
-        root = report.store.root
-    galleries = choose_galleries(report, root=root and Path(root), progress=progress)
-    sizes = count_sizes(report.store.images["path"].tolist(), Path(root)) if report.store is not None else None
+    galleries = choose_galleries(report, root=Path(root) if root is not None else None, progress=progress)
+    sizes = None
+    if report.store is not None:
+        paths = report.store.images["path"].tolist()
+        sizes = count_sizes(paths, Path(root) if root is not None else report.store.root)
     easel = Easel()
     drawings = _draw(report, features, easel, progress=progress)
     notes = []

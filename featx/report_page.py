@@ -251,7 +251,11 @@ def _run_settings(run: ReportedRun) -> list[tuple[str, str]]:
     shown: dict[str, object] = {"folder": run.folder, "created": run.run.created}
     shown |= {name: value for name, value in run.run.protocol.items() if name != "classes" and value is not None}
     names = ("path", "backbone", "weights", "weights_sha256", "layers", "n_features", *_STORE_SETTINGS[3:])
-    shown |= {f"store {name}": run.run.store[name] for name in names if run.run.store.get(name) not in (None, [], "")}
+    shown |= {
+        f"store {name.removeprefix('store_')}": run.run.store[name]
+        for name in names
+        if run.run.store.get(name) not in (None, [], "")
+    }
     if run.run.baseline:
         shown["weights_sha256"] = run.run.baseline.get("weights_sha256")
     shown |= {f"version of {name}": version for name, version in run.run.versions.items()}
