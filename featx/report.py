@@ -86,12 +86,7 @@ def write_page(
         sizes = count_sizes(paths, Path(root) if root is not None else report.store.root)
     easel = Easel()
     drawings = _draw(report, features, easel, progress=progress)
-    notes = []
-    if easel.n_left_out:
-        notes.append(
-            f"{easel.n_left_out:,} figures are left out, to keep the page small: featx plot draws each of them"
-        )
-    page = render_page(report, drawings, galleries, sizes, title=title or TITLE, notes=notes)
+    page = render_page(report, drawings, galleries, sizes, title=title or TITLE)
     with open_whole(output) as file:
         file.write(page.encode("utf-8"))
     return output
@@ -106,7 +101,8 @@ def _draw(report: Report, features: Sequence[Panel], easel: Easel, *, progress: 
     runs = {}
     with progress_bar(len(report.runs), wanted=progress, unit="run") as bar:
         for run in sorted(report.runs, key=lambda run: run.name not in best):
-            runs[run.name] = _keep(easel.draw(panel) for panel in run_panels(run))
+            if not easel.is_full:
+                runs[run.name] = _keep(easel.draw(panel) for panel in run_panels(run))
             bar.update()
     return Drawings(answer=answer, data=data, features=drawn_features, runs=runs, css=easel.css)
 

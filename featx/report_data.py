@@ -1,6 +1,7 @@
 """What a report says, read from the folders of runs: nothing of it is drawn or laid out yet."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -212,15 +213,23 @@ def _read_record(folder: Path) -> Run:
         raise FeatxError(f"{path}: {wrong[0]!r} is no accuracy. Run featx fit again")
     if not 0 <= run.chosen < len(run.cells):
         raise FeatxError(f"{path}: chosen is {run.chosen}, of {len(run.cells)} cells. Run featx fit again")
-    classes = run.protocol.get("classes")
-    if not isinstance(classes, list):
-        run.protocol["classes"] = []
+    if not isinstance(run.protocol.get("classes"), list):
+        raise FeatxError(f"{path}: protocol: no list of classes. Run featx fit again")
+    try:
+        json.dumps(asdict(run), ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise FeatxError(f"{path}: holds what is no text: {error.reason}. Run featx fit again") from error
     return run
 
 
 def _read_rows(folder: Path) -> pd.DataFrame:
     _check_size(folder / "predictions.csv")
-    return read_predictions(folder)
+    return read_predictions(folder).map(_as_stored)
+
+
+def _as_stored(name: str) -> str:
+    """Return a name that is not UTF-8 as a store tells it."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _check_size(path: Path) -> None:

@@ -22,6 +22,10 @@ BUDGET = 2_800_000
 """Characters that all figures of a page may take."""
 
 _COLOURS = 32
+
+# No figure takes fewer characters.
+_SMALL = 5_000
+
 _PIXELS_PER_INCH = 96
 
 # In a tag, whose attributes have no quotes, < or > in their values: they are escaped.
@@ -76,32 +80,32 @@ class Easel:
         Characters.
     most_svg : int, default 60,000
         Characters of one figure.
-    spent, n_left_out : int
+    spent : int
         So far.
     """
 
     budget: int = BUDGET
     most_svg: int = MOST_SVG
     spent: int = 0
-    n_left_out: int = 0
     _classes: dict[str, str] = field(default_factory=dict)
 
     def draw(self, panel: Panel) -> Drawn | None:
-        """Draw a figure; None once the budget is spent."""
+        """Draw a figure; None where it would take more than is left."""
         # What a reader who doesn't see it is told.
         title = f"{panel.heading}. {panel.caption}".strip()
-        if self.spent >= self.budget:
-            self.n_left_out += 1
-            return None
         markup = self._without_styles(to_svg(panel.figure, title=panel.heading))
         if len(markup) > self.most_svg:
             markup = _as_picture(panel.figure, title)
         if self.spent + len(markup) > self.budget:
-            self.n_left_out += 1
             return None
         self.spent += len(markup)
         width = round(panel.figure.get_figwidth() * _PIXELS_PER_INCH)
         return Drawn(panel.heading, markup, panel.caption, width)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is hardly room for another."""
+        return self.spent + _SMALL > self.budget
 
     @property
     def css(self) -> str:

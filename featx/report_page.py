@@ -51,7 +51,7 @@ class Drawings:
     answer : Drawn or None
     data, features : tuple of Drawn
     runs : mapping of str to tuple of Drawn
-        By the run's name.
+        By the run's name; without those that the page has no room for.
     css : str
         Rules for their classes.
     """
@@ -70,7 +70,6 @@ def render_page(
     sizes: ImageSizes | None,
     *,
     title: str,
-    notes: Sequence[str],
 ) -> str:
     """Lay out a report.
 
@@ -82,8 +81,6 @@ def render_page(
     sizes : ImageSizes or None
         Of the store's images; None where there is no store.
     title : str
-    notes : sequence of str
-        What else the reader should know, below the data.
 
     Returns
     -------
@@ -112,7 +109,7 @@ def render_page(
         store=_store_view(report.store, drawings, sizes) if report.store and sizes else None,
         examples=galleries.examples,
         features=drawings.features,
-        notes=[*report.notes, *galleries.notes, *notes],
+        notes=[*report.notes, *galleries.notes],
     )
 
 
@@ -219,7 +216,7 @@ def _run_view(run: ReportedRun, anchor: str, drawings: Drawings, galleries: Gall
         "model": name_model(run.run),
         "chosen": _describe_cell(run.run.best),
         "figures": _run_figures(run),
-        "drawn": drawings.runs.get(run.name, ()),
+        "drawn": drawings.runs.get(run.name),
         "classes": [
             (name, *(f"{figure:.3f}" for figure in (row.precision, row.recall, row.f1)), f"{row.support:,.0f}")
             for name, row in zip(run.per_class.index, run.per_class.itertuples(index=False), strict=True)
