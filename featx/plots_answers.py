@@ -149,6 +149,7 @@ def plot_reliability(y: np.ndarray, probabilities: np.ndarray, classes: Sequence
         bar.set(edgecolor=INK, linewidth=0.6)
     rows.bar_label(bars, labels=[f"{n:,}" if n else "" for n in bins["n_rows"]], fontsize=8, padding=1)
     rows.margins(y=0.25)
+    rows.yaxis.get_major_locator().set_params(integer=True, nbins=3)
     rows.set_ylabel("images")
     rows.set_xlabel("probability of the predicted class")
     rows.grid(axis="x", visible=False)

@@ -16,7 +16,7 @@ _SPLIT_LOOKS = {
     "train": {"color": COLOURS["blue"], "marker": "o"},
     "validation": {"color": COLOURS["sky blue"], "marker": "s"},
     "test": {"color": COLOURS["vermillion"], "marker": "D"},
-    "": {"color": COLOURS["yellow"], "marker": "^"},
+    "": {"color": COLOURS["yellow"], "marker": "^"},  # no split
 }
 
 
@@ -36,20 +36,15 @@ def plot_class_counts(table: pd.DataFrame, *, label: str = "label", split: str =
     Raises
     ------
     FeatxError
-        If there is no image, or no such column.
+        If there is no image, no such column, or another split than train, validation, test and none.
     """
-    for name in (label, split):
-        if name not in table:
-            raise FeatxError(f"no column {name!r} in the table of images; there are {', '.join(table)}")
-    if not len(table):
-        raise FeatxError("no images: there is nothing to count")
     counts = count_classes(table, label=label, split=split)
     figure, (bars, shares) = new_figure(
         8.0, 1.4 + 0.27 * max(len(counts), 3), ncols=2, sharey=True, width_ratios=(3, 2)
     )
     places, left = np.arange(len(counts)), np.zeros(len(counts))
     for number, name in enumerate(counts):
-        look = _SPLIT_LOOKS.get(name, _SPLIT_LOOKS[""])
+        look = _SPLIT_LOOKS[name]
         shown = f"{name or 'no split'}, {counts[name].sum():,} images"
         bars.barh(places, counts[name], left=left, color=look["color"], edgecolor=INK, height=0.72, label=shown)
         left += counts[name].to_numpy()
@@ -89,11 +84,18 @@ def count_classes(table: pd.DataFrame, *, label: str = "label", split: str = "sp
     -------
     DataFrame
         A row a class, named as figures name it, with a last one for all but the 20 largest; a column a split that has
-        images: train, validation, test, then others.
+        images: train, validation, test, and the empty name for those without.
     """
+    for name in (label, split):
+        if name not in table:
+            raise FeatxError(f"no column {name!r} in the table of images; there are {', '.join(table)}")
+    if not len(table):
+        raise FeatxError("no images: there is nothing to count")
     counts = pd.crosstab(table[label].astype(str), table[split].astype(str))
-    order = [*(name for name in _SPLIT_LOOKS if name and name in counts), *(n for n in counts if n not in _SPLIT_LOOKS)]
-    counts = counts[order + ([""] if "" in counts else [])]
+    unknown = [name for name in counts if name not in _SPLIT_LOOKS]
+    if unknown:
+        raise FeatxError(f"the column {split!r} has {short_name(unknown[0])!r}; expected train, validation, test or ''")
+    counts = counts[[name for name in _SPLIT_LOOKS if name in counts]]
     counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
     names = [short_name(name) or "(no label)" for name in counts.index]
     if len(counts) > MOST_CLASSES:

@@ -72,9 +72,12 @@ def plot_grid(cells: pd.DataFrame, axes: Sequence[str], score: str) -> "Figure":
 
 
 def _plot_line(cells: pd.DataFrame, axis: str, score: str) -> "Figure":
-    figure, ax = new_figure(6.4, 3.6)
     texts = cells[axis].map(_as_text)
     values = _in_order(cells[axis])
+    names = [short_name(value) for value in values]
+    longest = max(map(len, names))
+    is_turned = len(names) > 8 or (len(names) > 3 and longest > 12)
+    figure, ax = new_figure(6.4, 3.6 + (0.08 * longest if is_turned else 0))
     places = texts.map({value: place for place, value in enumerate(values)})
     order = np.argsort(places.to_numpy(), kind="stable")
     heights = cells[score].to_numpy(dtype=float)
@@ -85,8 +88,8 @@ def _plot_line(cells: pd.DataFrame, axis: str, score: str) -> "Figure":
         ax.plot(
             places.iloc[row], heights[row], "o", markersize=12, markerfacecolor="none", color=INK, label="chosen cell"
         )
-    ax.set_xticks(range(len(values)), [short_name(value) for value in values])
-    if len(values) > 8:
+    ax.set_xticks(range(len(names)), names)
+    if is_turned:
         ax.tick_params(axis="x", rotation=90)
     ax.margins(x=0.08, y=0.15)
     ax.set_xlabel(axis)
@@ -102,8 +105,8 @@ def _plot_maps(cells: pd.DataFrame, axes: list[str], score: str) -> "Figure":
     orders = {name: _in_order(cells[name]) for name in axes}
     merged = ""
     if math.prod(len(orders[name]) for name in further) > _MOST_PANELS:
-        best = cells[score].rank(ascending="loss" in score, method="first", na_option="top")
-        cells = cells.loc[best.groupby([cells[side], cells[below]]).idxmax()]
+        # Of equals the first, as cells are chosen.
+        cells = cells.sort_values(score, ascending="loss" in score, kind="stable").drop_duplicates([side, below])
         merged, further = f"the best over {', '.join(further)}", []
     panels = []
     for values in product(*(orders[name] for name in further)):

@@ -163,7 +163,9 @@ def plot_layers(layers: pd.DataFrame) -> "Figure":
         raise FeatxError(
             "no figures by layer: fit again with --each-layer, --leave-one-layer-out or --importance to have them"
         )
-    figure, axes = new_figure(max(6.4, 1.2 + 0.27 * min(len(layers), 40)), 1.6 + 2.2 * len(panels), nrows=len(panels))
+    names = [short_name(name) for name in layers["layer"].iloc[:: _thinning(len(layers))]]
+    high = 0.8 + 0.08 * max(map(len, names)) + 2.1 * len(panels)
+    figure, axes = new_figure(max(6.4, 1.2 + 0.27 * min(len(layers), 40)), high, nrows=len(panels))
     by_name = dict(zip(panels, np.atleast_1d(axes), strict=True))
     places = np.arange(len(layers))
     if "accuracy" in by_name:
@@ -183,8 +185,7 @@ def plot_layers(layers: pd.DataFrame) -> "Figure":
         ax.set_xlim(-0.6, len(layers) - 0.4)
         ax.set_xticks(places[:: _thinning(len(layers))], [])
         ax.grid(axis="x", visible=False)
-    named = layers["layer"].iloc[:: _thinning(len(layers))]
-    ax.set_xticklabels([short_name(name) for name in named], rotation=90)
+    ax.set_xticklabels(names, rotation=90)
     ax.set_xlabel("layer, in network order")
     figure.align_ylabels()
     return figure

@@ -129,10 +129,12 @@ def read_grid(folder: str | Path) -> tuple[pd.DataFrame, str]:
     cells = cells_table(run)
     choose_by = run.protocol.get("choose_by", "accuracy")
     score = "validation" if choose_by == "accuracy" else f"validation {choose_by}"
-    if score not in cells:
+    if len(cells) == 1:
         raise FeatxError(
-            f"{folder}: no cell has a {score} score: there was one cell and nothing to choose, or all failed"
+            f"{folder}: one cell, so there is no grid to plot; fit again with several values of a parameter"
         )
+    if score not in cells:
+        raise FeatxError(f"{folder}: no cell has a {score} score: all failed")
     return _as_numbers(cells, [score], Path(folder) / "run.json"), score
 
 

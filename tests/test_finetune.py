@@ -19,6 +19,7 @@ from featx.keras_setup import load_keras
 from featx.metrics import score
 from featx.recipes import Augmentation, AveragePool, BatchNorm, Dense, Dropout, MaxPool, Stage, read_recipe
 from featx.results import read_run
+from featx.run_files import read_scores
 
 FIGURES = ["loss", "accuracy", "val_loss", "val_accuracy"]
 
@@ -260,6 +261,9 @@ def test_the_weights_and_figures_are_those_of_the_predictions(undisturbed, tuned
             assert accuracy == pytest.approx(run.best.validation_accuracy)
     predictions = pd.read_csv(path / "predictions.csv")
     assert predictions["predicted"].tolist() == classes[answers.argmax(axis=1)].tolist()
+    kept = predictions[[f"probability_{name}" for name in classes]].to_numpy()
+    np.testing.assert_allclose(kept, answers, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(read_scores(path).probabilities, kept)
     expected = score(
         predictions["label"].to_numpy(str),
         predictions["predicted"].to_numpy(str),
@@ -374,7 +378,9 @@ def test_test_rows_never_count(tuned_store, recipe, undisturbed, tmp_path):
     assert (run.test, run.predict_seconds) == (None, None)
     assert curves_of(tmp_path / "run").equals(curves_of(undisturbed[0]))
     assert weights_of(tmp_path / "run") == weights_of(undisturbed[0])
-    assert (tmp_path / "run" / "predictions.csv").read_text().splitlines() == ["path,label,predicted"]
+    assert (tmp_path / "run" / "predictions.csv").read_text().splitlines() == [
+        "path,label,predicted,probability_ash,probability_birch,probability_cedar"
+    ]
 
 
 def test_what_is_kept_is_used_again_by_the_same_network_alone(tuned_store, tmp_path, cache, monkeypatch):
