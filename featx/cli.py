@@ -310,7 +310,7 @@ def verify(name: str, backbone: str, as_json: bool) -> None:
 @OVERWRITE
 @AS_JSON
 def demo(output: Path, as_json: bool, **options: object) -> None:
-    """Go the whole way on real photographs of solar cells: ImageNet's VGG16, RF, SVM and fine-tuning, one table.
+    """Go the whole way on real photographs of solar cells: ImageNet's VGG16, RF, SVM and fine-tuning, table and report.
 
     2,624 photographs take a quarter of an hour on two cores; what is finished is used again.
     """
@@ -325,9 +325,12 @@ def demo(output: Path, as_json: bool, **options: object) -> None:
                 "store": done.store_path,
                 "engine": done.engine,
                 "runs": list(done.runs),
+                "report": done.report_path,
                 "table": table.to_dict("records"),
             }
         )
         return
     click.echo(format_table(table))
     click.echo(f"\nfeatures: {done.store_path}, by {done.engine}\nruns:     {', '.join(done.runs)}")
+    if done.report_path is not None:
+        click.echo(f"report:   {done.report_path}: open it in a browser")
