@@ -1,30 +1,24 @@
 """What a report says, read from the folders of runs: nothing of it is drawn or laid out yet."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import TypeAdapter, ValidationError
 
 from featx.compare import ComparedRun, describe_run, name_runs
 from featx.errors import FeatxError, one_line
 from featx.metrics import count_confusion, report_classes
 from featx.report_answer import Answer, answer_question
+from featx.report_files import read_curves, read_record, read_rows
 from featx.report_store import StoreData, read_store
-from featx.results import layers_table, read_run
+from featx.results import layers_table
 from featx.run_record import Run
 from featx.score_columns import Scores, read_scores
-from featx.scored_rows import put_in_order, read_predictions
-
-_CURVES = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
-
-# No run of featx has files so large; a stranger's might, to fill the memory.
-_MOST_BYTES = {"run.json": 2**26, "predictions.csv": 2**30, "curves.csv": 2**26}
+from featx.scored_rows import put_in_order
 
 
 @dataclass(frozen=True)
@@ -140,7 +134,7 @@ def gather(results: str | Path | Sequence[str | Path]) -> Report:
     tables: dict[Path, tuple[Run, pd.DataFrame]] = {}
     for folder in found:
         try:
-            tables[folder] = _read_record(folder), _read_rows(folder)
+            tables[folder] = read_record(folder), read_rows(folder)
         except FeatxError as error:
             left_out.append(LeftOut(str(folder), str(error)))
     if not tables:
@@ -195,51 +189,6 @@ def _list_folders(path: Path, record: str) -> list[Path]:
         return []
 
 
-def _read_record(folder: Path) -> Run:
-    """Read a run's record, and check that everything in it is of its type: it may be a stranger's."""
-    _check_size(folder / "run.json")
-    path, run = folder / "run.json", read_run(folder)
-    try:
-        run = TypeAdapter(Run).validate_python(asdict(run))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise FeatxError(f"{path}: {place}: {first['msg']}. Run featx fit again") from error
-    figures = [run.test.get("accuracy", 0)] if run.test else []
-    figures += [bound for bound in (run.test or {}).get("accuracy_interval") or []]
-    figures += [cell.validation_accuracy for cell in run.cells if cell.validation_accuracy is not None]
-    wrong = [figure for figure in figures if not isinstance(figure, float) or not 0 <= figure <= 1]
-    if wrong:
-        raise FeatxError(f"{path}: {wrong[0]!r} is no accuracy. Run featx fit again")
-    if not 0 <= run.chosen < len(run.cells):
-        raise FeatxError(f"{path}: chosen is {run.chosen}, of {len(run.cells)} cells. Run featx fit again")
-    if not isinstance(run.protocol.get("classes"), list):
-        raise FeatxError(f"{path}: protocol: no list of classes. Run featx fit again")
-    try:
-        json.dumps(asdict(run), ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise FeatxError(f"{path}: holds what is no text: {error.reason}. Run featx fit again") from error
-    return run
-
-
-def _read_rows(folder: Path) -> pd.DataFrame:
-    _check_size(folder / "predictions.csv")
-    return read_predictions(folder).map(_as_stored)
-
-
-def _as_stored(name: str) -> str:
-    """Return a name that is not UTF-8 as a store tells it."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _check_size(path: Path) -> None:
-    most = _MOST_BYTES[path.name]
-    if path.exists() and not path.is_file():
-        raise FeatxError(f"{path}: no file. Run featx fit again")
-    if path.exists() and path.stat().st_size > most:
-        raise FeatxError(f"{path}: {path.stat().st_size:,} bytes; no run of featx has more than {most:,}")
-
-
 def _keep_same_rows(tables: dict[Path, tuple[Run, pd.DataFrame]]) -> tuple[list[Path], list[LeftOut]]:
     """Return the runs on the test rows that most of them share, and why the others are none of these."""
     keys = {folder: _digest_rows(table) for folder, (_, table) in tables.items()}
@@ -276,8 +225,9 @@ def _report(name: str, folder: Path, run: Run, reference: pd.DataFrame, table: p
         notes.append(str(error))
     curves = layers = None
     try:
-        curves = _read_curves(folder)
-        layers = layers_table(run) if run.layers else None
+        curves = read_curves(folder)
+        if run.layers:
+            layers = layers_table(run).astype({"layer": str})
     except FeatxError as error:
         notes.append(str(error))
     except (ValueError, TypeError, KeyError) as error:
@@ -299,17 +249,3 @@ def _report(name: str, folder: Path, run: Run, reference: pd.DataFrame, table: p
 
 def _in_order(scores: Scores, places: np.ndarray) -> Scores:
     return Scores(*(told if told is None else told[places] for told in (scores.probabilities, scores.decision)))
-
-
-def _read_curves(folder: Path) -> pd.DataFrame | None:
-    path = folder / "curves.csv"
-    _check_size(path)
-    try:
-        table = pd.read_csv(path, encoding_errors="backslashreplace", keep_default_na=False, na_values=[""])
-        table["stage"] = table["stage"].astype(str)
-        table[list(_CURVES)] = table[list(_CURVES)].astype(float)
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise FeatxError(f"{path}: no curves that can be read: {error}. Run featx finetune again") from error
-    return table

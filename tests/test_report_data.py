@@ -155,6 +155,12 @@ def test_runs_on_other_rows_are_told_and_left_out(results, tmp_path):
         (lambda folder: change(folder, created=[1]), "run.json: created: "),
         (lambda folder: change(folder, chosen=17), "chosen is 17, of 6 cells"),
         (lambda folder: change(folder, test={"accuracy": 17.0}), "17.0 is no accuracy"),
+        (lambda folder: change(folder, test={"accuracy": 0.5, "accuracy_interval": [0.5]}), "[0.5] is no accuracy"),
+        (lambda folder: change(folder, test={"accuracy": 0.5, "majority_class_rate": []}), "[] is no accuracy"),
+        (lambda folder: change(folder, test={}), "None is no accuracy"),
+        (lambda folder: change(folder, model="finetune"), "a fine-tuned run without recipe or stages"),
+        (lambda folder: change(folder, protocol={}), "no list of classes"),
+        (lambda folder: change(folder, created="\ud800"), "holds what is no text"),
         (lambda folder: change(folder, featx_run=99), "a run of format 99"),
         (lambda folder: (folder / "predictions.csv").unlink(), "no such file"),
         (lambda folder: os.truncate(folder / "run.json", 2**26 + 1), "no run of featx has more than 67,108,864"),
@@ -174,9 +180,12 @@ def test_scores_and_curves_that_cannot_be_read_are_notes(copied):
     table.iloc[3, 3] = np.nan
     table.to_csv(copied / "logreg" / "predictions.csv", index=False)
     (copied / "tuned" / "curves.csv").write_text("stage,epoch\nhead,x\n")
+    change(copied / "svm", layers=[{"name": "block1", "alone": 0.5}])
     runs = {run.name: run for run in gather(copied).runs}
     assert runs["logreg"].scores.probabilities is None
     assert any("row 4" in note for note in runs["logreg"].notes)
+    assert runs["svm"].layers is None
+    assert any("figures by layer" in note for note in runs["svm"].notes)
     assert runs["tuned"].curves is None
     assert any("no curves that can be read" in note for note in runs["tuned"].notes)
 

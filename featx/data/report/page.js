@@ -67,6 +67,19 @@
   // A browser that comes back to the page keeps what was typed.
   showMatching();
 
+  // A figure that is moved sideways can be moved by keyboard; the others are no stops on the way.
+  function letFocus() {
+    document.querySelectorAll(".canvas").forEach(function (canvas) {
+      if (canvas.scrollWidth > canvas.clientWidth) {
+        canvas.tabIndex = 0;
+      } else {
+        canvas.removeAttribute("tabindex");
+      }
+    });
+  }
+  window.addEventListener("resize", letFocus);
+  letFocus();
+
   const closed = [];
   window.addEventListener("beforeprint", function () {
     // Headers are printed again on every page, but not the buttons in them.
