@@ -29,9 +29,9 @@ def read_record(folder: Path) -> Run:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise FeatxError(f"{path}: {place}: {first['msg']}. Run featx fit again") from error
-    wrong = next((figure for figure in _shares(run) if not isinstance(figure, float) or not 0 <= figure <= 1), None)
-    if wrong is not None:
-        raise FeatxError(f"{path}: {wrong!r} is no accuracy. Run featx fit again")
+    wrong = [figure for figure in _shares(run) if not isinstance(figure, float) or not 0 <= figure <= 1]
+    if wrong:
+        raise FeatxError(f"{path}: {wrong[0]!r} is no accuracy. Run featx fit again")
     if not 0 <= run.chosen < len(run.cells):
         raise FeatxError(f"{path}: chosen is {run.chosen}, of {len(run.cells)} cells. Run featx fit again")
     if run.is_finetuned and not all({"recipe", "stage"} <= set(cell.params) for cell in run.cells):
