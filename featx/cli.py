@@ -15,6 +15,7 @@ from featx.cli_options import AS_JSON, OVERWRITE, SEED, Commands, say, show_json
 from featx.cli_plot import plot
 from featx.cli_plot_features import covariance, dead, embedding, filters, top_images
 from featx.cli_recipes import recipes
+from featx.cli_report import report
 from featx.cli_verify import repair
 from featx.cli_verify import verify as verify_a_store
 from featx.errors import one_line
@@ -42,6 +43,7 @@ main.add_command(recipes)
 main.add_command(export)
 main.add_command(verify_a_store)
 main.add_command(repair)
+main.add_command(report)
 main.add_command(plot)
 for command in (covariance, embedding, dead, filters, top_images):
     plot.add_command(command)
@@ -181,7 +183,7 @@ def verify(name: str, backbone: str, as_json: bool) -> None:
 @OVERWRITE
 @AS_JSON
 def demo(output: Path, as_json: bool, **options: object) -> None:
-    """Go the whole way on real photographs of solar cells: ImageNet's VGG16, RF, SVM and fine-tuning, one table.
+    """Go the whole way on real photographs of solar cells: ImageNet's VGG16, RF, SVM and fine-tuning, table and report.
 
     2,624 photographs take a quarter of an hour on two cores; what is finished is used again.
     """
@@ -196,9 +198,12 @@ def demo(output: Path, as_json: bool, **options: object) -> None:
                 "store": done.store_path,
                 "engine": done.engine,
                 "runs": list(done.runs),
+                "report": done.report_path,
                 "table": table.to_dict("records"),
             }
         )
         return
     click.echo(format_table(table))
     click.echo(f"\nfeatures: {done.store_path}, by {done.engine}\nruns:     {', '.join(done.runs)}")
+    if done.report_path is not None:
+        click.echo(f"report:   {done.report_path}: open it in a browser")

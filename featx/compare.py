@@ -128,11 +128,13 @@ def compare_runs(paths: Sequence[str | Path]) -> Comparison:
         put_in_order(tables[0], table, folders[0], folder) == tables[0]["label"].to_numpy()
         for folder, table in zip(folders, tables, strict=True)
     ]
-    described = [_describe(*parts) for parts in zip(names, runs, correct, strict=True)]
+    described = [describe_run(*parts) for parts in zip(names, runs, correct, strict=True)]
     return Comparison(
         n_rows=len(tables[0]),
         runs=tuple(run for run, _ in described),
-        pairs=tuple(_pair(names[0], name, correct[0], row) for name, row in zip(names[1:], correct[1:], strict=True)),
+        pairs=tuple(
+            pair_runs(names[0], name, correct[0], row) for name, row in zip(names[1:], correct[1:], strict=True)
+        ),
         notes=tuple(note for _, note in described if note),
     )
 
@@ -200,13 +202,21 @@ def comparison_table(comparison: Comparison) -> pd.DataFrame:
 
 
 def name_runs(folders: Sequence[Path]) -> list[str]:
-    """Return the folders' names; the whole path of those that share one."""
+    """Return folders' names; the whole path where two share a name."""
     names = [folder.resolve().name for folder in folders]
     return [str(folder) if names.count(name) > 1 else name for folder, name in zip(folders, names, strict=True)]
 
 
-def _describe(name: str, run: Run, correct: np.ndarray) -> tuple[ComparedRun, str]:
-    """Return what a comparison says of a run, and a note if its record has another accuracy than its rows."""
+def describe_run(name: str, run: Run, correct: np.ndarray) -> tuple[ComparedRun, str]:
+    """Return what a comparison says of a run, and a note if its record has another accuracy than its rows.
+
+    Parameters
+    ----------
+    name : str
+    run : Run
+    correct : ndarray of shape (n_rows,), bool
+        Which test rows it gets right.
+    """
     test = run.test or {}
     share = float(np.mean(correct))
     accuracy = test.get("accuracy", share)
@@ -238,7 +248,8 @@ def _describe_stages(run: Run) -> dict[str, object]:
     return {"recipe": run.best.params["recipe"], "stages": ",".join(stages), **kept}
 
 
-def _pair(first: str, second: str, first_correct: np.ndarray, second_correct: np.ndarray) -> Pair:
+def pair_runs(first: str, second: str, first_correct: np.ndarray, second_correct: np.ndarray) -> Pair:
+    """Set a run beside another, by which of the same rows each gets right."""
     n_first_only = int((first_correct & ~second_correct).sum())
     n_second_only = int((second_correct & ~first_correct).sum())
     p_value, method = mcnemar(n_first_only, n_second_only)

@@ -1,6 +1,7 @@
 """The whole way on real photographs: solar cells, ImageNet's VGG16, a store, RF, SVM and fine-tuning, one table."""
 
 import importlib.metadata
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from featx.finetune import fine_tune
 from featx.grid import fit_grid
 from featx.manifest import Manifest
 from featx.recipes import read_recipe, recipe_record
+from featx.report import write_report
 from featx.results import describe_params, read_run
 from featx.run_record import FINETUNE, Run
 from featx.splits import make_splits
@@ -59,12 +61,15 @@ class Demo:
         By their folders.
     majority_class_rate : float
         Accuracy of always answering the class that is most frequent in train, on the test rows.
+    report_path : str or None
+        The page about the runs; None where the extra `report` is not installed.
     """
 
     store_path: str
     engine: str
     runs: dict[str, Run]
     majority_class_rate: float
+    report_path: str | None = None
 
 
 def run_demo(
@@ -131,7 +136,17 @@ def run_demo(
     with Store(store_path) as store:
         engine = f"{store.attributes.get('engine', 'keras')} {store.attributes.get('engine_version', '')}".rstrip()
     majority = next(iter(runs.values())).test["majority_class_rate"]
-    return Demo(store_path=str(store_path), engine=engine, runs=runs, majority_class_rate=majority)
+    report_path = _report(list(runs), folder / "report.html", progress=progress, echo=echo)
+    return Demo(str(store_path), engine, runs, majority, report_path)
+
+
+def _report(runs: list[str], path: Path, *, progress: bool, echo: Callable[[str], None]) -> str | None:
+    """Write the page about the runs, where its libraries are there; it is the demo's own, and made anew every time."""
+    if not all(map(importlib.util.find_spec, ("jinja2", "matplotlib"))):
+        echo("no report of the runs: it takes pip install 'featx[report]'")
+        return None
+    echo(f"{path}: writing the report")
+    return str(write_report(runs, path, overwrite=True, progress=progress))
 
 
 def demo_table(demo: Demo) -> pd.DataFrame:

@@ -140,9 +140,8 @@ def fine_tune(
             weights_sha256=digest_file(weights_path),
             once_seconds=once_seconds,
         )
-        predicted = np.array(task.classes, dtype=object)[probabilities.argmax(axis=1)]
-        files = {"weights_path": weights_path, "probabilities": probabilities, "overwrite": overwrite}
-        write_fine_tuned(output, run, task, outcomes, chosen_recipe, predicted, **files)
+        files = {"weights_path": weights_path, "overwrite": overwrite}
+        write_fine_tuned(output, run, task, outcomes, chosen_recipe, probabilities, **files)
         folder.remove()
     return run
 

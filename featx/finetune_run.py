@@ -18,6 +18,7 @@ from featx.metrics import count_confusion, peak_memory, report_classes, score
 from featx.recipes import Recipe, recipe_record, write_recipe
 from featx.results import NETWORK_FILE, write_run
 from featx.run_record import FINETUNE, Cell, Run
+from featx.score_columns import score_columns
 from featx.stage_plans import StagePlan
 from featx.training import Trained
 
@@ -147,7 +148,7 @@ def write_fine_tuned(
     task: Task,
     outcomes: Sequence[Outcome],
     recipe: Recipe,
-    predicted: np.ndarray,
+    probabilities: np.ndarray,
     **options: object,
 ) -> None:
     """Write a fine-tuned run's folder: all of it, or nothing.
@@ -159,14 +160,15 @@ def write_fine_tuned(
     task : Task
     outcomes : sequence of Outcome
     recipe : Recipe
-    predicted : ndarray of str
+    probabilities : ndarray of shape (n_test, n_classes)
         Of the test rows.
     **options
-        weights_path: the file to copy; probabilities: those of the test rows, shape (n_test, n_classes), for
-        predictions.csv; overwrite: see `featx.results.write_run`.
+        weights_path: the file to copy; overwrite: see `featx.results.write_run`.
     """
     test = task.rows.of("test")
     y_test = task.rows.y[test].astype(str)
+    predicted = np.array(task.classes, dtype=object)[probabilities.argmax(axis=1)].astype(str)
+    labels = {"path": task.rows.paths[test], "label": y_test, "predicted": predicted}
 
     def add_files(folder: Path) -> None:
         shutil.copyfile(options["weights_path"], folder / NETWORK_FILE)
@@ -176,10 +178,7 @@ def write_fine_tuned(
     write_run(
         output,
         run,
-        predictions=pd.DataFrame(
-            {"path": task.rows.paths[test], "label": y_test, "predicted": predicted}
-            | _probability_columns(task.classes, options["probabilities"])
-        ),
+        predictions=pd.DataFrame(labels | score_columns(task.classes, probabilities=probabilities)),
         per_class=report_classes(y_test, predicted),
         confusion=count_confusion(y_test, predicted),
         add_files=add_files,
@@ -194,14 +193,6 @@ def curves_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     ]
     columns = ["stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"]
     return pd.DataFrame(lines)[columns]
-
-
-def _probability_columns(classes: Sequence[str], probabilities: np.ndarray) -> dict[str, list[float]]:
-    """Return a column a class, six digits a number: named and rounded as `featx predict` does."""
-    return {
-        f"probability_{name}": [float(f"{p:.6g}") for p in column]
-        for name, column in zip(classes, probabilities.T, strict=True)
-    }
 
 
 def digest_file(path: Path) -> str:

@@ -31,6 +31,7 @@ from featx.rows import (
     notes_on_splits,
     read_rows,
 )
+from featx.score_columns import score_columns
 from featx.store import Store
 
 
@@ -179,10 +180,11 @@ def fit_grid(
         predict_seconds=_time_labels(best, images_per_second),
     )
     y_test = rows.y[test].astype(str)
+    labels = {"path": rows.paths[test], "label": y_test, "predicted": best.predicted}
     write_run(
         Path(output),
         run,
-        predictions=pd.DataFrame({"path": rows.paths[test], "label": y_test, "predicted": best.predicted}),
+        predictions=pd.DataFrame(labels | score_columns(best.estimator.classes_, **best.scores)),
         per_class=report_classes(y_test, best.predicted),
         confusion=count_confusion(y_test, best.predicted),
         estimator=best.estimator,

@@ -133,6 +133,23 @@ def read_picture(
         return Picture(pixels=pixels, sha256=sha256)
 
 
+def read_size(path: Path) -> tuple[int, int]:
+    """Read an image's width and height, pixels, of its header alone and as they are stored: nothing is decoded.
+
+    Raises
+    ------
+    ImageError
+        If the file can't be read, or is no image.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            return image.size
+    except Image.UnidentifiedImageError as error:
+        raise ImageError("not a JPEG, PNG, BMP, TIFF, WebP or GIF image") from error
+    except _DECODING_ERRORS as error:
+        raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
 def decode(
     data: bytes,
     *,

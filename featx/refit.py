@@ -1,7 +1,7 @@
 """The chosen cell once more: fitted on all rows but the test rows, and scored there once."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,9 @@ class Refit:
         To label a thousand rows of features; None without test rows.
     n_parameters : int
         See `featx.fitted_size.count_parameters`.
+    scores : dict
+        Probabilities and decision values of the test rows, those of the two that it tells: see
+        `featx.choosing.tell_scores`. Empty without test rows.
     """
 
     estimator: Pipeline
@@ -40,6 +43,7 @@ class Refit:
     seconds: float
     predict_seconds: float | None
     n_parameters: int
+    scores: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def refit(model: str, cell: CellPlan, rows: Rows, *, seed: int = 0, class_weight: str | None = None) -> Refit:
@@ -70,13 +74,14 @@ def refit(model: str, cell: CellPlan, rows: Rows, *, seed: int = 0, class_weight
     begun = time.monotonic()
     predicted = best.predict(X)
     predict_seconds = (time.monotonic() - begun) * 1000 / len(test)
+    scores = tell_scores(best, X)
     figures = score(
         rows.y[test].astype(str),
         predicted,
         classes=best.classes_,
         majority=pd.Series(rows.y[known]).value_counts().index[0],
-        **tell_scores(best, X),
+        **scores,
         sample_weight=rows.weights_of(test),
         seed=seed,
     )
-    return Refit(best, predicted, figures, seconds, predict_seconds, n_parameters)
+    return Refit(best, predicted, figures, seconds, predict_seconds, n_parameters, scores)

@@ -55,9 +55,15 @@ def test_the_demo_goes_the_whole_way(demo):
     with featx.open(store_path) as store:
         assert store.matrix().shape == (120, 4224)
         assert len(store.rejected) == 0
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert f"report:   {folder / 'report.html'}" in done.stdout
+    assert "on frozen features" in page
+    assert "fine-tuned VGG16" in page
+    assert page.count("data:image/jpeg;base64,") > 5
     again = run_featx("demo", "--images", 120, "-o", folder, "--json")
     assert "there already" in again.stderr
     assert "stage block5" not in again.stderr
+    assert (folder / "report.html").read_text(encoding="utf-8") == page
     report = json.loads(again.stdout)
     assert len(report["runs"]) == 5
     accuracies = {row["method"]: row["test"] for row in report["table"]}

@@ -1,0 +1,111 @@
+"""Runs as one page that a person can read in a minute, mail, and open in ten years."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from featx.errors import FeatxError
+from featx.image_sizes import count_sizes
+from featx.predictions import check_writable, open_whole
+from featx.progress import progress_bar
+from featx.report_data import Report, gather
+from featx.report_figures import Drawn, Easel, Panel, answer_panel, data_panels, run_panels
+from featx.report_galleries import choose_galleries
+from featx.report_page import Drawings, render_page
+
+TITLE = "Frozen features and a fine-tuned network"
+
+
+def write_report(
+    results: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    title: str | None = None,
+    root: str | Path | None = None,
+    features: Sequence[Panel] = (),
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Path:
+    """Write a report of runs: one HTML file that needs no network and no server.
+
+    The same runs, store and images give the same bytes.
+
+    Parameters
+    ----------
+    results : path, or sequence of path
+        Folders of runs, or folders that hold some.
+    output : path
+        The file.
+    title : str, optional
+    root : path, optional
+        Where the images are now; default: where the store says.
+    features : sequence of Panel
+        Figures for the section of the features; without any, there is no such section.
+    overwrite : bool, default False
+        Replace a file that is there.
+    progress : bool, default False
+        Show progress bars, if standard error is a terminal.
+
+    Returns
+    -------
+    Path
+        The file, written whole.
+
+    Raises
+    ------
+    FeatxError
+        If no run is left to report on, the output is taken or can't be written, or a library is missing.
+
+    Examples
+    --------
+    >>> write_report("results", "report.html")               # doctest: +SKIP
+    """
+    check_writable(Path(output), overwrite=overwrite)
+    report = gather(results)
+    return write_page(report, output, title=title, root=root, features=features, overwrite=overwrite, progress=progress)
+
+
+def write_page(
+    report: Report,
+    output: str | Path,
+    *,
+    title: str | None = None,
+    root: str | Path | None = None,
+    features: Sequence[Panel] = (),
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Path:
+    """Write what was gathered; see `write_report`."""
+    output = Path(output)
+    check_writable(output, overwrite=overwrite)
+    if root is not None and not Path(root).is_dir():
+        raise FeatxError(f"{root}: no such folder; --root is where the paths of the store's images start")
+    galleries = choose_galleries(report, root=Path(root) if root is not None else None, progress=progress)
+    sizes = None
+    if report.store is not None:
+        paths = report.store.images["path"].tolist()
+        sizes = count_sizes(paths, Path(root) if root is not None else report.store.root)
+    easel = Easel()
+    drawings = _draw(report, features, easel, progress=progress)
+    page = render_page(report, drawings, galleries, sizes, title=title or TITLE)
+    with open_whole(output) as file:
+        file.write(page.encode("utf-8"))
+    return output
+
+
+def _draw(report: Report, features: Sequence[Panel], easel: Easel, *, progress: bool) -> Drawings:
+    """Draw what matters most first: where the budget ends, the runs of the answer have their figures."""
+    answer = easel.draw(answer_panel(report))
+    data = _keep(easel.draw(panel) for panel in data_panels(report))
+    drawn_features = _keep(easel.draw(panel) for panel in features)
+    best = (report.answer.classical, report.answer.finetuned)
+    runs = {}
+    with progress_bar(len(report.runs), wanted=progress, unit="run") as bar:
+        for run in sorted(report.runs, key=lambda run: run.name not in best):
+            if not easel.is_full:
+                runs[run.name] = _keep(easel.draw(panel) for panel in run_panels(run))
+            bar.update()
+    return Drawings(answer=answer, data=data, features=drawn_features, runs=runs, css=easel.css)
+
+
+def _keep(drawn: object) -> tuple[Drawn, ...]:
+    return tuple(figure for figure in drawn if figure is not None)
