@@ -1,13 +1,14 @@
 """Runs as one page that a person can read in a minute, mail, and open in ten years."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from featx.errors import FeatxError
+from featx.feature_section import N_CLOSER, describe_features
 from featx.image_sizes import count_sizes
 from featx.predictions import check_writable, open_whole
 from featx.progress import progress_bar
-from featx.report_data import Report, gather
+from featx.report_data import Report, gather, most_confused
 from featx.report_figures import Drawn, Easel, Panel, answer_panel, data_panels, run_panels
 from featx.report_galleries import choose_galleries
 from featx.report_page import Drawings, render_page
@@ -21,7 +22,7 @@ def write_report(
     *,
     title: str | None = None,
     root: str | Path | None = None,
-    features: Sequence[Panel] = (),
+    features: Sequence[Panel] | None = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> Path:
@@ -38,8 +39,9 @@ def write_report(
     title : str, optional
     root : path, optional
         Where the images are now; default: where the store says.
-    features : sequence of Panel
-        Figures for the section of the features; without any, there is no such section.
+    features : sequence of Panel, optional
+        Figures for the section of the features, which there is only with some. Default: what
+        `featx.feature_section.describe_features` draws of the store, where it is there.
     overwrite : bool, default False
         Replace a file that is there.
     progress : bool, default False
@@ -70,7 +72,7 @@ def write_page(
     *,
     title: str | None = None,
     root: str | Path | None = None,
-    features: Sequence[Panel] = (),
+    features: Sequence[Panel] | None = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> Path:
@@ -84,12 +86,31 @@ def write_page(
     if report.store is not None:
         paths = report.store.images["path"].tolist()
         sizes = count_sizes(paths, Path(root) if root is not None else report.store.root)
+    notes: list[str] = []
+    if features is None:
+        features = _feature_panels(report, root, notes.append)
     easel = Easel()
     drawings = _draw(report, features, easel, progress=progress)
-    page = render_page(report, drawings, galleries, sizes, title=title or TITLE)
+    page = render_page(report, drawings, galleries, sizes, title=title or TITLE, notes=notes)
     with open_whole(output) as file:
         file.write(page.encode("utf-8"))
     return output
+
+
+def _feature_panels(report: Report, root: str | Path | None, note: Callable[[str], None]) -> list[Panel]:
+    """Draw the store's features; classes that the best run confuses most are looked at more closely."""
+    if report.store is None:
+        return []
+    images_root = root if root is not None else report.store.root
+    try:
+        drawn = describe_features(
+            report.store.path, images_root=images_root, classes=most_confused(report, N_CLOSER), echo=note
+        )
+    except FeatxError as error:
+        # The page is about the runs: it is whole without them.
+        note(f"figures of the features are left out: {error}")
+        return []
+    return [Panel(*item) for item in drawn]
 
 
 def _draw(report: Report, features: Sequence[Panel], easel: Easel, *, progress: bool) -> Drawings:

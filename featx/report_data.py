@@ -163,6 +163,30 @@ def gather(results: str | Path | Sequence[str | Path]) -> Report:
     )
 
 
+def most_confused(report: Report, n_classes: int) -> list[str]:
+    """Return the classes that the answer's run takes for each other most; none where it confuses too few.
+
+    Parameters
+    ----------
+    report : Report
+    n_classes : int
+    """
+    name = report.answer.classical or report.answer.finetuned
+    run = next(run for run in report.runs if run.name == name)
+    labels = sorted({*map(str, run.confusion.index), *map(str, run.confusion.columns)})
+    counts = run.confusion.rename(index=str, columns=str).reindex(index=labels, columns=labels, fill_value=0)
+    pairs = counts.to_numpy() + counts.to_numpy().T
+    chosen: dict[str, None] = {}
+    for place in np.argsort(-np.triu(pairs, 1), axis=None, kind="stable"):
+        one, other = divmod(int(place), len(labels))
+        if other <= one or not pairs[one, other]:
+            break
+        chosen |= dict.fromkeys((labels[one], labels[other]))
+        if len(chosen) >= n_classes:
+            return list(chosen)[:n_classes]
+    return []
+
+
 def _find_runs(given: Sequence[Path]) -> tuple[list[Path], list[LeftOut]]:
     """Return the folders of runs, each once, and what was named and is none."""
     found: dict[Path, Path] = {}

@@ -70,6 +70,7 @@ def render_page(
     sizes: ImageSizes | None,
     *,
     title: str,
+    notes: Sequence[str] = (),
 ) -> str:
     """Lay out a report.
 
@@ -81,6 +82,8 @@ def render_page(
     sizes : ImageSizes or None
         Of the store's images; None where there is no store.
     title : str
+    notes : sequence of str
+        What else is to be told at the end.
 
     Returns
     -------
@@ -109,7 +112,7 @@ def render_page(
         store=_store_view(report.store, drawings, sizes) if report.store and sizes else None,
         examples=galleries.examples,
         features=drawings.features,
-        notes=[*report.notes, *galleries.notes],
+        notes=[*report.notes, *galleries.notes, *notes],
     )
 
 
