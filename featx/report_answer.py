@@ -89,8 +89,14 @@ def answer_question(candidates: Sequence[Candidate]) -> Answer:
     )
 
 
-def name_model(run: Run) -> str:
+def name_model(run: Run, *, discretize: str | None = None) -> str:
     """Return what a reader calls a run's model.
+
+    Parameters
+    ----------
+    run : Run
+    discretize : {"none", "ternary"}, optional
+        Of one cell; default: of the chosen one.
 
     Returns
     -------
@@ -99,7 +105,7 @@ def name_model(run: Run) -> str:
     """
     if run.is_finetuned:
         return f"fine-tuned {name_backbone(run)}"
-    ternary = "ternary " if run.best.discretize == "ternary" else ""
+    ternary = "ternary " if (discretize or run.best.discretize) == "ternary" else ""
     return f"{MODELS.get(run.model, run.model)} on {ternary}frozen features"
 
 
@@ -168,8 +174,10 @@ def _say_basis(chosen: Sequence[Candidate]) -> str:
         where = f"the mean over {folds} folds" if folds else "on validation rows"
         figures.append(f"{compared.name} ({'none on record' if found is None else f'{percent(found)} {where}'})")
     each = "Each is the best of its kind" if len(chosen) > 1 else "It is the best"
+    paired = (
+        f"; p: McNemar's test on the same test images, significant under {SIGNIFICANCE:g}" if len(chosen) > 1 else ""
+    )
     return (
-        f"{each} by validation accuracy: {' and '.join(figures)}. Test rows were used once, to score it. In brackets: "
-        "95% bootstrap intervals; p: McNemar's test on the same test images, significant under "
-        f"{SIGNIFICANCE:g}."
+        f"{each} by validation accuracy, the first of equals: {' and '.join(figures)}. Test rows were used once, to "
+        f"score it. In brackets: 95% bootstrap intervals{paired}."
     )

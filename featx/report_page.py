@@ -194,7 +194,7 @@ def _cell_row(run: ReportedRun, cell: Cell, anchor: str) -> dict[str, object]:
         "run": run.name,
         "anchor": anchor,
         "is_chosen": is_chosen,
-        "model": name_model(run.run),
+        "model": name_model(run.run, discretize=cell.discretize),
         "settings": _describe_cell(cell),
         "error": cell.error,
         "numbers": [

@@ -137,6 +137,16 @@ def test_every_cell_has_a_row_that_links_to_its_run(page):
     assert sorted(links) == sorted(["#run-1"] * 6 + ["#run-2"] * 6 + ["#run-3"] * 6 + ["#run-4"] * 2)
 
 
+def test_a_cell_is_called_by_its_own_discretization(results, tmp_path):
+    copied = shutil.copytree(results / "svm", tmp_path / "svm")
+    record = json.loads((copied / "run.json").read_text())
+    record["cells"][1]["discretize"] = "ternary"
+    (copied / "run.json").write_text(json.dumps(record))
+    page = Page(write_report(copied, tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert page.texts["td"].count("SVM on ternary frozen features") == 1
+    assert page.texts["td"].count("SVM on frozen features") == 5
+
+
 def test_which_figures_a_run_has(results):
     headings = {run.name: [panel.heading for panel in run_panels(run)] for run in gather(results).runs}
     both = ["Confusion matrix", "Confusion matrix, shares"]

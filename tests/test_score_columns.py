@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from report_runs import make_store, make_table
 
 import featx
 from featx import FeatxError
@@ -63,12 +64,13 @@ def test_no_file_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("model", ["logreg", "svm"])
-def test_a_run_keeps_what_its_model_says(small_store, tmp_path, model):
-    featx.fit_grid(small_store, model, tmp_path / "run", grid={"C": (0.1,)}, layers="block1")
+def test_a_run_keeps_what_its_model_says(tmp_path, model):
+    store_path = make_store(tmp_path, make_table(60))
+    featx.fit_grid(store_path, model, tmp_path / "run", grid={"C": (0.1,)})
     classes = read_run(tmp_path / "run").protocol["classes"]
     found = read_scores(tmp_path / "run", classes)
-    with featx.open(small_store) as store:
-        X = store.matrix(layers=["block1_conv1", "block1_conv2"], split="test")
+    with featx.open(store_path) as store:
+        X = store.matrix(split="test")
     fitted = load_model(tmp_path / "run")
     if model == "logreg":
         assert found.probabilities == pytest.approx(fitted.predict_proba(X), rel=1e-6)
