@@ -8,7 +8,7 @@ from featx.feature_section import N_CLOSER, describe_features
 from featx.image_sizes import count_sizes
 from featx.predictions import check_writable, open_whole
 from featx.progress import progress_bar
-from featx.report_data import Report, gather, most_confused
+from featx.report_data import Report, ReportedRun, gather, most_confused
 from featx.report_figures import Drawn, Easel, Panel, answer_panel, data_panels, run_panels
 from featx.report_galleries import choose_galleries
 from featx.report_page import Drawings, render_page
@@ -117,15 +117,25 @@ def _draw(report: Report, features: Sequence[Panel], easel: Easel, *, progress: 
     """Draw what matters most first: where the budget ends, the runs of the answer have their figures."""
     answer = easel.draw(answer_panel(report))
     data = _keep(easel.draw(panel) for panel in data_panels(report))
-    drawn_features = _keep(easel.draw(panel) for panel in features)
-    best = (report.answer.classical, report.answer.finetuned)
-    runs = {}
+    names = (report.answer.classical, report.answer.finetuned)
+    best = [run for run in report.runs if run.name in names]
+    others = [run for run in report.runs if run.name not in names]
     with progress_bar(len(report.runs), wanted=progress, unit="run") as bar:
-        for run in sorted(report.runs, key=lambda run: run.name not in best):
-            if not easel.is_full:
-                runs[run.name] = _keep(easel.draw(panel) for panel in run_panels(run))
-            bar.update()
+        runs = _draw_runs(best, easel, bar.update)
+        drawn_features = _keep(easel.draw(panel) for panel in features)
+        runs |= _draw_runs(others, easel, bar.update)
     return Drawings(answer=answer, data=data, features=drawn_features, runs=runs, css=easel.css)
+
+
+def _draw_runs(
+    runs: Sequence[ReportedRun], easel: Easel, advance: Callable[[], object]
+) -> dict[str, tuple[Drawn, ...]]:
+    drawn = {}
+    for run in runs:
+        if not easel.is_full:
+            drawn[run.name] = _keep(easel.draw(panel) for panel in run_panels(run))
+        advance()
+    return drawn
 
 
 def _keep(drawn: object) -> tuple[Drawn, ...]:

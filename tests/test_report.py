@@ -128,7 +128,7 @@ def test_the_first_screen_says_what_was_found(page, results):
     assert report.answer.sentence in shown
     assert report.answer.question in "".join(page.texts["h2"])
     sections = [attributes.get("id") for attributes in page.of("section")]
-    assert sections == ["answer", "table", "runs", "run-1", "run-2", "run-3", "run-4", "data"]
+    assert sections == ["answer", "table", "runs", "run-1", "run-2", "run-3", "run-4", "data", "features"]
 
 
 def test_every_cell_has_a_row_that_links_to_its_run(page):

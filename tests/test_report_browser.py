@@ -72,8 +72,9 @@ def test_it_opens_alone_with_all_its_pictures(browser, path):
     with opened(browser, path) as page:
         assert page.title() == "Frozen features and a fine-tuned network"
         pictures = page.evaluate("[...document.images].map(image => image.naturalWidth)")
-        assert len(pictures) > 5
-        assert set(pictures) == {96}
+        # Small ones of images, and figures that would be too large as SVG.
+        assert pictures.count(96) > 5
+        assert 0 not in pictures
         # Its own styles and its own script run, and the policy lets nothing else in.
         assert page.locator("#controls").is_visible()
 
