@@ -19,8 +19,11 @@ from featx.report_store import StoreData
 from featx.results import describe_params
 from featx.run_record import Cell
 
-MOST_CELLS = 100
-"""Rows that the table has of one run."""
+MOST_CELLS, ALL_CELLS = 100, 1500
+"""Rows that the table has of one run, and of all together (but for the chosen cells)."""
+
+MOST_CLASSES, ALL_CLASSES = 300, 3000
+"""Rows that the tables of classes have, each of them, and those of all runs together."""
 
 _MOST_REJECTED = 50
 
@@ -108,7 +111,10 @@ def render_page(
         cells=rows,
         n_cells_left_out=n_left_out,
         left_out=report.left_out,
-        runs=[_run_view(run, anchors[run.name], drawings, galleries) for run in report.runs],
+        runs=[
+            _run_view(run, anchors[run.name], drawings, galleries, min(MOST_CLASSES, ALL_CLASSES // len(report.runs)))
+            for run in report.runs
+        ],
         store=_store_view(report.store, drawings, sizes) if report.store and sizes else None,
         examples=galleries.examples,
         features=drawings.features,
@@ -174,11 +180,12 @@ def _facts(report: Report) -> list[tuple[str, str]]:
 def _cell_rows(report: Report, anchors: Mapping[str, str]) -> tuple[list[dict[str, object]], int]:
     """Return the table's rows, the chosen cells first, and how many have no room."""
     rows, n_left_out = [], 0
+    most = min(MOST_CELLS, max(1, ALL_CELLS // len(report.runs)))
     for run in report.runs:
         others = [cell for number, cell in enumerate(run.run.cells) if number != run.run.chosen]
         others.sort(key=lambda cell: -1 if cell.validation_accuracy is None else cell.validation_accuracy, reverse=True)
-        n_left_out += max(0, len(others) - MOST_CELLS + 1)
-        rows += [_cell_row(run, cell, anchors[run.name]) for cell in (run.run.best, *others[: MOST_CELLS - 1])]
+        n_left_out += max(0, len(others) - most + 1)
+        rows += [_cell_row(run, cell, anchors[run.name]) for cell in (run.run.best, *others[: most - 1])]
     # Stable: within each, runs and cells stay in their order.
     return sorted(rows, key=lambda row: not row["is_chosen"]), n_left_out
 
@@ -212,7 +219,11 @@ def _describe_cell(cell: Cell) -> str:
     return (discretized + describe_params(cell.params)).strip()
 
 
-def _run_view(run: ReportedRun, anchor: str, drawings: Drawings, galleries: Galleries) -> dict[str, object]:
+def _run_view(
+    run: ReportedRun, anchor: str, drawings: Drawings, galleries: Galleries, most_classes: int
+) -> dict[str, object]:
+    # Those with the most test images, in the order of the others.
+    per_class = run.per_class.loc[run.per_class["support"].nlargest(max(1, most_classes)).index].sort_index()
     return {
         "name": run.name,
         "anchor": anchor,
@@ -222,8 +233,9 @@ def _run_view(run: ReportedRun, anchor: str, drawings: Drawings, galleries: Gall
         "drawn": drawings.runs.get(run.name),
         "classes": [
             (name, *(f"{figure:.3f}" for figure in (row.precision, row.recall, row.f1)), f"{row.support:,.0f}")
-            for name, row in zip(run.per_class.index, run.per_class.itertuples(index=False), strict=True)
+            for name, row in zip(per_class.index, per_class.itertuples(index=False), strict=True)
         ],
+        "n_more_classes": len(run.per_class) - len(per_class),
         "settings": _run_settings(run),
         "gallery": galleries.wrong[run.name],
         "notes": run.notes,
@@ -265,6 +277,7 @@ def _run_settings(run: ReportedRun) -> list[tuple[str, str]]:
 def _store_view(store: StoreData, drawings: Drawings, sizes: ImageSizes) -> dict[str, object]:
     settings, totals = store.attributes, store.counts.sum()
     rejected = list(store.rejected.itertuples(index=False, name=None))
+    counts = store.counts.iloc[:MOST_CLASSES]
     return {
         "facts": [
             ("Images", f"{len(store.images):,}"),
@@ -277,9 +290,10 @@ def _store_view(store: StoreData, drawings: Drawings, sizes: ImageSizes) -> dict
         "drawn": drawings.data,
         "splits": list(store.counts.columns),
         "counts": [
-            (name, [f"{count:,} ({percent(count / total)})" for count, total in zip(counts, totals, strict=True)])
-            for name, counts in zip(store.counts.index, store.counts.to_numpy(), strict=True)
+            (name, [f"{count:,} ({percent(count / total)})" for count, total in zip(row, totals, strict=True)])
+            for name, row in zip(counts.index, counts.to_numpy(), strict=True)
         ],
+        "n_more_classes": len(store.counts) - len(counts),
         "rejected": rejected[:_MOST_REJECTED],
         "n_more_rejected": max(0, len(rejected) - _MOST_REJECTED),
         "settings": [

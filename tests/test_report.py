@@ -209,6 +209,17 @@ def test_many_classes_and_cells_stay_small(tmp_path):
     assert "500 further cells" in text
 
 
+def test_of_very_many_classes_those_with_the_most_images_have_a_row(results, tmp_path, monkeypatch):
+    monkeypatch.setattr("featx.report_page.MOST_CLASSES", 2)
+    report = gather(results / "older")
+    page = Page(write_report(results / "older", tmp_path / "r.html").read_text(encoding="utf-8"))
+    shown = "".join(page.text)
+    assert "1 classes with fewer test images are in per_class.csv" in shown
+    assert "1 further classes are in the store" in shown
+    kept = report.runs[0].per_class["support"].nlargest(2).index
+    assert set(kept) <= {text.strip() for text in page.texts["th"]}
+
+
 def test_figures_keep_to_their_budget():
     def panel(n_points):
         figure, ax = new_figure()
