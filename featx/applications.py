@@ -13,6 +13,8 @@ def build_application(spec: Backbone, image_size: int, *, include_top: bool, wei
     Keras counts the layers that it names itself (`activation_12`) across a process; here they are counted within
     their network, as if it were the first one of a process. ConvNeXt's additions are named after their blocks.
 
+    Without weights to load, most kernels are zeros: whoever wants features gives all weights their values.
+
     Parameters
     ----------
     spec : Backbone
@@ -21,7 +23,7 @@ def build_application(spec: Backbone, image_size: int, *, include_top: bool, wei
     include_top : bool
         Whether the layers after the last ones with height and width are built too.
     weights : {None, "imagenet"}
-        Those of Keras's own download, or random ones.
+        Those of Keras's own download, or none.
 
     Returns
     -------
@@ -30,13 +32,15 @@ def build_application(spec: Backbone, image_size: int, *, include_top: bool, wei
     keras = load_keras()
     # With them, keras.applications takes no other size; convolutions and pooled means fit any.
     side = spec.image_size if weights else image_size
-    if spec.application is None:
-        # Imported here: the module needs Keras.
-        from featx.googlenet import build_googlenet
+    # Values that are replaced need not be drawn: JAX would compile a program for every shape, a matter of many seconds.
+    with keras.utils.custom_object_scope({"glorot_uniform": keras.initializers.Zeros}):
+        if spec.application is None:
+            # Imported here: the module needs Keras.
+            from featx.googlenet import build_googlenet
 
-        return build_googlenet(side, include_top=include_top)
-    build = getattr(keras.applications, spec.application)
-    network = build(include_top=include_top, weights=weights, input_shape=(side, side, 3))
+            return build_googlenet(side, include_top=include_top)
+        build = getattr(keras.applications, spec.application)
+        network = build(include_top=include_top, weights=weights, input_shape=(side, side, 3))
     _settle_names(network)
     return network
 

@@ -156,6 +156,11 @@ def compile_for_training(
         # JAX runs compiled or hardly at all.
         jit_compile="auto" if keras.backend.backend() == "jax" else recipe.compile,
     )
+    # What training would create in its first step, there already: TensorFlow would trace the step once more for it.
+    model.optimizer.build(model.trainable_variables)
+    nothing = keras.ops.zeros((1, int(model.outputs[0].shape[-1])))
+    model.compute_metrics(None, nothing, nothing)
+    model.reset_metrics()
 
 
 def predict_rows(model: object, source: RowSource, rows: np.ndarray, *, batch_size: int) -> np.ndarray:

@@ -1,14 +1,17 @@
 """Every backbone as Keras builds it: what featx knows of it beforehand holds, and names are the same every time."""
 
+import json
 from functools import cache
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import relative_error
 
 from featx import FeatxError
 from featx.applications import build_application, named_outputs
 from featx.backbones import build_backbone
+from featx.cli import main
 from featx.engines import make_engine
 from featx.keras_setup import load_keras
 from featx.layers import BACKBONES
@@ -58,6 +61,24 @@ def test_what_is_known_beforehand_holds(backbone):
     for layers in spec.layer_sets.values():
         assert [name for name in names if name in layers] == list(layers)
     assert sum(outputs[layer].shape[-1] for layer in spec.layer_sets["all"]) == N_FEATURES[backbone]
+
+
+def test_every_backbone_is_listed(monkeypatch):
+    """By `featx backbones`, of the networks that the other tests have built at the very size that it asks for."""
+
+    def build(spec, image_size, *, include_top):
+        assert (image_size, include_top) == (spec.min_image_size, spec.name in ("vgg16", "vgg19"))
+        return built(spec.name)
+
+    monkeypatch.setattr("featx.anatomy.build_application", build)
+    result = CliRunner().invoke(main, ["backbones", "--json"])
+    assert result.exit_code == 0, result.exception
+    rows = {row["backbone"]: row for row in json.loads(result.output)}
+    assert list(rows) == list(BACKBONES)
+    assert (rows["vgg16"]["layers"], rows["vgg16"]["features"], rows["vgg16"]["image_size"]) == (15, 12416, 224)
+    assert {name: row["features"] for name, row in rows.items()} == N_FEATURES
+    assert rows["googlenet"]["weights"] == []
+    assert [name for name, row in rows.items() if "imagenet-conv" in row["weights"]] == ["vgg16"]
 
 
 def test_sizes_are_those_that_keras_applications_takes():

@@ -1,9 +1,6 @@
 """Frozen networks: pooled activations against plain NumPy, and nothing computed that nobody asked for."""
 
-import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -171,33 +168,6 @@ def test_preprocessing_is_what_it_is_called(mode, expected, tmp_path):
         probe = build_network(**options, preprocessing=mode, engine=engine)
         values = probe(pixels)["block1_conv1"][0, :6].reshape(3, 2)
         assert values[:, 0] - values[:, 1] == pytest.approx(expected, rel=tolerance)
-
-
-BACKEND_SCRIPT = """
-import json, numpy as np
-from featx.network import build_network
-pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
-found = build_network(layers="block1_conv2,block3_conv3,fc2", weights="random", image_size=32, batch_size=4)(pixels)
-print(json.dumps({layer: values.tolist() for layer, values in found.items()}))
-"""
-
-
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_other_backends_give_the_same_features(backend):
-    pytest.importorskip(backend, reason=f"pip install 'featx[{backend}]' to test Keras on {backend}")
-    done = subprocess.run(
-        [sys.executable, "-c", BACKEND_SCRIPT],
-        env={**os.environ, "KERAS_BACKEND": backend},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    options = {"layers": "block1_conv2,block3_conv3,fc2", "weights": "random", "image_size": 32, "batch_size": 4}
-    for layer, values in build_network(**options)(pixels_of(32)).items():
-        assert relative_error(np.array(found[layer]), values) < 1e-5
 
 
 def test_a_backend_that_is_not_there_is_one_line(tmp_path, tree):

@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from conftest import run_featx
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -14,6 +16,7 @@ from sklearn.svm import SVC
 import featx
 from featx import TernaryDiscretizer
 from featx.classifiers import plan_cells
+from featx.cli import main
 from featx.demo import read_elpv
 from featx.gram import SharedGram
 from featx.svm import fit_cells
@@ -37,9 +40,9 @@ def test_a_part_keeps_the_shares():
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The demo on 120 photographs: its folder, and what it printed."""
+    """The demo on 60 photographs: its folder, and what it printed."""
     folder = tmp_path_factory.mktemp("demo") / "demo"
-    return folder, run_featx("demo", "--images", 120, "-o", folder)
+    return folder, run_featx("demo", "--images", 60, "-o", folder)
 
 
 @pytest.mark.slow
@@ -53,14 +56,15 @@ def test_the_demo_goes_the_whole_way(demo):
     assert "stage block5: 4 epochs" in done.stderr
     store_path = folder / "elpv.h5"
     with featx.open(store_path) as store:
-        assert store.matrix().shape == (120, 4224)
+        assert store.matrix().shape == (60, 4224)
         assert len(store.rejected) == 0
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert f"report:   {folder / 'report.html'}" in done.stdout
     assert "on frozen features" in page
     assert "fine-tuned VGG16" in page
     assert page.count("data:image/jpeg;base64,") > 5
-    again = run_featx("demo", "--images", 120, "-o", folder, "--json")
+    again = CliRunner().invoke(main, ["demo", "--images", "60", "-o", str(folder), "--json"])
+    assert again.exit_code == 0, again.stderr
     assert "there already" in again.stderr
     assert "stage block5" not in again.stderr
     assert (folder / "report.html").read_text(encoding="utf-8") == page
@@ -68,10 +72,10 @@ def test_the_demo_goes_the_whole_way(demo):
     assert len(report["runs"]) == 5
     accuracies = {row["method"]: row["test"] for row in report["table"]}
     majority = accuracies["always the majority class"]
-    # 24 test images: the features must tell something, and no more can be asked of so few.
+    # 12 test images: no more can be asked of so few; the next test asks all photographs what the features tell.
     assert max(accuracies["SVM, standardised features"], accuracies["SVM, ternary features"]) > majority + 0.05
-    other = run_featx("demo", "--images", 130, "-o", folder)
-    assert other.returncode == 1
+    other = CliRunner().invoke(main, ["demo", "--images", "70", "-o", str(folder)])
+    assert other.exit_code == 1
     assert "holds other images" in other.stderr
 
 
@@ -83,13 +87,16 @@ def test_cells_on_shared_gram_matrices_predict_as_plain_pipelines_on_real_featur
     plans = plan_cells("svm", {"C": (0.001, 1.0, 10.0), "gamma": ("scale", 1e-4)}, "both")
     for discretize, scaler in (("none", StandardScaler()), ("ternary", TernaryDiscretizer())):
         cells = [params for step, params in plans if step == discretize]
-        shared = SharedGram(X, discretize=discretize)
+        shared, decisions = SharedGram(X, discretize=discretize), {}
         for fit, score in folds:
             X_fit, X_score = scaler.fit(X[fit]).transform(X[fit]), scaler.transform(X[score])
             for params, found in zip(cells, fit_cells(shared.fold(fit, score), y[fit], cells), strict=True):
                 plain = SVC(**params).fit(X_fit, y[fit])
                 assert np.array_equal(found.predicted, plain.predict(X_score)), params
                 assert found.decision == pytest.approx(plain.decision_function(X_score), abs=1e-6)
+                decisions.setdefault(str(params), np.empty(len(y)))[score] = found.decision
+        # The features tell something of photographs that no cell was fitted on: chance gives 0.5, give or take 0.07.
+        assert max(roc_auc_score(y == "functional", values) for values in decisions.values()) > 0.65
 
 
 @pytest.mark.slow

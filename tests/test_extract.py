@@ -13,10 +13,12 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import SMALL, make_image, make_tree, run_featx
 
 import featx
 from featx import FeatxError
+from featx.cli import main
 from featx.dry_run import forecast_extraction
 from featx.images import read_picture
 from featx.layers import BACKBONES
@@ -435,11 +437,11 @@ def test_the_command_extracts_and_describes(tree, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "30 images, 384 features, 0 rejected" in done.stdout
     assert "Could not find cuda" not in done.stderr
-    described = run_featx("info", path)
+    described = CliRunner().invoke(main, ["info", str(path)])
     assert "30 images x 384 features" in described.stdout
     assert "train      18 images: ash" in described.stdout
-    again = run_featx("extract", tree, "-o", path, *COMMAND, "--resize", "crop")
-    assert again.returncode == 1
+    again = CliRunner().invoke(main, ["extract", *map(str, (tree, "-o", path, *COMMAND, "--resize", "crop"))])
+    assert again.exit_code == 1
     assert again.stderr.splitlines()[-1].startswith("featx: ")
 
 

@@ -367,8 +367,10 @@ def test_killed_in_every_stage_it_ends_the_same(tuned_store, recipe, undisturbed
             time.sleep(0.001)
         process.kill()
         process.communicate()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 or output.exists(), done.stderr
+    # This process goes on, unless the second one was done before it could be killed.
+    if not output.exists():
+        assert training.exists()
+        fine_tune(tuned_store, recipe, output, engine="keras")
     assert same_run(output, undisturbed[0])
 
 
@@ -501,24 +503,3 @@ def test_a_disk_that_fails_between_stages_is_one_line(tuned_store, tmp_path, mon
     run = fine_tune(tuned_store, recipe, tmp_path / "run", engine="keras", echo=lines.append)
     assert run.baseline["stages"][0]["epochs"] == 1
     assert not (tmp_path / "run.training").exists()
-
-
-@pytest.mark.slow
-def test_jax_trains_too(tuned_store, tmp_path):
-    pytest.importorskip("jax")
-    head = (AveragePool(), Dense(4), Dropout(0.5))
-    stages = (Stage("block2", unfreeze=("block2",), epochs=2, batch_size=8, backbone_rate=0.1),)
-    recipe = small_recipe(tmp_path / "r.yaml", from_layer="block2_pool", head=head, stages=stages)
-    script = (
-        "import sys\nfrom featx.finetune import fine_tune\n"
-        "run = fine_tune(*sys.argv[1:4], seed=2**32 - 1, engine='keras')\nprint(run.versions['keras'])"
-    )
-    command = [sys.executable, "-c", script, str(tuned_store), str(recipe), str(tmp_path / "run")]
-    environment = os.environ | {"KERAS_BACKEND": "jax"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith("on jax")
-    # Dropout's draws are each backend's own.
-    curves = curves_of(tmp_path / "run")
-    assert len(curves) == 2
-    assert np.isfinite(curves[FIGURES].to_numpy()).all()

@@ -1,10 +1,6 @@
 """The reference engine: its precisions, its batches, memory that runs out, and what a GPU would be given."""
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -167,42 +163,6 @@ def test_what_a_gpu_gets_computes_the_same(monkeypatch, reference):
     assert network.batch_size in (8, 16)
     for name, values in network(pixels_of(4)).items():
         assert relative_error(values, reference[name]) < 1e-5
-
-
-BACKEND_SCRIPT = """
-import json, sys
-from pytest import MonkeyPatch
-sys.path.insert(0, sys.argv[1])
-from test_keras_engine import SMALL, pixels_of, pretend_gpu
-from featx.network import build_network
-found = {}
-for precision in ("float16", "bfloat16"):
-    network = build_network(**SMALL, batch_size=4, precision=precision)
-    found[precision] = network(pixels_of(4))
-if sys.argv[2] == "jax":
-    pretend_gpu(MonkeyPatch())
-    found["float32"] = build_network(**SMALL, batch_size="auto")(pixels_of(4))
-print(json.dumps({name: {layer: v.tolist() for layer, v in values.items()} for name, values in found.items()}))
-"""
-
-
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_other_backends_have_the_precisions_too(backend, reference):
-    pytest.importorskip(backend, reason=f"pip install 'featx[{backend}]' to test Keras on {backend}")
-    done = subprocess.run(
-        [sys.executable, "-c", BACKEND_SCRIPT, str(Path(__file__).parent), backend],
-        env={**os.environ, "KERAS_BACKEND": backend},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    for precision, features in found.items():
-        limit = 1e-5 if precision == "float32" else tolerance(precision)
-        for name, values in features.items():
-            assert relative_error(np.array(values), reference[name]) < limit, (precision, name)
 
 
 def test_the_benchmark_counts_vgg16s_operations():

@@ -102,21 +102,24 @@ from featx.ncnn_engine import NcnnEngine
 frozen = build_backbone(layers="block1", weights="random", image_size=32)
 images = np.zeros((4, 32, 32, 3), np.uint8)
 """
-FULL_DISK = """
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-try:
-    NcnnEngine(frozen, ("avg",))
-except featx.FeatxError as error:
-    sys.exit(str(error))
-"""
 FORK = """
 engine = NcnnEngine(frozen, ("avg",), n_threads=2)
 expected = engine(images)
-if child := os.fork():
-    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-signal.alarm(60)
-found = engine(images)
-os._exit(0 if all(np.array_equal(found[name], expected[name]) for name in expected) else 1)
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    found = engine(images)
+    os._exit(0 if all(np.array_equal(found[name], expected[name]) for name in expected) else 1)
+print("fork:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+FULL_DISK = """
+limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+try:
+    NcnnEngine(frozen, ("avg",))
+except featx.FeatxError as error:
+    print("disk:", error, flush=True)
+resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 """
 FOREVER = """
 # A shell may have started this with Ctrl-C ignored.
@@ -129,28 +132,38 @@ while True:
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX's processes")
 
 
-@posix
-def test_weights_that_cannot_be_written(tmp_path):
-    command = [sys.executable, "-c", BUILD + FULL_DISK]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 1
-    assert "of weights can't be written" in done.stderr
-    assert "TMPDIR" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@posix
-def test_a_forked_process_can_use_it():
-    assert subprocess.run([sys.executable, "-c", BUILD + FORK], timeout=300, check=False).returncode == 0
-
-
-@posix
-def test_ctrl_c_ends_it():
-    with subprocess.Popen(
-        [sys.executable, "-c", BUILD + FOREVER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as run:
-        assert run.stdout.readline() == "ready\n"
+@pytest.fixture(scope="module")
+def other_process():
+    """What a process of its own says of a fork and of a full disk before Ctrl-C ends it; how it ends; its errors."""
+    command = [sys.executable, "-c", BUILD + FORK + FULL_DISK + FOREVER]
+    said = {}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        # Ends where the process ends, too.
+        for line in run.stdout:
+            name, _, found = line.strip().partition(": ")
+            said[name] = found
+            if name == "ready":
+                break
         run.send_signal(signal.SIGINT)
         _, errors = run.communicate(timeout=120)
-    assert run.returncode == -signal.SIGINT
+    return said, run.returncode, errors
+
+
+@posix
+def test_weights_that_cannot_be_written(other_process):
+    said, _, errors = other_process
+    assert "of weights can't be written" in said["disk"], errors
+    assert "TMPDIR" in said["disk"]
+
+
+@posix
+def test_a_forked_process_can_use_it(other_process):
+    assert other_process[0]["fork"] == "0", other_process[2]
+
+
+@posix
+def test_ctrl_c_ends_it(other_process):
+    said, exit_code, errors = other_process
+    assert "ready" in said, errors
+    assert exit_code == -signal.SIGINT
     assert "KeyboardInterrupt" in errors

@@ -1,6 +1,5 @@
 """Weights: the real ones by their digests, files by what they hold."""
 
-import os
 import sys
 from functools import cache, partial
 from pathlib import Path
@@ -94,7 +93,7 @@ def test_random_weights_depend_on_the_seed_and_on_nothing_else(build):
 
 def fill(network, seed=5):
     rng = np.random.default_rng(seed)
-    network.set_weights([rng.standard_normal(w.shape).astype("float32") for w in network.weights])
+    network.set_weights([rng.random(w.shape, dtype=np.float32) for w in network.weights])
     return network
 
 
@@ -239,12 +238,21 @@ def test_without_the_package_there_is_a_way(monkeypatch, empty_cache):
         load_weights("imagenet-conv", VGG16, build=build_small, include_top=False)
 
 
-def test_a_download_that_fails_is_one_line_that_names_the_other_ways(tmp_path, tree):
-    # A proxy that nobody listens at stands for a machine without the internet.
-    nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
-    environment = {**os.environ, **nowhere, "KERAS_HOME": str(tmp_path), "no_proxy": "", "NO_PROXY": ""}
-    done = run_featx("extract", tree, "-o", tmp_path / "s.h5", "--weights", "imagenet", env=environment)
-    assert done.returncode == 1
+@pytest.fixture
+def no_internet(monkeypatch, tmp_path):
+    """A proxy that nobody listens at stands for a machine without the internet."""
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "")
+    load_keras()
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
+
+
+def test_a_download_that_fails_is_one_line_that_names_the_other_ways(no_internet, tmp_path, tree):
+    arguments = ["extract", str(tree), "-o", str(tmp_path / "s.h5"), "--weights", "imagenet", "--layers", "conv"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("featx:")]
     assert "can't download" in line
     for way in ("imagenet-conv", "--weights FILE", "random"):
@@ -252,11 +260,7 @@ def test_a_download_that_fails_is_one_line_that_names_the_other_ways(tmp_path, t
     assert "Traceback" not in done.stderr
 
 
-def test_downloads_of_other_backbones_fail_the_same_way(monkeypatch, tmp_path):
-    for name in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.setenv("no_proxy", "")
-    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
+def test_downloads_of_other_backbones_fail_the_same_way(no_internet):
     spec = BACKBONES["convnext_tiny"]
     with pytest.raises(FeatxError, match=r"can't download convnext_tiny's ImageNet weights .*--weights FILE") as raised:
         load_weights("imagenet", spec, build=partial(build_application, spec, 32), include_top=False)
