@@ -13,6 +13,7 @@ from featx.errors import FeatxError
 from featx.metrics import accuracy_interval, count_confusion
 from featx.progress import progress_bar
 from featx.results import Run, cells_table, layers_table, load_model, read_run
+from featx.score_columns import read_scores as read_columns
 from featx.scored_rows import read_predictions
 from featx.store import Store
 
@@ -182,14 +183,14 @@ def read_curves(folder: str | Path) -> pd.DataFrame:
 def read_scores(folder: str | Path, *, store: str | Path | None = None, progress: bool = False) -> Scores:
     """Return a run's scores of its test rows: those in predictions.csv, else computed again.
 
-    Fine-tuned runs keep their probabilities. A classifier's are computed from its saved model and the store's features,
-    and have to be those that predictions.csv tells the answers of.
+    Classifiers of an older featx kept none: theirs are computed from the saved model and the store's features, and have
+    to be those that predictions.csv tells the answers of.
 
     Parameters
     ----------
     folder : path
     store : path, optional
-        Where the store is now; default: where the run's record says that it was.
+        Where the store is now, if scores are computed again; default: where the run's record says that it was.
     progress : bool, default False
         Show a progress bar, if standard error is a terminal.
 
@@ -203,18 +204,15 @@ def read_scores(folder: str | Path, *, store: str | Path | None = None, progress
     run = read_run(folder)
     answers = read_predictions(folder)
     classes = [str(name) for name in run.protocol.get("classes", ())]
-    columns = [f"probability_{name}" for name in classes]
+    kept = read_columns(folder, classes)
+    if kept.probabilities is not None or kept.decision is not None:
+        y = answers["label"].to_numpy()
+        return Scores(y, classes, probabilities=kept.probabilities, decision=kept.decision)
     if run.is_finetuned:
-        path = folder / "predictions.csv"
-        table = _read_csv(path)
-        missing = [name for name in columns if name not in table]
-        if missing or not columns:
-            raise FeatxError(
-                f"{path}: no probabilities; an older featx fine-tuned this run, and kept the answers alone. Fine-tune "
-                "again for them"
-            )
-        probabilities = _as_numbers(table, columns, path)[columns].to_numpy(dtype=float)
-        return Scores(answers["label"].to_numpy(), classes, probabilities=probabilities)
+        raise FeatxError(
+            f"{folder / 'predictions.csv'}: no probabilities; an older featx fine-tuned this run, and kept the answers "
+            "alone. Fine-tune again for them"
+        )
     return _compute_scores(folder, run, answers, store, progress)
 
 

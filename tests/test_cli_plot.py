@@ -1,5 +1,6 @@
 """`featx plot` as a user types it: a run's folder or a store in, one figure out."""
 
+import io
 import json
 import re
 import subprocess
@@ -216,15 +217,34 @@ def test_scores_are_those_that_the_record_was_made_of(made):
     assert read_confusion(made / "tuned").to_numpy().sum() == 18
 
 
+@pytest.mark.parametrize(("name", "kind"), [("rf", "probabilities"), ("svm", "decision")])
+def test_scores_that_an_older_run_did_not_keep_are_computed_again(made, tmp_path, name, kind):
+    older = older_run(made, tmp_path, name)
+    kept, computed = getattr(read_scores(made / name), kind), getattr(read_scores(older), kind)
+    assert kept.shape == computed.shape
+    # Nine digits are kept.
+    np.testing.assert_allclose(kept, computed, rtol=1e-8, atol=0)
+
+
 def test_a_store_that_moved_or_is_another(made, tmp_path):
+    older = older_run(made, tmp_path, "rf")
     moved = make_store(tmp_path / "moved.h5")
-    expected = read_scores(made / "rf").probabilities
-    np.testing.assert_array_equal(read_scores(made / "rf", store=moved).probabilities, expected)
+    expected = read_scores(older).probabilities
+    np.testing.assert_array_equal(read_scores(older, store=moved).probabilities, expected)
     with pytest.raises(FeatxError, match=r"gone\.h5: no such store; .*rf was fitted on it\. .*--store"):
-        read_scores(made / "rf", store=tmp_path / "gone.h5")
+        read_scores(older, store=tmp_path / "gone.h5")
     other = make_store(tmp_path / "other.h5", seed=1)
     with pytest.raises(FeatxError, match=r"other\.h5: not the store that .*rf was fitted on: '\d+\.png' is answered"):
-        read_scores(made / "rf", store=other)
+        read_scores(older, store=other)
+
+
+def older_run(made, tmp_path, name):
+    """Copy a run without the scores that featx keeps now."""
+    return copy_run(made, tmp_path, name, predictions_csv=keep_answers)
+
+
+def keep_answers(text):
+    return pd.read_csv(io.StringIO(text))[["path", "label", "predicted"]].to_csv(index=False)
 
 
 def copy_run(made, tmp_path, name, **files):
