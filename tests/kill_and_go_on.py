@@ -54,9 +54,9 @@ def main(images, store_path, n_wanted):
 
     chance = random.Random(0)  # noqa: S311
     n_killed = n_whole = n_different = 0
-    is_added_to = False
-    # The last store is finished and compared too.
-    while n_killed < n_wanted or is_added_to or not n_whole:
+    is_added_to = is_begun = False
+    # The last store is finished and compared too, whichever half of it the last kill was in.
+    while n_killed < n_wanted or is_added_to or is_begun or not n_whole:
         pid = extract(whole if is_added_to else part, store_path)
         if n_killed < n_wanted:
             time.sleep(chance.random() * seconds)
@@ -71,6 +71,7 @@ def main(images, store_path, n_wanted):
             n_different += features(store_path) != expected
             store_path.unlink()
         is_added_to = is_added_to != (code == 0)
+        is_begun = code != 0
     left = sorted(path.name for path in store_path.parent.iterdir())
     print(
         json.dumps(
