@@ -120,7 +120,7 @@ def _in_words(seconds: float) -> str:
     Examples
     --------
     >>> _in_words(50), _in_words(600), _in_words(9000), _in_words(500000)
-    ('50 s', '10 min', '2 h 30 min', '5 d 19 h')
+    ('50 s', '10 min', '2 h 30 min', '5 d 18 h')
     """
     minutes = round(seconds / 60)
     if seconds < 100:

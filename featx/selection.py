@@ -123,9 +123,6 @@ def select(store: Store, layers: str | Sequence[str] | None = None, split: str |
                 "without --layers, all layers are taken"
             )
         chosen = choose_stored_layers(store, layers if isinstance(layers, str) else ",".join(layers))
-    twice = [layer for layer in chosen if chosen.count(layer) > 1]
-    if twice:
-        raise FeatxError(f"{store.path}: the attribute layers names {twice[0]!r} twice: extract it again")
     selection = Selection(store, tuple(chosen), split)
     if split is not None:
         store.rows_of(split)

@@ -380,9 +380,7 @@ def test_test_rows_never_count(tuned_store, recipe, undisturbed, tmp_path):
     assert (run.test, run.predict_seconds) == (None, None)
     assert curves_of(tmp_path / "run").equals(curves_of(undisturbed[0]))
     assert weights_of(tmp_path / "run") == weights_of(undisturbed[0])
-    assert (tmp_path / "run" / "predictions.csv").read_text().splitlines() == [
-        "path,label,predicted,probability_ash,probability_birch,probability_cedar"
-    ]
+    assert (tmp_path / "run" / "predictions.csv").read_text().splitlines() == ["path,label,predicted"]
 
 
 def test_what_is_kept_is_used_again_by_the_same_network_alone(tuned_store, tmp_path, cache, monkeypatch):
