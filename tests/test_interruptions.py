@@ -428,7 +428,7 @@ def test_paths_over_a_thousand_characters(photos, stub, tmp_path):
 
 def test_a_long_run_leaves_a_log(photos, stub, tmp_path, monkeypatch):
     path, log_path = tmp_path / "store.h5", tmp_path / "store.h5.log"
-    monkeypatch.setenv(DELAY, "0.02")
+    monkeypatch.setenv(DELAY, "0.05")
     interrupted(photos, path, stub, 20)
     assert not log_path.exists()
     extract(photos, path, log_every=0.1)
