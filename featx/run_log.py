@@ -27,15 +27,25 @@ class Tally:
         self.n_done = n_done
         self.n_rejected = n_rejected
         self.seconds = dict.fromkeys(STEPS, 0.0)
+        self._now: tuple[str, float] | None = None
 
     @contextlib.contextmanager
     def waiting(self, step: str) -> Iterator[None]:
         """Count the time of a block."""
         begun = time.monotonic()
+        self._now = (step, begun)
         try:
             yield
         finally:
+            self._now = None
             self.seconds[step] += time.monotonic() - begun
+
+    def so_far(self) -> dict[str, float]:
+        """Return `seconds`, and with them those of a wait that isn't over."""
+        seconds, now = dict(self.seconds), self._now
+        if now is not None:
+            seconds[now[0]] += time.monotonic() - now[1]
+        return seconds
 
 
 class RunLog:
@@ -66,7 +76,7 @@ class RunLog:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._has_lines = False
-        self._first = self._last = (time.monotonic(), tally.n_done, dict(tally.seconds))
+        self._first = self._last = (time.monotonic(), tally.n_done, tally.so_far())
 
     def __enter__(self) -> "RunLog":
         self._thread.start()
@@ -86,7 +96,7 @@ class RunLog:
                 self._write(self._title)
             self._has_lines = True
             line = self._describe(self._last)
-            self._last = (time.monotonic(), self._tally.n_done, dict(self._tally.seconds))
+            self._last = (time.monotonic(), self._tally.n_done, self._tally.so_far())
             self._write(line)
 
     def _describe(self, since: tuple[float, int, dict[str, float]]) -> str:
@@ -95,7 +105,8 @@ class RunLog:
         then, n_before, seconds = since
         elapsed = max(now - then, 1e-9)
         rate = (tally.n_done - n_before) / elapsed
-        shares = [f"{step} {(tally.seconds[step] - seconds[step]) / elapsed:.0%}" for step in STEPS]
+        waited = tally.so_far()
+        shares = [f"{step} {(waited[step] - seconds[step]) / elapsed:.0%}" for step in STEPS]
         left = (self._n_rows - tally.n_done) / rate if rate else None
         parts = [
             f"{tally.n_done:,} of {self._n_rows:,} rows",
