@@ -1,6 +1,5 @@
 """Adding to a store that exists: whether it may be added to, and what of the layers, poolings and images it lacks."""
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +12,7 @@ from featx.backbones import FrozenBackbone
 from featx.batch_size import AUTO, DEFAULT
 from featx.errors import ImageError, StoreError
 from featx.finetuned import build_frozen
-from featx.image_files import read_file
+from featx.image_files import digest_of
 from featx.keras_setup import load_keras
 from featx.manifest import Manifest
 from featx.network import PooledNetwork
@@ -247,7 +246,7 @@ def _refuse_other_images(base: Base, manifest: Manifest) -> None:
 
 def _digest(path: Path) -> str | None:
     try:
-        return hashlib.sha256(read_file(path)).hexdigest()
+        return digest_of(path)
     except ImageError:
         return None
 

@@ -1,6 +1,7 @@
 """The bytes of a stranger's file: only of a regular one, and never more than a limit."""
 
 import errno
+import hashlib
 import os
 import stat
 import threading
@@ -109,6 +110,11 @@ def read_file(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
                 raise
         time.sleep(pause)
     return _read_once(path, max_bytes)
+
+
+def digest_of(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal; see `read_file`."""
+    return hashlib.sha256(read_file(path)).hexdigest()
 
 
 def _read_once(path: str | Path, max_bytes: int) -> bytes:

@@ -133,6 +133,35 @@ def read_picture(
         return Picture(pixels=pixels, sha256=sha256)
 
 
+def read_unchanged(
+    path: Path, *, sha256: str, image_size: int, resize: str, interpolation: str, jpeg: str = "full"
+) -> np.ndarray:
+    """Read one image file, if it is still the one that a store's features were made of; no other is decoded.
+
+    Parameters
+    ----------
+    path : Path
+    sha256 : str
+        Of the bytes that the file must have.
+    image_size, resize, interpolation, jpeg
+        See `decode`.
+
+    Returns
+    -------
+    ndarray of shape (image_size, image_size, 3), uint8
+
+    Raises
+    ------
+    ImageError
+        If the file is gone, is another, or can't be read or decoded.
+    """
+    with take_turns(size_of(path) > LARGE_BYTES):
+        data = read_file(path)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise ImageError("not the file that the store's features were made of")
+        return decode(data, image_size=image_size, resize=resize, interpolation=interpolation, jpeg=jpeg)
+
+
 def read_size(path: Path) -> tuple[int, int]:
     """Read an image's width and height, pixels, of its header alone and as they are stored: nothing is decoded.
 

@@ -10,10 +10,11 @@ import numpy as np
 from featx.damage import Problem, ranges_of, rows_in
 from featx.errors import StoreError
 from featx.file_checks import Findings
+from featx.image_files import digest_of
 from featx.images import ImageError
 from featx.parts import Part
 from featx.progress import progress_bar
-from featx.recompute import Recomputer, digest_of
+from featx.recompute import Recomputer
 
 if TYPE_CHECKING:
     import h5py

@@ -1,7 +1,6 @@
 """Features of some rows of a finished store, made again of their images by the network that the store tells of."""
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from featx.errors import StoreError
-from featx.images import ImageError, Picture, read_picture
+from featx.images import read_picture
 from featx.keras_setup import load_keras
 from featx.network import PooledNetwork
 from featx.parts import Part
@@ -58,7 +57,7 @@ class Recomputer:
             By row.
         """
         read = partial(
-            _read_regular,
+            read_picture,
             image_size=self.settings.image_size,
             resize=self.settings.resize,
             interpolation=self.settings.interpolation,
@@ -123,35 +122,3 @@ def rebuild_recomputer(
     if here != (settings.engine, settings.keras_backend, attributes.get("device")):
         tolerance = max(tolerance, OTHER_ENGINE)
     return Recomputer(network, settings, tolerance)
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal.
-
-    Raises
-    ------
-    ImageError
-        If there is no such file, or it can't be read.
-    """
-    try:
-        _refuse_irregular(path)
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError) as error:
-        raise ImageError(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _read_regular(path: Path, **options: object) -> Picture:
-    _refuse_irregular(path)
-    return read_picture(path, **options)
-
-
-def _refuse_irregular(path: Path) -> None:
-    """Refuse a device or a pipe, which may never end: the paths may be a stranger's."""
-    try:
-        is_other = path.exists() and not path.is_file()
-    except (OSError, ValueError):
-        # Who opens it says why.
-        is_other = False
-    if is_other:
-        raise ImageError("not a file")

@@ -5,11 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from featx.images import ImageError, read_picture
+from featx.images import ImageError, read_unchanged
 from featx.store import Store
-
-# Of a file; those that people take pictures with make smaller ones.
-_MOST_BYTES = 500_000_000
 
 
 def read_pictures(
@@ -42,23 +39,8 @@ def read_pictures(
     reasons = []
     for path, sha256 in zip(table["path"], table["sha256"], strict=True):
         try:
-            pictures.append(_read(folder / path, sha256, image_size=side, **options))
+            pictures.append(read_unchanged(folder / path, sha256=sha256, image_size=side, jpeg="scaled", **options))
         except ImageError as error:
             pictures.append(None)
             reasons.append(f"{folder / path}: {error}")
     return pictures, reasons
-
-
-def _read(path: Path, sha256: str, **options: object) -> np.ndarray:
-    # A store is a stranger's: a pipe would be waited for, a device never ends.
-    try:
-        if not path.is_file():
-            raise ImageError("no such file")
-        if path.stat().st_size > _MOST_BYTES:
-            raise ImageError(f"more than {_MOST_BYTES:,} bytes")
-    except (OSError, ValueError) as error:
-        raise ImageError(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
-    picture = read_picture(path, jpeg="scaled", **options)
-    if picture.sha256 != sha256:
-        raise ImageError("not the file that the store's features were made of")
-    return picture.pixels

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from featx.images import ImageError, read_picture
+from featx.images import ImageError, read_unchanged
 from featx.progress import progress_bar
 
 SIDE = 96
@@ -19,9 +19,6 @@ BUDGET = 1_200_000
 """Characters that all thumbnails of a page may take."""
 
 _QUALITY = 65
-
-# A camera's largest raw picture is a fifth of this.
-_MOST_BYTES = 2**29
 
 
 @dataclass(frozen=True)
@@ -119,16 +116,8 @@ def thumbnail(path: Path, *, sha256: str, side: int = SIDE) -> str:
     ImageError
         If the file is gone, has changed, or can't be read.
     """
-    try:
-        if not path.is_file():
-            raise ImageError("the file is not there")
-        if path.stat().st_size > _MOST_BYTES:
-            raise ImageError(f"more than {_MOST_BYTES:,} bytes")
-    except (OSError, ValueError) as error:
-        raise ImageError(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
-    picture = read_picture(path, image_size=side, resize="pad", interpolation="bilinear", jpeg="scaled")
-    if picture.sha256 != sha256:
-        raise ImageError("the file has changed since the store was made")
+    shape = {"image_size": side, "resize": "pad", "interpolation": "bilinear"}
+    pixels = read_unchanged(path, sha256=sha256, jpeg="scaled", **shape)
     file = io.BytesIO()
-    Image.fromarray(picture.pixels).save(file, "JPEG", quality=_QUALITY, optimize=True)
+    Image.fromarray(pixels).save(file, "JPEG", quality=_QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

@@ -78,7 +78,10 @@ def test_filters_of_the_packaged_weights(store, tmp_path, scale):
         (["embedding", "--where", 'path == "images/000.png"'], "1 images to compare, expected at least 4"),
         (["embedding", "--layers", "fc1"], "no layer 'fc1'"),
         (["top-images", "--channel", "9"], r"block5_conv3 has no channel 9; expected 0 to 8 \(--channel\)"),
-        (["top-images", "--channel", "1", "--root", "nowhere"], r"nowhere/images/.*: no such file\. .*--root"),
+        (
+            ["top-images", "--channel", "1", "--root", "nowhere"],
+            r"nowhere/images/.*: cannot be opened: No such file.* --root",
+        ),
         (["filters", "--weights", "nowhere.h5"], "weights 'nowhere.h5': neither a file nor one of"),
     ],
 )

@@ -131,10 +131,13 @@ def test_top_images_are_the_files_themselves_and_changed_ones_are_told(tmp_path)
         assert shown(drawn).shape == (16, 16, 3)
         assert len(said) == 2
         assert "002.png: not the file that the store's features were made of" in said[0]
-        assert "004.png: no such file" in said[1]
+        assert "004.png: a folder, not an image file" in said[1]
         assert "2 of them can't be read any more" in drawn.caption
         moved = tmp_path / "moved"
-        with pytest.raises(FeatxError, match=r"moved/images/007\.png: no such file\. .* say where with --root"):
+        with pytest.raises(
+            FeatxError,
+            match=r"moved/images/007\.png: cannot be opened: No such file.* say where with --root",
+        ):
             draw_top_images(store, None, 1, n=4, root=moved)
         moved.mkdir()
         (tmp_path / "images").rename(moved / "images")

@@ -69,7 +69,7 @@ def test_images_that_are_gone_leave_a_word(path, tmp_path):
     said = []
     figures = describe_features(path, images_root=tmp_path / "nowhere", echo=said.append)
     assert not any(heading.startswith("What excites") for heading in headings(figures))
-    assert any("no such file" in line and "--root" in line for line in said)
+    assert any("No such file" in line and "--root" in line for line in said)
 
 
 def test_a_store_without_labels_still_has_its_dead_features(tmp_path):
