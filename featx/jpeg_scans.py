@@ -1,4 +1,4 @@
-"""How many passes over its pixels a JPEG asks for: a file of a few MB may ask for a week of them."""
+"""How many passes over its pixels a JPEG asks for: a small file may ask for any number of them."""
 
 import re
 

@@ -71,10 +71,13 @@ def column(page, name):
 def test_it_opens_alone_with_all_its_pictures(browser, path):
     with opened(browser, path) as page:
         assert page.title() == "Frozen features and a fine-tuned network"
-        pictures = page.evaluate("[...document.images].map(image => image.naturalWidth)")
-        # Small ones of images, and figures that would be too large as SVG.
-        assert pictures.count(96) > 5
-        assert 0 not in pictures
+        widths = "where => [...document.querySelectorAll(where)].map(image => image.naturalWidth)"
+        pictures, drawings = page.evaluate(widths, ".gallery img"), page.evaluate(widths, "figure.drawing img")
+        assert len(pictures) > 5
+        assert set(pictures) == {96}
+        # Figures that would be too large as SVG.
+        assert all(width > 96 for width in drawings)
+        assert len(pictures) + len(drawings) == page.evaluate("document.images.length")
         # Its own styles and its own script run, and the policy lets nothing else in.
         assert page.locator("#controls").is_visible()
 
