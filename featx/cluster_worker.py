@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import featx
+from featx import errors
 from featx.cores import available_cores
 from featx.errors import FeatxError, TakenError
 
@@ -51,11 +52,15 @@ class Answer:
         What a user should know.
     pid : int
         Of the process that ran it.
+    refusal : tuple of (str, str), optional
+        The class and the words of the `FeatxError` that it ended with. An exception itself would come with a traceback
+        of dask's, and may not survive the way.
     """
 
     result: object
     lines: tuple[str, ...]
     pid: int
+    refusal: tuple[str, str] | None = None
 
 
 def dask_setup(worker: object) -> None:
@@ -165,10 +170,22 @@ def run_here(function: Callable, arguments: Sequence[object], expected: Expected
     arguments : sequence
     expected : Expected
     """
-    check_here(expected)
     lines: list[str] = []
-    result = function(*arguments, echo=lines.append)
-    return Answer(result, tuple(lines), os.getpid())
+    result = refusal = None
+    try:
+        check_here(expected)
+        result = function(*arguments, echo=lines.append)
+    except FeatxError as error:
+        refusal = (type(error).__name__, str(error))
+    return Answer(result, tuple(lines), os.getpid(), refusal)
+
+
+def rebuild(answer: Answer) -> Answer | FeatxError:
+    """Return the error that a task ended with, or its answer."""
+    if answer.refusal is None:
+        return answer
+    name, text = answer.refusal
+    return getattr(errors, name, FeatxError)(text)
 
 
 def when_free(function: Callable[[], object], count: Callable[[], int]) -> object:
