@@ -1,186 +1,24 @@
-"""Workers of a Dask cluster, here or elsewhere: opened, checked, given tasks one at a time, and closed.
+"""A Dask cluster: opened here, on Slurm, or where one runs; checked, kept up, and closed.
 
-The only module that imports dask, and not before it is needed.
+This module and the other `cluster_*` ones are all that import dask, and not before it is needed.
 """
 
 import contextlib
 import logging
-import os
-import queue
-import shutil
-import subprocess
-import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-from featx.cluster_settings import Address, ClusterSettings, parse_address, read_settings, wall_seconds
-from featx.cluster_worker import (
-    PROCESSES,
-    Answer,
-    Expected,
-    describe_versions,
-    rebuild,
-    run_here,
-    threads_for,
-    visible_gpus,
-)
+from featx.cluster_settings import Address, ClusterSettings, parse_address, read_settings
+from featx.cluster_tasks import Cluster, no_worker
+from featx.cluster_worker import PRELOAD, PROCESSES, describe_versions, threads_for, visible_gpus
 from featx.cores import available_cores
 from featx.errors import FeatxError
 
-_PRELOAD = "featx.cluster_worker"
-# How often lost workers are replaced, and new ones given tasks.
+# How often lost workers are replaced.
 _LOOK_SECONDS = 1.0
 _LOST_SECONDS = 10
-
-
-class KilledError(FeatxError):
-    """A task whose worker dies whenever it is tried."""
-
-
-class Cluster:
-    """Workers that take tasks; see `open_cluster`.
-
-    Parameters
-    ----------
-    client : distributed.Client
-    address : Address
-    settings : ClusterSettings
-    n_workers : int
-        How many are asked for, or are there.
-
-    Attributes
-    ----------
-    client, address, settings, n_workers
-        As given.
-    """
-
-    def __init__(self, client: object, address: Address, settings: ClusterSettings, n_workers: int) -> None:
-        self.client = client
-        self.address = address
-        self.settings = settings
-        self.n_workers = n_workers
-
-    def run(
-        self, function: Callable, tasks: Iterable[tuple[str, Sequence[object]]], *, paths: Sequence[str | Path] = ()
-    ) -> Iterator[tuple[str, Answer | FeatxError]]:
-        """Run tasks on workers, one at a time on each, and yield what they give as it comes.
-
-        A task whose worker is lost is begun again on another. Only as many tasks as there are workers leave this
-        process at a time, so that a worker that dies takes no other task's good name along.
-
-        Parameters
-        ----------
-        function : callable
-            Takes a task's arguments, and `echo`.
-        tasks : iterable of (str, sequence)
-            Each one's key and arguments.
-        paths : sequence of path
-            What every worker must see.
-
-        Yields
-        ------
-        str
-            A task's key.
-        Answer or FeatxError
-            `KilledError` where its worker died whenever it was tried.
-
-        Raises
-        ------
-        FeatxError
-            If there are no workers for too long, or the scheduler is gone.
-        """
-        from distributed import CancelledError
-
-        expected, waiting = Expected(describe_versions(), _absolute(paths)), iter(tasks)
-        running: dict[object, str] = {}
-        done: queue.Queue = queue.Queue()
-        is_over = False
-        try:
-            while True:
-                while not is_over and len(running) < max(1, self._count()):
-                    key, arguments = next(waiting, (None, ()))
-                    if is_over := key is None:
-                        break
-                    future = self.client.submit(run_here, function, arguments, expected, pure=False)
-                    running[future] = key
-                    future.add_done_callback(done.put)
-                if not running:
-                    return
-                with contextlib.suppress(queue.Empty):
-                    future = done.get(timeout=_LOOK_SECONDS)
-                    try:
-                        outcome = rebuild(future.result())
-                    except CancelledError as error:
-                        raise FeatxError(self._lost()) from error
-                    except Exception as error:
-                        outcome = self.in_words(error)
-                    yield running.pop(future), outcome
-        finally:
-            # Those that run already can't be stopped: they end by themselves, or with their workers.
-            with contextlib.suppress(Exception):
-                self.client.cancel(list(running), force=True)
-
-    def share(
-        self, function: Callable, shared: object, calls: Sequence[Sequence[object]], *, paths: Sequence[str | Path] = ()
-    ) -> Iterator[tuple[int, object]]:
-        """Call a function on workers, through joblib, with something large that every worker is given once.
-
-        Parameters
-        ----------
-        function : callable
-            Takes what is shared, a call's further arguments, and `echo`.
-        shared : object
-            A matrix and what belongs to it.
-        calls : sequence of sequence
-            The further arguments of each call.
-        paths : sequence of path
-            What every worker must see.
-
-        Yields
-        ------
-        int
-            A call's place.
-        object
-            What it gave.
-
-        Raises
-        ------
-        FeatxError
-            A call's; or as `run`.
-        """
-        from featx.cluster_joblib import spread
-
-        expected = Expected(describe_versions(), _absolute(paths))
-        return spread(self, function, shared, calls, expected)
-
-    def in_words(self, error: Exception) -> FeatxError:
-        """Return what a user can mend of an error of dask's; what is none is raised."""
-        from distributed.scheduler import KilledWorker, NoValidWorkerError
-
-        if isinstance(error, KilledWorker):
-            return KilledError(f"its worker died {error.allowed_failures + 1} times while it ran")
-        if isinstance(error, NoValidWorkerError):
-            raise FeatxError(self._no_worker()) from error
-        raise error
-
-    def _lost(self) -> str:
-        return (
-            f"--cluster {self.address}: the scheduler is gone, or was told to forget this work. What is done is kept; "
-            "run the same command again"
-        )
-
-    def _no_worker(self) -> str:
-        return no_worker(self.address, self.settings)
-
-    def _count(self) -> int:
-        from distributed import TimeoutError as DaskTimeoutError
-
-        try:
-            return len(self.client.nthreads())
-        except (OSError, DaskTimeoutError, ValueError, RuntimeError) as error:
-            raise FeatxError(self._lost()) from error
 
 
 @contextlib.contextmanager
@@ -245,18 +83,6 @@ def load_dask() -> ModuleType:
     return dask
 
 
-def keep_on_worker(key: object, make: Callable[[], object]) -> object:
-    """Return what this worker keeps under a key; if it keeps something else, or nothing, that is made first."""
-    from distributed import get_worker
-
-    kept = vars(get_worker()).setdefault("featx_kept", {})
-    if key not in kept:
-        # One at a time: networks are large.
-        kept.clear()
-        kept[key] = make()
-    return kept[key]
-
-
 def check_workers(client: object, address: Address) -> None:
     """Refuse a scheduler or workers of other versions, and workers that run several tasks in one process.
 
@@ -286,23 +112,6 @@ def check_workers(client: object, address: Address) -> None:
             f"--cluster {address}: the worker {crowded[0][0]} has {crowded[0][1]} threads; start workers with "
             "--nthreads 1: featx gives a process one task at a time, which takes all its cores"
         )
-
-
-def no_worker(address: Address, settings: ClusterSettings) -> str:
-    """Say that no worker has come."""
-    looks = {
-        "slurm": "squeue --me shows whether jobs wait, and log_directory in --cluster-settings keeps what they say",
-        "running": "start some (dask worker ADDRESS --nthreads 1)",
-        "local": "is this machine very busy?",
-    }[address.kind]
-    return (
-        f"--cluster {address}: no worker for {settings.wait:g} seconds: {looks}; wait in --cluster-settings gives them "
-        "more time. What is done is kept"
-    )
-
-
-def _absolute(paths: Sequence[str | Path]) -> tuple[str, ...]:
-    return tuple(str(Path(path).absolute()) for path in paths)
 
 
 @contextlib.contextmanager
@@ -362,7 +171,7 @@ def _open_local(
         # A process that grows is the system's affair: dask would pause it for good.
         "memory_limit": 0,
         "silence_logs": logging.CRITICAL,
-        "preload": [*config.get("distributed.worker.preload"), _PRELOAD],
+        "preload": [*config.get("distributed.worker.preload"), PRELOAD],
         "env": {PROCESSES: str(n_workers), **threads_for(n_workers)}
         | ({} if uses_gpus else {"CUDA_VISIBLE_DEVICES": ""}),
     }
@@ -384,81 +193,14 @@ def _open_local(
 def _open_slurm(
     stack: contextlib.ExitStack, address: Address, settings: ClusterSettings, uses_gpus: bool, echo: Callable
 ) -> tuple[object, int]:
-    from dask_jobqueue import SLURMCluster
     from distributed import Client
 
-    if shutil.which("sbatch") is None:
-        raise FeatxError("--cluster slurm: there is no sbatch here. Run featx where jobs are submitted")
-    arguments = slurm_arguments(settings)
-    try:
-        cluster = SLURMCluster(**arguments, security=_security())
-        script = cluster.job_script()
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
-        raise FeatxError(
-            f"--cluster slurm: {_first_line(error)}. --cluster-settings takes cores, memory and the rest, as dask's "
-            "own configuration does (jobqueue.slurm)"
-        ) from error
+    from featx.cluster_slurm import make_slurm
+
+    cluster, n_each = make_slurm(settings, _security())
     _keep_up(stack, cluster, settings.jobs)
-    _try_script(script)
-    n_workers = settings.jobs * int(arguments["processes"])
-    echo(f"submitting {settings.jobs} jobs to Slurm, {n_workers} workers in all; squeue --me shows them")
-    return stack.enter_context(Client(cluster, set_as_default=False)), n_workers
-
-
-def slurm_arguments(settings: ClusterSettings) -> dict[str, object]:
-    """Return what `SLURMCluster` is given: what the settings and dask's configuration say, and what featx needs.
-
-    A worker ends a little before its job's wall time does, so that its task goes on elsewhere without counting as a
-    failure.
-    """
-    from dask import config
-
-    given = dict(settings.slurm)
-
-    def lists(name: str) -> list[str]:
-        return list(given.get(name) or config.get(f"jobqueue.slurm.{name.replace('_', '-')}", None) or [])
-
-    processes = int(given.get("processes") or config.get("jobqueue.slurm.processes", None) or max(1, settings.gpus))
-    extra = ["--nthreads", "1", "--memory-limit", "0", "--no-dashboard", "--preload", _PRELOAD]
-    seconds = wall_seconds(str(given.get("walltime") or config.get("jobqueue.slurm.walltime", None) or ""))
-    if seconds:
-        margin = min(300, max(1, seconds // 10))
-        extra += ["--lifetime", f"{seconds - margin}s", "--lifetime-stagger", f"{margin // 2}s"]
-    cores = given.get("cores") or config.get("jobqueue.slurm.cores", None)
-    exports = {PROCESSES: processes}
-    if cores:
-        exports |= dict.fromkeys(threads_for(1), max(1, int(cores) // processes))
-    scheduler = given.get("scheduler_options") or config.get("jobqueue.slurm.scheduler-options", None) or {}
-    directives = [f"--gres=gpu:{settings.gpus}"] if settings.gpus else []
-    return {
-        "shared_temp_directory": config.get("jobqueue.slurm.shared-temp-directory", None) or os.getcwd(),  # noqa: PTH109
-        **given,
-        "processes": processes,
-        "job_extra_directives": [*directives, *lists("job_extra_directives")],
-        "job_script_prologue": [
-            *(f"export {name}={value}" for name, value in exports.items()),
-            *lists("job_script_prologue"),
-        ],
-        "worker_extra_args": [*extra, *lists("worker_extra_args")],
-        "scheduler_options": {"dashboard": False, "dashboard_address": None} | dict(scheduler),
-        "silence_logs": logging.CRITICAL,
-    }
-
-
-def _try_script(script: str) -> None:
-    """Ask Slurm whether it would take a job, before dask submits it in the background, where refusals are lost."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "job.sh")
-        path.write_text(script, encoding="utf-8")
-        tried = subprocess.run(
-            ["sbatch", "--test-only", str(path)],  # noqa: S607 (the system's own)
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if tried.returncode:
-        said = tried.stderr.strip().splitlines()
-        raise FeatxError(f"--cluster slurm: Slurm refuses the job: {said[-1] if said else tried.returncode}")
+    echo(f"submitting {settings.jobs} jobs to Slurm, {n_each} workers each; squeue --me shows them")
+    return stack.enter_context(Client(cluster, set_as_default=False)), settings.jobs * n_each
 
 
 def _open_running(
@@ -472,8 +214,8 @@ def _open_running(
         )
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise FeatxError(
-            f"--cluster {address}: no scheduler answers there within {settings.wait:g} seconds ({_first_line(error)}). Is "
-            "it running, and can this machine reach it?"
+            f"--cluster {address}: no scheduler answers there within {settings.wait:g} seconds ({_first_line(error)}). "
+            "Is it running, and can this machine reach it?"
         ) from error
     return client, max(1, len(client.nthreads()))
 

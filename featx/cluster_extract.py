@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from featx.cluster import Cluster, KilledError, keep_on_worker
+from featx.cluster_tasks import Cluster, KilledError, keep_on_worker
 from featx.cluster_worker import Answer, when_free
 from featx.errors import FeatxError, SourceError, StoppedError, StoreError
 from featx.extract_shard import extract_shard, is_finished
@@ -242,7 +242,7 @@ def _blame(manifest: Manifest, store_path: Path, folder: Path, killers: list[tup
     list_path.write_text("\n".join(left) + "\n", encoding="utf-8", errors="surrogateescape")
     others = f"; and {len(killers) - 1:,} further shards" if len(killers) > 1 else ""
     return FeatxError(
-        f"shard {shard} of {store_path}: {error}{others}. One of its {len(left):,} images that are not done may be why: "
+        f"shard {shard} of {store_path}: {error}{others}. One of its {len(left):,} undone images may be why, "
         f"{', '.join(left[:_N_SHOWN])}{', ...' if len(left) > _N_SHOWN else ''} (all: {list_path}); or it needs more "
         "memory than its worker has. The other shards are done and kept; mend it and run the same command again"
     )

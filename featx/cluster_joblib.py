@@ -11,7 +11,7 @@ from featx.cluster_worker import Answer, Expected, rebuild, run_here
 from featx.errors import FeatxError
 
 if TYPE_CHECKING:
-    from featx.cluster import Cluster
+    from featx.cluster_tasks import Cluster
 
 # What is shared can be lost with the last worker that holds it, and is then sent again.
 _N_TRIES = 4

@@ -15,6 +15,9 @@ from featx import errors
 from featx.cores import available_cores
 from featx.errors import FeatxError, TakenError
 
+PRELOAD = "featx.cluster_worker"
+"""What dask runs as a worker starts: this module."""
+
 PROCESSES = "FEATX_PROCESSES"
 """The environment variable that says how many workers share a machine, or a job's part of one."""
 

@@ -15,7 +15,7 @@ from featx.plans import Request
 from featx.shards import Shard, describe_origin, take_shard
 
 if TYPE_CHECKING:
-    from featx.cluster import Cluster
+    from featx.cluster_tasks import Cluster
 
 
 def extract_features(
