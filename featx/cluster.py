@@ -12,8 +12,8 @@ from types import ModuleType
 
 from featx.cluster_settings import Address, ClusterSettings, parse_address, read_settings
 from featx.cluster_tasks import Cluster, no_worker
-from featx.cluster_worker import PRELOAD, PROCESSES, describe_versions, threads_for, visible_gpus
-from featx.cores import available_cores
+from featx.cluster_worker import PRELOAD, describe_versions, threads_for, visible_gpus
+from featx.cores import SHARED_BY, available_cores
 from featx.errors import FeatxError
 
 # How often lost workers are replaced.
@@ -172,7 +172,7 @@ def _open_local(
         "memory_limit": 0,
         "silence_logs": logging.CRITICAL,
         "preload": [*config.get("distributed.worker.preload"), PRELOAD],
-        "env": {PROCESSES: str(n_workers), **threads_for(n_workers)}
+        "env": {SHARED_BY: str(n_workers), **threads_for(n_workers)}
         | ({} if uses_gpus else {"CUDA_VISIBLE_DEVICES": ""}),
     }
     scheduler = {"cls": Scheduler, "options": {**here, "dashboard_address": None, "port": 0}}

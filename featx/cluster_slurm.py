@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 
 from featx.cluster_settings import ClusterSettings, wall_seconds
-from featx.cluster_worker import PRELOAD, PROCESSES, threads_for
+from featx.cluster_worker import PRELOAD, threads_for
+from featx.cores import SHARED_BY
 from featx.errors import FeatxError
 
 
@@ -72,7 +73,7 @@ def slurm_arguments(settings: ClusterSettings) -> dict[str, object]:
         margin = min(300, max(1, seconds // 10))
         extra += ["--lifetime", f"{seconds - margin}s", "--lifetime-stagger", f"{margin // 2}s"]
     cores = given.get("cores") or config.get("jobqueue.slurm.cores", None)
-    exports = {PROCESSES: processes}
+    exports = {SHARED_BY: processes}
     if cores:
         exports |= dict.fromkeys(threads_for(1), max(1, int(cores) // processes))
     scheduler = given.get("scheduler_options") or config.get("jobqueue.slurm.scheduler-options", None) or {}

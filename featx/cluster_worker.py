@@ -12,14 +12,11 @@ from pathlib import Path
 
 import featx
 from featx import errors
-from featx.cores import available_cores
+from featx.cores import available_cores, sharing_processes
 from featx.errors import FeatxError, TakenError
 
 PRELOAD = "featx.cluster_worker"
 """What dask runs as a worker starts: this module."""
-
-PROCESSES = "FEATX_PROCESSES"
-"""The environment variable that says how many workers share a machine, or a job's part of one."""
 
 # Another process that holds a lock and gets no further for so long is not waited for any more.
 _PATIENCE_SECONDS = 600.0
@@ -71,7 +68,7 @@ def dask_setup(worker: object) -> None:
 
     Several workers of one machine, or of one job, are told apart by the number that their name ends with.
     """
-    count = int(os.environ.get(PROCESSES, "1"))
+    count = sharing_processes()
     number = str(worker.name).rpartition("-")[2]
     if count < 2 or not number.isdecimal():
         return
