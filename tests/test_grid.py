@@ -367,10 +367,8 @@ def assert_same_run(run, other):
         ("knn", {"cv": 3}),
     ],
 )
-@pytest.mark.parametrize("count", [2, 50])
-def test_shards_of_a_grid_give_the_run_that_one_process_gives(
-    noisy_store, tmp_path, monkeypatch, model, options, count
-):
+@pytest.mark.parametrize("n_shards", [2, 50])
+def test_shards_of_a_grid_give_the_run_of_one_process(noisy_store, tmp_path, monkeypatch, model, options, n_shards):
     from featx import cell_scores
 
     whole = featx.fit_grid(noisy_store, model, tmp_path / "whole", **options)
