@@ -1,8 +1,8 @@
 """Of several runs on the same random splits, for each split the run that its train rows say is best.
 
-Runs of `featx.fit_repeats` choose a cell of one grid on one set of features. Which features (store, layers, poolings) and
-which classifier serve best is a choice too, and test rows must have no part in it: here it is made split by split, by the
-same scores of the same inner folds that each run chose its cell by.
+Runs of `featx.fit_repeats` choose a cell of one grid on one set of features. Which features (store, layers, poolings)
+and which classifier serve best is a choice too, and test rows must have no part in it: here it is made split by split,
+by the same scores of the same inner folds that each run chose its cell by.
 """
 
 import hashlib
@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from featx.choosing import rank
-from featx.errors import FeatxError
 from featx.compare import name_runs
+from featx.errors import FeatxError
 from featx.repeated import RECORD, Repeat, RepeatedRun, read_repeats, summarise, write_repeats
 from featx.results import check_free
 
@@ -26,8 +26,8 @@ def choose_among(run_paths: Sequence[str | Path], output: str | Path, *, overwri
     Parameters
     ----------
     run_paths : sequence of path
-        Two or more folders that `featx.fit_repeats` has written: the same splits of the same rows, and different features
-        or classifiers. Of runs that score the same, the first is taken.
+        Two or more folders that `featx.fit_repeats` has written: the same splits of the same rows, and different
+        features or classifiers. Of runs that score the same, the first is taken.
     output : path
         The folder to write: repeats.json and repeats.csv, as those of the runs.
     overwrite : bool, default False
@@ -44,8 +44,8 @@ def choose_among(run_paths: Sequence[str | Path], output: str | Path, *, overwri
     Raises
     ------
     FeatxError
-        If there are fewer than two runs, one had nothing to choose and so no score, or they are not of the same splits of
-        the same rows.
+        If there are fewer than two runs, one had nothing to choose and so no score, or they are not of the same splits
+        of the same rows.
     """
     paths = [Path(path) for path in run_paths]
     output = Path(output)
@@ -58,7 +58,9 @@ def choose_among(run_paths: Sequence[str | Path], output: str | Path, *, overwri
     if len(runs) < len(paths):
         raise FeatxError("the same run is given twice")
     _check_scores(paths, runs)
-    notes = [note for path, run in zip(paths, runs.values(), strict=True) for note in _check_same(paths, runs, path, run)]
+    notes = [
+        note for path, run in zip(paths, runs.values(), strict=True) for note in _check_same(paths, runs, path, run)
+    ]
     repeats = tuple(_choose(runs, number) for number in range(len(next(iter(runs.values())).repeats)))
     among = [_describe(path, name, run, repeats) for path, (name, run) in zip(paths, runs.items(), strict=True)]
     first = next(iter(runs.values()))
@@ -80,8 +82,8 @@ def _check_scores(paths: Sequence[Path], runs: dict[str, RepeatedRun]) -> None:
         for repeat in run.repeats:
             if repeat.validation_score is None:
                 raise FeatxError(
-                    f"{path / RECORD}: the split of seed {repeat.seed} has no score on inner folds: one cell leaves nothing "
-                    "to choose. Fit it with a grid of two cells or more"
+                    f"{path / RECORD}: the split of seed {repeat.seed} has no score on inner folds: one cell leaves "
+                    "nothing to choose. Fit it with a grid of two cells or more"
                 )
 
 
@@ -91,14 +93,14 @@ def _check_same(paths: Sequence[Path], runs: dict[str, RepeatedRun], path: Path,
     for name in _SAME:
         if run.protocol.get(name) != first.protocol.get(name):
             raise FeatxError(
-                f"{path / RECORD}: {name} is {run.protocol.get(name)!r}, of {paths[0]} {first.protocol.get(name)!r}; runs to "
-                "choose among are of the same splits. Fit it anew with the other's options"
+                f"{path / RECORD}: {name} is {run.protocol.get(name)!r}, of {paths[0]} {first.protocol.get(name)!r}; "
+                "runs to choose among are of the same splits. Fit it anew with the other's options"
             )
     digests = {run.rows_sha256, first.rows_sha256}
     if len(digests - {None}) == 2 or _shapes(run) != _shapes(first):
         raise FeatxError(
-            f"{path / RECORD}: its splits are of other rows than those of {paths[0]} (images, their order, labels, groups, "
-            "weights or what they are stratified by). Runs to choose among are fitted on stores of the same images"
+            f"{path / RECORD}: its splits are of other rows than those of {paths[0]} (images, their order, labels, "
+            "groups, weights or strata). Runs to choose among are fitted on stores of the same images"
         )
     if run.rows_sha256 is None:
         return [f"{path}: written by an older featx, without a digest of its rows; only their numbers were compared"]

@@ -29,7 +29,11 @@ def fit_command(name: str) -> Callable:
     options = [
         click.argument("store", type=click.Path(path_type=Path)),
         click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder.  [default: results/MODEL-TIME]"),
-        click.option("--layers", default="all", help="Which of the store's layers: names and sets, with commas; conv:std for one pooling."),
+        click.option(
+            "--layers",
+            default="all",
+            help="Which of the store's layers: names and sets, with commas; conv:std for one pooling.",
+        ),
         click.option(
             "--discretize",
             type=click.Choice(["none", "ternary", "both"]),

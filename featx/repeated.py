@@ -82,7 +82,6 @@ class RepeatedRun:
     rows_sha256: str | None = None
 
 
-
 def read_repeats(run_path: str | Path) -> RepeatedRun:
     """Read the record of a run of random splits.
 

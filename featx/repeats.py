@@ -21,6 +21,7 @@ from featx.results import check_free
 from featx.rows import Fold, Rows, choose_stored_layers, describe_store, digest_rows, make_folds, read_rows
 from featx.store import Store
 
+
 def fit_repeats(
     store_path: str | Path,
     model: str,

@@ -237,8 +237,8 @@ def check_splits(store_path: object, rows: Rows) -> None:
 def choose_stored_layers(store: Store, text: str) -> list[str]:
     """Return the features asked for, in the store's order; `all` is all that the store has.
 
-    A layer, or a set of layers, stands for every pooling of it; `block5_conv3:max`, `conv:std` and `all:avg` for that one
-    alone.
+    A layer, or a set of layers, stands for every pooling of it; `block5_conv3:max`, `conv:std` and `all:avg` for that
+    one alone.
 
     Raises
     ------
@@ -254,7 +254,11 @@ def choose_stored_layers(store: Store, text: str) -> list[str]:
 
 def _find_features(store: Store, name: str, pooling: str) -> set[str]:
     """Return the names of a layer's features, or of a set of layers', of one pooling or of every one."""
-    layers = {*map(layer_of, store.layers)} if name == "all" else expand_layers(name, BACKBONES[store.attributes["backbone"]])
+    layers = (
+        {*map(layer_of, store.layers)}
+        if name == "all"
+        else expand_layers(name, BACKBONES[store.attributes["backbone"]])
+    )
     found = set()
     for layer in layers:
         there = {stored for stored in store.layers if layer_of(stored) == layer}
