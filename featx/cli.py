@@ -117,12 +117,23 @@ def predict(
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @AS_JSON
 def compare(runs: tuple[Path, ...], as_json: bool) -> None:
-    """Compare runs that were scored on the same rows: figures, McNemar's test against the first, and costs."""
+    """Compare runs that were scored on the same rows: figures, McNemar's test against the first, and costs.
+
+    Runs of random splits (--repeats, featx choose): figures over their splits, and on the same splits differences.
+    """
     from dataclasses import asdict
 
     from featx.compare import compare_runs, comparison_table
+    from featx.compare_repeats import are_repeats, compare_repeats, compared_repeats_table
     from featx.results import format_table
 
+    if are_repeats(runs):
+        compared = compare_repeats(runs)
+        if as_json:
+            show_json({"runs": [asdict(run) for run in compared]})
+        else:
+            click.echo(format_table(compared_repeats_table(compared)))
+        return
     comparison = compare_runs(runs)
     if as_json:
         show_json(asdict(comparison))
