@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from featx.errors import FeatxError
-from featx.recipe_checks import close_names
+from featx.mistakes import close_names
 from featx.recipe_parts import Stage
 from featx.strict_yaml import parse_yaml
 
