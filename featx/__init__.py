@@ -25,6 +25,7 @@ _MODULE_OF = {
     "make_splits": "splits",
     "open": "store",
     "predict_images": "predict",
+    "read_experiment": "experiment",
     "read_run": "results",
     "read_source": "manifest",
     "repair_store": "repair",
