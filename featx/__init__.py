@@ -16,6 +16,7 @@ _MODULE_OF = {
     "Predictor": "predict",
     "Store": "store",
     "TernaryDiscretizer": "discretize",
+    "choose_among": "among",
     "export_store": "export",
     "extract_features": "extract",
     "compare_runs": "compare",

@@ -1,13 +1,15 @@
 """Random splits of a store's rows, for protocols that ask for several."""
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
 from featx.errors import FeatxError
-from featx.rows import Rows
+from featx.rows import Rows, digest_rows
 from featx.splits import divide_groups
 from featx.store import Store
 
@@ -78,3 +80,13 @@ def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: i
     except ValueError as error:
         raise FeatxError(f"{len(rows):,} rows can't be split, {test_share:g} for test: {error}") from error
     return train, test
+
+
+def digest_draws(rows: Rows, strata: np.ndarray | None) -> str:
+    """Digest what `draw_split` and the folds of a split's train rows depend on, beside shares and seeds.
+
+    The rows' own splits are none of that: stores of the same images with other splits, or none, draw the same.
+    """
+    of_rows = digest_rows(replace(rows, split=np.full(len(rows), "", dtype=object)))
+    kept = None if strata is None else strata.tolist()
+    return hashlib.sha256(f"{of_rows} {kept!r}".encode("utf-8", "backslashreplace")).hexdigest()

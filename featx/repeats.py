@@ -1,9 +1,7 @@
 """Stage 2 again and again: random splits, a choice within each one's train rows, and the spread of the test figures."""
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,70 +15,11 @@ from featx.errors import FeatxError
 from featx.fitting import choose_model, fit_estimator, score_cells
 from featx.journal import Journal
 from featx.metrics import score
-from featx.random_splits import draw_split, read_strata
-from featx.results import check_free, write_folder
+from featx.random_splits import digest_draws, draw_split, read_strata
+from featx.repeated import Repeat, RepeatedRun, summarise, write_repeats
+from featx.results import check_free
 from featx.rows import Fold, Rows, choose_stored_layers, describe_store, digest_rows, make_folds, read_rows
 from featx.store import Store
-
-FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "roc_auc", "log_loss")
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """One random split.
-
-    Attributes
-    ----------
-    seed : int
-        Of the split, its folds and its classifiers.
-    n_train, n_test : int
-    discretize : str
-    params : dict
-        Of the chosen cell.
-    validation_accuracy : float or None
-        Its mean over the folds of the train rows; None where there is one cell and nothing to choose.
-    test : dict
-        See `featx.metrics.score`; every row counts the same, weights or not.
-    test_weighted : dict or None
-        The same with the rows' weights.
-    seconds : float
-    validation_score : float or None
-        What the cell was chosen by, as validation_accuracy.
-    """
-
-    seed: int
-    n_train: int
-    n_test: int
-    discretize: str
-    params: dict[str, object]
-    validation_accuracy: float | None
-    test: dict[str, object]
-    test_weighted: dict[str, object] | None
-    seconds: float
-    validation_score: float | None = None
-
-
-@dataclass(frozen=True)
-class RepeatedRun:
-    """Random splits of one store.
-
-    Attributes
-    ----------
-    model : str
-    store, protocol : dict
-    repeats : tuple of Repeat
-    mean, deviation : dict of str to float
-        Of each test figure over the repeats where it is defined; the deviation is the sample's.
-    notes : tuple of str
-    """
-
-    model: str
-    store: dict[str, object]
-    protocol: dict[str, object]
-    repeats: tuple[Repeat, ...]
-    mean: dict[str, float]
-    deviation: dict[str, float]
-    notes: tuple[str, ...]
 
 
 def fit_repeats(
@@ -155,8 +94,9 @@ def fit_repeats(
             repeat = _fit_once(model, cells, rows, train, test, cv, seed + number, class_weight, choose_by)
             journal.add((number,), repeat)
     repeats = tuple(journal.records[number,] for number in range(n_repeats))
-    run = RepeatedRun(model, described, protocol, repeats, *_summarise(repeats), (*notes, *model_notes))
-    _write(output, run)
+    notes = (*notes, *model_notes)
+    run = RepeatedRun(model, described, protocol, repeats, *summarise(repeats), notes, digest_draws(rows, strata))
+    write_repeats(output, run)
     journal.remove()
     return run
 
@@ -242,40 +182,3 @@ def _choose(
         raise FeatxError(f"seed {options['seed']}: every cell failed")
     chosen = int(np.nanargmax(rank(means[1], choose_by)))
     return chosen, *means[:, chosen].tolist()
-
-
-def _summarise(repeats: Sequence[Repeat]) -> tuple[dict[str, float], dict[str, float]]:
-    """Return mean and deviation of every figure that is defined for all repeats."""
-    table = pd.DataFrame([repeat.test for repeat in repeats])[list(FIGURES)].dropna(axis="columns").astype(float)
-    deviation = table.std(ddof=1) if len(table) > 1 else table.std(ddof=0)
-    return table.mean().to_dict(), deviation.to_dict()
-
-
-def repeats_table(run: RepeatedRun) -> pd.DataFrame:
-    """Return a line a split: its seed, chosen parameters and figures."""
-    choose_by = run.protocol.get("choose_by", "accuracy")
-    return pd.DataFrame(
-        {
-            "seed": repeat.seed,
-            "discretize": repeat.discretize,
-            **repeat.params,
-            "validation": repeat.validation_accuracy,
-            **({} if choose_by == "accuracy" else {f"validation {choose_by}": repeat.validation_score}),
-            **{f"test {name}": repeat.test[name] for name in FIGURES if repeat.test[name] is not None},
-            "seconds": repeat.seconds,
-        }
-        for repeat in run.repeats
-    )
-
-
-def describe_repeats(run: RepeatedRun) -> str:
-    """Return the figures' means and deviations in a line."""
-    figures = [f"{name.replace('_', ' ')} {run.mean[name]:.4f} ± {run.deviation[name]:.4f}" for name in run.mean]
-    return f"{len(run.repeats)} random splits, test {', '.join(figures)} (mean ± deviation)"
-
-
-def _write(output: Path, run: RepeatedRun) -> None:
-    with write_folder(output, overwrite=True) as folder:
-        record = {"featx_repeats": 1} | asdict(run)
-        (folder / "repeats.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        repeats_table(run).to_csv(folder / "repeats.csv", index=False)
