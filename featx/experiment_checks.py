@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from featx.classifiers import MODELS, plan_cells
 from featx.experiment_changes import NAMED
 from featx.experiment_parts import ChoiceSpec, FinetuneSpec, FitSpec, ReportSpec, Source, Split, StoreSpec
 from featx.grid_axes import AXES
@@ -23,7 +24,7 @@ _TAKEN_ENDINGS = (".training", ".jsonl")
 _OF_REPEATS = ("test_share", "stratify")
 _OF_ONE_SPLIT = ("each_layer", "leave_one_layer_out", "importance")
 # Fits to choose among are of the same splits of the same rows: they agree in these.
-_SAME_SPLITS = ("repeats", "test_share", "stratify", "seed", "label", "where", "sample_weight")
+_SAME_SPLITS = ("repeats", "test_share", "stratify", "seed", "label", "where", "sample_weight", "cv", "choose_by")
 
 
 @dataclass
@@ -161,8 +162,6 @@ def _write_out_repeats(fit: FitSpec) -> FitSpec:
 
 def _take_grid(parts: Parts, key: str, fit: FitSpec) -> FitSpec | None:
     """Check a grid's axes and values as the command line does, and fill in what a model has by default."""
-    from featx.classifiers import MODELS
-
     axes, grid, is_right = AXES[fit.model], {}, True
     for name, values in fit.grid.items():
         where = f"{key}.grid.{name}"
@@ -204,9 +203,8 @@ def _broken_source_rules(parts: Parts) -> Iterator[tuple[str, str]]:
     if source is not None and (source.path is None) == (source.dataset is None):
         yield "source", "expected either path or dataset"
     elif source is not None and source.dataset is not None:
-        others = [known.name for known in fields(Source) if known.name not in ("dataset", "n_images")]
-        given = [name for name in others if name in parts.record["source"] and parts.record["source"][name] is not None]
-        for name in given:
+        others = [known for known in fields(Source) if known.name not in ("dataset", "n_images")]
+        for name in [known.name for known in others if getattr(source, known.name) != known.default]:
             yield f"source.{name}", f"of a path, and dataset is {source.dataset}: leave one of them out"
     elif source is not None and source.n_images is not None:
         yield "source.n_images", "of a dataset alone: leave it out"
@@ -270,6 +268,8 @@ def _broken_choice_rules(parts: Parts, choice: ChoiceSpec) -> Iterator[str]:
             yield f"no fit {name!r} in fits {close_names(name, parts.names('fits'))}"
         elif name in fits and fits[name].repeats is None:
             yield f"{name} has no repeats: a choice is among random splits"
+        elif name in fits and len(plan_cells(fits[name].model, fits[name].grid, fits[name].discretize)) < 2:
+            yield f"the grid of {name} has one cell, and so no score to choose by: expected two or more"
     first = next(iter(fits), "")
     for name, fit in fits.items():
         for key in _SAME_SPLITS:

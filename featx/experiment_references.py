@@ -13,7 +13,7 @@ from featx.errors import FeatxError
 from featx.experiment_checks import Parts
 from featx.experiment_parts import OF_RUN, FinetuneSpec, FitSpec, StoreSpec
 from featx.layers import BACKBONES, Backbone, choose_layers, expand_layers
-from featx.pooling import choose_poolings, layer_of, name_features
+from featx.pooling import choose_poolings
 from featx.recipes import read_recipe
 from featx.weights import is_source
 
@@ -137,17 +137,21 @@ def _first_params(fit: FitSpec) -> dict[str, object]:
 
 
 def _stored_layers_problem(store: StoreSpec, fit: FitSpec) -> str | None:
-    """Say which of a fit's layers its store won't have."""
-    if "all" in [part.strip() for part in fit.layers.split(",")] or _problem_of(lambda: choose_poolings(store.pool)):
+    """Say which of a fit's layers its store won't have; see `featx.rows.choose_stored_layers`."""
+    if _problem_of(lambda: choose_poolings(store.pool)):
         return None
-    spec = BACKBONES[store.backbone]
-    layers = expand_layers(store.layers, spec)
-    stored = {*layers, *(name_features(layer, pooling) for layer in layers for pooling in choose_poolings(store.pool))}
-    wanted = expand_layers(fit.layers, spec)
-    if store.of_run is not None:
-        wanted = tuple(name for name in wanted if not _OF_HEADS.fullmatch(layer_of(name)))
-    absent = [name for name in wanted if name not in stored]
-    return f"the store {fit.store} has no {absent[0]!r}; it has {', '.join(layers)}" if absent else None
+    spec, poolings = BACKBONES[store.backbone], choose_poolings(store.pool)
+    stored = expand_layers(store.layers, spec)
+    for part in fit.layers.split(","):
+        name, _, pooling = part.strip().partition(":")
+        if pooling and pooling not in poolings:
+            return f"the store {fit.store} has no pooling {pooling!r}; it has {', '.join(poolings)}"
+        absent = [] if name == "all" else [layer for layer in expand_layers(name, spec) if layer not in stored]
+        if store.of_run is not None:
+            absent = [layer for layer in absent if not _OF_HEADS.fullmatch(layer)]
+        if absent:
+            return f"the store {fit.store} has no {absent[0]!r}; it has {', '.join(stored)}"
+    return None
 
 
 def _problem_of(attempt) -> str | None:  # noqa: ANN001
