@@ -22,6 +22,7 @@ _MODULE_OF = {
     "fine_tune": "finetune",
     "fit_grid": "grid",
     "fit_repeats": "repeats",
+    "make_count_splits": "splits",
     "make_splits": "splits",
     "open": "store",
     "predict_images": "predict",
