@@ -125,7 +125,8 @@ def extract(
 
     if split_per_class is not None and (split is not None or stratify or len(split_per_class) > 2):
         raise FeatxError(
-            "--split-per-class takes one or two numbers (train,validation), and neither --split nor --stratify beside it"
+            "--split-per-class takes one or two numbers (train,validation), and neither --split nor --stratify beside "
+            "it"
         )
     manifest = read_source(
         source,

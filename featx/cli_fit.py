@@ -48,7 +48,7 @@ def fit_command(name: str) -> Callable:
             "--test-share", type=click.FloatRange(0, 1, True, True), help="Of a random split.  [default: 0.2]"
         ),
         click.option(
-            "--train-per-class", type=click.IntRange(1), help="Of a random split: so many train rows a class, rest test."
+            "--train-per-class", type=click.IntRange(1), help="Of a random split: train rows a class, the rest to test."
         ),
         click.option("--stratify", help="Columns whose shares a random split keeps; '' for none.  [default: label]"),
         click.option("--label", default="label", help="The column that holds the labels."),

@@ -110,8 +110,8 @@ def draw_per_class(rows: Rows, train_per_class: int, seed: int) -> tuple[np.ndar
     if small:
         label = min(small, key=small.get)
         raise FeatxError(
-            f"the class {label!r} has {small[label]} rows, and {train_per_class} train rows a class leave none of it to "
-            "test on: leave it out (--where), or take fewer"
+            f"the class {label!r} has {small[label]} rows, and {train_per_class} train rows a class leave none of it "
+            "to test on: leave it out (--where), or take fewer"
         )
     train = np.sort(np.concatenate([numbers[:train_per_class] for numbers in order.values()]))
     return train, np.setdiff1d(np.arange(len(rows)), train)

@@ -230,7 +230,7 @@ def test_so_many_train_rows_a_class(store_path, tmp_path, monkeypatch):
 
 
 def test_train_rows_a_class_that_leave_nothing_to_test_on(store_path, tmp_path):
-    with pytest.raises(FeatxError, match="the class '(ash|birch)' has .* rows, and 60 train rows a class"):
+    with pytest.raises(FeatxError, match=r"the class '(ash|birch)' has .* rows, and 60 train rows a class"):
         fit_repeats(store_path, "rf", tmp_path / "run", n_repeats=1, train_per_class=60)
     assert not (tmp_path / "run").exists()
 
