@@ -24,6 +24,7 @@ _MODULE_OF = {
     "fit_repeats": "repeats",
     "make_count_splits": "splits",
     "make_splits": "splits",
+    "merge_shards": "merging",
     "open": "store",
     "predict_images": "predict",
     "read_run": "results",
