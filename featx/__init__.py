@@ -23,6 +23,7 @@ _MODULE_OF = {
     "fine_tune": "finetune",
     "fit_grid": "grid",
     "fit_repeats": "repeats",
+    "make_count_splits": "splits",
     "make_splits": "splits",
     "merge_shards": "merging",
     "open": "store",

@@ -116,14 +116,22 @@ def predict(
 
 @main.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--cells", is_flag=True, help="Instead: every cell of every run, with its figures on validation rows.")
 @AS_JSON
-def compare(runs: tuple[Path, ...], as_json: bool) -> None:
+def compare(runs: tuple[Path, ...], cells: bool, as_json: bool) -> None:
     """Compare runs that were scored on the same rows: figures, McNemar's test against the first, and costs."""
     from dataclasses import asdict
 
-    from featx.compare import compare_runs, comparison_table
+    from featx.compare import cells_of_runs, compare_runs, comparison_table
     from featx.results import format_table
 
+    if cells:
+        table = cells_of_runs(runs)
+        if as_json:
+            show_json([row.dropna().to_dict() for _, row in table.iterrows()])
+        else:
+            click.echo(format_table(table))
+        return
     comparison = compare_runs(runs)
     if as_json:
         show_json(asdict(comparison))
