@@ -17,7 +17,10 @@ from featx.repeated import RECORD, Repeat, RepeatedRun, read_repeats, summarise,
 from featx.results import check_free
 
 # What makes splits, folds and scores the same; classifiers, their grids and class weights may differ.
-_SAME = ("n_repeats", "seed", "test_share", "stratify", "label", "where", "sample_weight", "cv", "choose_by", "classes")
+_SAME = (
+    *("n_repeats", "seed", "test_share", "train_per_class", "stratify"),
+    *("label", "where", "sample_weight", "cv", "choose_by", "classes"),
+)
 
 
 def choose_among(run_paths: Sequence[str | Path], output: str | Path, *, overwrite: bool = False) -> RepeatedRun:

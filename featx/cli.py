@@ -9,7 +9,7 @@ from featx import __version__
 from featx.cli_backbones import backbones
 from featx.cli_choose import choose
 from featx.cli_export import export
-from featx.cli_extract import extract
+from featx.cli_extract import extract, merge
 from featx.cli_finetune import finetune
 from featx.cli_fit import fit
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, Commands, say, show_json
@@ -37,6 +37,7 @@ def main() -> None:
 
 
 main.add_command(extract)
+main.add_command(merge)
 main.add_command(fit)
 main.add_command(choose)
 main.add_command(finetune)
@@ -115,18 +116,26 @@ def predict(
 
 @main.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--cells", is_flag=True, help="Instead: every cell of every run, with its figures on validation rows.")
 @AS_JSON
-def compare(runs: tuple[Path, ...], as_json: bool) -> None:
+def compare(runs: tuple[Path, ...], cells: bool, as_json: bool) -> None:
     """Compare runs that were scored on the same rows: figures, McNemar's test against the first, and costs.
 
     Runs of random splits (--repeats, featx choose): figures over their splits, and on the same splits differences.
     """
     from dataclasses import asdict
 
-    from featx.compare import compare_runs, comparison_table
+    from featx.compare import cells_of_runs, compare_runs, comparison_table
     from featx.compare_repeats import are_repeats, compare_repeats, compared_repeats_table
     from featx.results import format_table
 
+    if cells:
+        table = cells_of_runs(runs)
+        if as_json:
+            show_json([row.dropna().to_dict() for _, row in table.iterrows()])
+        else:
+            click.echo(format_table(table))
+        return
     if are_repeats(runs):
         compared = compare_repeats(runs)
         if as_json:

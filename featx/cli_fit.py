@@ -51,6 +51,9 @@ def fit_command(name: str) -> Callable:
         click.option(
             "--test-share", type=click.FloatRange(0, 1, True, True), help="Of a random split.  [default: 0.2]"
         ),
+        click.option(
+            "--train-per-class", type=click.IntRange(1), help="Of a random split: train rows a class, the rest to test."
+        ),
         click.option("--stratify", help="Columns whose shares a random split keeps; '' for none.  [default: label]"),
         click.option("--label", default="label", help="The column that holds the labels."),
         click.option("--where", help="Which rows take part, such as 'type == \"mono\"'."),
@@ -144,7 +147,7 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
     from featx.grid import fit_grid
     from featx.results import cells_table, describe_test, format_table, layers_table
 
-    random = {name: options.pop(name) for name in ("repeats", "test_share", "stratify")}
+    random = {name: options.pop(name) for name in ("repeats", "test_share", "train_per_class", "stratify")}
     grid = {name: values for name in axes if (values := options.pop(name)) is not None}
     as_json = options.pop("as_json")
     output = options.pop("output") or Path("results", f"{model}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
@@ -157,8 +160,8 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
             )
         run_repeats(model, store, output, grid, random, options, as_json=as_json)
         return
-    if random["test_share"] is not None or random["stratify"] is not None:
-        raise FeatxError("--test-share and --stratify are of random splits: give --repeats too")
+    if any(random[name] is not None for name in ("test_share", "train_per_class", "stratify")):
+        raise FeatxError("--test-share, --train-per-class and --stratify are of random splits: give --repeats too")
     run = fit_grid(store, model, output, grid=grid, progress=True, **options)
     if as_json:
         show_json({"output": str(output)} | asdict(run))
@@ -185,6 +188,10 @@ def run_repeats(
 
     if random["stratify"] is not None:
         options["stratify"] = [name.strip() for name in random["stratify"].split(",") if name.strip()]
+    if random["train_per_class"] is not None:
+        if random["test_share"] is not None or random["stratify"] is not None:
+            raise FeatxError("--train-per-class says it all: leave --test-share and --stratify out")
+        options["train_per_class"] = random["train_per_class"]
     if random["test_share"] is not None:
         options["test_share"] = random["test_share"]
     if options["cv"] is None:

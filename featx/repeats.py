@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from featx.errors import FeatxError
 from featx.fitting import choose_model, fit_estimator, score_cells
 from featx.journal import Journal
 from featx.metrics import score
-from featx.random_splits import digest_draws, draw_split, read_strata
+from featx.random_splits import digest_draws, draw_per_class, draw_split, read_strata
 from featx.repeated import Repeat, RepeatedRun, summarise, write_repeats
 from featx.results import check_free
 from featx.rows import Fold, Rows, choose_stored_layers, describe_store, digest_rows, make_folds, read_rows
@@ -29,6 +30,7 @@ def fit_repeats(
     *,
     n_repeats: int,
     test_share: float = 0.2,
+    train_per_class: int | None = None,
     stratify: Sequence[str] = ("label",),
     grid: Mapping[str, Sequence] | None = None,
     layers: str = "all",
@@ -54,6 +56,8 @@ def fit_repeats(
         As of `featx.fit_grid`.
     n_repeats : int
     test_share : float, default 0.2
+    train_per_class : int, optional
+        So many train rows of every class, all others to test on; test_share and stratify are then of no account.
     stratify : sequence of str, default ("label",)
         Columns whose shares every split keeps; empty for none. Whole groups keep them as closely as they can.
     cv : int, default 5
@@ -75,14 +79,20 @@ def fit_repeats(
         chosen_layers = choose_stored_layers(store, layers)
         options = {"label": label, "where": where, "sample_weight": sample_weight}
         rows, notes = read_rows(store, chosen_layers, **options, needs_split=False)
-        strata = read_strata(store, rows, stratify, label)
+        strata = None
+        if train_per_class is None:
+            strata = read_strata(store, rows, stratify, label)
+            draw = partial(draw_split, rows, strata, test_share)
+            drawn_by = {"test_share": test_share, "stratify": list(stratify)}
+        else:
+            draw = partial(draw_per_class, rows, train_per_class)
+            drawn_by = {"train_per_class": train_per_class}
         described = describe_store(store, chosen_layers)
     if len(set(rows.y)) < 2:
         raise FeatxError(f"{store_path}: one class only ({rows.y[0]!r}); a classifier needs two")
-    n_test = round(len(rows) * test_share)
-    model, model_notes = choose_model(model, rows, len(rows) - n_test, n_test)
+    model, model_notes = choose_model(model, rows, *map(len, draw(seed)))
     check_choice(choose_by, make_estimator(model, *cells[0], class_weight=class_weight), rows)
-    protocol = {"n_repeats": n_repeats, "test_share": test_share, "stratify": list(stratify), "cv": cv, "seed": seed}
+    protocol = {"n_repeats": n_repeats, **drawn_by, "cv": cv, "seed": seed}
     protocol |= {**options, "class_weight": class_weight, "classes": sorted(set(rows.y.tolist()))}
     protocol |= {"choose_by": choose_by, "cells": [list(cell) for cell in cells]}
     identity = {"model": model, "cells": cells, "store": {**described, "path": None}, "rows": digest_rows(rows)}
@@ -90,7 +100,7 @@ def fit_repeats(
     journal = Journal(output.with_name(f"{output.name}.repeats.jsonl"), identity, Repeat)
     with journal:
         for number in _missing(n_repeats, journal, progress):
-            train, test = draw_split(rows, strata, test_share, seed + number)
+            train, test = draw(seed + number)
             repeat = _fit_once(model, cells, rows, train, test, cv, seed + number, class_weight, choose_by)
             journal.add((number,), repeat)
     repeats = tuple(journal.records[number,] for number in range(n_repeats))
