@@ -23,6 +23,7 @@ _MODULE_OF = {
     "fine_tune": "finetune",
     "fit_grid": "grid",
     "fit_repeats": "repeats",
+    "fit_share": "grid",
     "make_count_splits": "splits",
     "make_splits": "splits",
     "merge_shards": "merging",
@@ -31,6 +32,7 @@ _MODULE_OF = {
     "read_experiment": "experiment",
     "read_run": "results",
     "read_source": "manifest",
+    "repeat_share": "repeats",
     "repair_store": "repair",
     "verify_store": "verify",
 }
