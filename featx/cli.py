@@ -7,6 +7,7 @@ import click
 
 from featx import __version__
 from featx.cli_backbones import backbones
+from featx.cli_choose import choose
 from featx.cli_export import export
 from featx.cli_extract import extract, merge
 from featx.cli_finetune import finetune
@@ -38,6 +39,7 @@ def main() -> None:
 main.add_command(extract)
 main.add_command(merge)
 main.add_command(fit)
+main.add_command(choose)
 main.add_command(finetune)
 main.add_command(backbones)
 main.add_command(recipes)

@@ -29,7 +29,11 @@ def fit_command(name: str) -> Callable:
     options = [
         click.argument("store", type=click.Path(path_type=Path)),
         click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder.  [default: results/MODEL-TIME]"),
-        click.option("--layers", default="all", help="Which of the store's layers: names and sets, with commas."),
+        click.option(
+            "--layers",
+            default="all",
+            help="Which of the store's layers: names and sets, with commas; conv:std for one pooling.",
+        ),
         click.option(
             "--discretize",
             type=click.Choice(["none", "ternary", "both"]),
@@ -178,7 +182,8 @@ def run_repeats(
     """Fit a model's grid on random splits and show the figures' spread."""
     from dataclasses import asdict
 
-    from featx.repeats import describe_repeats, fit_repeats, repeats_table
+    from featx.repeated import describe_repeats, repeats_table
+    from featx.repeats import fit_repeats
     from featx.results import format_table
 
     if random["stratify"] is not None:

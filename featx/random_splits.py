@@ -1,13 +1,15 @@
 """Random splits of a store's rows, for protocols that ask for several."""
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
 from featx.errors import FeatxError
-from featx.rows import Rows
+from featx.rows import Rows, digest_rows
 from featx.splits import divide_groups, draw_by_class
 from featx.store import Store
 
@@ -115,3 +117,13 @@ def draw_per_class(rows: Rows, train_per_class: int, seed: int) -> tuple[np.ndar
         )
     train = np.sort(np.concatenate([numbers[:train_per_class] for numbers in order.values()]))
     return train, np.setdiff1d(np.arange(len(rows)), train)
+
+
+def digest_draws(rows: Rows, strata: np.ndarray | None) -> str:
+    """Digest what `draw_split` and the folds of a split's train rows depend on, beside shares and seeds.
+
+    The rows' own splits are none of that: stores of the same images with other splits, or none, draw the same.
+    """
+    of_rows = digest_rows(replace(rows, split=np.full(len(rows), "", dtype=object)))
+    kept = None if strata is None else strata.tolist()
+    return hashlib.sha256(f"{of_rows} {kept!r}".encode("utf-8", "backslashreplace")).hexdigest()

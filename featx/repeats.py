@@ -1,9 +1,7 @@
 """Stage 2 again and again: random splits, a choice within each one's train rows, and the spread of the test figures."""
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,70 +16,11 @@ from featx.errors import FeatxError
 from featx.fitting import choose_model, fit_estimator, score_cells
 from featx.journal import Journal
 from featx.metrics import score
-from featx.random_splits import draw_per_class, draw_split, read_strata
-from featx.results import check_free, write_folder
+from featx.random_splits import digest_draws, draw_per_class, draw_split, read_strata
+from featx.repeated import Repeat, RepeatedRun, summarise, write_repeats
+from featx.results import check_free
 from featx.rows import Fold, Rows, choose_stored_layers, describe_store, digest_rows, make_folds, read_rows
 from featx.store import Store
-
-FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "roc_auc", "log_loss")
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """One random split.
-
-    Attributes
-    ----------
-    seed : int
-        Of the split, its folds and its classifiers.
-    n_train, n_test : int
-    discretize : str
-    params : dict
-        Of the chosen cell.
-    validation_accuracy : float or None
-        Its mean over the folds of the train rows; None where there is one cell and nothing to choose.
-    test : dict
-        See `featx.metrics.score`; every row counts the same, weights or not.
-    test_weighted : dict or None
-        The same with the rows' weights.
-    seconds : float
-    validation_score : float or None
-        What the cell was chosen by, as validation_accuracy.
-    """
-
-    seed: int
-    n_train: int
-    n_test: int
-    discretize: str
-    params: dict[str, object]
-    validation_accuracy: float | None
-    test: dict[str, object]
-    test_weighted: dict[str, object] | None
-    seconds: float
-    validation_score: float | None = None
-
-
-@dataclass(frozen=True)
-class RepeatedRun:
-    """Random splits of one store.
-
-    Attributes
-    ----------
-    model : str
-    store, protocol : dict
-    repeats : tuple of Repeat
-    mean, deviation : dict of str to float
-        Of each test figure over the repeats where it is defined; the deviation is the sample's.
-    notes : tuple of str
-    """
-
-    model: str
-    store: dict[str, object]
-    protocol: dict[str, object]
-    repeats: tuple[Repeat, ...]
-    mean: dict[str, float]
-    deviation: dict[str, float]
-    notes: tuple[str, ...]
 
 
 def fit_repeats(
@@ -109,7 +48,8 @@ def fit_repeats(
     """Split at random, choose a cell by cross-validation within the train rows, score it once; and again.
 
     The store's own splits play no part. Split r is drawn with the seed `seed` + r: scikit-learn's `train_test_split`,
-    or whole groups where the store has a group column. A call that was stopped goes on from its last finished split.
+    whole groups where the store has a group column, or so many rows of every class. A call that was stopped goes on
+    from its last finished split.
 
     Parameters
     ----------
@@ -140,13 +80,14 @@ def fit_repeats(
         chosen_layers = choose_stored_layers(store, layers)
         options = {"label": label, "where": where, "sample_weight": sample_weight}
         rows, notes = read_rows(store, chosen_layers, **options, needs_split=False)
-        if train_per_class is None:
-            draw = partial(draw_split, rows, read_strata(store, rows, stratify, label), test_share)
-            drawn_by = {"test_share": test_share, "stratify": list(stratify)}
-        else:
-            draw = partial(draw_per_class, rows, train_per_class)
-            drawn_by = {"train_per_class": train_per_class}
+        strata = read_strata(store, rows, stratify if train_per_class is None else (), label)
         described = describe_store(store, chosen_layers)
+    if train_per_class is None:
+        draw = partial(draw_split, rows, strata, test_share)
+        drawn_by = {"test_share": test_share, "stratify": list(stratify)}
+    else:
+        draw = partial(draw_per_class, rows, train_per_class)
+        drawn_by = {"train_per_class": train_per_class}
     if len(set(rows.y)) < 2:
         raise FeatxError(f"{store_path}: one class only ({rows.y[0]!r}); a classifier needs two")
     model, model_notes = choose_model(model, rows, *map(len, draw(seed)))
@@ -163,8 +104,9 @@ def fit_repeats(
             repeat = _fit_once(model, cells, rows, train, test, cv, seed + number, class_weight, choose_by)
             journal.add((number,), repeat)
     repeats = tuple(journal.records[number,] for number in range(n_repeats))
-    run = RepeatedRun(model, described, protocol, repeats, *_summarise(repeats), (*notes, *model_notes))
-    _write(output, run)
+    notes = (*notes, *model_notes)
+    run = RepeatedRun(model, described, protocol, repeats, *summarise(repeats), notes, digest_draws(rows, strata))
+    write_repeats(output, run)
     journal.remove()
     return run
 
@@ -250,40 +192,3 @@ def _choose(
         raise FeatxError(f"seed {options['seed']}: every cell failed")
     chosen = int(np.nanargmax(rank(means[1], choose_by)))
     return chosen, *means[:, chosen].tolist()
-
-
-def _summarise(repeats: Sequence[Repeat]) -> tuple[dict[str, float], dict[str, float]]:
-    """Return mean and deviation of every figure that is defined for all repeats."""
-    table = pd.DataFrame([repeat.test for repeat in repeats])[list(FIGURES)].dropna(axis="columns").astype(float)
-    deviation = table.std(ddof=1) if len(table) > 1 else table.std(ddof=0)
-    return table.mean().to_dict(), deviation.to_dict()
-
-
-def repeats_table(run: RepeatedRun) -> pd.DataFrame:
-    """Return a line a split: its seed, chosen parameters and figures."""
-    choose_by = run.protocol.get("choose_by", "accuracy")
-    return pd.DataFrame(
-        {
-            "seed": repeat.seed,
-            "discretize": repeat.discretize,
-            **repeat.params,
-            "validation": repeat.validation_accuracy,
-            **({} if choose_by == "accuracy" else {f"validation {choose_by}": repeat.validation_score}),
-            **{f"test {name}": repeat.test[name] for name in FIGURES if repeat.test[name] is not None},
-            "seconds": repeat.seconds,
-        }
-        for repeat in run.repeats
-    )
-
-
-def describe_repeats(run: RepeatedRun) -> str:
-    """Return the figures' means and deviations in a line."""
-    figures = [f"{name.replace('_', ' ')} {run.mean[name]:.4f} ± {run.deviation[name]:.4f}" for name in run.mean]
-    return f"{len(run.repeats)} random splits, test {', '.join(figures)} (mean ± deviation)"
-
-
-def _write(output: Path, run: RepeatedRun) -> None:
-    with write_folder(output, overwrite=True) as folder:
-        record = {"featx_repeats": 1} | asdict(run)
-        (folder / "repeats.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        repeats_table(run).to_csv(folder / "repeats.csv", index=False)

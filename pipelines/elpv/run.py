@@ -19,7 +19,8 @@ from featx.classifiers import plan_cells  # noqa: E402
 from featx.demo import read_elpv  # noqa: E402
 from featx.random_splits import draw_split, read_strata  # noqa: E402
 from featx.recipes import read_recipe, recipe_record  # noqa: E402
-from featx.repeats import RepeatedRun, fit_repeats  # noqa: E402
+from featx.repeated import RepeatedRun  # noqa: E402
+from featx.repeats import fit_repeats  # noqa: E402
 from featx.rows import read_rows  # noqa: E402
 
 # One cell: nothing to choose.
