@@ -18,8 +18,8 @@ from featx.results import check_free
 
 # What makes splits, folds and scores the same; classifiers, their grids and class weights may differ.
 _SAME = (
-    *("n_repeats", "seed", "test_share", "train_per_class", "stratify", "label", "where", "sample_weight", "cv"),
-    *("choose_by", "classes"),
+    *("n_repeats", "seed", "test_share", "train_per_class", "stratify"),
+    *("label", "where", "sample_weight", "cv", "choose_by", "classes"),
 )
 
 

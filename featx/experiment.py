@@ -121,11 +121,17 @@ def _resolve_paths(parts: Parts, folder: Path) -> None:
         name: replace(
             it,
             recipe=_resolve_recipe(it.recipe, folder),
-            weights=resolve_weights(it.weights),
+            weights=resolve_weights(it.weights) or _file_of(parts.stores.get(it.store)),
             root=resolve(it.root),
         )
         for name, it in parts.finetunes.items()
     }
+
+
+def _file_of(store: StoreSpec | None) -> str | None:
+    """Return the file that a store's weights come from; fine-tuning must be told where it is."""
+    is_word = store is None or store.of_run is not None or is_source(store.weights)
+    return None if is_word else store.weights
 
 
 def _resolve_recipe(recipe: str, folder: Path) -> str:

@@ -15,9 +15,9 @@ NAMED = {"stores": StoreSpec, "finetunes": FinetuneSpec, "fits": FitSpec, "choic
 
 EXAMPLE = "split.seed=1 or fits.*.grid.C=[1]"
 
-# Keys of fits that say nothing where splits are random, or where they aren't.
-_OF_REPEATS = ("repeats", "test_share", "train_per_class", "stratify")
-_OF_ONE_SPLIT = ("each_layer", "leave_one_layer_out", "importance")
+OF_REPEATS = ("repeats", "test_share", "train_per_class", "stratify")
+OF_ONE_SPLIT = ("each_layer", "leave_one_layer_out", "importance")
+"""Keys of a fit that mean something only with random splits, and only without."""
 
 Record = dict[str, object]
 
@@ -117,11 +117,8 @@ def _is_meant(section: str, entry: object, key: str) -> bool:
         return not str(entry.get("weights")).startswith(OF_RUN)
     if section == "fits" and key.startswith("grid."):
         return key.removeprefix("grid.") in AXES.get(str(entry.get("model")), ())
-    if section == "fits" and key in ("test_share", "train_per_class", "stratify") and entry.get("repeats") is not None:
-        # Random splits are drawn by a share or by class.
-        return (entry.get("train_per_class") is not None) == (key == "train_per_class")
-    if section == "fits" and key in (*_OF_REPEATS, *_OF_ONE_SPLIT):
-        return (entry.get("repeats") is not None) == (key in _OF_REPEATS)
+    if section == "fits" and key in (*OF_REPEATS, *OF_ONE_SPLIT):
+        return (entry.get("repeats") is not None) == (key in OF_REPEATS)
     return True
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from featx.classifiers import MODELS, plan_cells
-from featx.experiment_changes import NAMED
+from featx.experiment_changes import NAMED, OF_ONE_SPLIT, OF_REPEATS
 from featx.experiment_parts import ChoiceSpec, FinetuneSpec, FitSpec, ReportSpec, Source, Split, StoreSpec
 from featx.grid_axes import AXES
 from featx.mistakes import Problems, close_names, describe_mistake, join_location, show_value
@@ -21,13 +21,8 @@ Part = TypeVar("Part")
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,59}")
 # What stands beside a run while it is made.
 _TAKEN_ENDINGS = (".training", ".jsonl")
-_OF_REPEATS = ("test_share", "train_per_class", "stratify")
-_OF_ONE_SPLIT = ("each_layer", "leave_one_layer_out", "importance")
 # Fits to choose among are of the same splits of the same rows: they agree in these.
-_SAME_SPLITS = (
-    *("repeats", "test_share", "train_per_class", "stratify", "seed", "label", "where", "sample_weight", "cv"),
-    "choose_by",
-)
+_SAME_SPLITS = (*OF_REPEATS, "seed", "label", "where", "sample_weight", "cv", "choose_by")
 
 
 @dataclass
@@ -159,7 +154,9 @@ def _write_out_repeats(fit: FitSpec) -> FitSpec:
     """Fill in what `featx.fit_repeats` takes by default."""
     if fit.repeats is None:
         return fit
-    defaults = {"cv": 5} if fit.train_per_class else {"test_share": 0.2, "stratify": ("label",), "cv": 5}
+    defaults = {"cv": 5}
+    if fit.train_per_class is None:
+        defaults |= {"test_share": 0.2, "stratify": ("label",)}
     return replace(fit, **{key: value for key, value in defaults.items() if getattr(fit, key) is None})
 
 
@@ -212,20 +209,21 @@ def _broken_source_rules(parts: Parts) -> Iterator[tuple[str, str]]:
     elif source is not None and source.n_images is not None:
         yield "source.n_images", "of a dataset alone: leave it out"
     if split is not None:
-        yield from _broken_split_rules(split)
+        yield from ((f"split{key}", text) for key, text in _broken_split_rules(split))
 
 
 def _broken_split_rules(split: Split) -> Iterator[tuple[str, str]]:
     if (split.shares is None) == (split.train_per_class is None):
-        yield "split", "expected either shares or train_per_class"
-    elif split.shares is None and split.stratify:
-        yield "split.stratify", "of shares, and train_per_class is given: leave one of them out"
-    elif split.shares is not None and split.validation_per_class is not None:
-        yield "split.validation_per_class", "shares are given, which say it: leave one of them out"
-    elif split.shares is not None and (len(split.shares) not in (2, 3) or abs(sum(split.shares) - 1) > 1e-8):
-        yield "split.shares", "expected two (train, test) or three (train, validation, test) that add up to 1"
-    elif split.shares is not None and split.shares[0] == 0:
-        yield "split.shares[0]", "nothing can be fitted without train images: expected more than 0"
+        yield "", "expected either shares or train_per_class"
+    elif split.shares is None:
+        if split.stratify:
+            yield ".stratify", "of shares, and train_per_class is given: leave one of them out"
+    elif split.validation_per_class:
+        yield ".validation_per_class", "of train_per_class, and shares are given: leave one of them out"
+    elif len(split.shares) not in (2, 3) or abs(sum(split.shares) - 1) > 1e-8:
+        yield ".shares", "expected two (train, test) or three (train, validation, test) that add up to 1"
+    elif split.shares[0] == 0:
+        yield ".shares[0]", "nothing can be fitted without train images: expected more than 0"
 
 
 def _broken_name_rules(parts: Parts) -> Iterator[tuple[str, str]]:
@@ -264,16 +262,16 @@ def _broken_fit_rules(parts: Parts, fit: FitSpec) -> Iterator[tuple[str, str]]:
     if fit.store not in parts.names("stores"):
         yield "store", f"no store {fit.store!r} in stores {close_names(fit.store, parts.names('stores'))}"
     if fit.repeats is None:
-        for key in _OF_REPEATS:
+        for key in OF_REPEATS:
             if getattr(fit, key) is not None:
                 yield key, "of random splits: give repeats too, or leave it out"
-    else:
-        for key in ("test_share", "stratify"):
-            if fit.train_per_class is not None and getattr(fit, key) is not None:
-                yield key, "of shares, and train_per_class is given: leave one of them out"
-        for key in _OF_ONE_SPLIT:
-            if getattr(fit, key):
-                yield key, "of one split, and repeats is given: leave one of them out"
+        return
+    for key in OF_ONE_SPLIT:
+        if getattr(fit, key):
+            yield key, "of one split, and repeats is given: leave one of them out"
+    for key in ("test_share", "stratify"):
+        if fit.train_per_class is not None and getattr(fit, key) is not None:
+            yield key, "of no account with train_per_class: leave one of them out"
 
 
 def _broken_choice_rules(parts: Parts, choice: ChoiceSpec) -> Iterator[str]:

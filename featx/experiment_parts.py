@@ -100,22 +100,24 @@ class Source(Checked):
 
 @dataclass(frozen=True)
 class Split(Checked):
-    """How the images are divided: by shares, see `featx.make_splits`, or by class, see `featx.make_count_splits`.
+    """How the images are divided; see `featx.make_splits`, and `featx.splits.make_count_splits`.
 
     Attributes
     ----------
     shares : tuple of float or None
         Of train and test, or of train, validation and test.
-    train_per_class, validation_per_class : int or None
-        In place of shares: so many images of every class, all others to test on.
+    train_per_class : int or None
+        So many train images of every class, in place of shares; those that are left are test images.
+    validation_per_class : int
+        With that, so many validation images of every class.
     stratify : tuple of str
-        Further columns whose shares are kept.
+        With shares, further columns whose shares are kept.
     seed : int
     """
 
     shares: tuple[Annotated[Number, Field(ge=0, le=1)], ...] | None = None
     train_per_class: Count | None = None
-    validation_per_class: Annotated[int, Strict(), Field(ge=0)] | None = None
+    validation_per_class: Annotated[int, Strict(), Field(ge=0)] = 0
     stratify: tuple[str, ...] = ()
     seed: Seed = 0
 
@@ -168,7 +170,9 @@ class FinetuneSpec(Checked):
         The name of one that ships, or a file.
     set : dict of str to object
         What is to be other than in the recipe; there, `changes`.
-    weights, root, label, where, split, sample_weight, engine, cache_limit, keep_cache, seed
+    weights : str or None
+        Default: the store's.
+    root, label, where, split, sample_weight, engine, cache_limit, keep_cache, seed
         See `featx.fine_tune`.
     """
 

@@ -113,8 +113,6 @@ def _finetune_problems(parts: Parts, finetune: FinetuneSpec) -> Iterator[tuple[s
             yield "recipe", f"{recipe.name} is for {', '.join(recipe.backbones)}, and the store is of {store.backbone}"
     if finetune.weights is not None and store is not None:
         yield from _weights_problems(finetune.weights, store.backbone)
-    elif store is not None and store.of_run is None and not is_source(store.weights):
-        yield "weights", f"missing: the store's come from the file {store.weights}, so name it here too"
     if finetune.root is not None and not Path(finetune.root).is_dir():
         yield "root", f"no such folder: {finetune.root}"
 

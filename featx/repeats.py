@@ -48,8 +48,7 @@ def fit_repeats(
     """Split at random, choose a cell by cross-validation within the train rows, score it once; and again.
 
     The store's own splits play no part. Split r is drawn with the seed `seed` + r: scikit-learn's `train_test_split`,
-    whole groups where the store has a group column, or so many rows of every class. A call that was stopped goes on
-    from its last finished split.
+    or whole groups where the store has a group column. A call that was stopped goes on from its last finished split.
 
     Parameters
     ----------
@@ -80,14 +79,15 @@ def fit_repeats(
         chosen_layers = choose_stored_layers(store, layers)
         options = {"label": label, "where": where, "sample_weight": sample_weight}
         rows, notes = read_rows(store, chosen_layers, **options, needs_split=False)
-        strata = read_strata(store, rows, stratify if train_per_class is None else (), label)
+        strata = None
+        if train_per_class is None:
+            strata = read_strata(store, rows, stratify, label)
+            draw = partial(draw_split, rows, strata, test_share)
+            drawn_by = {"test_share": test_share, "stratify": list(stratify)}
+        else:
+            draw = partial(draw_per_class, rows, train_per_class)
+            drawn_by = {"train_per_class": train_per_class}
         described = describe_store(store, chosen_layers)
-    if train_per_class is None:
-        draw = partial(draw_split, rows, strata, test_share)
-        drawn_by = {"test_share": test_share, "stratify": list(stratify)}
-    else:
-        draw = partial(draw_per_class, rows, train_per_class)
-        drawn_by = {"train_per_class": train_per_class}
     if len(set(rows.y)) < 2:
         raise FeatxError(f"{store_path}: one class only ({rows.y[0]!r}); a classifier needs two")
     model, model_notes = choose_model(model, rows, *map(len, draw(seed)))
