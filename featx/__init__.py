@@ -34,6 +34,7 @@ _MODULE_OF = {
     "read_source": "manifest",
     "repeat_share": "repeats",
     "repair_store": "repair",
+    "run_experiment": "experiment_run",
     "verify_store": "verify",
 }
 
