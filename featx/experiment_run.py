@@ -153,7 +153,7 @@ def prepare(
     Raises
     ------
     FeatxError
-        If something else is in the place of the record, or the images can't be read, or lack something that a run asks for.
+        If something else is in the place of the record, the images can't be read, or they lack what a run asks for.
     """
     read_record(experiment)
     stages = list_stages(experiment)
