@@ -32,6 +32,7 @@ _MODULE_OF = {
     "read_run": "results",
     "read_source": "manifest",
     "repair_store": "repair",
+    "run_experiment": "experiment_run",
     "verify_store": "verify",
 }
 

@@ -1,0 +1,249 @@
+"""A whole experiment: what is there is kept, what is missing is done stage by stage, and all of it is written down."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import featx
+from featx.errors import FeatxError, StoppedError
+from featx.experiment import experiment_record
+from featx.experiment_found import find_all
+from featx.experiment_parts import Experiment
+from featx.experiment_rows import check_images
+from featx.experiment_stages import Stage, choose_stages, list_stages, read_images
+from featx.experiment_stores import Found
+from featx.experiment_work import Work
+from featx.manifest import Manifest
+from featx.predictions import open_whole
+from featx.strict_yaml import to_yaml
+
+_HEAD = "# featx run"
+
+_STATUS = {"missing": "not there", "unfinished": "unfinished", "incomplete": "incomplete", "other": "another one"}
+
+
+@dataclass(frozen=True)
+class DoneStage:
+    """What became of a stage.
+
+    Attributes
+    ----------
+    key : str
+        Such as `fits.rf`.
+    path : str
+        What it makes.
+    was : str
+        What was there before; see `featx.experiment_stores.Found`.
+    is_done : bool
+        Whether this run did anything for it.
+    seconds : float
+    summary : str
+        What it came to; "" where nothing was done.
+    """
+
+    key: str
+    path: str
+    was: str
+    is_done: bool
+    seconds: float
+    summary: str
+
+
+@dataclass(frozen=True)
+class ExperimentRun:
+    """What a run of an experiment did.
+
+    Attributes
+    ----------
+    output : str
+    record : str
+        The file that says what was run, everything written out.
+    stages : tuple of DoneStage
+        Those that were asked for, in order.
+    report : str or None
+        The page, if it is there.
+    """
+
+    output: str
+    record: str
+    stages: tuple[DoneStage, ...]
+    report: str | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known before an experiment begins.
+
+    Attributes
+    ----------
+    stages : list of Stage
+        Those that were asked for, in order.
+    found : dict of str to Found
+        What is there of every stage, by its key.
+    manifest : Manifest or None
+        The images; None where no store was asked for.
+    """
+
+    stages: list[Stage]
+    found: dict[str, Found]
+    manifest: Manifest | None
+
+
+def run_experiment(
+    experiment: Experiment,
+    *,
+    only: Sequence[str] | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+    echo: Callable[[str], None] = lambda line: None,
+) -> ExperimentRun:
+    """Do an experiment, stage by stage: stores, fine-tunings, stores of their networks, fits, choices, the report.
+
+    What is there already with the same settings is kept; what was stopped goes on; a store that lacks layers or images
+    is added to. `<output>/experiment.yaml` says what was run.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        See `featx.read_experiment`.
+    only : sequence of str, optional
+        Of stores, finetunes, fits, choices and report, those to do; default: all. What they need is there.
+    overwrite : bool, default False
+        Replace what is there with other settings; what has the same is kept all the same.
+    progress : bool, default False
+        Show progress bars, if standard error is a terminal.
+    echo : callable, optional
+        Is told what goes on, a line at a time.
+
+    Returns
+    -------
+    ExperimentRun
+
+    Raises
+    ------
+    FeatxError
+        If something is there with other settings, or what is needed isn't there: all of it, before anything begins. Or
+        if a stage fails: those before it are kept.
+    """
+    prepared = prepare(experiment, only=only, echo=echo)
+    refuse_blocked(experiment, prepared, overwrite=overwrite)
+    _write_record(experiment)
+    work = Work(experiment, prepared.manifest, progress, echo)
+    done = tuple(_do(work, stage, prepared.found[stage.key]) for stage in prepared.stages)
+    is_reported = experiment.report_path.is_file()
+    return ExperimentRun(
+        output=str(experiment.output),
+        record=str(experiment.record_path),
+        stages=done,
+        report=str(experiment.report_path) if is_reported else None,
+    )
+
+
+def prepare(
+    experiment: Experiment, *, only: Sequence[str] | None = None, echo: Callable[[str], None] = lambda line: None
+) -> Prepared:
+    """Read the images, and see what is there. Nothing is written.
+
+    Raises
+    ------
+    FeatxError
+        If the images can't be read, or lack something that a run asks for.
+    """
+    stages = list_stages(experiment)
+    chosen = choose_stages(stages, only)
+    manifest = None
+    if any(stage.section == "stores" for stage in chosen):
+        manifest = read_images(experiment, echo=echo)
+        check_images(experiment, manifest)
+    return Prepared(chosen, find_all(experiment, stages, manifest), manifest)
+
+
+def refuse_blocked(experiment: Experiment, prepared: Prepared, *, overwrite: bool) -> None:
+    """Refuse to begin where stages can't be done: all of them at once.
+
+    Raises
+    ------
+    FeatxError
+    """
+    problems = {key: text for key, text in list_blocked(prepared, overwrite=overwrite)}
+    if not problems:
+        return
+    others = any(prepared.found[key].status == "other" for key in problems)
+    mend = " Give --overwrite to replace what has other settings, or another output" if others else ""
+    texts = "; ".join(f"{key}: {text}" for key, text in problems.items())
+    raise FeatxError(f"{experiment.path}: {texts}.{mend}")
+
+
+def list_blocked(prepared: Prepared, *, overwrite: bool) -> Iterator[tuple[str, str]]:
+    """Yield the key of each stage that can't be done, and why."""
+    keys = {stage.key for stage in prepared.stages}
+    for stage in prepared.stages:
+        found = prepared.found[stage.key]
+        for need in stage.needs:
+            status = prepared.found[need].status
+            if need not in keys and status != "there":
+                details = "".join(f" ({detail})" for detail in prepared.found[need].details)
+                section = need.partition(".")[0]
+                yield stage.key, f"needs {need}, which is {_STATUS[status]}{details}: run --only {section} first"
+                break
+        else:
+            if found.status == "other" and not overwrite:
+                yield stage.key, f"{stage.path} is there, and is another one: {'; '.join(found.details)}"
+
+
+def _do(work: Work, stage: Stage, found: Found) -> DoneStage:
+    if found.status == "there":
+        work.echo(f"{stage.key}: there already, {stage.path}")
+        return DoneStage(stage.key, str(stage.path), found.status, False, 0.0, "")
+    details = f", {'; '.join(found.details)}" if found.details else ""
+    work.echo(f"{stage.key}: {_BEGINNINGS[found.status]}{details}")
+    stage.path.parent.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    try:
+        summary = work.do(stage, overwrite=found.status == "other")
+    except StoppedError:
+        # It says how to go on.
+        raise
+    except FeatxError as error:
+        raise FeatxError(f"{stage.key}: {error}") from error
+    seconds = round(time.monotonic() - begun, 3)
+    if summary:
+        work.echo(f"{stage.key}: {summary}; {seconds:,.1f} s")
+    return DoneStage(stage.key, str(stage.path), found.status, summary is not None, seconds, summary or "")
+
+
+_BEGINNINGS = {
+    "missing": "begins",
+    "unfinished": "goes on",
+    "incomplete": "lacks something and is added to",
+    "other": "is made anew",
+}
+
+
+def _write_record(experiment: Experiment) -> None:
+    """Write down what is run, everything written out, unless that is what the record says already."""
+    path = experiment.record_path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.read_text(encoding="utf-8") if path.exists() else None
+    except (OSError, ValueError) as error:
+        raise FeatxError(f"{path}: can't be made or read: {getattr(error, 'strerror', None) or error}") from error
+    if before is not None and not before.startswith(_HEAD):
+        raise FeatxError(
+            f"{path}: is in the place of the record that featx run keeps, and is none (its first line says so): name "
+            "another folder as output"
+        )
+    record = to_yaml(experiment_record(experiment))
+    if before is not None and _without_head(before) == record:
+        return
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    head = (
+        f"{_HEAD}, featx {featx.__version__}, {now}: everything as it was run. To run it again: featx run {path.name}\n"
+    )
+    with open_whole(path) as file:
+        file.write((head + record).encode("utf-8"))
+
+
+def _without_head(text: str) -> str:
+    return text.partition("\n")[2]
