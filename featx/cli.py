@@ -17,6 +17,7 @@ from featx.cli_plot import plot
 from featx.cli_plot_features import covariance, dead, embedding, filters, top_images
 from featx.cli_recipes import recipes
 from featx.cli_report import report
+from featx.cli_run import run
 from featx.cli_verify import repair
 from featx.cli_verify import verify as verify_a_store
 from featx.errors import one_line
@@ -41,6 +42,7 @@ main.add_command(merge)
 main.add_command(fit)
 main.add_command(choose)
 main.add_command(finetune)
+main.add_command(run)
 main.add_command(backbones)
 main.add_command(recipes)
 main.add_command(export)

@@ -50,7 +50,7 @@ def read_experiment(path: str | Path, *, changes: Mapping[str, object] | None = 
         What is to be other than in the file, by dotted key: `split.seed`, `fits.rf.grid.C`. In place of a name `*`, or
         a pattern such as `svm-*`, stands for every entry that the key has a meaning for: a grid's axis only where the
         fit's model has it, `weights` only of stores whose network isn't a fine-tuned one's, `repeats` only where there
-        are some. Later changes go before earlier ones.
+        are some. `fits.NAME` alone is a whole entry; null takes it out. Later changes go before earlier ones.
 
     Raises
     ------

@@ -76,12 +76,12 @@ def _change_plain(record: Record, section: str, key: str, value: object) -> str 
 
 
 def _change_entries(record: Record, section: str, rest: str, value: object) -> str | None:
-    entries = record.get(section)
-    if not isinstance(entries, dict) or not entries:
-        return f"there are no {section}"
+    entries = record.get(section, {})
+    if not isinstance(entries, dict):
+        return f"{section} is no mapping"
+    if rest in entries or "." not in rest:
+        return _change_whole(record, section, rest, value)
     pattern, key = _split_key(rest, entries, section)
-    if not key:
-        return f"expected {section}.NAME.KEY=VALUE"
     names = [name for name in entries if fnmatchcase(name, pattern)]
     if not names:
         return f"no entry {pattern!r} in {section} {close_names(pattern, list(entries))}"
@@ -96,6 +96,19 @@ def _change_entries(record: Record, section: str, rest: str, value: object) -> s
     return None
 
 
+def _change_whole(record: Record, section: str, pattern: str, value: object) -> str | None:
+    """Put an entry in, or in the place of those that a pattern stands for; null takes them out."""
+    entries = record.get(section, {})
+    names = [name for name in entries if fnmatchcase(name, pattern)]
+    if not names and (value is None or "*" in pattern):
+        return f"no entry {pattern!r} in {section} {close_names(pattern, list(entries))}"
+    changed = {name: entry for name, entry in entries.items() if value is not None or name not in names}
+    if value is not None:
+        changed |= {name: copy.deepcopy(value) for name in names or [pattern]}
+    record[section] = changed
+    return None
+
+
 def _split_key(rest: str, entries: Mapping[str, object], section: str) -> tuple[str, str]:
     """Divide NAME.KEY where the name, or a pattern, is of an entry; names may have dots, and keys too."""
     known = {field.name for field in fields(NAMED[section])}
@@ -105,7 +118,7 @@ def _split_key(rest: str, entries: Mapping[str, object], section: str) -> tuple[
     for name, key in matching:
         if key.partition(".")[0] in known:
             return name, key
-    return (matching or divided or [(rest, "")])[0]
+    return (matching or divided)[0]
 
 
 def _is_meant(section: str, entry: object, key: str) -> bool:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from featx.classifiers import MODELS, plan_cells
 from featx.experiment_changes import NAMED, OF_ONE_SPLIT, OF_REPEATS
-from featx.experiment_parts import ChoiceSpec, FinetuneSpec, FitSpec, ReportSpec, Source, Split, StoreSpec
+from featx.experiment_parts import OF_RUN, ChoiceSpec, FinetuneSpec, FitSpec, ReportSpec, Source, Split, StoreSpec
 from featx.grid_axes import AXES
 from featx.mistakes import Problems, close_names, describe_mistake, join_location, show_value
 
@@ -187,6 +187,7 @@ def _broken_rules(parts: Parts) -> Iterator[tuple[str, str]]:
     """Yield what is wrong across keys and entries."""
     yield from _broken_source_rules(parts)
     yield from _broken_name_rules(parts)
+    yield from _broken_references(parts)
     for name, store in parts.stores.items():
         yield from ((f"stores.{name}.{key}", text) for key, text in _broken_store_rules(parts, store))
     for name, finetune in parts.finetunes.items():
@@ -237,30 +238,42 @@ def _broken_name_rules(parts: Parts) -> Iterator[tuple[str, str]]:
                     yield f"{section}.{name}", f"{other} is in the same folder: give another name"
 
 
+def _broken_references(parts: Parts) -> Iterator[tuple[str, str]]:
+    """Find names that no entry has; entries with other mistakes name some too."""
+    stores, runs = parts.names("stores"), parts.names("finetunes")
+    for section in ("finetunes", "fits"):
+        for name, entry in _entries(parts, section):
+            store = entry.get("store")
+            if isinstance(store, str) and store not in stores:
+                yield f"{section}.{name}.store", f"no store {store!r} in stores {close_names(store, stores)}"
+    for name, entry in _entries(parts, "stores"):
+        weights = entry.get("weights")
+        run = weights.removeprefix(OF_RUN) if isinstance(weights, str) and weights.startswith(OF_RUN) else None
+        if run is not None and run not in runs:
+            yield f"stores.{name}.weights", f"no fine-tuned run {run!r} in finetunes {close_names(run, runs)}"
+
+
+def _entries(parts: Parts, section: str) -> Iterator[tuple[object, Mapping]]:
+    for name in parts.names(section):
+        entry = parts.record[section].get(name)
+        if isinstance(entry, Mapping):
+            yield name, entry
+
+
 def _broken_store_rules(parts: Parts, store: StoreSpec) -> Iterator[tuple[str, str]]:
-    run = store.of_run
-    if run is None:
-        return
-    if run not in parts.names("finetunes"):
-        yield "weights", f"no fine-tuned run {run!r} in finetunes {close_names(run, parts.names('finetunes'))}"
-    elif run in parts.finetunes:
-        tuned = parts.stores.get(parts.finetunes[run].store)
-        if tuned is not None and tuned.backbone != store.backbone:
-            yield "backbone", f"{store.backbone}, and the run {run!r} is of {tuned.backbone}: expected the same"
+    run = parts.finetunes.get(store.of_run)
+    tuned = None if run is None else parts.stores.get(run.store)
+    if tuned is not None and tuned.backbone != store.backbone:
+        yield "backbone", f"{store.backbone}, and the run {store.of_run!r} is of {tuned.backbone}: expected the same"
 
 
 def _broken_finetune_rules(parts: Parts, finetune: FinetuneSpec) -> Iterator[tuple[str, str]]:
-    if finetune.store not in parts.names("stores"):
-        yield "store", f"no store {finetune.store!r} in stores {close_names(finetune.store, parts.names('stores'))}"
-        return
     store = parts.stores.get(finetune.store)
     if store is not None and store.of_run is not None:
         yield "store", f"{finetune.store} is of a fine-tuned network, and only a backbone can be fine-tuned"
 
 
 def _broken_fit_rules(parts: Parts, fit: FitSpec) -> Iterator[tuple[str, str]]:
-    if fit.store not in parts.names("stores"):
-        yield "store", f"no store {fit.store!r} in stores {close_names(fit.store, parts.names('stores'))}"
     if fit.repeats is None:
         for key in OF_REPEATS:
             if getattr(fit, key) is not None:

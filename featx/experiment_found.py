@@ -47,7 +47,8 @@ def _find(experiment: Experiment, stage: Stage, found: Mapping[str, Found], mani
     if stage.section == "report":
         return _find_report(experiment, stage, pending)
     if stage.path.exists() and pending:
-        return Found("other", (f"made before what it is made of: {', '.join(pending)}",))
+        why = "".join(f" ({detail})" for detail in found[pending[0]].details[:1])
+        return Found("other", (f"made of what is yet to change: {', '.join(pending)}{why}",))
     if stage.section == "stores":
         run_path = None if stage.spec.of_run is None else experiment.run_path(stage.spec.of_run)
         return find_store(stage.spec, stage.path, manifest, run_path=run_path)
@@ -183,7 +184,7 @@ def _compare(made: Mapping[str, object], wanted: Mapping[str, object]) -> Sequen
         if before != now:
             texts = [json.dumps(each) for each in (before, now)]
             is_short = max(map(len, texts)) <= 60
-            differences.append(f"{name} {texts[0]}, now {texts[1]}" if is_short else f"another {name}")
+            differences.append(f"{name} {texts[0]}, now {texts[1]}" if is_short else f"other {name}")
     return differences
 
 
@@ -207,8 +208,7 @@ def _find_report(experiment: Experiment, stage: Stage, pending: Sequence[str]) -
         return Found("unfinished", ("the page is of fewer or other runs",))
     records = [experiment.record_path]
     for need in stage.needs:
-        path = experiment.run_path(need.partition(".")[2])
-        records += [path / "run.json", path / RECORD]
+        records.append(experiment.run_path(need.partition(".")[2]) / "run.json")
     try:
         younger = max(record.stat().st_mtime_ns for record in records if record.is_file())
         is_old = stage.path.stat().st_mtime_ns < younger

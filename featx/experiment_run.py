@@ -20,7 +20,12 @@ from featx.strict_yaml import to_yaml
 
 _HEAD = "# featx run"
 
-_STATUS = {"missing": "not there", "unfinished": "unfinished", "incomplete": "incomplete", "other": "another one"}
+_STATUS = {
+    "missing": "not there",
+    "unfinished": "unfinished",
+    "incomplete": "incomplete",
+    "other": "there with other settings",
+}
 
 
 @dataclass(frozen=True)
@@ -148,8 +153,9 @@ def prepare(
     Raises
     ------
     FeatxError
-        If the images can't be read, or lack something that a run asks for.
+        If something else is in the place of the record, the images can't be read, or they lack what a run asks for.
     """
+    read_record(experiment)
     stages = list_stages(experiment)
     chosen = choose_stages(stages, only)
     manifest = None
@@ -189,7 +195,7 @@ def list_blocked(prepared: Prepared, *, overwrite: bool) -> Iterator[tuple[str, 
                 break
         else:
             if found.status == "other" and not overwrite:
-                yield stage.key, f"{stage.path} is there, and is another one: {'; '.join(found.details)}"
+                yield stage.key, f"{stage.path} is there with other settings: {'; '.join(found.details)}"
 
 
 def _do(work: Work, stage: Stage, found: Found) -> DoneStage:
@@ -221,29 +227,39 @@ _BEGINNINGS = {
 }
 
 
-def _write_record(experiment: Experiment) -> None:
-    """Write down what is run, everything written out, unless that is what the record says already."""
+def read_record(experiment: Experiment) -> str | None:
+    """Return the record that an earlier run has left, without its first line; None where there is none.
+
+    Raises
+    ------
+    FeatxError
+        If it can't be read, or is a file of somebody else's.
+    """
     path = experiment.record_path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.read_text(encoding="utf-8") if path.exists() else None
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError) as error:
-        raise FeatxError(f"{path}: can't be made or read: {getattr(error, 'strerror', None) or error}") from error
-    if before is not None and not before.startswith(_HEAD):
+        raise FeatxError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
+    if not text.startswith(_HEAD):
         raise FeatxError(
-            f"{path}: is in the place of the record that featx run keeps, and is none (its first line says so): name "
-            "another folder as output"
+            f"{path}: stands where featx run keeps its record, and is none (its first line would say so): name another "
+            "folder as output"
         )
+    return text.partition("\n")[2]
+
+
+def _write_record(experiment: Experiment) -> None:
+    """Write down what is run, everything written out, unless that is what the record says already."""
     record = to_yaml(experiment_record(experiment))
-    if before is not None and _without_head(before) == record:
+    if read_record(experiment) == record:
         return
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    head = (
-        f"{_HEAD}, featx {featx.__version__}, {now}: everything as it was run. To run it again: featx run {path.name}\n"
-    )
-    with open_whole(path) as file:
+    head = f"{_HEAD}, featx {featx.__version__}, {now}: everything as it was run; featx run takes this file too\n"
+    try:
+        experiment.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FeatxError(f"{experiment.output}: this folder can't be made: {error.strerror}") from error
+    with open_whole(experiment.record_path) as file:
         file.write((head + record).encode("utf-8"))
-
-
-def _without_head(text: str) -> str:
-    return text.partition("\n")[2]

@@ -65,15 +65,11 @@ def list_stages(experiment: Experiment) -> list[Stage]:
         for name, spec in experiment.choices.items()
     ]
     stages = [*of_backbones, *finetunes, *of_runs, *fits, *choices]
-    if experiment.report is not None and is_reported(experiment):
-        runs = tuple(stage.key for stage in (*finetunes, *fits, *choices))
+    # A report is of one split of the images, not of random ones.
+    runs = tuple(stage.key for stage in (*finetunes, *fits) if getattr(stage.spec, "repeats", None) is None)
+    if experiment.report is not None and runs:
         stages.append(Stage("report", "", experiment.report_path, experiment.report, runs))
     return stages
-
-
-def is_reported(experiment: Experiment) -> bool:
-    """Whether a report has anything to show: a run on one split of the images, not on random ones."""
-    return bool(experiment.finetunes) or any(fit.repeats is None for fit in experiment.fits.values())
 
 
 def choose_stages(stages: Sequence[Stage], only: Sequence[str] | None) -> list[Stage]:

@@ -1,6 +1,6 @@
 """Whether a store is there that an experiment asks for: its settings, its weights, its layers and its images."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +59,9 @@ def find_store(spec: StoreSpec, path: Path, manifest: Manifest | None, *, run_pa
             differences.append(f"{lost:,} images that the source no longer has")
         if differences:
             return Found("other", tuple(differences))
-        lacking = list(_lacking(spec, base, run_path))
+        lacking, further = _compare_features(spec, base, run_path)
+        if further:
+            return Found("other", (f"it has more: {' and '.join(further)}",))
         if manifest is not None:
             refuse_other_images(base, manifest)
             lacking += _other_rows(base, manifest)
@@ -103,39 +105,52 @@ def _find_parts(spec: StoreSpec, path: Path, run_path: Path | None) -> Found:
     return Found("other", ("unfinished, begun with " + "; ".join(differences),)) if differences else Found("unfinished")
 
 
-def _lacking(spec: StoreSpec, base: Base, run_path: Path | None) -> Iterator[str]:
-    """Name layers and poolings that a store of the same settings lacks.
+def _compare_features(spec: StoreSpec, base: Base, run_path: Path | None) -> tuple[list[str], list[str]]:
+    """Name layers and poolings that a store of the same settings lacks, and those that it has beyond what is asked for.
+
+    What `all` of its features are to a fit hangs on both.
 
     Raises
     ------
     FeatxError
         If its weights are others of the same name.
     """
-    stored = list(dict.fromkeys(map(layer_of, base.settings.layers)))
+    stored = tuple(dict.fromkeys(map(layer_of, base.settings.layers)))
+    poolings = choose_poolings(spec.pool)
     if run_path is None and is_source(spec.weights):
         wanted = expand_layers(spec.layers, BACKBONES[spec.backbone])
         if spec.weights == "imagenet-conv":
             wanted = tuple(name for name in wanted if name not in BACKBONES[spec.backbone].top)
     else:
         wanted = _layers_of_file(spec, base, stored, run_path)
-    absent = [name for name in wanted if name not in stored]
-    if absent:
-        yield f"{len(absent)} layers ({', '.join(absent[:3])}{', ...' if len(absent) > 3 else ''})"
-    poolings = [name for name in choose_poolings(spec.pool) if name not in base.settings.pooling.split(",")]
-    if poolings:
-        yield f"the pooling {', '.join(poolings)}"
+    lacking = [*_name_layers(wanted, stored), *_name_poolings(poolings, base.settings.pooling.split(","))]
+    further = [*_name_layers(stored, wanted), *_name_poolings(base.settings.pooling.split(","), poolings)]
+    return lacking, further
 
 
-def _layers_of_file(spec: StoreSpec, base: Base, stored: list[str], run_path: Path | None) -> tuple[str, ...]:
+def _name_layers(these: Sequence[str], those: Sequence[str]) -> Iterator[str]:
+    others = [name for name in these if name not in those]
+    if others:
+        yield f"{len(others)} layers ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''})"
+
+
+def _name_poolings(these: Sequence[str], those: Sequence[str]) -> Iterator[str]:
+    others = [name for name in these if name not in those]
+    if others:
+        yield f"the pooling {', '.join(others)}"
+
+
+def _layers_of_file(spec: StoreSpec, base: Base, stored: tuple[str, ...], run_path: Path | None) -> tuple[str, ...]:
     """Build the network of a file or a run, whose name alone doesn't tell what it is, and compare its weights."""
     frozen = build_frozen(
         spec.backbone,
-        layers=f"{spec.layers},{','.join(stored)}",
+        layers=spec.layers,
         weights=str(run_path) if run_path is not None else spec.weights,
         image_size=spec.image_size,
         preprocessing=spec.preprocessing,
     )
-    if frozen.layers == tuple(stored) and frozen.weights_sha256 != base.settings.weights_sha256:
+    # Of other layers, other weights take part; extraction compares those of the store's own.
+    if frozen.layers == stored and frozen.weights_sha256 != base.settings.weights_sha256:
         raise FeatxError(f"other weights that are called {base.settings.weights!r} too")
     return frozen.layers
 

@@ -112,13 +112,12 @@ class Work:
             self.echo("no report of the runs: it takes pip install 'featx[report]'")
             return None
         experiment, spec = self.experiment, stage.spec
-        names = [*experiment.finetunes, *(name for name, fit in experiment.fits.items() if fit.repeats is None)]
-        gathered = gather([experiment.run_path(name) for name in names])
+        gathered = gather([experiment.run_path(key.partition(".")[2]) for key in stage.needs])
         title = spec.title or experiment.title
         write_page(gathered, stage.path, title=title, root=spec.root, overwrite=True, progress=self.progress)
         for left in gathered.left_out:
             self.echo(one_line(f"left out of the report: {left.path}: {left.reason}"))
-        return one_line(gathered.answer.sentence)
+        return one_line(gathered.answer.sentence).rstrip(".")
 
 
 def network_options(experiment: Experiment, spec: StoreSpec) -> dict[str, object]:
