@@ -23,6 +23,7 @@ _MODULE_OF = {
     "fit_grid": "grid",
     "fit_repeats": "repeats",
     "make_splits": "splits",
+    "merge_shards": "merging",
     "open": "store",
     "predict_images": "predict",
     "read_run": "results",

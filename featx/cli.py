@@ -8,7 +8,7 @@ import click
 from featx import __version__
 from featx.cli_backbones import backbones
 from featx.cli_export import export
-from featx.cli_extract import extract
+from featx.cli_extract import extract, merge
 from featx.cli_finetune import finetune
 from featx.cli_fit import fit
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, Commands, say, show_json
@@ -36,6 +36,7 @@ def main() -> None:
 
 
 main.add_command(extract)
+main.add_command(merge)
 main.add_command(fit)
 main.add_command(finetune)
 main.add_command(backbones)

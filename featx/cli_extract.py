@@ -1,11 +1,15 @@
 """featx extract: images to a feature store."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from featx.cli_options import AS_JSON, OVERWRITE, SEED, BatchSize, CountOrShare, Numbers, say, show_json
+from featx.cli_options import AS_JSON, OVERWRITE, SEED, SHARD, BatchSize, CountOrShare, Numbers, say, show_json
 from featx.layers import BACKBONES
+
+if TYPE_CHECKING:
+    from featx.shards import Shard
 
 
 @click.command()
@@ -83,6 +87,12 @@ from featx.layers import BACKBONES
     type=CountOrShare(),
     help="Stop as soon as more images than this can't be read: 10, or 1% of them.  [default: any number]",
 )
+@click.option(
+    "--shard",
+    type=SHARD,
+    metavar="NUMBER/COUNT",
+    help="Make this share of the store only, such as 3/16, in a file of its own; featx merge makes the store of all.",
+)
 @click.option("--dry-run", is_flag=True, help="Try a few batches, predict time, disk and memory, write nothing.")
 @OVERWRITE
 @AS_JSON
@@ -98,6 +108,7 @@ def extract(
     group_column: str | None,
     root: Path | None,
     max_rejected: int | float | None,
+    shard: "Shard | None",
     dry_run: bool,
     overwrite: bool,
     as_json: bool,
@@ -114,6 +125,7 @@ def extract(
     from featx.dry_run import forecast_extraction, format_forecast
     from featx.extract import extract_features
     from featx.manifest import read_source
+    from featx.shards import take_shard
     from featx.splits import make_splits
 
     manifest = read_source(
@@ -130,6 +142,8 @@ def extract(
         columns = [name.strip() for name in stratify.split(",") if name.strip()]
         manifest = make_splits(manifest, split, seed=seed, stratify=columns)
     if dry_run:
+        if shard is not None:
+            manifest, output = take_shard(manifest, shard), shard.path_of(output)
         forecast = forecast_extraction(manifest, output, echo=say, **options)
         if as_json:
             show_json(asdict(forecast))
@@ -137,7 +151,13 @@ def extract(
             click.echo(format_forecast(forecast))
         return
     done = extract_features(
-        manifest, output, max_rejected=max_rejected, overwrite=overwrite, progress=True, echo=say, **options
+        *(manifest, output),
+        max_rejected=max_rejected,
+        shard=shard,
+        overwrite=overwrite,
+        progress=True,
+        echo=say,
+        **options,
     )
     if as_json:
         show_json(asdict(done))
@@ -150,3 +170,29 @@ def extract(
     )
     if done.n_rejected:
         say(f"{done.n_rejected:,} images could not be read: featx info {done.store_path} lists them with their reasons")
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--keep", is_flag=True, help="Keep the shards once STORE is there.")
+@OVERWRITE
+@AS_JSON
+def merge(store: Path, keep: bool, overwrite: bool, as_json: bool) -> None:
+    """Make STORE of its shards, that featx extract --shard 1/16, 2/16 and so on have written beside its place.
+
+    The store is equal to one that was extracted whole. Shards that are missing, unfinished or of other settings are
+    named; the shards are deleted once the store is there.
+    """
+    from dataclasses import asdict
+
+    from featx.merging import merge_shards
+
+    done = merge_shards(store, keep=keep, overwrite=overwrite, progress=True, echo=say)
+    if as_json:
+        show_json(asdict(done))
+        return
+    identical = f" ({done.n_identical:,} identical to others)" if done.n_identical else ""
+    click.echo(
+        f"{done.store_path}: {done.n_images:,} images{identical} of {done.n_shards:,} shards, {done.n_features:,} "
+        f"features, {done.n_rejected:,} rejected; {done.seconds:.1f} s"
+    )

@@ -154,10 +154,28 @@ class Words(click.ParamType):
         return chosen
 
 
+class ShardType(click.ParamType):
+    """One of several equal shares: NUMBER/COUNT."""
+
+    name = "number/count"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        """Return a `featx.shards.Shard`."""
+        from featx.shards import Shard, parse_shard
+
+        if isinstance(value, Shard):
+            return value
+        try:
+            return parse_shard(str(value))
+        except FeatxError as error:
+            self.fail(str(error), param, ctx)
+
+
 # What NumPy takes for a seed.
 SEED = click.IntRange(0, 2**32 - 1)
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+SHARD = ShardType()
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 
 

@@ -1,55 +1,16 @@
-"""Stage 1, images to store: begin, go on or add, compute what is missing, make one file of everything."""
+"""Stage 1, images to store: what may be asked for, of the whole or of a shard."""
 
-import hashlib
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
-from featx.additions import Base, keep_splits, plan_addition, read_base
 from featx.batch_size import AUTO
-from featx.errors import StoppedError, StoreError
-from featx.finetuned import note_seen_images, own_image_size
+from featx.extract_shard import extract_shard
+from featx.extraction import Extraction, run_extraction
+from featx.finetuned import own_image_size
 from featx.manifest import Manifest
-from featx.passes import Passes
-from featx.plans import Plan, Request, plan_anew
-from featx.rejections import Rejections
-from featx.run_folder import RunFolder
-from featx.store import Store
-
-
-@dataclass(frozen=True)
-class Extraction:
-    """What an extraction did.
-
-    Attributes
-    ----------
-    store_path : str
-    n_images, n_features, n_rejected : int
-        Of the finished store.
-    n_identical : int
-        Images whose file is, byte for byte, the one of another image: features are computed once and shared.
-    n_computed : int
-        Images that this run pushed through the network.
-    n_resumed : int
-        Images that an earlier, interrupted run had pushed through it.
-    seconds : float
-        From the first image to the finished store.
-    images_per_second : float
-        Of those that this run computed.
-    """
-
-    store_path: str
-    n_images: int
-    n_features: int
-    n_rejected: int
-    n_identical: int
-    n_computed: int
-    n_resumed: int
-    seconds: float
-    images_per_second: float
+from featx.plans import Request
+from featx.shards import Shard, describe_origin, take_shard
 
 
 def extract_features(
@@ -71,6 +32,7 @@ def extract_features(
     store_dtype: str = "float32",
     batch_size: int | str = AUTO,
     max_rejected: int | float | None = None,
+    shard: Shard | None = None,
     overwrite: bool = False,
     log_every: float = 60.0,
     progress: bool = False,
@@ -99,6 +61,9 @@ def extract_features(
     max_rejected : int or float, optional
         Stop as soon as more images than this can't be read: a number of images (int), or a share of them (float, 0.0
         to 1.0); default: no limit, as long as one can be read. Rejected images are read again when the run goes on.
+    shard : Shard, optional
+        Make this share of the store and no more, in a file of its own beside it; once all are there,
+        `featx.merge_shards` makes the store of them. Default: the whole.
     overwrite : bool, default False
         Replace a finished store (once the new one is whole) and an unfinished one of other settings.
     log_every : float, default 60.0
@@ -130,109 +95,14 @@ def extract_features(
         store_dtype=store_dtype,
         batch_size=batch_size,
     )
-    rejections = Rejections(manifest, max_rejected)
-    folder = RunFolder(Path(store_path))
-    _check_folder(folder.store_path)
-    with folder.lock():
-        base = _find_base(folder, overwrite)
-        manifest = manifest if base is None else keep_splits(base, manifest, echo)
-        plan = plan_anew(request, echo) if base is None else plan_addition(request, base, manifest, echo)
-        source = _describe_source(manifest)
-        if note := note_seen_images(weights, manifest.table):
-            echo(note)
-        if overwrite and _is_left_over(folder, plan, source):
-            return _finish_leftover(folder)
-        run_id = folder.begin(plan.settings, source, replaces=overwrite, adds_to=base.run_id if base else None)
-        options = {"rejections": rejections, "progress": progress, "echo": echo, "log_every": log_every}
-        passes = Passes(manifest, folder, plan, **options)
-        return _finish(passes, {"run_id": run_id, "paths_sha256": source["paths_sha256"]})
-
-
-def _check_folder(store_path: Path) -> None:
-    if store_path.is_dir():
-        raise StoreError(f"{store_path}: a folder; give the name of the HDF5 file to make")
-    if not store_path.absolute().parent.is_dir():
-        raise StoreError(f"{store_path}: the folder {store_path.parent} doesn't exist; make it first")
-
-
-def _find_base(folder: RunFolder, overwrite: bool) -> Base | None:
-    """Return the store that is added to, if any."""
-    if overwrite or not folder.store_path.exists():
-        return None
-    base = read_base(folder.store_path)
-    if folder.wrote(base.run_id):
-        # Its run was stopped between the store's last byte and its own end.
-        folder.clear()
-    return base
-
-
-def _is_left_over(folder: RunFolder, plan: Plan, source: dict[str, object]) -> bool:
-    """Whether the store to overwrite is the very one that this run has made, but for the parts that it left."""
-    try:
-        with Store(folder.store_path) as store:
-            stored = store.attributes
-    except StoreError:
-        # It can't be read, or isn't there: in either case it is made.
-        return False
-    is_same = stored.get("settings_sha256") == plan.settings.sha256
-    is_same = is_same and all(stored.get(name) == source[name] for name in ("root", "paths_sha256"))
-    return is_same and folder.wrote(stored.get("run_id"))
-
-
-def _describe_source(manifest: Manifest) -> dict[str, object]:
-    """Return what tells one list of images from another."""
-    text = "\0".join(manifest.table["path"]).encode("utf-8", "surrogateescape")
-    return {
-        "root": str(manifest.root),
-        "n_images": len(manifest),
-        "paths_sha256": hashlib.sha256(text).hexdigest(),
+    options = {
+        "max_rejected": max_rejected,
+        "overwrite": overwrite,
+        "log_every": log_every,
+        "progress": progress,
+        "echo": echo,
     }
-
-
-def _finish_leftover(folder: RunFolder) -> Extraction:
-    """Clean up after a run that was stopped between its store's last byte and its own end."""
-    folder.remove()
-    with Store(folder.store_path) as store:
-        return Extraction(
-            store_path=str(folder.store_path),
-            n_images=len(store),
-            n_features=sum(store.n_channels.values()),
-            n_rejected=len(store.rejected),
-            n_identical=int(store.images["sha256"].duplicated().sum()),
-            n_computed=0,
-            n_resumed=len(store),
-            seconds=0.0,
-            images_per_second=0.0,
-        )
-
-
-def _finish(passes: Passes, provenance: dict[str, str]) -> Extraction:
-    """Compute what is missing and make the store."""
-    begun = time.monotonic()
-    try:
-        passes.compute()
-        passes.publish(provenance)
-    except KeyboardInterrupt as error:
-        n_done, n_rows = passes.n_done()
-        raise StoppedError(
-            f"stopped: {n_done:,} of {n_rows:,} images are done and kept in {passes.folder.path}. Run the same "
-            "command again to go on"
-        ) from error
-    except OSError as error:
-        # What becomes of images and parts has words of its own; this is the folder itself.
-        raise StoreError(
-            f"{error.filename or passes.folder.path}: can't be read or written ({error.strerror or error}). What is "
-            f"done is kept in {passes.folder.path}; mend it and run the same command again"
-        ) from error
-    rows = passes.rows
-    return Extraction(
-        store_path=str(passes.folder.store_path),
-        n_images=len(rows.rows),
-        n_features=sum(passes.plan.n_channels.values()),
-        n_rejected=len(rows.rejected),
-        n_identical=len(rows.rows) - len(np.unique(rows.sha256)),
-        n_computed=passes.n_computed,
-        n_resumed=passes.n_resumed,
-        seconds=round(time.monotonic() - begun, 3),
-        images_per_second=passes.images_per_second,
-    )
+    if shard is None:
+        return run_extraction(manifest, Path(store_path), request, **options)
+    origin = describe_origin(manifest, asdict(request))
+    return extract_shard(take_shard(manifest, shard), store_path, request, shard=shard, origin=origin, **options)

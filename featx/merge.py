@@ -136,7 +136,8 @@ def merge_rows(
     sources = list(sources)
     n_rows = len(outlined.rows)
     block = max(1, _BLOCK_BYTES // (4 * sum(n_channels.values())))
-    for start in range(0, n_rows, block):
+    # Without any row there is still to be told why.
+    for start in range(0, max(1, n_rows), block):
         here = slice(start, min(start + block, n_rows))
         rows = outlined.rows[here]
         features = {layer: np.empty((len(rows), channels), np.float32) for layer, channels in n_channels.items()}
@@ -146,8 +147,8 @@ def merge_rows(
                 for layer, values in source.take(places[here][chosen]).items():
                     features[layer][chosen] = values
         yield Part(
-            start=int(rows[0]),
-            stop=int(rows[-1]) + 1,
+            start=int(rows[0]) if len(rows) else 0,
+            stop=int(rows[-1]) + 1 if len(rows) else 0,
             rows=rows,
             sha256=outlined.sha256[here],
             own=np.ones(len(rows), dtype=bool),

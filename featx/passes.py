@@ -41,6 +41,8 @@ class Passes:
     plan : Plan
     rejections : Rejections
         Ends the first pass where too many images can't be read.
+    may_be_empty : bool
+        Whether a store without any image that can be read is one.
     progress : bool
         Show progress bars, if standard error is a terminal.
     echo : callable
@@ -65,6 +67,7 @@ class Passes:
         plan: Plan,
         *,
         rejections: Rejections,
+        may_be_empty: bool,
         progress: bool,
         echo: Callable[[str], None],
         log_every: float,
@@ -76,6 +79,7 @@ class Passes:
         self.n_computed = self.n_resumed = 0
         self.seconds = 0.0
         self._rejections = rejections
+        self._may_be_empty = may_be_empty
         self._progress = progress
         self._log_every = log_every
         self._echo = echo
@@ -299,7 +303,7 @@ class Passes:
         """Refuse to go on where no image can be read, or one that the store has can't be any more."""
         base, paths = self.plan.base, self.manifest.table["path"]
         rejected = self.rows.rejected
-        if not len(self.rows.rows) and base is None:
+        if not len(self.rows.rows) and base is None and not self._may_be_empty:
             row, reason = next(iter(rejected.items()))
             self.folder.remove()
             raise SourceError(

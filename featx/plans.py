@@ -152,9 +152,9 @@ class Plan:
         return float(np.finfo(self.settings.store_dtype).max)
 
 
-def plan_anew(request: Request, echo: Callable[[str], None]) -> Plan:
-    """Plan a store from nothing."""
-    network = request.build(echo)
+def plan_anew(request: Request, echo: Callable[[str], None], network: PooledNetwork | None = None) -> Plan:
+    """Plan a store from nothing; a network that is given was built for this request."""
+    network = network or request.build(echo)
     settings = Settings(
         backbone=request.backbone,
         weights=network.weights_name,

@@ -1,0 +1,90 @@
+"""One shard of an extraction: an ordinary store of its rows, which knows what it is a part of."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from featx.errors import StoreError
+from featx.extraction import Extraction, describe_finished, run_extraction
+from featx.manifest import Manifest
+from featx.network import PooledNetwork
+from featx.plans import Request
+from featx.shards import Shard, ShardOrigin, read_origin
+from featx.store import Store
+
+
+def extract_shard(
+    manifest: Manifest,
+    store_path: str | Path,
+    request: Request,
+    *,
+    shard: Shard,
+    origin: ShardOrigin,
+    max_rejected: int | float | None = None,
+    overwrite: bool = False,
+    log_every: float = 60.0,
+    progress: bool = False,
+    echo: Callable[[str], None] = lambda line: None,
+    network: PooledNetwork | None = None,
+) -> Extraction:
+    """Make the store of one shard's rows, beside the place of the whole store; one that is finished stays as it is.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Of these rows only; see `featx.shards.take_shard`.
+    store_path : path
+        Of the whole store.
+    request : Request
+    shard : Shard
+    origin : ShardOrigin
+        Of the whole; see `featx.shards.describe_origin`.
+    max_rejected, overwrite, log_every, progress, echo
+        As of `featx.extract.extract_features`; images that can't be read are counted shard by shard.
+    network : PooledNetwork, optional
+        One that was built for this request; default: it is built.
+
+    Raises
+    ------
+    FeatxError
+        As `featx.extract.extract_features`; and if the whole store is there already.
+    """
+    store_path = Path(store_path)
+    path = shard.path_of(store_path)
+    if store_path.exists() and not overwrite:
+        raise StoreError(
+            f"{store_path}: is there already, and shards make a new store. To add to it, leave --shard out; to make it "
+            "anew, give --overwrite to every shard and to featx merge"
+        )
+    if not len(manifest):
+        echo(f"shard {shard}: none of the {origin.n_images:,} images is in it")
+        return Extraction(str(path), *(0,) * 6, 0.0, 0.0)
+    if not overwrite and is_finished(path, manifest, shard, origin):
+        echo(f"{path}: there already")
+        return describe_finished(path)
+    return run_extraction(
+        manifest,
+        path,
+        request,
+        max_rejected=max_rejected,
+        overwrite=overwrite,
+        log_every=log_every,
+        progress=progress,
+        echo=echo,
+        network=network,
+        marks={"shard": str(shard), "shard_of": origin.to_json()},
+    )
+
+
+def is_finished(path: Path, manifest: Manifest, shard: Shard, origin: ShardOrigin) -> bool:
+    """Whether a shard's store is there, whole, and what is asked for; images are not read for it.
+
+    Weights that are files may have changed under their name, so that a shard of such weights is looked at by
+    `run_extraction`.
+    """
+    if not path.exists() or Path(str(origin.request["weights"])).exists():
+        return False
+    with Store(path) as store:
+        attributes = store.attributes
+    if str(manifest.root) != attributes.get("root"):
+        return False
+    return "shard" in attributes and read_origin(attributes, path) == (shard, origin)
