@@ -1,18 +1,18 @@
 """The batch files of pipelines/slurm, submitted to a real Slurm of one node."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
-from conftest import SMALL, make_image, make_tree
-from stub_network import DELAY, stand_in
+from conftest import make_tree
+from stub_network import DELAY, NOTES, stand_in
 
 import featx
 
@@ -23,14 +23,14 @@ BATCH_FILES = ROOT / "pipelines" / "slurm"
 OPTIONS = {"layers": "all", "weights": "random", "image_size": 32, "batch_size": 2}
 SPLIT = (0.5, 0.25, 0.25)
 # The same on the command line.
-EXTRACT = "--layers all --weights random --image-size 32 --batch-size 2 --split 0.5,0.25,0.25".split()
-FIT = "--n-estimators 2,5,10 --min-samples-leaf 1,2 --seed 3".split()
+EXTRACT_OPTIONS = "--layers all --weights random --image-size 32 --batch-size 2 --split 0.5,0.25,0.25"
 
-# The featx of jobs: what `activate` would put on the PATH. A task that was put back into the queue isn't slow again.
+# The featx of jobs: what `activate` would put on the PATH. Of an array's tasks only the second is slow, if any, and
+# only until it is started again.
 FEATX = """\
 #!/bin/sh
 echo "gpu ${{CUDA_VISIBLE_DEVICES:-none}}, restarts ${{SLURM_RESTART_COUNT:-0}}"
-if [ -n "$SLURM_RESTART_COUNT" ]; then unset {delay}; fi
+if [ -n "$SLURM_RESTART_COUNT" ] || [ "$SLURM_ARRAY_TASK_ID" != 2 ]; then unset {delay}; fi
 exec {python} {program} "$@"
 """
 
@@ -54,51 +54,62 @@ def undisturbed(photos, tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def work(slurm, tmp_path):
-    """A folder to submit from."""
-    return Work(slurm, tmp_path, put_featx(tmp_path / "bin", Path(__file__).with_name("stub_network.py")))
-
-
-def put_featx(folder, program):
-    folder.mkdir(exist_ok=True)
-    path = folder / "featx"
-    path.write_text(FEATX.format(delay=DELAY, python=sys.executable, program=program))
-    path.chmod(0o755)
-    return folder
-
-
 class Work:
-    """A folder to submit from, with a featx of its own on the PATH."""
+    """A folder to submit from, with a featx on the PATH: that of tests/stub_network.py, or the real one."""
 
-    def __init__(self, slurm, folder, bin_folder):
-        self.slurm = slurm
-        self.folder = folder
-        self.variables = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "SHARDS": "3"}
+    def __init__(self, slurm, folder, program=ROOT / "tests" / "stub_network.py"):
+        self.slurm, self.folder = slurm, folder
+        self.store = folder / "store.h5"
+        featx_path = folder / "bin" / "featx"
+        featx_path.parent.mkdir()
+        featx_path.write_text(FEATX.format(delay=DELAY, python=sys.executable, program=program))
+        featx_path.chmod(0o755)
+        path = f"{featx_path.parent}:{os.environ['PATH']}"
+        self.variables = {"PATH": path, "PYTHONPATH": str(ROOT), "SHARDS": "3", "FIT_SHARDS": "2"}
 
-    def submit(self, script, *arguments, options=(), **variables):
-        return self.slurm.submit(
-            *options, BATCH_FILES / script, *arguments, cwd=self.folder, **self.variables, **variables
+    def submit(self, sbatch, script, arguments, **variables):
+        """Submit a batch file: what sbatch takes, the file, what that takes."""
+        variables = self.variables | variables
+        return self.slurm.submit(*sbatch, BATCH_FILES / script, *arguments, cwd=self.folder, **variables)
+
+    def extract(self, photos, *further, sbatch=("--array=1-3",), **variables):
+        return self.submit(
+            sbatch, "extract-array.sh", [photos, "-o", "store.h5", *EXTRACT_OPTIONS.split(), *further], **variables
         )
 
-    def extract(self, photos, *further, tasks="1-3", options=(), **variables):
-        arguments = [photos, "-o", "store.h5", *EXTRACT, *further]
-        return self.submit("extract-array.sh", *arguments, options=[f"--array={tasks}", *options], **variables)
+    def merge(self, *, after):
+        return self.submit([f"--dependency=afterok:{after}"], "merge.sh", ["store.h5"])
 
-    def featx(self, *arguments):
-        """Run featx here, as on a login node."""
-        command = ["featx", *map(str, arguments)]
-        environment = {**os.environ, **self.variables}
+    def call(self, *command, **variables):
+        """Run a command here, as on a login node."""
+        environment = {**os.environ, **self.slurm.environment, **self.variables, **variables}
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=120, check=False, cwd=self.folder, env=environment
+            [*map(str, command)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            cwd=self.folder,
+            env=environment,
         )
 
-    def logs(self, job):
+    def log(self, job):
+        """Return what a job, or an array's tasks, have printed."""
         return "".join(path.read_text() for path in sorted(self.folder.glob(f"*-{job}*.log")))
 
-    @property
-    def store(self):
-        return self.folder / "store.h5"
+
+@pytest.fixture
+def work(slurm, tmp_path):
+    return Work(slurm, tmp_path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def near_its_limit(slurm, photos, tmp_path_factory):
+    """A job whose time is over soon: the first of all, since Slurm looks at time limits every half minute."""
+    work = Work(slurm, tmp_path_factory.mktemp("limit"))
+    # As soon as that, since a minute's time limit is less than the two minutes before it.
+    job = work.extract(photos, sbatch=["--array=1-2", "--time=1"], SHARDS="2", **{DELAY: "8"})
+    return work, job
 
 
 def assert_same(path, other):
@@ -107,18 +118,122 @@ def assert_same(path, other):
         assert np.array_equal(one.matrix(), two.matrix())
         assert one.images.equals(two.images)
         assert one.rejected.equals(two.rejected)
-        assert len(one.rejected) == 1
-
-
-def done_images(folder):
-    """Images that are in finished parts."""
-    return sorted(folder.glob("*.parts/*.npy"))
 
 
 def test_an_array_and_a_dependent_job_make_the_store_of_one_extraction(work, photos, undisturbed):
     array = work.extract(photos)
-    merge = work.submit("merge.sh", "store.h5", options=[f"--dependency=afterok:{array}"])
+    merge = work.merge(after=array)
     assert work.slurm.wait(array, merge) == ["COMPLETED"] * 4
     assert_same(work.store, undisturbed)
-    assert "24 images" not in work.logs(merge)
-    assert not list(work.folder.glob("store.shard*"))
+    assert "store.h5: 23 images of 3 shards, 308 features, 1 rejected" in work.log(merge)
+
+
+def test_a_cancelled_job_goes_on_from_its_parts_when_it_is_submitted_again(work, photos, undisturbed):
+    notes = work.folder / "notes"
+    array = work.extract(photos, **{DELAY: "2", NOTES: str(notes)})
+    work.slurm.wait_until(lambda: work.slurm.states(f"{array}_1") == work.slurm.states(f"{array}_3") == ["COMPLETED"])
+    # Four batches of each of these, and one of the second task.
+    work.slurm.wait_until(lambda: notes.read_text().count("done") > 8)
+    work.slurm.call("scancel", array)
+    assert sorted(work.slurm.wait(array)) == ["CANCELLED", "COMPLETED", "COMPLETED"]
+    stopped = re.search(r"stopped: (\d) of 8 images are done and kept in (.*). Run", work.log(array))
+    n_done = int(stopped[1])
+    assert 0 < n_done < 8
+    assert (work.folder / stopped[2]).is_dir()
+    # Merging says which shards to wait for.
+    assert "featx extract ... --shard 2/3" in work.call("featx", "merge", "store.h5").stderr
+
+    again = work.extract(photos, sbatch=["--array=2"])
+    merge = work.merge(after=again)
+    assert work.slurm.wait(again, merge) == ["COMPLETED"] * 2
+    assert f"going on: {n_done} of 8 images were done before" in work.log(again)
+    assert_same(work.store, undisturbed)
+
+
+def test_a_task_that_fails_keeps_the_merge_from_running(work, photos, undisturbed):
+    array = work.extract(photos, "--max-rejected", "0")
+    merge = work.merge(after=array)
+    assert sorted(work.slurm.wait(array, merge)) == ["CANCELLED", "COMPLETED", "COMPLETED", "FAILED"]
+    assert work.slurm.states(f"{array}_2") == ["FAILED"]
+    assert work.slurm.tasks(merge)[0]["Reason"] == "DependencyNeverSatisfied"
+    assert "birch/003.png" in work.log(array)
+    lacking = work.call("featx", "merge", "store.h5")
+    assert lacking.returncode == 1
+    assert "1 of 3 shards" in lacking.stderr
+    assert not work.store.exists()
+
+
+def test_time_that_is_over_too_often_is_a_failure(work, photos):
+    array = work.extract(photos, sbatch=["--array=2"], RESTARTS="0", **{DELAY: "0.5"})
+    work.slurm.wait_until(lambda: list(work.folder.glob("*.parts")))
+    # What Slurm does near a time limit.
+    work.slurm.call("scancel", "--batch", "--signal=USR1", array)
+    assert work.slurm.wait(array) == ["FAILED"]
+    assert work.slurm.tasks(array)[0]["ExitCode"] == "143:0"
+    assert "stopped: " in work.log(array)
+
+
+def test_jobs_of_the_real_network_see_the_gpus_that_they_are_given(slurm, tree, tmp_path):
+    if not slurm.n_gpus:
+        pytest.skip("no devices can be made here (mknod): Slurm has no GPUs")
+    work = Work(slurm, tmp_path, program="-m featx")
+    options = {"layers": "block1", "weights": "random", "image_size": 32, "batch_size": 4, "engine": "ncnn"}
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+    arguments = [tree, "-o", "store.h5", *words]
+    array = work.submit(["--array=1-2", "--gres=gpu:1"], "extract-array.sh", arguments, SHARDS="2")
+    merge = work.merge(after=array)
+    expected = tmp_path / "expected.h5"
+    featx.extract_features(featx.read_source(tree), expected, **options)
+    assert work.slurm.wait(array, merge) == ["COMPLETED"] * 3
+    assert sorted(re.findall(r"^gpu (\w+)", work.log(array), re.MULTILINE)) == ["0", "1"]
+    assert "gpu none" in work.log(merge)
+    assert_same(work.store, expected)
+
+
+def test_a_task_whose_time_is_over_goes_on_when_slurm_starts_it_again(near_its_limit, undisturbed):
+    work, array = near_its_limit
+    assert work.slurm.wait(array) == ["COMPLETED"] * 2
+    restarts = {task["ArrayTaskId"]: int(task["Restarts"]) for task in work.slurm.tasks(array)}
+    # The other task has the same time limit, but is through by then: nothing is done twice.
+    assert restarts["1"] == 0
+    assert restarts["2"] > 0
+    log = (work.folder / f"extract-{array}_2.log").read_text()
+    n_done = int(re.search(r"stopped: (\d+) of 12 images are done", log)[1])
+    assert f"going on: {n_done} of 12 images were done before" in log
+    assert work.slurm.wait(work.merge(after=array)) == ["COMPLETED"]
+    assert_same(work.store, undisturbed)
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck: apt-get install shellcheck")
+def test_the_batch_files_are_sound_shell():
+    files = sorted(BATCH_FILES.glob("*.sh"))
+    assert len(files) >= 5
+    done = subprocess.run(["shellcheck", *files], capture_output=True, text=True, check=False)  # noqa: S607
+    assert done.stdout == ""
+
+
+def test_slurm_ends_with_the_tests_even_where_they_are_killed(slurm, tmp_path):
+    program = """if True:
+        import os, signal, sys
+        from pathlib import Path
+        from slurm_node import running_slurm
+        folder = Path(sys.argv[1])
+        with running_slurm(folder) as slurm:
+            job = slurm.submit("--wrap", f"touch {folder}/begun; sleep 600", cwd=folder)
+            slurm.wait_until((folder / "begun").exists)
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], timeout=60, check=False, env=environment)
+    assert done.returncode == -signal.SIGKILL
+    own = f"SLURM_CONF={tmp_path / 'slurm.conf'}"
+    slurm.wait_until(lambda: not has_process_with(own), seconds=10)
+
+
+def has_process_with(variable):
+    """Whether a process of this machine has a variable in its environment."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if variable.encode() in path.read_bytes().split(b"\0"):
+                return True
+    return False
