@@ -1,63 +1,20 @@
 """Stage 2 again and again: random splits, a choice within each one's train rows, and the spread of the test figures."""
 
 import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import sklearn
 
-import featx
-from featx.choosing import check_choice, rank, tell_scores
-from featx.classifiers import CellPlan, make_estimator, plan_cells
-from featx.errors import FeatxError
-from featx.fitting import choose_model, fit_estimator, score_cells
-from featx.journal import Journal
-from featx.metrics import score
-from featx.random_splits import draw_split, read_strata
+from featx.cell_scores import ScoredShare
+from featx.journal import Journal, journal_of_shard, take_up_shards
+from featx.progress import progress_bar
+from featx.repeats_task import Repeat, RepeatsTask, plan_repeats
 from featx.results import check_free, write_folder
-from featx.rows import Fold, Rows, choose_stored_layers, describe_store, digest_rows, make_folds, read_rows
-from featx.store import Store
+from featx.shards import Shard
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "roc_auc", "log_loss")
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """One random split.
-
-    Attributes
-    ----------
-    seed : int
-        Of the split, its folds and its classifiers.
-    n_train, n_test : int
-    discretize : str
-    params : dict
-        Of the chosen cell.
-    validation_accuracy : float or None
-        Its mean over the folds of the train rows; None where there is one cell and nothing to choose.
-    test : dict
-        See `featx.metrics.score`; every row counts the same, weights or not.
-    test_weighted : dict or None
-        The same with the rows' weights.
-    seconds : float
-    validation_score : float or None
-        What the cell was chosen by, as validation_accuracy.
-    """
-
-    seed: int
-    n_train: int
-    n_test: int
-    discretize: str
-    params: dict[str, object]
-    validation_accuracy: float | None
-    test: dict[str, object]
-    test_weighted: dict[str, object] | None
-    seconds: float
-    validation_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -131,117 +88,64 @@ def fit_repeats(
     """
     output = Path(output)
     check_free(output, overwrite=overwrite)
-    cells = plan_cells(model, grid or {}, discretize)
-    with Store(store_path) as store:
-        chosen_layers = choose_stored_layers(store, layers)
-        options = {"label": label, "where": where, "sample_weight": sample_weight}
-        rows, notes = read_rows(store, chosen_layers, **options, needs_split=False)
-        strata = read_strata(store, rows, stratify, label)
-        described = describe_store(store, chosen_layers)
-    if len(set(rows.y)) < 2:
-        raise FeatxError(f"{store_path}: one class only ({rows.y[0]!r}); a classifier needs two")
-    n_test = round(len(rows) * test_share)
-    model, model_notes = choose_model(model, rows, len(rows) - n_test, n_test)
-    check_choice(choose_by, make_estimator(model, *cells[0], class_weight=class_weight), rows)
-    protocol = {"n_repeats": n_repeats, "test_share": test_share, "stratify": list(stratify), "cv": cv, "seed": seed}
-    protocol |= {**options, "class_weight": class_weight, "classes": sorted(set(rows.y.tolist()))}
-    protocol |= {"choose_by": choose_by, "cells": [list(cell) for cell in cells]}
-    identity = {"model": model, "cells": cells, "store": {**described, "path": None}, "rows": digest_rows(rows)}
-    identity |= {"protocol": {**protocol, "n_repeats": None}, "versions": [featx.__version__, sklearn.__version__]}
-    journal = Journal(output.with_name(f"{output.name}.repeats.jsonl"), identity, Repeat)
-    with journal:
-        for number in _missing(n_repeats, journal, progress):
-            train, test = draw_split(rows, strata, test_share, seed + number)
-            repeat = _fit_once(model, cells, rows, train, test, cv, seed + number, class_weight, choose_by)
-            journal.add((number,), repeat)
+    task = plan_repeats(
+        *(store_path, model),
+        n_repeats=n_repeats,
+        test_share=test_share,
+        stratify=stratify,
+        grid=grid,
+        layers=layers,
+        discretize=discretize,
+        cv=cv,
+        choose_by=choose_by,
+        label=label,
+        where=where,
+        sample_weight=sample_weight,
+        class_weight=class_weight,
+        seed=seed,
+    )
+    journal = Journal(_journal_path(output), task.identity(), Repeat)
+    share_notes = take_up_shards(journal)
+    _fit_splits(task, journal, range(n_repeats), progress=progress)
     repeats = tuple(journal.records[number,] for number in range(n_repeats))
-    run = RepeatedRun(model, described, protocol, repeats, *_summarise(repeats), (*notes, *model_notes))
+    notes = (*task.notes, *share_notes)
+    run = RepeatedRun(task.model, task.store, task.protocol, repeats, *_summarise(repeats), notes)
     _write(output, run)
     journal.remove()
     return run
 
 
-def _missing(n_repeats: int, journal: Journal, progress: bool) -> Iterator[int]:
-    """Yield the splits that no earlier call has finished."""
-    from tqdm import tqdm
+def repeat_share(
+    store_path: str | Path, model: str, output: str | Path, *, shard: Shard, progress: bool = False, **options: object
+) -> ScoredShare:
+    """Fit one share of the random splits, and leave their figures in a journal beside the output.
 
-    # disable=None: only where standard error is a terminal.
-    with tqdm(total=n_repeats, unit="split", disable=None if progress else True) as bar:
-        for number in range(n_repeats):
-            if (number,) not in journal.records:
-                yield number
+    Parameters
+    ----------
+    store_path, model, output, progress, **options
+        As of `fit_repeats`, which takes the figures up.
+    shard : Shard
+    """
+    task = plan_repeats(store_path, model, **options)
+    path = journal_of_shard(_journal_path(Path(output)), shard)
+    journal = Journal(path, task.identity(), Repeat)
+    numbers, n_before = range(*shard.rows(task.protocol["n_repeats"])), len(journal.records)
+    _fit_splits(task, journal, numbers, progress=progress)
+    return ScoredShare(str(path), len(numbers), len(journal.records) - n_before)
+
+
+def _fit_splits(task: RepeatsTask, journal: Journal, numbers: range, *, progress: bool) -> None:
+    """Fit the splits that no earlier call has finished."""
+    missing = [number for number in numbers if (number,) not in journal.records]
+    initial = len(numbers) - len(missing)
+    with progress_bar(len(numbers), initial=initial, wanted=progress, unit="split") as bar, journal:
+        for number in missing:
+            journal.add((number,), task.fit(number))
             bar.update()
 
 
-def _fit_once(
-    model: str,
-    cells: list[CellPlan],
-    rows: Rows,
-    train: np.ndarray,
-    test: np.ndarray,
-    cv: int,
-    seed: int,
-    class_weight: str | None,
-    choose_by: str,
-) -> Repeat:
-    """Choose, refit and score on one split."""
-    begun = time.monotonic()
-    options = {"seed": seed, "class_weight": class_weight}
-    chosen, validation_accuracy, validation_score = 0, None, None
-    if len(cells) > 1:
-        folds = _make_inner_folds(rows, train, cv, seed)
-        chosen, validation_accuracy, validation_score = _choose(model, cells, rows, folds, options, choose_by)
-    best = make_estimator(model, *cells[chosen], **options)
-    fit_estimator(best, rows, train)
-    if model == "rf":
-        # Several threads add up a forest's trees in the order they come, and ranks of rows hang on the last digit.
-        best[-1].set_params(n_jobs=1)
-    figures = {
-        "classes": best.classes_,
-        "majority": pd.Series(rows.y[train]).value_counts().index[0],
-        **tell_scores(best, rows.X[test]),
-        "seed": seed,
-    }
-    y, predicted, weights = rows.y[test].astype(str), best.predict(rows.X[test]), rows.weights_of(test)
-    return Repeat(
-        seed=seed,
-        n_train=len(train),
-        n_test=len(test),
-        discretize=cells[chosen][0],
-        params=cells[chosen][1],
-        validation_accuracy=validation_accuracy,
-        test=score(y, predicted, **figures),
-        test_weighted=None if weights is None else score(y, predicted, **figures, sample_weight=weights),
-        seconds=round(time.monotonic() - begun, 3),
-        validation_score=validation_score,
-    )
-
-
-def _make_inner_folds(rows: Rows, train: np.ndarray, cv: int, seed: int) -> list[Fold]:
-    """Divide one split's train rows into folds."""
-    counts = pd.Series(rows.y[train]).value_counts()
-    if counts.min() < cv:
-        raise FeatxError(
-            f"seed {seed}: the class {counts.idxmin()!r} has {counts.min()} train rows, fewer than {cv} folds. Use a "
-            "smaller --cv"
-        )
-    return make_folds(rows, train, cv, seed=seed)
-
-
-def _choose(
-    model: str, cells: list[CellPlan], rows: Rows, folds: list[Fold], options: Mapping[str, object], choose_by: str
-) -> tuple[int, float, float]:
-    """Return the best cell's number, the first of equals, and means over the folds: its accuracy, and what chose it."""
-    check_choice(choose_by, make_estimator(model, *cells[0], **options), rows, folds)
-    means = np.zeros((2, len(cells)))
-    for fold in folds:
-        for number, found in score_cells(model, cells, rows, fold, **options, choose_by=choose_by):
-            pair = (np.nan, np.nan) if found.error is not None else (found.accuracy, found.score)
-            means[:, number] += np.divide(pair, len(folds))
-    if np.isnan(means).all():
-        raise FeatxError(f"seed {options['seed']}: every cell failed")
-    chosen = int(np.nanargmax(rank(means[1], choose_by)))
-    return chosen, *means[:, chosen].tolist()
+def _journal_path(output: Path) -> Path:
+    return output.with_name(f"{output.name}.repeats.jsonl")
 
 
 def _summarise(repeats: Sequence[Repeat]) -> tuple[dict[str, float], dict[str, float]]:

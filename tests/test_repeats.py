@@ -1,6 +1,7 @@
 """Random splits: as a plain loop would do them, and as often as asked for."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ from sklearn.svm import SVC
 
 import featx
 from featx import FeatxError
-from featx.repeats import fit_repeats
+from featx.repeats import fit_repeats, repeat_share
+from featx.shards import Shard
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ def test_a_score_that_can_not_be_had_is_refused_before_a_split(store_path, tmp_p
 
 
 def test_a_call_that_was_stopped_goes_on(store_path, tmp_path, monkeypatch):
-    from featx import repeats as module
+    from featx import repeats_task as module
 
     plain, seeds = module._fit_once, []
 
@@ -114,7 +116,7 @@ def test_a_call_that_was_stopped_goes_on(store_path, tmp_path, monkeypatch):
 
 
 def test_splits_whose_cells_were_chosen_by_another_score_are_done_anew(store_path, tmp_path, monkeypatch):
-    from featx import repeats as module
+    from featx import repeats_task as module
 
     plain, n_fitted = module._fit_once, []
 
@@ -134,7 +136,7 @@ def test_splits_whose_cells_were_chosen_by_another_score_are_done_anew(store_pat
 
 
 def test_columns_to_stratify_by_keep_their_shares(store_path, tmp_path, monkeypatch):
-    from featx import repeats as module
+    from featx import repeats_task as module
 
     seen, plain = [], module._fit_once
 
@@ -199,3 +201,17 @@ def test_the_command_prints_every_split_and_their_spread(store_path, tmp_path):
     refused = run_featx("fit", "svm", store_path, "-o", tmp_path / "other", "--test-share", 0.3)
     assert refused.returncode == 1
     assert "give --repeats too" in refused.stderr
+
+
+def test_shards_of_splits_give_the_run_that_one_process_gives(store_path, tmp_path):
+    options = {"n_repeats": 5, "cv": 2, "grid": {"n_estimators": (3, 5)}}
+    whole = fit_repeats(store_path, "rf", tmp_path / "whole", **options)
+    shares = [
+        repeat_share(store_path, "rf", tmp_path / "run", shard=Shard(number, 3), **options) for number in (1, 2, 3)
+    ]
+    assert sum(share.n_scored for share in shares) == 5
+    run = fit_repeats(store_path, "rf", tmp_path / "run", **options)
+    assert [replace(repeat, seconds=0) for repeat in run.repeats] == [replace(one, seconds=0) for one in whole.repeats]
+    # Made by the shards, not again.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "whole"]
+    assert (run.mean, run.notes) == (whole.mean, whole.notes)
