@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import make_tree
 from stub_network import DELAY, NOTES, stand_in
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 ROOT = Path(__file__).parents[1]
 BATCH_FILES = ROOT / "pipelines" / "slurm"
 OPTIONS = {"layers": "all", "weights": "random", "image_size": 32, "batch_size": 2}
+GRID = {"n_estimators": [2, 5], "min_samples_leaf": [1, 2]}
 SPLIT = (0.5, 0.25, 0.25)
 # The same on the command line.
 EXTRACT_OPTIONS = "--layers all --weights random --image-size 32 --batch-size 2 --split 0.5,0.25,0.25"
@@ -120,17 +122,31 @@ def assert_same(path, other):
         assert one.rejected.equals(two.rejected)
 
 
-def test_an_array_and_a_dependent_job_make_the_store_of_one_extraction(work, photos, undisturbed):
-    array = work.extract(photos)
-    merge = work.merge(after=array)
-    assert work.slurm.wait(array, merge) == ["COMPLETED"] * 4
+def submit_everything(work, photos, extract_options):
+    """Return the numbers of the four jobs from images to a run."""
+    variables = {"SOURCE": str(photos), "STORE": "store.h5", "RUN": "run", "EXTRACT_OPTIONS": extract_options}
+    variables |= {"CLASSIFIER": "rf", "FIT_OPTIONS": "--n-estimators 2,5 --min-samples-leaf 1,2 --seed 3"}
+    submitted = work.call("bash", BATCH_FILES / "submit.sh", **variables)
+    return re.fullmatch(r"extract (\d+), merge (\d+), cells (\d+), fit (\d+)\n", submitted.stdout).groups()
+
+
+def test_arrays_and_dependent_jobs_make_the_store_and_the_run_of_one_process(work, photos, undisturbed):
+    jobs = submit_everything(work, photos, EXTRACT_OPTIONS)
+    featx.fit_grid(undisturbed, "rf", work.folder / "expected", grid=GRID, seed=3)
+    assert work.slurm.wait(*jobs) == ["COMPLETED"] * 7
+    _, merge, cells, _ = map(work.log, jobs)
+    assert "store.h5: 23 images of 3 shards, 308 features, 1 rejected" in merge
     assert_same(work.store, undisturbed)
-    assert "store.h5: 23 images of 3 shards, 308 features, 1 rejected" in work.log(merge)
+    assert re.findall(r"(\d+) scores of shard (\d)/2", cells) == [("2", "1"), ("2", "2")]
+    for name in ("predictions.csv", "confusion.csv", "per_class.csv"):
+        assert (work.folder / "run" / name).read_bytes() == (work.folder / "expected" / name).read_bytes()
+    found, expected = (pd.read_csv(work.folder / name / "cells.csv") for name in ("run", "expected"))
+    pd.testing.assert_frame_equal(found.drop(columns="seconds"), expected.drop(columns="seconds"))
 
 
 def test_a_cancelled_job_goes_on_from_its_parts_when_it_is_submitted_again(work, photos, undisturbed):
     notes = work.folder / "notes"
-    array = work.extract(photos, **{DELAY: "2", NOTES: str(notes)})
+    array = work.extract(photos, **{DELAY: "1.5", NOTES: str(notes)})
     work.slurm.wait_until(lambda: work.slurm.states(f"{array}_1") == work.slurm.states(f"{array}_3") == ["COMPLETED"])
     # Four batches of each of these, and one of the second task.
     work.slurm.wait_until(lambda: notes.read_text().count("done") > 8)
@@ -150,16 +166,16 @@ def test_a_cancelled_job_goes_on_from_its_parts_when_it_is_submitted_again(work,
     assert_same(work.store, undisturbed)
 
 
-def test_a_task_that_fails_keeps_the_merge_from_running(work, photos, undisturbed):
-    array = work.extract(photos, "--max-rejected", "0")
-    merge = work.merge(after=array)
-    assert sorted(work.slurm.wait(array, merge)) == ["CANCELLED", "COMPLETED", "COMPLETED", "FAILED"]
-    assert work.slurm.states(f"{array}_2") == ["FAILED"]
-    assert work.slurm.tasks(merge)[0]["Reason"] == "DependencyNeverSatisfied"
-    assert "birch/003.png" in work.log(array)
+def test_a_task_that_fails_keeps_all_that_follows_from_running(work, photos):
+    extract, *others = submit_everything(work, photos, f"{EXTRACT_OPTIONS} --max-rejected 0")
+    assert sorted(work.slurm.wait(extract)) == ["COMPLETED", "COMPLETED", "FAILED"]
+    assert work.slurm.states(f"{extract}_2") == ["FAILED"]
+    assert "birch/003.png" in work.log(extract)
+    assert set(work.slurm.wait(*others)) == {"CANCELLED"}
+    assert work.slurm.tasks(others[0])[0]["Reason"] == "DependencyNeverSatisfied"
     lacking = work.call("featx", "merge", "store.h5")
     assert lacking.returncode == 1
-    assert "1 of 3 shards" in lacking.stderr
+    assert "--shard 2/3" in lacking.stderr
     assert not work.store.exists()
 
 
@@ -208,7 +224,7 @@ def test_a_task_whose_time_is_over_goes_on_when_slurm_starts_it_again(near_its_l
 def test_the_batch_files_are_sound_shell():
     files = sorted(BATCH_FILES.glob("*.sh"))
     assert len(files) >= 5
-    done = subprocess.run(["shellcheck", *files], capture_output=True, text=True, check=False)  # noqa: S607
+    done = subprocess.run(["shellcheck", ROOT / ".ci" / "run", *files], capture_output=True, text=True, check=False)  # noqa: S607
     assert done.stdout == ""
 
 
