@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -15,6 +16,9 @@ from featx.results import check_free, write_folder
 from featx.shards import Shard
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "roc_auc", "log_loss")
+
+if TYPE_CHECKING:
+    from featx.cluster_tasks import Cluster
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ def fit_repeats(
     sample_weight: str | None = None,
     class_weight: str | None = None,
     seed: int = 0,
+    cluster: "Cluster | None" = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> RepeatedRun:
@@ -80,6 +85,8 @@ def fit_repeats(
         As of `featx.fit_grid`: a mean over these folds.
     seed : int, default 0
         Of the first split.
+    cluster : Cluster, optional
+        Workers that fit the splits, each one's cells on one worker; default: this process.
 
     Returns
     -------
@@ -106,7 +113,7 @@ def fit_repeats(
     )
     journal = Journal(_journal_path(output), task.identity(), Repeat)
     share_notes = take_up_shards(journal)
-    _fit_splits(task, journal, range(n_repeats), progress=progress)
+    _fit_splits(task, journal, range(n_repeats), cluster=cluster, progress=progress)
     repeats = tuple(journal.records[number,] for number in range(n_repeats))
     notes = (*task.notes, *share_notes)
     run = RepeatedRun(task.model, task.store, task.protocol, repeats, *_summarise(repeats), notes)
@@ -134,13 +141,21 @@ def repeat_share(
     return ScoredShare(str(path), len(numbers), len(journal.records) - n_before)
 
 
-def _fit_splits(task: RepeatsTask, journal: Journal, numbers: range, *, progress: bool) -> None:
+def _fit_splits(
+    task: RepeatsTask, journal: Journal, numbers: range, *, progress: bool, cluster: "Cluster | None" = None
+) -> None:
     """Fit the splits that no earlier call has finished."""
     missing = [number for number in numbers if (number,) not in journal.records]
     initial = len(numbers) - len(missing)
+    fitted = ((number, task.fit(number)) for number in missing)
+    if cluster is not None:
+        # Imported here: dask is an extra.
+        from featx.cluster_fit import fit_splits_on
+
+        fitted = fit_splits_on(cluster, task, missing)
     with progress_bar(len(numbers), initial=initial, wanted=progress, unit="split") as bar, journal:
-        for number in missing:
-            journal.add((number,), task.fit(number))
+        for number, repeat in fitted:
+            journal.add((number,), repeat)
             bar.update()
 
 
