@@ -32,7 +32,7 @@ EXTRACT_OPTIONS = "--layers all --weights random --image-size 32 --batch-size 2 
 FEATX = """\
 #!/bin/sh
 echo "gpu ${{CUDA_VISIBLE_DEVICES:-none}}, restarts ${{SLURM_RESTART_COUNT:-0}}"
-if [ -n "$SLURM_RESTART_COUNT" ] || [ "$SLURM_ARRAY_TASK_ID" != 2 ]; then unset {delay}; fi
+if [ -n "$SLURM_RESTART_COUNT" ] || [ "${{SLURM_ARRAY_TASK_ID:-2}}" != 2 ]; then unset {delay}; fi
 exec {python} {program} "$@"
 """
 
@@ -218,6 +218,31 @@ def test_a_task_whose_time_is_over_goes_on_when_slurm_starts_it_again(near_its_l
     assert f"going on: {n_done} of 12 images were done before" in log
     assert work.slurm.wait(work.merge(after=array)) == ["COMPLETED"]
     assert_same(work.store, undisturbed)
+
+
+def test_dask_workers_are_jobs_and_one_that_is_cancelled_is_replaced(work, photos, undisturbed):
+    notes = work.folder / "notes"
+    (work.folder / "workers.yaml").write_text(
+        "jobs: 2\ncores: 1\nmemory: 1GB\ntime: 10\nshard_size: 4\nworker_extra_args: [--preload, stub_worker]\n"
+    )
+    variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", DELAY: "1.4", NOTES: str(notes)}
+    variables["DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT"] = "10s"
+    job = work.submit([], "dask.sh", ["extract", photos, "-o", "store.h5", *EXTRACT_OPTIONS.split()], **variables)
+
+    def workers():
+        listed = work.slurm.call("squeue", "--noheader", "--states=all", "--name=dask-worker", "--format=%i %T")
+        return dict(line.split() for line in listed.splitlines())
+
+    work.slurm.wait_until(lambda: notes.exists() and "done" in notes.read_text())
+    first = workers()
+    assert len(first) == 2
+    work.slurm.call("scancel", next(number for number, state in first.items() if state == "RUNNING"))
+    assert work.slurm.wait(job) == ["COMPLETED"]
+    assert_same(work.store, undisturbed)
+    assert "submitting 2 jobs to Slurm" in work.log(job)
+    # Another one came, and none outlives the job that has started them.
+    assert len(workers()) > 2
+    work.slurm.wait(*workers())
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck: apt-get install shellcheck")
