@@ -1,8 +1,9 @@
 """The scores of a grid's cells: kept in a journal as they come, all of them in one process or a share in each."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featx.classifiers import CellPlan
 from featx.fitting import CellScore, score_cells
@@ -10,6 +11,9 @@ from featx.grid_task import GridTask
 from featx.journal import Journal, Key, journal_of_shard, take_up_shards
 from featx.progress import progress_bar
 from featx.shards import Shard
+
+if TYPE_CHECKING:
+    from featx.cluster_tasks import Cluster
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,18 @@ class ScoredShare:
     n_scored: int
 
 
-def score_all(task: GridTask, output: Path, *, progress: bool = False) -> tuple[Journal, list[str]]:
+def score_all(
+    task: GridTask, output: Path, *, cluster: "Cluster | None" = None, progress: bool = False
+) -> tuple[Journal, list[str]]:
     """Score every cell on every fold that no earlier, stopped call has scored it on, and no share.
+
+    Parameters
+    ----------
+    task : GridTask
+    output : Path
+    cluster : Cluster, optional
+        Whose workers do it; default: this process.
+    progress : bool, default False
 
     Returns
     -------
@@ -41,7 +55,7 @@ def score_all(task: GridTask, output: Path, *, progress: bool = False) -> tuple[
     """
     journal = Journal(_journal_path(output), task.identity(), CellScore)
     notes = take_up_shards(journal)
-    _score(task, journal, all_keys(task), progress=progress)
+    _score(task, journal, all_keys(task), cluster=cluster, progress=progress)
     return journal, notes
 
 
@@ -80,18 +94,32 @@ def _unit_of(model: str, plan: CellPlan, cell: int) -> object:
     return discretize, *sorted((name, str(value)) for name, value in params.items() if name != "n_estimators")
 
 
-def _score(task: GridTask, journal: Journal, keys: Iterable[Key], *, progress: bool) -> None:
+def _score(
+    task: GridTask, journal: Journal, keys: Iterable[Key], *, progress: bool, cluster: "Cluster | None" = None
+) -> None:
     task.check_choice()
     keys = list(keys)
     missing = [key for key in keys if key not in journal.records]
-    options = task.options() | {"choose_by": task.protocol.choose_by}
     with progress_bar(len(keys), initial=len(keys) - len(missing), wanted=progress, unit="cell") as bar, journal:
-        for number, fold in enumerate(task.folds()):
-            cells = [cell for cell, of_fold in missing if of_fold == number]
-            plans = [task.cells[cell] for cell in cells]
-            for place, found in score_cells(task.model, plans, task.rows, fold, **options):
-                journal.add((cells[place], number), found)
-                bar.update()
+        for key, found in _score_here(task, missing) if cluster is None else _score_there(cluster, task, missing):
+            journal.add(key, found)
+            bar.update()
+
+
+def _score_here(task: GridTask, keys: Sequence[Key]) -> Iterator[tuple[Key, CellScore]]:
+    options = task.options() | {"choose_by": task.protocol.choose_by}
+    for number, fold in enumerate(task.folds()):
+        cells = [cell for cell, of_fold in keys if of_fold == number]
+        plans = [task.cells[cell] for cell in cells]
+        for place, found in score_cells(task.model, plans, task.rows, fold, **options):
+            yield (cells[place], number), found
+
+
+def _score_there(cluster: "Cluster", task: GridTask, keys: Sequence[Key]) -> Iterator[tuple[Key, CellScore]]:
+    # Imported here: dask is an extra.
+    from featx.cluster_fit import score_on
+
+    return score_on(cluster, task, keys)
 
 
 def _journal_path(output: Path) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from featx.cli_cluster import cluster_options, opened
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, SHARD, Numbers, Words, say, show_json
 from featx.errors import FeatxError
 
@@ -72,6 +73,7 @@ def fit_command(name: str) -> Callable:
             metavar="NUMBER/COUNT",
             help="Score this share of the cells (or splits) only, such as 3/16; without it, all shares are taken up.",
         ),
+        cluster_options,
         OVERWRITE,
         AS_JSON,
     ]
@@ -162,7 +164,10 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
     output = options.pop("output") or Path("results", f"{model}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
     shuffles = options.pop("shuffles")
     options["importance"] = shuffles if options["importance"] else 0
+    cluster, cluster_settings = options.pop("cluster"), options.pop("cluster_settings")
     if shard is not None:
+        if cluster is not None:
+            raise FeatxError("--cluster divides the work by itself: leave --shard out")
         run_share(model, store, output, grid, random, options, shard=shard, as_json=as_json)
         return
     if random["repeats"] is not None:
@@ -170,11 +175,13 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
             raise FeatxError(
                 "--each-layer, --leave-one-layer-out and --importance are of one split: leave --repeats out"
             )
-        run_repeats(model, store, output, grid, random, options, as_json=as_json)
+        with opened(cluster, cluster_settings, uses_gpus=False) as options["cluster"]:
+            run_repeats(model, store, output, grid, random, options, as_json=as_json)
         return
     if any(random[name] is not None for name in ("test_share", "train_per_class", "stratify")):
         raise FeatxError("--test-share, --train-per-class and --stratify are of random splits: give --repeats too")
-    run = fit_grid(store, model, output, grid=grid, progress=True, **options)
+    with opened(cluster, cluster_settings, uses_gpus=False) as workers:
+        run = fit_grid(store, model, output, grid=grid, cluster=workers, progress=True, **options)
     if as_json:
         show_json({"output": str(output)} | asdict(run))
         return

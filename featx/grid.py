@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,9 @@ from featx.rows import (
 from featx.score_columns import score_columns
 from featx.shards import Shard
 
+if TYPE_CHECKING:
+    from featx.cluster_tasks import Cluster
+
 
 def fit_grid(
     store_path: str | Path,
@@ -47,6 +51,7 @@ def fit_grid(
     leave_one_layer_out: bool = False,
     importance: int = 0,
     seed: int = 0,
+    cluster: "Cluster | None" = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> Run:
@@ -87,6 +92,9 @@ def fit_grid(
         Shuffle every layer so many times, and say how much accuracy that costs.
     seed : int, default 0
         Of classifiers, folds and bootstrap.
+    cluster : Cluster, optional
+        Workers that score the cells; see `featx.cluster.open_cluster`. What follows the choice is done here. Default:
+        this process.
     overwrite : bool, default False
         Replace a run that is there.
     progress : bool, default False
@@ -120,7 +128,7 @@ def fit_grid(
     model, rows, options = task.model, task.rows, task.options()
     questions = LayerQuestions(each_layer, leave_one_layer_out, importance)
     check_questions(questions, task.protocol.selection, list(task.widths))
-    journal, share_notes = score_all(task, Path(output), progress=progress)
+    journal, share_notes = score_all(task, Path(output), cluster=cluster, progress=progress)
     fitted = tuple(_summarise(plan, cell, len(task.folds()), journal) for cell, plan in enumerate(task.cells))
     chosen = _choose(fitted, choose_by)
     figures, layer_notes = score_layers(

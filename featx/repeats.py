@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featx.cell_scores import ScoredShare
 from featx.journal import Journal, journal_of_shard, take_up_shards
@@ -10,6 +11,9 @@ from featx.repeated import Repeat, RepeatedRun, summarise, write_repeats
 from featx.repeats_task import RepeatsTask, plan_repeats
 from featx.results import check_free
 from featx.shards import Shard
+
+if TYPE_CHECKING:
+    from featx.cluster_tasks import Cluster
 
 
 def fit_repeats(
@@ -31,6 +35,7 @@ def fit_repeats(
     sample_weight: str | None = None,
     class_weight: str | None = None,
     seed: int = 0,
+    cluster: "Cluster | None" = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> RepeatedRun:
@@ -55,6 +60,8 @@ def fit_repeats(
         As of `featx.fit_grid`: a mean over these folds.
     seed : int, default 0
         Of the first split.
+    cluster : Cluster, optional
+        Workers that fit the splits, each one's cells on one worker; default: this process.
 
     Returns
     -------
@@ -82,7 +89,7 @@ def fit_repeats(
     )
     journal = Journal(_journal_path(output), task.identity(), Repeat)
     share_notes = take_up_shards(journal)
-    _fit_splits(task, journal, range(n_repeats), progress=progress)
+    _fit_splits(task, journal, range(n_repeats), cluster=cluster, progress=progress)
     repeats = tuple(journal.records[number,] for number in range(n_repeats))
     notes = (*task.notes, *share_notes)
     figures = summarise(repeats)
@@ -111,13 +118,21 @@ def repeat_share(
     return ScoredShare(str(path), len(numbers), len(journal.records) - n_before)
 
 
-def _fit_splits(task: RepeatsTask, journal: Journal, numbers: range, *, progress: bool) -> None:
+def _fit_splits(
+    task: RepeatsTask, journal: Journal, numbers: range, *, progress: bool, cluster: "Cluster | None" = None
+) -> None:
     """Fit the splits that no earlier call has finished."""
     missing = [number for number in numbers if (number,) not in journal.records]
     initial = len(numbers) - len(missing)
+    fitted = ((number, task.fit(number)) for number in missing)
+    if cluster is not None:
+        # Imported here: dask is an extra.
+        from featx.cluster_fit import fit_splits_on
+
+        fitted = fit_splits_on(cluster, task, missing)
     with progress_bar(len(numbers), initial=initial, wanted=progress, unit="split") as bar, journal:
-        for number in missing:
-            journal.add((number,), task.fit(number))
+        for number, repeat in fitted:
+            journal.add((number,), repeat)
             bar.update()
 
 
