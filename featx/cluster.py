@@ -5,6 +5,8 @@ This module and the other `cluster_*` ones are all that import dask, and not bef
 
 import contextlib
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,11 +78,29 @@ def load_dask() -> ModuleType:
     try:
         import cryptography  # noqa: F401
         import dask
-        import dask_jobqueue  # noqa: F401
         import distributed  # noqa: F401
+
+        with keep_signals():
+            import dask_jobqueue  # noqa: F401 (it brings its part of dask's configuration)
     except ImportError as error:
         raise FeatxError(f"--cluster: {error}: pip install 'featx[cluster]'") from error
     return dask
+
+
+@contextlib.contextmanager
+def keep_signals() -> Iterator[None]:
+    """Leave Ctrl-C and SIGTERM to what takes care of them: importing dask-jobqueue would have them end everything."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            # None: not Python's, and left alone.
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 def check_workers(client: object, address: Address) -> None:

@@ -2,8 +2,10 @@
 
 import os
 import platform
+import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,6 +70,9 @@ def dask_setup(worker: object) -> None:
 
     Several workers of one machine, or of one job, are told apart by the number that their name ends with.
     """
+    if threading.current_thread() is threading.main_thread():
+        # Ctrl-C reaches every process of a terminal, and is for the one that started this one.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     count = sharing_processes()
     number = str(worker.name).rpartition("-")[2]
     if count < 2 or not number.isdecimal():

@@ -1,6 +1,7 @@
 """What --cluster and its settings file may say, and what Slurm is given of it."""
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -153,6 +154,28 @@ def test_without_slurm_or_dask_it_says_so(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
     with pytest.raises(FeatxError, match=r"dask_jobqueue.*pip install 'featx\[cluster\]'"):
         load_dask()
+
+
+def test_opening_a_cluster_leaves_ctrl_c_as_it_is():
+    program = """if True:
+        import signal
+        from featx.cluster import load_dask
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        load_dask()
+        print(before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)])
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_without_the_option_dask_is_not_imported():
+    program = """if True:
+        import sys
+        import featx.cli, featx.extract, featx.grid, featx.repeats, featx.finetune_all
+        print([name for name in ("dask", "distributed", "joblib._dask") if name in sys.modules])
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_a_worker_takes_its_gpu_and_its_part_of_the_cores(monkeypatch):
