@@ -85,7 +85,7 @@ class Prepared:
     stages : list of Stage
         Those that were asked for, in order.
     found : dict of str to Found
-        What is there of every stage, by its key.
+        What is there of these and of what they need, by key.
     manifest : Manifest or None
         The images; None where no store was asked for.
     """
@@ -162,7 +162,7 @@ def prepare(
     if any(stage.section == "stores" for stage in chosen):
         manifest = read_images(experiment, echo=echo)
         check_images(experiment, manifest)
-    return Prepared(chosen, find_all(experiment, stages, manifest), manifest)
+    return Prepared(chosen, find_all(experiment, stages, chosen, manifest), manifest)
 
 
 def refuse_blocked(experiment: Experiment, prepared: Prepared, *, overwrite: bool) -> None:
