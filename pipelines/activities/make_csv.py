@@ -2,11 +2,13 @@
 
 import argparse
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
 from featx.errors import FeatxError
 from featx.predictions import check_writable, open_whole
@@ -61,7 +63,7 @@ def read_annotations(path: Path) -> pd.DataFrame:
         ]
     except OSError as error:
         raise FeatxError(f"{path}: can't be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, IndexError, TypeError, NotImplementedError) as error:
+    except (MatReadError, zlib.error, ValueError, LookupError, TypeError, NotImplementedError) as error:
         raise FeatxError(
             f"{path}: not the annotations of MPII Human Pose, version 1 ({type(error).__name__}: {error}). Expected "
             "mpii_human_pose_v1_u12_1.mat, as it comes in mpii_human_pose_v1_u12_2.zip"
