@@ -105,9 +105,11 @@ def show_stages(done: object, show: Callable[[str], None]) -> None:
     """Show a line a stage."""
     wide = max((len(stage.key) for stage in done.stages), default=0)
     for stage in done.stages:
-        what = f"{stage.summary}; {stage.seconds:,.1f} s" if stage.is_done else "there already"
-        if not stage.is_done and stage.was != "there":
-            what = "left out"
+        what = "left out"
+        if stage.is_done:
+            what = f"{stage.summary}; {stage.seconds:,.1f} s"
+        elif stage.was == "there":
+            what = f"there already{f'; {stage.summary}' if stage.summary else ''}"
         show(f"{stage.key:<{wide}}  {what}")
     show(f"\n{done.output}: stores, runs, and experiment.yaml, which says what was run")
     if done.report is not None:

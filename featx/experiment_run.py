@@ -14,7 +14,7 @@ from featx.experiment_parts import Experiment
 from featx.experiment_rows import check_images
 from featx.experiment_stages import Stage, choose_stages, list_stages, read_images
 from featx.experiment_stores import Found
-from featx.experiment_work import Work, tuning_options
+from featx.experiment_work import Work, describe_stage, tuning_options
 from featx.manifest import Manifest
 from featx.predictions import open_whole
 from featx.strict_yaml import to_yaml
@@ -49,7 +49,7 @@ class DoneStage:
     seconds : float
         Of all fine-tunings that were trained together, if it is one of them.
     summary : str
-        What it came to; "" where nothing was done.
+        What it came to, now or before; "" where nothing tells.
     """
 
     key: str
@@ -230,7 +230,7 @@ def _do(work: Work, stages: Sequence[Stage], found: Found) -> list[DoneStage]:
     """Do stages that go together; what is there of the first is there of all."""
     if found.status == "there":
         work.echo(f"{stages[0].key}: there already, {stages[0].path}")
-        return [DoneStage(stages[0].key, str(stages[0].path), found.status, False, 0.0, "")]
+        return [DoneStage(stages[0].key, str(stages[0].path), found.status, False, 0.0, describe_stage(stages[0]))]
     details = f", {'; '.join(found.details)}" if found.details else ""
     keys = ", ".join(stage.key for stage in stages)
     work.echo(f"{keys}: {_BEGINNINGS[found.status]}{details}")

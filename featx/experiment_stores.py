@@ -143,7 +143,8 @@ def _compare_features(spec: StoreSpec, base: Base, run_path: Path | None) -> tup
 def _name_layers(these: Sequence[str], those: Sequence[str]) -> Iterator[str]:
     others = [name for name in these if name not in those]
     if others:
-        yield f"{len(others)} layers ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''})"
+        shown = ", ".join([*others[:3], *(["..."] if len(others) > 3 else [])])
+        yield f"{len(others)} layer{'s' if len(others) > 1 else ''} ({shown})"
 
 
 def _name_poolings(these: Sequence[str], those: Sequence[str]) -> Iterator[str]:

@@ -151,7 +151,7 @@ def test_run_again_nothing_is_done_from_the_file_or_its_record(folder, study, na
         ({"fits.rf.repeats": 2}, {"fits.rf": "of the images' own splits, now of random splits"}),
         ({"stores.plain.image_size": 40}, {"stores.plain": "image_size 32, now 40", "fits.rf": "stores.plain"}),
         ({"stores.plain.weights": "random:1"}, {"stores.plain": "weights 'random:0', now 'random:1'"}),
-        ({"stores.plain.layers": "block1_conv1"}, {"stores.plain": "it has more: 1 layers (block1_conv2)"}),
+        ({"stores.plain.layers": "block1_conv1"}, {"stores.plain": "it has more: 1 layer (block1_conv2)"}),
         ({"stores.plain.layers": "block1,block2"}, {"fits.rf": "stores.plain (2 layers (block2_conv1, block2_conv2))"}),
         ({"split.seed": 1}, {"fits.rf": "stores.plain (other labels, splits or columns of the images)"}),
     ],
@@ -176,7 +176,7 @@ def test_other_settings_of_networks_and_choices_are_refused(folder, study):
     refuse(
         folder,
         changes,
-        {"stores.tuned": "it has more: 1 layers (block3_conv3)", "choices.best": "yet to change: fits.again-tuned"},
+        {"stores.tuned": "it has more: 1 layer (block3_conv3)", "choices.best": "yet to change: fits.again-tuned"},
     )
     del changes["stores.tuned.layers"]
     refuse(folder, changes, {"choices.best": "chosen among again, again-tuned as they were"})
@@ -211,6 +211,19 @@ def test_another_network_of_the_same_name_is_noticed(own):
     assert what_was(tuned) == {"finetunes.net": "missing"}
     with pytest.raises(featx.FeatxError, match=r"stores.tuned: .*other weights that are called 'net' too"):
         run(own, {"finetunes.net.seed": 3})
+
+
+def test_a_network_may_come_out_of_another_folder(folder, study, short):
+    """A run's folder in place of weights: its own preprocessing and size, and the layers of its head."""
+    store = {"weights": str(folder / "output/runs/net"), "layers": "fc1", "batch_size": 4, "engine": "keras"}
+    changes = SHORT | {"stores": {"plain": store}, "fits.rf.layers": "fc1", "fits.again": None}
+    assert set(what_was(run(short, changes)).values()) == {"missing"}
+    assert set(what_was(run(short, changes)).values()) == {"there"}
+    with (
+        featx.open(short.parent / "output/stores/plain.h5") as own,
+        featx.open(folder / "output/stores/tuned.h5") as old,
+    ):
+        assert np.allclose(own.matrix(["fc1"]), old.matrix(["fc1"]), rtol=1e-5)
 
 
 def test_a_stopped_grid_goes_on(short, monkeypatch):
@@ -277,7 +290,7 @@ def test_a_store_is_added_to_and_then_it_is_another(short):
     lines = []
     done = run(short, SHORT, echo=lines.append)
     assert what_was(done) == {"stores.plain": "incomplete", "fits.rf": "missing", "fits.again": "missing"}
-    assert any("lacks something and is added to, 1 layers (block1_conv2)" in line for line in lines)
+    assert any("lacks something and is added to, 1 layer (block1_conv2)" in line for line in lines)
     (short.parent / "images/ash/003.png").unlink()
     with pytest.raises(featx.FeatxError, match=r"stores.plain: .*1 images that the source no longer has"):
         run(short, SHORT)
@@ -412,6 +425,8 @@ def test_the_command_shows_a_line_a_stage(short):
     again = CliRunner().invoke(main, ["run", str(short), *options, "--only", "fits", "--json"])
     record = json.loads(again.stdout)
     assert [stage["is_done"] for stage in record["stages"]] == [False, False]
+    assert record["stages"][0]["summary"] in lines[1]
+    assert record["stages"][1]["summary"] in lines[2]
     assert record["report"] is None
     assert CliRunner().invoke(main, ["run", str(short), "--only", "fits,"]).exit_code == 2
     wrong = CliRunner().invoke(main, ["run", str(short), "--set", "fits.rf.model=tree"])
