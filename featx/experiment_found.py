@@ -59,7 +59,16 @@ def _find(experiment: Experiment, stage: Stage, found: Mapping[str, Found], mani
         return Found("other", (f"made of what is yet to change: {', '.join(pending)}{why}",))
     if stage.section == "stores":
         run_path = None if stage.spec.of_run is None else experiment.run_path(stage.spec.of_run)
-        return find_store(stage.spec, stage.path, manifest, run_path=run_path)
+        alone = find_store(stage.spec, stage.path, manifest, run_path=run_path)
+    else:
+        alone = _find_run(experiment, stage)
+    if pending and alone.status == "unfinished" and stage.section == "stores":
+        return Found("other", (f"unfinished, of a network that is yet to change: {', '.join(pending)}",))
+    return alone
+
+
+def _find_run(experiment: Experiment, stage: Stage) -> Found:
+    """Say what is there of a fine-tuning, a fit or a choice, whatever it is made of being there."""
     if not stage.path.exists():
         return _find_unfinished(stage)
     try:
@@ -85,9 +94,9 @@ def _find_unfinished(stage: Stage) -> Found:
     spec = stage.spec
     wanted = recipe_record(read_recipe(spec.recipe, changes=spec.set))
     differences = [*_compare({"recipe": recipe, "seed": seed}, {"recipe": wanted, "seed": spec.seed})]
-    return (
-        Found("other", (f"an unfinished training: {'; '.join(differences)}",)) if differences else Found("unfinished")
-    )
+    if differences:
+        return Found("other", (f"an unfinished training, begun with {'; '.join(differences)}",))
+    return Found("unfinished")
 
 
 def _journal_of(stage: Stage) -> Path | None:

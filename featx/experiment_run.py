@@ -146,7 +146,7 @@ def run_experiment(
     _write_record(experiment)
     work = Work(experiment, prepared.manifest, progress, echo, cluster)
     groups = _group(prepared) if cluster is not None else [[stage] for stage in prepared.stages]
-    done = tuple(stage for group in groups for stage in _do(work, group, prepared.found[group[0].key]))
+    done = tuple(stage for group in groups for stage in _do(work, group, prepared.found[group[0].key], overwrite))
     is_reported = experiment.report_path.is_file()
     return ExperimentRun(
         output=str(experiment.output),
@@ -226,7 +226,7 @@ def _group(prepared: Prepared) -> list[list[Stage]]:
     return groups
 
 
-def _do(work: Work, stages: Sequence[Stage], found: Found) -> list[DoneStage]:
+def _do(work: Work, stages: Sequence[Stage], found: Found, overwrite: bool) -> list[DoneStage]:
     """Do stages that go together; what is there of the first is there of all."""
     if found.status == "there":
         work.echo(f"{stages[0].key}: there already, {stages[0].path}")
@@ -236,9 +236,11 @@ def _do(work: Work, stages: Sequence[Stage], found: Found) -> list[DoneStage]:
     work.echo(f"{keys}: {_BEGINNINGS[found.status]}{details}")
     for stage in stages:
         stage.path.parent.mkdir(parents=True, exist_ok=True)
+    # A training that was stopped goes on where it can, and only it knows all that it was begun with.
+    is_replaced = found.status == "other" or (overwrite and stages[0].section == "finetunes")
     begun = time.monotonic()
     try:
-        summaries = work.do(stages, overwrite=found.status == "other")
+        summaries = work.do(stages, overwrite=is_replaced)
     except StoppedError:
         # It says how to go on.
         raise

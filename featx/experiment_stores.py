@@ -48,10 +48,14 @@ def find_store(spec: StoreSpec, path: Path, manifest: Manifest | None, *, run_pa
     manifest : Manifest or None
         The images that it should have; None: any.
     run_path : Path, optional
-        Of the fine-tuned run, whose network it is; it is there.
+        Of the fine-tuned run, whose network it is.
     """
     if run_path is None and is_run(spec.weights):
         run_path = Path(spec.weights)
+    if run_path is not None and not run_path.exists():
+        # A network that is yet to be trained is none that parts were made by.
+        begun = path.exists() or RunFolder(path).begun_with() is not None
+        return Found("other", (f"of a network that is not there: {run_path}",)) if begun else Found("missing")
     if not path.exists():
         return _find_parts(spec, path, manifest, run_path)
     try:
@@ -79,8 +83,7 @@ _OTHERS = ("image_size", "preprocessing", "engine", "weights", "pooling")
 def _setting_differences(spec: StoreSpec, made: Mapping[str, object], run_path: Path | None) -> Iterator[str]:
     """Name what a store, or parts of one, were made with otherwise; what can be added is not among it."""
     weights = str(run_path) if run_path is not None else spec.weights
-    tuned = None if run_path is None or not run_path.exists() else read_finetuned(run_path)
-    own = tuned.preprocessing if tuned is not None else BACKBONES[spec.backbone].preprocessing
+    own = (read_finetuned(run_path) if run_path is not None else BACKBONES[spec.backbone]).preprocessing
     wanted = {name: getattr(spec, name) for name in _PLAIN}
     wanted["image_size"] = spec.image_size or own_image_size(spec.backbone, weights)
     wanted["preprocessing"] = spec.preprocessing or own
@@ -106,6 +109,12 @@ def _find_parts(spec: StoreSpec, path: Path, manifest: Manifest | None, run_path
         return Found("missing")
     settings, source = begun
     differences = list(_setting_differences(spec, settings, run_path))
+    if not differences and not is_source(spec.weights):
+        stored = tuple(dict.fromkeys(map(layer_of, settings.get("layers", ()))))
+        try:
+            _layers_of_file(spec, settings, stored, run_path)
+        except FeatxError as error:
+            differences.append(str(error))
     if manifest is not None:
         now = {"root": str(manifest.root), "paths_sha256": digest_paths(manifest)}
         differences += [f"another {_WORDS[name]}" for name in now if now[name] != source.get(name)]
@@ -134,7 +143,7 @@ def _compare_features(spec: StoreSpec, base: Base, run_path: Path | None) -> tup
         if spec.weights == "imagenet-conv":
             wanted = tuple(name for name in wanted if name not in BACKBONES[spec.backbone].top)
     else:
-        wanted = _layers_of_file(spec, base, stored, run_path)
+        wanted = _layers_of_file(spec, base.attributes, stored, run_path)
     lacking = [*_name_layers(wanted, stored), *_name_poolings(poolings, base.settings.pooling.split(","))]
     further = [*_name_layers(stored, wanted), *_name_poolings(base.settings.pooling.split(","), poolings)]
     return lacking, further
@@ -153,7 +162,9 @@ def _name_poolings(these: Sequence[str], those: Sequence[str]) -> Iterator[str]:
         yield f"the pooling {', '.join(others)}"
 
 
-def _layers_of_file(spec: StoreSpec, base: Base, stored: tuple[str, ...], run_path: Path | None) -> tuple[str, ...]:
+def _layers_of_file(
+    spec: StoreSpec, made: Mapping[str, object], stored: tuple[str, ...], run_path: Path | None
+) -> tuple[str, ...]:
     """Build the network of a file or a run, whose name alone doesn't tell what it is, and compare its weights."""
     frozen = build_frozen(
         spec.backbone,
@@ -163,8 +174,8 @@ def _layers_of_file(spec: StoreSpec, base: Base, stored: tuple[str, ...], run_pa
         preprocessing=spec.preprocessing,
     )
     # Of other layers, other weights take part; extraction compares those of the store's own.
-    if frozen.layers == stored and frozen.weights_sha256 != base.settings.weights_sha256:
-        raise FeatxError(f"other weights that are called {base.settings.weights!r} too")
+    if frozen.layers == stored and frozen.weights_sha256 != made.get("weights_sha256"):
+        raise FeatxError(f"other weights that are called {made.get('weights')!r} too")
     return frozen.layers
 
 

@@ -285,6 +285,32 @@ def test_a_stopped_store_goes_on_and_parts_of_others_are_refused(short, monkeypa
     assert what_was(done) == {"stores.plain": "unfinished"}
 
 
+def test_a_stopped_training_goes_on_or_is_begun_anew(short, monkeypatch):
+    from featx import finetune
+
+    plain, stages = finetune.train_stage, []
+
+    def stopping(model, stage, *arguments, **options):
+        stages.append(stage.name)
+        if stages[1:] == ["block3"]:
+            raise KeyboardInterrupt
+        return plain(model, stage, *arguments, **options)
+
+    changes = {"fits": {}, "choices": {}, "report": False, "finetunes.net.set": {"epochs": 1}}
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "train_stage", stopping)
+        with pytest.raises(featx.errors.StoppedError, match="1 epochs are done"):
+            run(short, changes)
+        with pytest.raises(featx.FeatxError, match=r"finetunes.net: .*an unfinished training, begun with other recipe"):
+            run(short, changes | {"finetunes.net.set": {"epochs": 2}})
+        # Of other rows: it is the training itself that knows.
+        with pytest.raises(featx.FeatxError, match="this unfinished training was begun with other rows"):
+            run(short, changes | {"split.seed": 1}, only=["stores.plain", "finetunes"])
+        done = run(short, changes | {"split.seed": 1}, overwrite=True)
+    assert stages == ["head", "block3", "head", "block3"]
+    assert what_was(done) == {"stores.plain": "there", "finetunes.net": "unfinished", "stores.tuned": "missing"}
+
+
 def test_a_store_is_added_to_and_then_it_is_another(short):
     run(short, SHORT | {"stores.plain.layers": "block1_conv1"}, only=["stores"])
     lines = []
