@@ -121,10 +121,14 @@ def predict(
 @click.option("--cells", is_flag=True, help="Instead: every cell of every run, with its figures on validation rows.")
 @AS_JSON
 def compare(runs: tuple[Path, ...], cells: bool, as_json: bool) -> None:
-    """Compare runs that were scored on the same rows: figures, McNemar's test against the first, and costs."""
+    """Compare runs that were scored on the same rows: figures, McNemar's test against the first, and costs.
+
+    Runs of random splits (--repeats, featx choose): figures over their splits, and on the same splits differences.
+    """
     from dataclasses import asdict
 
     from featx.compare import cells_of_runs, compare_runs, comparison_table
+    from featx.compare_repeats import are_repeats, compare_repeats, compared_repeats_table
     from featx.results import format_table
 
     if cells:
@@ -133,6 +137,13 @@ def compare(runs: tuple[Path, ...], cells: bool, as_json: bool) -> None:
             show_json([row.dropna().to_dict() for _, row in table.iterrows()])
         else:
             click.echo(format_table(table))
+        return
+    if are_repeats(runs):
+        compared = compare_repeats(runs)
+        if as_json:
+            show_json({"runs": [asdict(run) for run in compared]})
+        else:
+            click.echo(format_table(compared_repeats_table(compared)))
         return
     comparison = compare_runs(runs)
     if as_json:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from featx.cli_cluster import cluster_options, opened
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, SHARD, BatchSize, CountOrShare, Numbers, say, show_json
 from featx.errors import FeatxError
 from featx.layers import BACKBONES
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     metavar="NUMBER/COUNT",
     help="Make this share of the store only, such as 3/16, in a file of its own; featx merge makes the store of all.",
 )
+@cluster_options
 @click.option("--dry-run", is_flag=True, help="Try a few batches, predict time, disk and memory, write nothing.")
 @OVERWRITE
 @AS_JSON
@@ -116,6 +118,8 @@ def extract(
     root: Path | None,
     max_rejected: int | float | None,
     shard: "Shard | None",
+    cluster: object,
+    cluster_settings: Path | None,
     dry_run: bool,
     overwrite: bool,
     as_json: bool,
@@ -165,15 +169,19 @@ def extract(
         else:
             click.echo(format_forecast(forecast))
         return
-    done = extract_features(
-        *(manifest, output),
-        max_rejected=max_rejected,
-        shard=shard,
-        overwrite=overwrite,
-        progress=True,
-        echo=say,
-        **options,
-    )
+    if shard is not None and cluster is not None:
+        raise FeatxError("--cluster divides the work by itself: leave --shard out")
+    with opened(cluster, cluster_settings) as workers:
+        done = extract_features(
+            *(manifest, output),
+            max_rejected=max_rejected,
+            shard=shard,
+            cluster=workers,
+            overwrite=overwrite,
+            progress=True,
+            echo=say,
+            **options,
+        )
     if as_json:
         show_json(asdict(done))
         return

@@ -4,13 +4,25 @@ from pathlib import Path
 
 import click
 
+from featx.cli_cluster import cluster_options, opened
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, say, show_json
 
 
 @click.command()
 @click.argument("store", type=click.Path(path_type=Path))
-@click.option("--recipe", required=True, help="One of those that featx recipes lists, or a YAML file.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder.  [default: results/RECIPE-TIME]")
+@click.option(
+    "--recipe",
+    "recipes",
+    required=True,
+    multiple=True,
+    help="One of those that featx recipes lists, or a YAML file. Again for more: a run each.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder; of several recipes, one with a run each.  [default: results/RECIPE-TIME]",
+)
 @click.option(
     "--set",
     "changes",
@@ -43,11 +55,12 @@ from featx.cli_options import AS_JSON, OVERWRITE, SEED, say, show_json
 @click.option("--no-cache", is_flag=True, help="Read the images, and run the whole network, in every epoch.")
 @click.option("--keep-cache", is_flag=True, help="Keep the activations for the next training on the same images.")
 @click.option("--seed", type=SEED, default=0, help="Of the head, dropout, the order of rows and augmentation.")
+@cluster_options
 @OVERWRITE
 @AS_JSON
 def finetune(
     store: Path,
-    recipe: str,
+    recipes: tuple[str, ...],
     output: Path | None,
     changes: tuple[str, ...],
     from_layer: str | None,
@@ -56,6 +69,8 @@ def finetune(
     split_column: str,
     cache_limit: float,
     no_cache: bool,
+    cluster: object,
+    cluster_settings: Path | None,
     as_json: bool,
     **options: object,
 ) -> None:
@@ -67,28 +82,31 @@ def finetune(
     from dataclasses import asdict
     from datetime import datetime
 
-    from featx.finetune import fine_tune
+    from featx.finetune_all import fine_tune_all, name_runs
     from featx.recipes import parse_changes
     from featx.results import cells_table, describe_test, format_table
 
     named = {"from_layer": from_layer, "precision": precision, "compile": compiled}
     wanted = parse_changes(changes) | {name: value for name, value in named.items() if value is not None}
-    output = output or Path("results", f"{Path(recipe).stem}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
-    run = fine_tune(
-        store,
-        recipe,
-        output,
-        changes=wanted,
-        split=split_column,
-        cache_limit=0 if no_cache else int(cache_limit * 1e9),
-        progress=True,
-        echo=say,
-        **options,
-    )
+    name = Path(recipes[0]).stem if len(recipes) == 1 else "recipes"
+    output = output or Path("results", f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
+    with opened(cluster, cluster_settings) as workers:
+        runs = fine_tune_all(
+            *(store, name_runs(recipes, output)),
+            changes=wanted,
+            split=split_column,
+            cache_limit=0 if no_cache else int(cache_limit * 1e9),
+            cluster=workers,
+            progress=True,
+            echo=say,
+            **options,
+        )
     if as_json:
-        show_json({"output": str(output)} | asdict(run))
+        records = [{"output": str(path)} | asdict(run) for path, run in runs.items()]
+        show_json(records[0] if len(recipes) == 1 else records)
         return
-    click.echo(format_table(cells_table(run)))
-    click.echo(f"\n{describe_test(run)}")
     files = "run.json, cells.csv, curves.csv, predictions.csv, per_class.csv, confusion.csv, recipe.yaml"
-    click.echo(f"{output}: {files}, network.weights.h5")
+    for path, run in runs.items():
+        click.echo(format_table(cells_table(run)))
+        click.echo(f"\n{describe_test(run)}")
+        click.echo(f"{path}: {files}, network.weights.h5")

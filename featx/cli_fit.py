@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from featx.cli_options import AS_JSON, OVERWRITE, SEED, Numbers, Words, say, show_json
+from featx.cli_cluster import cluster_options, opened
+from featx.cli_options import AS_JSON, OVERWRITE, SEED, SHARD, Numbers, Words, say, show_json
 from featx.errors import FeatxError
 
 
@@ -66,6 +67,13 @@ def fit_command(name: str) -> Callable:
         click.option("--importance", is_flag=True, help="Accuracy that is lost when a layer is shuffled."),
         click.option("--shuffles", type=click.IntRange(1), default=10, help="Of each layer, for --importance."),
         click.option("--seed", type=SEED, default=0, help="Of classifiers and folds."),
+        click.option(
+            "--shard",
+            type=SHARD,
+            metavar="NUMBER/COUNT",
+            help="Score this share of the cells (or splits) only, such as 3/16; without it, all shares are taken up.",
+        ),
+        cluster_options,
         OVERWRITE,
         AS_JSON,
     ]
@@ -147,22 +155,33 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
     from featx.grid import fit_grid
     from featx.results import cells_table, describe_test, format_table, layers_table
 
+    shard = options.pop("shard")
+    if shard is not None and options["output"] is None:
+        raise FeatxError("--shard leaves its scores beside --output: give it, the same for every shard")
     random = {name: options.pop(name) for name in ("repeats", "test_share", "train_per_class", "stratify")}
     grid = {name: values for name in axes if (values := options.pop(name)) is not None}
     as_json = options.pop("as_json")
     output = options.pop("output") or Path("results", f"{model}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
     shuffles = options.pop("shuffles")
     options["importance"] = shuffles if options["importance"] else 0
+    cluster, cluster_settings = options.pop("cluster"), options.pop("cluster_settings")
+    if shard is not None:
+        if cluster is not None:
+            raise FeatxError("--cluster divides the work by itself: leave --shard out")
+        run_share(model, store, output, grid, random, options, shard=shard, as_json=as_json)
+        return
     if random["repeats"] is not None:
         if any(options.pop(name) for name in ("each_layer", "leave_one_layer_out", "importance")):
             raise FeatxError(
                 "--each-layer, --leave-one-layer-out and --importance are of one split: leave --repeats out"
             )
-        run_repeats(model, store, output, grid, random, options, as_json=as_json)
+        with opened(cluster, cluster_settings, uses_gpus=False) as options["cluster"]:
+            run_repeats(model, store, output, grid, random, options, as_json=as_json)
         return
     if any(random[name] is not None for name in ("test_share", "train_per_class", "stratify")):
         raise FeatxError("--test-share, --train-per-class and --stratify are of random splits: give --repeats too")
-    run = fit_grid(store, model, output, grid=grid, progress=True, **options)
+    with opened(cluster, cluster_settings, uses_gpus=False) as workers:
+        run = fit_grid(store, model, output, grid=grid, cluster=workers, progress=True, **options)
     if as_json:
         show_json({"output": str(output)} | asdict(run))
         return
@@ -186,17 +205,7 @@ def run_repeats(
     from featx.repeats import fit_repeats
     from featx.results import format_table
 
-    if random["stratify"] is not None:
-        options["stratify"] = [name.strip() for name in random["stratify"].split(",") if name.strip()]
-    if random["train_per_class"] is not None:
-        if random["test_share"] is not None or random["stratify"] is not None:
-            raise FeatxError("--train-per-class says it all: leave --test-share and --stratify out")
-        options["train_per_class"] = random["train_per_class"]
-    if random["test_share"] is not None:
-        options["test_share"] = random["test_share"]
-    if options["cv"] is None:
-        del options["cv"]
-    run = fit_repeats(store, model, output, n_repeats=random["repeats"], grid=grid, progress=True, **options)
+    run = fit_repeats(store, model, output, grid=grid, progress=True, **repeat_options(random, options))
     if as_json:
         show_json({"output": str(output)} | asdict(run))
         return
@@ -204,3 +213,55 @@ def run_repeats(
         say(note)
     click.echo(format_table(repeats_table(run)))
     click.echo(f"\n{describe_repeats(run)}\n{output}: repeats.json, repeats.csv")
+
+
+def repeat_options(random: dict, options: dict) -> dict:
+    """Return the options of random splits; what isn't given stands at the library's default."""
+    given = {name: value for name, value in options.items() if name != "cv" or value is not None}
+    given["n_repeats"] = random["repeats"]
+    if random["train_per_class"] is not None:
+        if random["test_share"] is not None or random["stratify"] is not None:
+            raise FeatxError("--train-per-class says it all: leave --test-share and --stratify out")
+        given["train_per_class"] = random["train_per_class"]
+    if random["stratify"] is not None:
+        given["stratify"] = [name.strip() for name in random["stratify"].split(",") if name.strip()]
+    if random["test_share"] is not None:
+        given["test_share"] = random["test_share"]
+    return given
+
+
+def run_share(
+    model: str,
+    store: Path,
+    output: Path,
+    grid: dict,
+    random: dict,
+    options: dict,
+    *,
+    shard: object,
+    as_json: bool,
+) -> None:
+    """Score one share of a grid's cells, or of random splits, and say where the scores are."""
+    from dataclasses import asdict
+
+    from featx.grid import fit_share
+    from featx.repeats import repeat_share
+    from featx.results import check_free
+
+    check_free(output, overwrite=options.pop("overwrite"))
+    # Questions about the chosen cell wait for the choice.
+    for name in ("each_layer", "leave_one_layer_out", "importance"):
+        options.pop(name)
+    if random["repeats"] is None:
+        share = fit_share(store, model, output, shard=shard, grid=grid, progress=True, **options)
+    else:
+        share = repeat_share(
+            store, model, output, shard=shard, grid=grid, progress=True, **repeat_options(random, options)
+        )
+    if as_json:
+        show_json({"output": str(output)} | asdict(share))
+        return
+    click.echo(
+        f"{share.journal_path}: {share.n_units:,} scores of shard {shard}, {share.n_scored:,} of them made now. Once "
+        "all shards are done, the same command without --shard makes the run"
+    )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from featx.cli_cluster import cluster_options, opened
 from featx.cli_options import AS_JSON, OVERWRITE, say, show_json
 
 
@@ -32,6 +33,7 @@ def split_sections(ctx: click.Context, param: click.Parameter, value: str | None
     is_flag=True,
     help="Show every stage, what is there already, and predicted time, disk and memory; write nothing.",
 )
+@cluster_options
 @OVERWRITE
 @AS_JSON
 def run(
@@ -39,6 +41,8 @@ def run(
     only: tuple[str, ...] | None,
     changes: tuple[str, ...],
     dry_run: bool,
+    cluster: object,
+    cluster_settings: Path | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -53,7 +57,11 @@ def run(
 
     wanted = read_experiment(experiment, changes=parse_changes(changes, example=EXAMPLE))
     options = {"only": only, "overwrite": overwrite, "echo": say}
-    (show_plan if dry_run else do_all)(wanted, options, as_json=as_json)
+    if dry_run:
+        show_plan(wanted, options, as_json=as_json)
+        return
+    with opened(cluster, cluster_settings) as options["cluster"]:
+        do_all(wanted, options, as_json=as_json)
 
 
 def show_plan(experiment: object, options: dict[str, object], *, as_json: bool) -> None:

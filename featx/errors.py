@@ -31,6 +31,10 @@ class StoreError(FeatxError):
     """A feature store can't be read or written."""
 
 
+class TakenError(FeatxError):
+    """Another process is writing it."""
+
+
 class StoppedError(FeatxError):
     """A run was stopped by its user; what was finished is kept."""
 

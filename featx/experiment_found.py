@@ -20,14 +20,18 @@ from featx.store import Store
 _LAYER_QUESTIONS = {"each_layer": "alone", "leave_one_layer_out": "without", "importance": "importance"}
 
 
-def find_all(experiment: Experiment, stages: Sequence[Stage], manifest: Manifest | None) -> dict[str, Found]:
-    """Say of every stage what is there of it.
+def find_all(
+    experiment: Experiment, stages: Sequence[Stage], wanted: Sequence[Stage], manifest: Manifest | None
+) -> dict[str, Found]:
+    """Say of stages what is there of them.
 
     Parameters
     ----------
     experiment : Experiment
     stages : sequence of Stage
         All of them, in order.
+    wanted : sequence of Stage
+        Those that are looked for, with all that they need.
     manifest : Manifest or None
         The images as they should be in stores; None: whatever images a store has are taken for right.
 
@@ -36,9 +40,13 @@ def find_all(experiment: Experiment, stages: Sequence[Stage], manifest: Manifest
     dict of str to Found
         By the stages' keys.
     """
+    keys = {stage.key for stage in wanted}
+    for stage in reversed(stages):
+        keys |= set(stage.needs) if stage.key in keys else set()
     found: dict[str, Found] = {}
     for stage in stages:
-        found[stage.key] = _find(experiment, stage, found, manifest)
+        if stage.key in keys:
+            found[stage.key] = _find(experiment, stage, found, manifest)
     return found
 
 
@@ -121,6 +129,9 @@ def _identity_differences(spec: FitSpec, identity: Mapping) -> Sequence[str]:
 
 def _fit_differences(experiment: Experiment, stage: Stage) -> Sequence[str]:
     spec = stage.spec
+    if (stage.path / RECORD).is_file() != (spec.repeats is not None):
+        kinds = ("random splits", "the images' own splits")
+        return ["of {}, now of {}".format(*(kinds if spec.repeats is None else reversed(kinds)))]
     if spec.repeats is not None:
         run = read_repeats(stage.path)
         made = {"model": run.model, **run.protocol}

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import featx
 from featx.errors import FeatxError, StoppedError
@@ -13,10 +14,13 @@ from featx.experiment_parts import Experiment
 from featx.experiment_rows import check_images
 from featx.experiment_stages import Stage, choose_stages, list_stages, read_images
 from featx.experiment_stores import Found
-from featx.experiment_work import Work
+from featx.experiment_work import Work, tuning_options
 from featx.manifest import Manifest
 from featx.predictions import open_whole
 from featx.strict_yaml import to_yaml
+
+if TYPE_CHECKING:
+    from featx.cluster_tasks import Cluster
 
 _HEAD = "# featx run"
 
@@ -43,6 +47,7 @@ class DoneStage:
     is_done : bool
         Whether this run did anything for it.
     seconds : float
+        Of all fine-tunings that were trained together, if it is one of them.
     summary : str
         What it came to; "" where nothing was done.
     """
@@ -85,7 +90,7 @@ class Prepared:
     stages : list of Stage
         Those that were asked for, in order.
     found : dict of str to Found
-        What is there of every stage, by its key.
+        What is there of these and of what they need, by key.
     manifest : Manifest or None
         The images; None where no store was asked for.
     """
@@ -99,6 +104,7 @@ def run_experiment(
     experiment: Experiment,
     *,
     only: Sequence[str] | None = None,
+    cluster: "Cluster | None" = None,
     overwrite: bool = False,
     progress: bool = False,
     echo: Callable[[str], None] = lambda line: None,
@@ -114,6 +120,9 @@ def run_experiment(
         See `featx.read_experiment`.
     only : sequence of str, optional
         Of stores, finetunes, fits, choices and report, those to do; default: all. What they need is there.
+    cluster : Cluster, optional
+        Workers that extract, fit, and train recipes at the same time; see `featx.cluster.open_cluster`. Default: this
+        process.
     overwrite : bool, default False
         Replace what is there with other settings; what has the same is kept all the same.
     progress : bool, default False
@@ -134,8 +143,9 @@ def run_experiment(
     prepared = prepare(experiment, only=only, echo=echo)
     refuse_blocked(experiment, prepared, overwrite=overwrite)
     _write_record(experiment)
-    work = Work(experiment, prepared.manifest, progress, echo)
-    done = tuple(_do(work, stage, prepared.found[stage.key]) for stage in prepared.stages)
+    work = Work(experiment, prepared.manifest, progress, echo, cluster)
+    groups = _group(prepared) if cluster is not None else [[stage] for stage in prepared.stages]
+    done = tuple(stage for group in groups for stage in _do(work, group, prepared.found[group[0].key]))
     is_reported = experiment.report_path.is_file()
     return ExperimentRun(
         output=str(experiment.output),
@@ -162,7 +172,7 @@ def prepare(
     if any(stage.section == "stores" for stage in chosen):
         manifest = read_images(experiment, echo=echo)
         check_images(experiment, manifest)
-    return Prepared(chosen, find_all(experiment, stages, manifest), manifest)
+    return Prepared(chosen, find_all(experiment, stages, chosen, manifest), manifest)
 
 
 def refuse_blocked(experiment: Experiment, prepared: Prepared, *, overwrite: bool) -> None:
@@ -198,25 +208,50 @@ def list_blocked(prepared: Prepared, *, overwrite: bool) -> Iterator[tuple[str, 
                 yield stage.key, f"{stage.path} is there with other settings: {'; '.join(found.details)}"
 
 
-def _do(work: Work, stage: Stage, found: Found) -> DoneStage:
+def _group(prepared: Prepared) -> list[list[Stage]]:
+    """Return the stages, in order; neighbouring fine-tunings that differ in their recipe alone are one group."""
+
+    def kind(stage: Stage) -> object:
+        status = prepared.found[stage.key].status
+        if stage.section != "finetunes" or status == "there":
+            return stage.key
+        return stage.spec.store, sorted(tuning_options(stage.spec).items(), key=str), status == "other"
+
+    groups: list[list[Stage]] = []
+    for stage in prepared.stages:
+        if groups and kind(groups[-1][0]) == kind(stage):
+            groups[-1].append(stage)
+        else:
+            groups.append([stage])
+    return groups
+
+
+def _do(work: Work, stages: Sequence[Stage], found: Found) -> list[DoneStage]:
+    """Do stages that go together; what is there of the first is there of all."""
     if found.status == "there":
-        work.echo(f"{stage.key}: there already, {stage.path}")
-        return DoneStage(stage.key, str(stage.path), found.status, False, 0.0, "")
+        work.echo(f"{stages[0].key}: there already, {stages[0].path}")
+        return [DoneStage(stages[0].key, str(stages[0].path), found.status, False, 0.0, "")]
     details = f", {'; '.join(found.details)}" if found.details else ""
-    work.echo(f"{stage.key}: {_BEGINNINGS[found.status]}{details}")
-    stage.path.parent.mkdir(parents=True, exist_ok=True)
+    keys = ", ".join(stage.key for stage in stages)
+    work.echo(f"{keys}: {_BEGINNINGS[found.status]}{details}")
+    for stage in stages:
+        stage.path.parent.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     try:
-        summary = work.do(stage, overwrite=found.status == "other")
+        summaries = work.do(stages, overwrite=found.status == "other")
     except StoppedError:
         # It says how to go on.
         raise
     except FeatxError as error:
-        raise FeatxError(f"{stage.key}: {error}") from error
+        raise FeatxError(f"{keys}: {error}") from error
     seconds = round(time.monotonic() - begun, 3)
-    if summary:
-        work.echo(f"{stage.key}: {summary}; {seconds:,.1f} s")
-    return DoneStage(stage.key, str(stage.path), found.status, summary is not None, seconds, summary or "")
+    done = []
+    for stage, summary in zip(stages, summaries, strict=True):
+        if summary:
+            work.echo(f"{stage.key}: {summary}; {seconds:,.1f} s")
+        is_done = summary is not None
+        done.append(DoneStage(stage.key, str(stage.path), found.status, is_done, seconds, summary or ""))
+    return done
 
 
 _BEGINNINGS = {

@@ -1,16 +1,17 @@
 """The work of each stage of an experiment: one call of the library each, and a line on what it came to."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featx.among import choose_among
 from featx.errors import FeatxError, one_line
-from featx.experiment_parts import Experiment, FitSpec, StoreSpec
+from featx.experiment_parts import Experiment, FinetuneSpec, FitSpec, StoreSpec
 from featx.experiment_stages import Stage
 from featx.extract import extract_features
-from featx.finetune import fine_tune
+from featx.finetune_all import fine_tune_all
 from featx.grid import fit_grid
 from featx.manifest import Manifest
 from featx.repeated import RepeatedRun, describe_repeats
@@ -18,6 +19,9 @@ from featx.repeats import fit_repeats
 from featx.report import write_page
 from featx.report_data import gather
 from featx.results import Run, describe_test
+
+if TYPE_CHECKING:
+    from featx.cluster_tasks import Cluster
 
 _OF_REPEATS = ("test_share", "train_per_class", "stratify")
 _OF_ONE_SPLIT = ("each_layer", "leave_one_layer_out", "importance")
@@ -34,23 +38,22 @@ class Work:
         The images; None where no store is made.
     progress : bool
     echo : callable
+    cluster : Cluster, optional
+        Whose workers extract, fine-tune and fit; default: this process.
     """
 
     experiment: Experiment
     manifest: Manifest | None
     progress: bool
     echo: Callable[[str], None]
+    cluster: "Cluster | None" = None
 
-    def do(self, stage: Stage, *, overwrite: bool) -> str | None:
-        """Do a stage, and say in a line what it came to; None where it couldn't be done, which has been told."""
-        work = {
-            "stores": self.extract,
-            "finetunes": self.tune,
-            "fits": self.fit,
-            "choices": self.choose,
-            "report": self.report,
-        }
-        return work[stage.section](stage, overwrite=overwrite)
+    def do(self, stages: Sequence[Stage], *, overwrite: bool) -> list[str | None]:
+        """Do stages that go together, and say in a line what each came to; None of one that couldn't be done."""
+        if stages[0].section == "finetunes":
+            return self.tune(stages, overwrite=overwrite)
+        work = {"stores": self.extract, "fits": self.fit, "choices": self.choose, "report": self.report}
+        return [work[stage.section](stage, overwrite=overwrite) for stage in stages]
 
     def extract(self, stage: Stage, *, overwrite: bool) -> str:
         """Make a store, go on with it, or add to it."""
@@ -59,6 +62,7 @@ class Work:
             stage.path,
             **network_options(self.experiment, stage.spec),
             max_rejected=stage.spec.max_rejected,
+            cluster=self.cluster,
             overwrite=overwrite,
             progress=self.progress,
             echo=self.echo,
@@ -66,26 +70,24 @@ class Work:
         rejected = f", {done.n_rejected:,} images rejected" if done.n_rejected else ""
         return f"{done.n_images:,} images, {done.n_features:,} features{rejected}"
 
-    def tune(self, stage: Stage, *, overwrite: bool) -> str:
-        """Fine-tune a network."""
-        spec = stage.spec
-        names = ("weights", "root", "label", "where", "split", "sample_weight")
-        run = fine_tune(
+    def tune(self, stages: Sequence[Stage], *, overwrite: bool) -> list[str]:
+        """Fine-tune a network by one recipe, or by several that differ in nothing else; see `tuning_options`."""
+        spec = stages[0].spec
+        runs = fine_tune_all(
             self.experiment.store_path(spec.store),
-            spec.recipe,
-            stage.path,
-            changes=spec.set,
-            **{name: getattr(spec, name) for name in (*names, "engine", "cache_limit", "keep_cache", "seed")},
+            {stage.path: stage.spec.recipe for stage in stages},
+            **tuning_options(spec),
+            cluster=self.cluster,
             overwrite=overwrite,
             progress=self.progress,
             echo=self.echo,
         )
-        return describe_test(run)
+        return [describe_test(runs[stage.path]) for stage in stages]
 
     def fit(self, stage: Stage, *, overwrite: bool) -> str:
         """Fit a grid on the images' own splits, or on random ones."""
         spec = stage.spec
-        options = {"grid": spec.grid, "overwrite": overwrite, "progress": self.progress}
+        options = {"grid": spec.grid, "cluster": self.cluster, "overwrite": overwrite, "progress": self.progress}
         run = self._fit(self.experiment.store_path(spec.store), spec, stage.path, options)
         for note in run.notes:
             self.echo(note)
@@ -118,6 +120,23 @@ class Work:
         for left in gathered.left_out:
             self.echo(one_line(f"left out of the report: {left.path}: {left.reason}"))
         return one_line(gathered.answer.sentence).rstrip(".")
+
+
+def tuning_options(spec: FinetuneSpec) -> dict[str, object]:
+    """Return the options of `featx.fine_tune`, but the recipe; where they are equal, recipes go together."""
+    names = (
+        "weights",
+        "root",
+        "label",
+        "where",
+        "split",
+        "sample_weight",
+        "engine",
+        "cache_limit",
+        "keep_cache",
+        "seed",
+    )
+    return {"changes": spec.set} | {name: getattr(spec, name) for name in names}
 
 
 def network_options(experiment: Experiment, spec: StoreSpec) -> dict[str, object]:

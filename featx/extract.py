@@ -3,14 +3,19 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featx.batch_size import AUTO
+from featx.errors import FeatxError
 from featx.extract_shard import extract_shard
 from featx.extraction import Extraction, run_extraction
 from featx.finetuned import own_image_size
 from featx.manifest import Manifest
 from featx.plans import Request
 from featx.shards import Shard, describe_origin, take_shard
+
+if TYPE_CHECKING:
+    from featx.cluster_tasks import Cluster
 
 
 def extract_features(
@@ -33,6 +38,7 @@ def extract_features(
     batch_size: int | str = AUTO,
     max_rejected: int | float | None = None,
     shard: Shard | None = None,
+    cluster: "Cluster | None" = None,
     overwrite: bool = False,
     log_every: float = 60.0,
     progress: bool = False,
@@ -64,6 +70,8 @@ def extract_features(
     shard : Shard, optional
         Make this share of the store and no more, in a file of its own beside it; once all are there,
         `featx.merge_shards` makes the store of them. Default: the whole.
+    cluster : Cluster, optional
+        Workers that do it in shards of their own; see `featx.cluster_extract.extract_on`. Default: this process.
     overwrite : bool, default False
         Replace a finished store (once the new one is whole) and an unfinished one of other settings.
     log_every : float, default 60.0
@@ -102,6 +110,12 @@ def extract_features(
         "progress": progress,
         "echo": echo,
     }
+    if cluster is not None and shard is not None:
+        raise FeatxError("a cluster divides the work by itself: leave --shard or --cluster out")
+    if cluster is not None:
+        from featx.cluster_extract import extract_on
+
+        return extract_on(cluster, manifest, store_path, request, **options)
     if shard is None:
         return run_extraction(manifest, Path(store_path), request, **options)
     origin = describe_origin(manifest, asdict(request))

@@ -9,6 +9,7 @@ import psutil
 
 from featx.choosing import check_choice, measure_accuracy, measure_choice, tell_scores
 from featx.classifiers import CellPlan, Params, make_estimator
+from featx.cores import sharing_processes
 from featx.errors import FeatxError
 from featx.forests import PrefixForestClassifier
 from featx.gram import FoldGram, SharedGram
@@ -136,8 +137,8 @@ def choose_model(model: str, rows: Rows, n_fit: int, n_score: int) -> tuple[str,
 
 
 def gram_memory() -> int:
-    """Return how many bytes Gram matrices may take."""
-    return int(psutil.virtual_memory().available * _MEMORY_SHARE)
+    """Return how many bytes Gram matrices may take, in each of the processes that make some here."""
+    return int(psutil.virtual_memory().available * _MEMORY_SHARE / sharing_processes())
 
 
 def score_svms(

@@ -2,65 +2,35 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import sklearn
 
 import featx
-from featx.choosing import check_choice, rank
-from featx.classifiers import CellPlan, make_estimator, plan_cells
+from featx.cell_scores import ScoredShare, score_all, score_share
+from featx.choosing import rank
+from featx.classifiers import CellPlan
 from featx.errors import FeatxError
-from featx.fitting import CellScore, choose_model, score_cells
+from featx.grid_task import Protocol, plan_grid
 from featx.journal import Journal
 from featx.layerwise import LayerQuestions, check_questions, score_layers
 from featx.metrics import count_confusion, peak_memory, report_classes
 from featx.refit import Refit, refit
 from featx.results import Cell, Run, check_free, write_run
 from featx.rows import (
-    Fold,
     Rows,
-    check_splits,
-    choose_stored_layers,
-    describe_store,
-    digest_rows,
-    make_folds,
     notes_on_splits,
-    read_rows,
 )
 from featx.score_columns import score_columns
-from featx.store import Store
+from featx.shards import Shard
 
-
-@dataclass(frozen=True)
-class Protocol:
-    """How cells are compared.
-
-    Attributes
-    ----------
-    selection : str
-        validation, cv, or none where there is one cell and nothing to choose.
-    cv : int or None
-    seed : int
-        Of classifiers and folds.
-    class_weight : str or None
-    label, where, sample_weight : str or None
-        See `featx.rows.read_rows`.
-    choose_by : str
-        One of `featx.choosing.CHOOSE_BY`.
-    """
-
-    selection: str
-    cv: int | None
-    seed: int
-    class_weight: str | None
-    label: str
-    where: str | None
-    sample_weight: str | None
-    choose_by: str
+if TYPE_CHECKING:
+    from featx.cluster_tasks import Cluster
 
 
 def fit_grid(
@@ -81,6 +51,7 @@ def fit_grid(
     leave_one_layer_out: bool = False,
     importance: int = 0,
     seed: int = 0,
+    cluster: "Cluster | None" = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> Run:
@@ -121,6 +92,9 @@ def fit_grid(
         Shuffle every layer so many times, and say how much accuracy that costs.
     seed : int, default 0
         Of classifiers, folds and bootstrap.
+    cluster : Cluster, optional
+        Workers that score the cells; see `featx.cluster.open_cluster`. What follows the choice is done here. Default:
+        this process.
     overwrite : bool, default False
         Replace a run that is there.
     progress : bool, default False
@@ -138,31 +112,33 @@ def fit_grid(
         the output is taken.
     """
     check_free(Path(output), overwrite=overwrite)
-    cells = plan_cells(model, grid or {}, discretize)
-    with Store(store_path) as store:
-        chosen_layers = choose_stored_layers(store, layers)
-        rows, notes = read_rows(store, chosen_layers, label=label, where=where, sample_weight=sample_weight)
-        described = describe_store(store, chosen_layers)
-        widths = {layer: store.n_channels[layer] for layer in chosen_layers}
-        images_per_second = store.images_per_second
-    check_splits(store_path, rows)
-    known, test = rows.of("train", "validation"), rows.of("test")
-    model, model_notes = choose_model(model, rows, len(known), max(len(test), len(rows.of("validation"))))
-    selection = _choose_selection(store_path, rows, cells, cv)
-    questions = LayerQuestions(each_layer, leave_one_layer_out, importance)
-    check_questions(questions, selection, list(widths))
-    protocol = Protocol(selection, cv, seed, class_weight, label, where, sample_weight, choose_by)
-    fitted, journal = _score_all(model, cells, rows, protocol, described, Path(output), progress)
-    chosen = _choose(fitted, choose_by)
-    folds, options = _plan_folds(rows, protocol), {"seed": seed, "class_weight": class_weight}
-    figures, layer_notes = score_layers(
-        model, cells[chosen], rows, folds, widths, questions, **options, progress=progress
+    task = plan_grid(
+        *(store_path, model),
+        grid=grid,
+        layers=layers,
+        discretize=discretize,
+        cv=cv,
+        choose_by=choose_by,
+        label=label,
+        where=where,
+        sample_weight=sample_weight,
+        class_weight=class_weight,
+        seed=seed,
     )
-    best = refit(model, cells[chosen], rows, **options)
+    model, rows, options = task.model, task.rows, task.options()
+    questions = LayerQuestions(each_layer, leave_one_layer_out, importance)
+    check_questions(questions, task.protocol.selection, list(task.widths))
+    journal, share_notes = score_all(task, Path(output), cluster=cluster, progress=progress)
+    fitted = tuple(_summarise(plan, cell, len(task.folds()), journal) for cell, plan in enumerate(task.cells))
+    chosen = _choose(fitted, choose_by)
+    figures, layer_notes = score_layers(
+        model, task.cells[chosen], rows, task.folds(), task.widths, questions, **options, progress=progress
+    )
+    best = refit(model, task.cells[chosen], rows, **options)
     run = Run(
         model=model,
-        store=described,
-        protocol=_describe_protocol(protocol, rows),
+        store=task.store,
+        protocol=_describe_protocol(task.protocol, rows),
         cells=fitted,
         chosen=chosen,
         test=best.test,
@@ -174,11 +150,12 @@ def fit_grid(
             "python": platform.python_version(),
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=(*notes, *model_notes, *notes_on_splits(rows), *layer_notes),
+        notes=(*task.notes, *share_notes, *notes_on_splits(rows), *layer_notes),
         layers=figures,
         n_parameters=best.n_parameters,
-        predict_seconds=_time_labels(best, images_per_second),
+        predict_seconds=_time_labels(best, task.images_per_second),
     )
+    test = rows.of("test")
     y_test = rows.y[test].astype(str)
     labels = {"path": rows.paths[test], "label": y_test, "predicted": best.predicted}
     write_run(
@@ -194,66 +171,26 @@ def fit_grid(
     return run
 
 
-def _choose_selection(store_path: str | Path, rows: Rows, cells: list[CellPlan], cv: int | None) -> str:
-    """Return how cells are compared; test rows are never used for it."""
-    if cv is not None:
-        counts = pd.Series(rows.y[rows.of("train", "validation")]).value_counts()
-        if counts.min() < cv:
-            fewest, label = counts.min(), counts.idxmin()
-            mend = f"Use --cv {fewest} or add images" if fewest > 1 else "Add images"
-            raise FeatxError(f"--cv {cv}: the class {label!r} has {fewest} rows outside test, fewer than folds. {mend}")
-        return "cv"
-    if len(rows.of("validation")):
-        return "validation"
-    if len(cells) > 1:
-        raise FeatxError(
-            f"{store_path}: {len(cells)} cells to choose from and no validation rows. Use --cv 5, or extract with "
-            "--split 0.6,0.2,0.2; test rows are never used to choose"
-        )
-    return "none"
+def fit_share(
+    store_path: str | Path, model: str, output: str | Path, *, shard: Shard, progress: bool = False, **options: object
+) -> ScoredShare:
+    """Score one share of a grid's cells, and leave the scores in a journal beside the output.
 
+    `fit_grid` with the same arguments takes the journals of all shares up, scores what is missing, and writes the run.
 
-def _score_all(
-    model: str,
-    cells: list[CellPlan],
-    rows: Rows,
-    protocol: Protocol,
-    described: Mapping[str, object],
-    output: Path,
-    progress: bool,
-) -> tuple[tuple[Cell, ...], Journal]:
-    """Score every cell on every fold that no earlier, stopped call has scored it on."""
-    from tqdm import tqdm
+    Parameters
+    ----------
+    store_path, model, output, progress, **options
+        As of `fit_grid`, from `grid` to `class_weight`, and `seed`.
+    shard : Shard
 
-    folds = _plan_folds(rows, protocol)
-    options = {"seed": protocol.seed, "class_weight": protocol.class_weight}
-    check_choice(protocol.choose_by, make_estimator(model, *cells[0], **options), rows, folds)
-    identity = {
-        "model": model,
-        "cells": cells,
-        "store": {**described, "path": None},
-        "rows": digest_rows(rows),
-        "protocol": asdict(protocol),
-        "versions": [featx.__version__, sklearn.__version__],
-    }
-    journal = Journal(output.with_name(f"{output.name}.cells.jsonl"), identity, CellScore)
-    # disable=None: only where standard error is a terminal.
-    bar = tqdm(total=len(cells) * len(folds), unit="cell", disable=None if progress else True)
-    with bar, journal:
-        bar.update(len(journal.records))
-        for number, fold in enumerate(folds):
-            missing = [cell for cell in range(len(cells)) if (cell, number) not in journal.records]
-            plans = [cells[cell] for cell in missing]
-            for place, found in score_cells(model, plans, rows, fold, **options, choose_by=protocol.choose_by):
-                journal.add((missing[place], number), found)
-                bar.update()
-    return tuple(_summarise(cells[cell], cell, len(folds), journal) for cell in range(len(cells))), journal
-
-
-def _plan_folds(rows: Rows, protocol: Protocol) -> list[Fold]:
-    if protocol.selection == "cv":
-        return make_folds(rows, rows.of("train", "validation"), protocol.cv, seed=protocol.seed)
-    return [(rows.of("train"), rows.of("validation"))] if protocol.selection == "validation" else []
+    Raises
+    ------
+    FeatxError
+        As `fit_grid`.
+    """
+    task = plan_grid(store_path, model, **options)
+    return score_share(task, Path(output), shard, progress=progress)
 
 
 def _summarise(plan: CellPlan, cell: int, n_folds: int, journal: Journal) -> Cell:

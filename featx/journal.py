@@ -1,11 +1,13 @@
 """What a grid has finished, line by line, so that one that is stopped goes on from there."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from featx.errors import FeatxError
+from featx.shards import Shard
 
 Key = tuple[int, ...]
 
@@ -28,6 +30,8 @@ class Journal:
     ----------
     records : dict of tuple of int to record
         What is done.
+    taken_up : list of Path
+        Files of shares whose records are among them.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, object], kind: type) -> None:
@@ -35,6 +39,7 @@ class Journal:
         self._identity = json.dumps(identity, sort_keys=True)
         self._kind = kind
         self.records = self._read()
+        self.taken_up: list[Path] = []
 
     def _read(self) -> dict[Key, object]:
         try:
@@ -52,6 +57,15 @@ class Journal:
                 except (ValueError, TypeError, KeyError, AttributeError):
                     break
         return records
+
+    @property
+    def is_other(self) -> bool:
+        """Whether the file is there, and is not of this identity."""
+        return self.path.exists() and not self._begins_alike()
+
+    def of_same(self, path: Path) -> "Journal":
+        """Return the journal of another file with the same identity and kind."""
+        return Journal(path, json.loads(self._identity), self._kind)
 
     def __enter__(self) -> "Journal":
         try:
@@ -81,8 +95,46 @@ class Journal:
             ) from error
 
     def remove(self) -> None:
-        """Delete the file: the run that it was kept for is there."""
+        """Delete the file, and those of shares: the run that they were kept for is there."""
         self.path.unlink(missing_ok=True)
+        for path in self.taken_up:
+            path.unlink(missing_ok=True)
+
+    def _begins_alike(self) -> bool:
+        try:
+            with self.path.open(encoding="utf-8") as file:
+                return file.readline().rstrip("\n") == self._identity
+        except (OSError, ValueError):
+            return False
+
+
+def journal_of_shard(path: Path, shard: Shard) -> Path:
+    """Return where a share of a journal's records is kept: beside it, with the shard in its name.
+
+    Examples
+    --------
+    >>> journal_of_shard(Path("rf.cells.jsonl"), Shard(2, 4)).name
+    'rf.shard-0002-of-0004.cells.jsonl'
+    """
+    run, kind, ending = path.name.rsplit(".", 2)
+    return path.with_name(f"{run}.{shard.tag}.{kind}.{ending}")
+
+
+def take_up_shards(journal: Journal) -> list[str]:
+    """Add the records of all shares that lie beside a journal; return what is to be said of those of another grid."""
+    run, kind, ending = journal.path.name.rsplit(".", 2)
+    pattern = re.compile(rf"{re.escape(run)}\.shard-\d+-of-\d+\.{kind}\.{ending}")
+    beside = journal.path.parent
+    notes = []
+    for path in sorted(beside.iterdir() if beside.is_dir() else []):
+        if pattern.fullmatch(path.name):
+            share = journal.of_same(path)
+            if share.is_other:
+                notes.append(f"{path}: scores of another grid, store or version; they were not taken up")
+            else:
+                journal.records |= share.records
+                journal.taken_up.append(path)
+    return notes
 
 
 def _as_line(key: Key, record: object) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import filelock
 
-from featx.errors import FeatxError, one_line
+from featx.errors import FeatxError, TakenError, one_line
 
 SWITCH = "FEATX_LOCKS"
 """The environment variable that chooses: `system` (the default) or `files`."""
@@ -52,15 +52,17 @@ def hold(path: Path, taken: str, *, elsewhere: str = "use another folder") -> It
 
     Raises
     ------
+    TakenError
+        If it is held.
     FeatxError
-        If it is held, or can't be.
+        If it can't be.
     """
     lock = make_lock(path)
     by_path = path.with_name(path.name + ".by")
     try:
         lock.acquire()
     except filelock.Timeout as error:
-        raise FeatxError(f"{taken}{_describe_holder(by_path)}. Wait for it, or stop it{_if_gone(lock)}") from error
+        raise TakenError(f"{taken}{_describe_holder(by_path)}. Wait for it, or stop it{_if_gone(lock)}") from error
     except (OSError, NotImplementedError) as error:
         raise FeatxError(
             f"{path}: can't be locked ({getattr(error, 'strerror', None) or error}). If nothing can be written there, "

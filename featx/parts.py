@@ -117,14 +117,14 @@ class PartFiles:
     def drop(self, rows: Iterable[int]) -> None:
         """Delete the parts that hold any of these rows, so that they are computed again."""
         rows = np.fromiter(rows, dtype=np.int64)
-        for start, stop in self._ranges():
+        for start, stop in self.ranges():
             if ((rows >= start) & (rows < stop)).any():
                 self._path_of(start, stop).unlink()
 
     def forget(self, rows: Iterable[int]) -> None:
         """Leave rows out of the parts that hold them, so that they, and no others, are computed again."""
         rows = np.unique(np.fromiter(rows, dtype=np.int64))
-        for start, stop in self._ranges():
+        for start, stop in self.ranges():
             inside = rows[(rows >= start) & (rows < stop)]
             if len(inside):
                 part = self.load(start, stop)
@@ -136,9 +136,10 @@ class PartFiles:
 
     def n_done(self) -> int:
         """Return how many rows lie in parts, by their names."""
-        return sum(stop - start for start, stop in self._ranges())
+        return sum(stop - start for start, stop in self.ranges())
 
-    def _ranges(self) -> list[tuple[int, int]]:
+    def ranges(self) -> list[tuple[int, int]]:
+        """Return the row ranges of all parts, by their names."""
         names = (_PART_NAME.fullmatch(path.name) for path in self.path.glob("rows-*.npz"))
         return [(int(name[1]), int(name[2])) for name in names if name]
 

@@ -1,26 +1,19 @@
 """Stage 2 again and again: random splits, a choice within each one's train rows, and the spread of the test figures."""
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
-import sklearn
-
-import featx
-from featx.choosing import check_choice, rank, tell_scores
-from featx.classifiers import CellPlan, make_estimator, plan_cells
-from featx.errors import FeatxError
-from featx.fitting import choose_model, fit_estimator, score_cells
-from featx.journal import Journal
-from featx.metrics import score
-from featx.random_splits import digest_draws, draw_per_class, draw_split, read_strata
+from featx.cell_scores import ScoredShare
+from featx.journal import Journal, journal_of_shard, take_up_shards
+from featx.progress import progress_bar
 from featx.repeated import Repeat, RepeatedRun, summarise, write_repeats
+from featx.repeats_task import RepeatsTask, plan_repeats
 from featx.results import check_free
-from featx.rows import Fold, Rows, choose_stored_layers, describe_store, digest_rows, make_folds, read_rows
-from featx.store import Store
+from featx.shards import Shard
+
+if TYPE_CHECKING:
+    from featx.cluster_tasks import Cluster
 
 
 def fit_repeats(
@@ -42,6 +35,7 @@ def fit_repeats(
     sample_weight: str | None = None,
     class_weight: str | None = None,
     seed: int = 0,
+    cluster: "Cluster | None" = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> RepeatedRun:
@@ -66,6 +60,8 @@ def fit_repeats(
         As of `featx.fit_grid`: a mean over these folds.
     seed : int, default 0
         Of the first split.
+    cluster : Cluster, optional
+        Workers that fit the splits, each one's cells on one worker; default: this process.
 
     Returns
     -------
@@ -74,121 +70,71 @@ def fit_repeats(
     """
     output = Path(output)
     check_free(output, overwrite=overwrite)
-    cells = plan_cells(model, grid or {}, discretize)
-    with Store(store_path) as store:
-        chosen_layers = choose_stored_layers(store, layers)
-        options = {"label": label, "where": where, "sample_weight": sample_weight}
-        rows, notes = read_rows(store, chosen_layers, **options, needs_split=False)
-        strata = None
-        if train_per_class is None:
-            strata = read_strata(store, rows, stratify, label)
-            draw = partial(draw_split, rows, strata, test_share)
-            drawn_by = {"test_share": test_share, "stratify": list(stratify)}
-        else:
-            draw = partial(draw_per_class, rows, train_per_class)
-            drawn_by = {"train_per_class": train_per_class}
-        described = describe_store(store, chosen_layers)
-    if len(set(rows.y)) < 2:
-        raise FeatxError(f"{store_path}: one class only ({rows.y[0]!r}); a classifier needs two")
-    model, model_notes = choose_model(model, rows, *map(len, draw(seed)))
-    check_choice(choose_by, make_estimator(model, *cells[0], class_weight=class_weight), rows)
-    protocol = {"n_repeats": n_repeats, **drawn_by, "cv": cv, "seed": seed}
-    protocol |= {**options, "class_weight": class_weight, "classes": sorted(set(rows.y.tolist()))}
-    protocol |= {"choose_by": choose_by, "cells": [list(cell) for cell in cells]}
-    identity = {"model": model, "cells": cells, "store": {**described, "path": None}, "rows": digest_rows(rows)}
-    identity |= {"protocol": {**protocol, "n_repeats": None}, "versions": [featx.__version__, sklearn.__version__]}
-    journal = Journal(output.with_name(f"{output.name}.repeats.jsonl"), identity, Repeat)
-    with journal:
-        for number in _missing(n_repeats, journal, progress):
-            train, test = draw(seed + number)
-            repeat = _fit_once(model, cells, rows, train, test, cv, seed + number, class_weight, choose_by)
-            journal.add((number,), repeat)
+    task = plan_repeats(
+        *(store_path, model),
+        n_repeats=n_repeats,
+        test_share=test_share,
+        train_per_class=train_per_class,
+        stratify=stratify,
+        grid=grid,
+        layers=layers,
+        discretize=discretize,
+        cv=cv,
+        choose_by=choose_by,
+        label=label,
+        where=where,
+        sample_weight=sample_weight,
+        class_weight=class_weight,
+        seed=seed,
+    )
+    journal = Journal(_journal_path(output), task.identity(), Repeat)
+    share_notes = take_up_shards(journal)
+    _fit_splits(task, journal, range(n_repeats), cluster=cluster, progress=progress)
     repeats = tuple(journal.records[number,] for number in range(n_repeats))
-    notes = (*notes, *model_notes)
-    run = RepeatedRun(model, described, protocol, repeats, *summarise(repeats), notes, digest_draws(rows, strata))
+    notes = (*task.notes, *share_notes)
+    figures = summarise(repeats)
+    run = RepeatedRun(task.model, task.store, task.protocol, repeats, *figures, notes, task.digest_draws())
     write_repeats(output, run)
     journal.remove()
     return run
 
 
-def _missing(n_repeats: int, journal: Journal, progress: bool) -> Iterator[int]:
-    """Yield the splits that no earlier call has finished."""
-    from tqdm import tqdm
+def repeat_share(
+    store_path: str | Path, model: str, output: str | Path, *, shard: Shard, progress: bool = False, **options: object
+) -> ScoredShare:
+    """Fit one share of the random splits, and leave their figures in a journal beside the output.
 
-    # disable=None: only where standard error is a terminal.
-    with tqdm(total=n_repeats, unit="split", disable=None if progress else True) as bar:
-        for number in range(n_repeats):
-            if (number,) not in journal.records:
-                yield number
+    Parameters
+    ----------
+    store_path, model, output, progress, **options
+        As of `fit_repeats`, which takes the figures up.
+    shard : Shard
+    """
+    task = plan_repeats(store_path, model, **options)
+    path = journal_of_shard(_journal_path(Path(output)), shard)
+    journal = Journal(path, task.identity(), Repeat)
+    numbers, n_before = range(*shard.rows(task.protocol["n_repeats"])), len(journal.records)
+    _fit_splits(task, journal, numbers, progress=progress)
+    return ScoredShare(str(path), len(numbers), len(journal.records) - n_before)
+
+
+def _fit_splits(
+    task: RepeatsTask, journal: Journal, numbers: range, *, progress: bool, cluster: "Cluster | None" = None
+) -> None:
+    """Fit the splits that no earlier call has finished."""
+    missing = [number for number in numbers if (number,) not in journal.records]
+    initial = len(numbers) - len(missing)
+    fitted = ((number, task.fit(number)) for number in missing)
+    if cluster is not None:
+        # Imported here: dask is an extra.
+        from featx.cluster_fit import fit_splits_on
+
+        fitted = fit_splits_on(cluster, task, missing)
+    with progress_bar(len(numbers), initial=initial, wanted=progress, unit="split") as bar, journal:
+        for number, repeat in fitted:
+            journal.add((number,), repeat)
             bar.update()
 
 
-def _fit_once(
-    model: str,
-    cells: list[CellPlan],
-    rows: Rows,
-    train: np.ndarray,
-    test: np.ndarray,
-    cv: int,
-    seed: int,
-    class_weight: str | None,
-    choose_by: str,
-) -> Repeat:
-    """Choose, refit and score on one split."""
-    begun = time.monotonic()
-    options = {"seed": seed, "class_weight": class_weight}
-    chosen, validation_accuracy, validation_score = 0, None, None
-    if len(cells) > 1:
-        folds = _make_inner_folds(rows, train, cv, seed)
-        chosen, validation_accuracy, validation_score = _choose(model, cells, rows, folds, options, choose_by)
-    best = make_estimator(model, *cells[chosen], **options)
-    fit_estimator(best, rows, train)
-    if model == "rf":
-        # Several threads add up a forest's trees in the order they come, and ranks of rows hang on the last digit.
-        best[-1].set_params(n_jobs=1)
-    figures = {
-        "classes": best.classes_,
-        "majority": pd.Series(rows.y[train]).value_counts().index[0],
-        **tell_scores(best, rows.X[test]),
-        "seed": seed,
-    }
-    y, predicted, weights = rows.y[test].astype(str), best.predict(rows.X[test]), rows.weights_of(test)
-    return Repeat(
-        seed=seed,
-        n_train=len(train),
-        n_test=len(test),
-        discretize=cells[chosen][0],
-        params=cells[chosen][1],
-        validation_accuracy=validation_accuracy,
-        test=score(y, predicted, **figures),
-        test_weighted=None if weights is None else score(y, predicted, **figures, sample_weight=weights),
-        seconds=round(time.monotonic() - begun, 3),
-        validation_score=validation_score,
-    )
-
-
-def _make_inner_folds(rows: Rows, train: np.ndarray, cv: int, seed: int) -> list[Fold]:
-    """Divide one split's train rows into folds."""
-    counts = pd.Series(rows.y[train]).value_counts()
-    if counts.min() < cv:
-        raise FeatxError(
-            f"seed {seed}: the class {counts.idxmin()!r} has {counts.min()} train rows, fewer than {cv} folds. Use a "
-            "smaller --cv"
-        )
-    return make_folds(rows, train, cv, seed=seed)
-
-
-def _choose(
-    model: str, cells: list[CellPlan], rows: Rows, folds: list[Fold], options: Mapping[str, object], choose_by: str
-) -> tuple[int, float, float]:
-    """Return the best cell's number, the first of equals, and means over the folds: its accuracy, and what chose it."""
-    check_choice(choose_by, make_estimator(model, *cells[0], **options), rows, folds)
-    means = np.zeros((2, len(cells)))
-    for fold in folds:
-        for number, found in score_cells(model, cells, rows, fold, **options, choose_by=choose_by):
-            pair = (np.nan, np.nan) if found.error is not None else (found.accuracy, found.score)
-            means[:, number] += np.divide(pair, len(folds))
-    if np.isnan(means).all():
-        raise FeatxError(f"seed {options['seed']}: every cell failed")
-    chosen = int(np.nanargmax(rank(means[1], choose_by)))
-    return chosen, *means[:, chosen].tolist()
+def _journal_path(output: Path) -> Path:
+    return output.with_name(f"{output.name}.repeats.jsonl")

@@ -47,6 +47,11 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
+    @property
+    def tag(self) -> str:
+        """What stands in names of files: shard-0002-of-0003."""
+        return f"shard-{self.number:04d}-of-{self.count:04d}"
+
     def rows(self, n_rows: int) -> tuple[int, int]:
         """Return the first row of this shard and the end of it; equal where a shard has none.
 
@@ -61,7 +66,7 @@ class Shard:
     def path_of(self, path: str | Path) -> Path:
         """Return where this shard's part of a file lies: beside it, with the shard in its name."""
         path = Path(path)
-        return path.with_name(f"{path.stem}.shard-{self.number:04d}-of-{self.count:04d}{path.suffix}")
+        return path.with_name(f"{path.stem}.{self.tag}{path.suffix}")
 
 
 def parse_shard(text: str) -> Shard:

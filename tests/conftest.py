@@ -150,3 +150,14 @@ def chunked(tmp_path_factory):
         manifest = featx.Manifest(table, folder / "images")
         featx.extract_features(manifest, folder / "store.h5", layers="block1", **SMALL)
     return folder / "store.h5"
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory):
+    """A Slurm of one node, for as long as the tests run."""
+    from slurm_node import running_slurm, why_not
+
+    if reason := why_not():
+        pytest.skip(reason)
+    with running_slurm(tmp_path_factory.mktemp("slurm")) as started:
+        yield started

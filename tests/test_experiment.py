@@ -228,7 +228,7 @@ def test_every_mistake_is_named_at_once_with_its_key(path):
 def test_a_mistake_is_named_with_what_was_expected(path, changes, expected):
     if "fits" in changes:
         changes["choices"] = {}
-    with pytest.raises(featx.FeatxError, match="experiment.yaml: ") as caught:
+    with pytest.raises(featx.FeatxError, match=r"experiment\.yaml: ") as caught:
         featx.read_experiment(path, changes=changes)
     assert expected in str(caught.value)
 

@@ -1,11 +1,13 @@
 """Grids: chosen on validation rows, scored once on test rows, nothing learned from them."""
 
 import json
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from conftest import SMALL, make_tree, run_featx
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import make_pipeline
@@ -14,7 +16,9 @@ from sklearn.svm import SVC
 
 import featx
 from featx import FeatxError, TernaryDiscretizer
+from featx.cli import main
 from featx.results import load_model, read_run
+from featx.shards import Shard
 
 LAYERS = ["block1_conv1", "block2_conv2", "block5_conv3"]
 
@@ -285,7 +289,7 @@ def test_the_commands_print_every_cell(noisy_store, tmp_path):
 
 
 def test_a_grid_that_is_stopped_goes_on_from_its_last_finished_cell(noisy_store, tmp_path, monkeypatch):
-    from featx import grid as grid_module
+    from featx import cell_scores
     from featx.fitting import score_cells
 
     asked = []
@@ -303,16 +307,16 @@ def test_a_grid_that_is_stopped_goes_on_from_its_last_finished_cell(noisy_store,
     options = {"grid": {"n_estimators": (2, 4), "min_samples_leaf": (1, 2, 5)}, "discretize": "both", "cv": 2}
     expected = featx.fit_grid(noisy_store, "rf", tmp_path / "whole", **options)
     with monkeypatch.context() as patch:
-        patch.setattr(grid_module, "score_cells", stopped_after(5))
+        patch.setattr(cell_scores, "score_cells", stopped_after(5))
         with pytest.raises(KeyboardInterrupt):
             featx.fit_grid(noisy_store, "rf", tmp_path / "run", **options)
-        patch.setattr(grid_module, "score_cells", stopped_after(10**9))
+        patch.setattr(cell_scores, "score_cells", stopped_after(10**9))
         run = featx.fit_grid(noisy_store, "rf", tmp_path / "run", **options)
         # Scores by which no cell was to be chosen are not taken for those that are.
-        patch.setattr(grid_module, "score_cells", stopped_after(5))
+        patch.setattr(cell_scores, "score_cells", stopped_after(5))
         with pytest.raises(KeyboardInterrupt):
             featx.fit_grid(noisy_store, "rf", tmp_path / "other", **options)
-        patch.setattr(grid_module, "score_cells", stopped_after(10**9))
+        patch.setattr(cell_scores, "score_cells", stopped_after(10**9))
         other = featx.fit_grid(noisy_store, "rf", tmp_path / "other", **options, choose_by="roc_auc")
     assert asked == [12, 7, 12, 12, 12, 12]
     assert all(cell.validation_score != cell.validation_accuracy for cell in other.cells)
@@ -348,3 +352,76 @@ def test_classes_can_weigh_the_same(noisy_store, tmp_path):
     models = [load_model(tmp_path / name)[-1] for name in ("plain", "balanced")]
     assert not np.array_equal(models[0].dual_coef_, models[1].dual_coef_)
     assert plain_run.protocol["class_weight"] is None
+
+
+def assert_same_run(run, other):
+    assert [replace(cell, seconds=0) for cell in run.cells] == [replace(cell, seconds=0) for cell in other.cells]
+    assert (run.chosen, run.test, run.protocol, run.store) == (other.chosen, other.test, other.protocol, other.store)
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("rf", {"grid": {"n_estimators": (2, 4), "min_samples_leaf": (1, 2, 5)}, "discretize": "both", "cv": 2}),
+        ("svm", {"grid": {"kernel": ("linear", "rbf"), "C": (0.01, 1.0)}, "discretize": "both"}),
+        ("knn", {"cv": 3}),
+    ],
+)
+@pytest.mark.parametrize("n_shards", [2, 50])
+def test_shards_of_a_grid_give_the_run_of_one_process(noisy_store, tmp_path, monkeypatch, model, options, n_shards):
+    from featx import cell_scores
+
+    whole = featx.fit_grid(noisy_store, model, tmp_path / "whole", **options)
+    shares = [
+        featx.fit_share(noisy_store, model, tmp_path / "run.v2", shard=Shard(number, n_shards), **options)
+        for number in range(1, n_shards + 1)
+    ]
+    n_scores = len(whole.cells) * options.get("cv", 1)
+    assert sum(share.n_units for share in shares) == sum(share.n_scored for share in shares) == n_scores
+    assert len(list(tmp_path.glob("run.v2.shard-*.cells.jsonl"))) == n_shards
+    asked = []
+    with monkeypatch.context() as patch:
+        patch.setattr(cell_scores, "score_cells", lambda model, cells, *_, **__: asked.extend(cells) or iter(()))
+        run = featx.fit_grid(noisy_store, model, tmp_path / "run.v2", **options)
+    assert asked == []
+    assert_same_run(run, whole)
+    assert run.notes == whole.notes
+    assert (tmp_path / "run.v2" / "predictions.csv").read_bytes() == (
+        tmp_path / "whole" / "predictions.csv"
+    ).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.v2", "whole"]
+
+
+def test_forests_that_share_trees_are_in_one_shard(noisy_store, tmp_path):
+    options = {"grid": {"n_estimators": (2, 4, 8), "min_samples_leaf": (1, 2)}}
+    shares = [
+        featx.fit_share(noisy_store, "rf", tmp_path / "run", shard=Shard(number, 3), **options) for number in (1, 2, 3)
+    ]
+    assert sorted(share.n_units for share in shares) == [0, 3, 3]
+
+
+def test_what_shards_lack_is_scored_and_other_grids_are_not_taken_up(noisy_store, tmp_path):
+    options = {"grid": {"n_estimators": (2, 4), "min_samples_leaf": (1, 2)}}
+    whole = featx.fit_grid(noisy_store, "rf", tmp_path / "whole", **options)
+    featx.fit_share(noisy_store, "rf", tmp_path / "run", shard=Shard(1, 2), **options)
+    featx.fit_share(noisy_store, "rf", tmp_path / "run", shard=Shard(2, 2), **options, seed=1)
+    run = featx.fit_grid(noisy_store, "rf", tmp_path / "run", **options)
+    assert_same_run(run, whole)
+    assert len(run.notes) == len(whole.notes) + 1
+    assert any("run.shard-0002-of-0002.cells.jsonl: scores of another grid, store or version" in n for n in run.notes)
+    assert [path.name for path in tmp_path.glob("*.jsonl")] == ["run.shard-0002-of-0002.cells.jsonl"]
+
+
+def test_shards_on_the_command_line(noisy_store, tmp_path):
+    def run(*arguments):
+        return CliRunner().invoke(main, ["fit", "rf", str(noisy_store), *map(str, arguments)])
+
+    grid = ["--n-estimators", "2,3", "--min-samples-leaf", "2,5", "--each-layer"]
+    assert "--shard leaves its scores beside --output" in run(*grid, "--shard", "1/2").stderr
+    done = run(*grid, "-o", tmp_path / "run", "--shard", "1/2")
+    assert done.exit_code == 0, done.output
+    assert "2 scores of shard 1/2, 2 of them made now" in done.stdout
+    again = run(*grid, "-o", tmp_path / "run", "--shard", "1/2", "--json")
+    assert json.loads(again.stdout)["n_scored"] == 0
+    assert run(*grid, "-o", tmp_path / "run").exit_code == 0
+    assert "exists" in run(*grid, "-o", tmp_path / "run", "--shard", "2/2").stderr

@@ -1,6 +1,7 @@
 """Random splits: as a plain loop would do them, and as often as asked for."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,8 @@ from sklearn.svm import SVC
 import featx
 from featx import FeatxError
 from featx.cli import main
-from featx.repeats import fit_repeats
+from featx.repeats import fit_repeats, repeat_share
+from featx.shards import Shard
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ def test_a_score_that_can_not_be_had_is_refused_before_a_split(store_path, tmp_p
 
 
 def test_a_call_that_was_stopped_goes_on(store_path, tmp_path, monkeypatch):
-    from featx import repeats as module
+    from featx import repeats_task as module
 
     plain, seeds = module._fit_once, []
 
@@ -116,7 +118,7 @@ def test_a_call_that_was_stopped_goes_on(store_path, tmp_path, monkeypatch):
 
 
 def test_splits_whose_cells_were_chosen_by_another_score_are_done_anew(store_path, tmp_path, monkeypatch):
-    from featx import repeats as module
+    from featx import repeats_task as module
 
     plain, n_fitted = module._fit_once, []
 
@@ -136,7 +138,7 @@ def test_splits_whose_cells_were_chosen_by_another_score_are_done_anew(store_pat
 
 
 def test_columns_to_stratify_by_keep_their_shares(store_path, tmp_path, monkeypatch):
-    from featx import repeats as module
+    from featx import repeats_task as module
 
     seen, plain = [], module._fit_once
 
@@ -205,16 +207,16 @@ def test_the_command_prints_every_split_and_their_spread(store_path, tmp_path):
 
 def test_so_many_train_rows_a_class(store_path, tmp_path, monkeypatch):
     """Every split has them of each class, the others are test rows, and another seed draws others."""
-    from featx import repeats
+    from featx import repeats_task
 
     drawn = []
-    plain = repeats.draw_per_class
+    plain = repeats_task.draw_per_class
 
     def note(*arguments):
         drawn.append(plain(*arguments))
         return drawn[-1]
 
-    monkeypatch.setattr(repeats, "draw_per_class", note)
+    monkeypatch.setattr(repeats_task, "draw_per_class", note)
     grid = {"n_estimators": (5,)}
     run = fit_repeats(store_path, "rf", tmp_path / "run", n_repeats=2, train_per_class=12, grid=grid, seed=1)
     with featx.open(store_path) as store:
@@ -245,3 +247,17 @@ def test_the_command_takes_train_rows_a_class(store_path, tmp_path):
     assert "leave --test-share and --stratify out" in twice.stderr
     alone = CliRunner().invoke(main, [*arguments, "--train-per-class", "9", "--overwrite"])
     assert "give --repeats too" in alone.stderr
+
+
+def test_shards_of_splits_give_the_run_that_one_process_gives(store_path, tmp_path):
+    options = {"n_repeats": 5, "cv": 2, "grid": {"n_estimators": (3, 5)}}
+    whole = fit_repeats(store_path, "rf", tmp_path / "whole", **options)
+    shares = [
+        repeat_share(store_path, "rf", tmp_path / "run", shard=Shard(number, 3), **options) for number in (1, 2, 3)
+    ]
+    assert sum(share.n_scored for share in shares) == 5
+    run = fit_repeats(store_path, "rf", tmp_path / "run", **options)
+    assert [replace(repeat, seconds=0) for repeat in run.repeats] == [replace(one, seconds=0) for one in whole.repeats]
+    # Made by the shards, not again.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "whole"]
+    assert (run.mean, run.notes) == (whole.mean, whole.notes)

@@ -1,0 +1,80 @@
+"""Fine-tuning on a cluster: a recipe is a task."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from featx.cluster_tasks import Cluster
+from featx.cluster_worker import when_free
+from featx.errors import FeatxError, StoppedError
+from featx.finetune import fine_tune
+from featx.progress import progress_bar
+from featx.recipes import shipped_recipes
+from featx.results import Run
+from featx.training_folder import TrainingFolder
+
+
+def tune_on(
+    cluster: Cluster,
+    store_path: str | Path,
+    runs: Mapping[Path, str | Path],
+    options: Mapping[str, object],
+    *,
+    progress: bool = False,
+    echo: Callable[[str], None] = lambda line: None,
+) -> Iterator[tuple[Path, Run | FeatxError]]:
+    """Train a recipe on each worker, and yield each one's folder and its run, or what it failed with, as they end.
+
+    A recipe whose worker is lost goes on from its last finished epoch on another.
+
+    Parameters
+    ----------
+    cluster : Cluster
+    store_path : path
+        Every worker must see it, recipes' files and the folders to write to under the same paths.
+    runs : mapping of Path to (str or path)
+        Each run's folder, in one that is there, and its recipe.
+    options : mapping of str to object
+        Further ones of `featx.fine_tune`.
+    progress : bool, default False
+    echo : callable, optional
+    """
+    store_path = Path(store_path).absolute()
+    by_key = {str(path): path for path in runs}
+    recipes = {str(path): _absolute(recipe) for path, recipe in runs.items()}
+    tasks = [(key, (store_path, recipes[key], path.absolute(), dict(options))) for key, path in by_key.items()]
+    seen = [store_path, *(path.absolute().parent for path in runs)]
+    seen += [recipe for recipe in recipes.values() if isinstance(recipe, Path)]
+    try:
+        with progress_bar(len(tasks), wanted=progress, unit="recipe") as bar:
+            for key, outcome in cluster.run(tune, tasks, paths=list(dict.fromkeys(seen))):
+                bar.update()
+                if isinstance(outcome, FeatxError):
+                    yield by_key[key], outcome
+                    continue
+                for line in outcome.lines:
+                    echo(f"{key}: {line}")
+                yield by_key[key], outcome.result
+    except KeyboardInterrupt as error:
+        raise StoppedError(
+            "stopped: finished recipes, and finished epochs of the others, are kept. Run the same command again to go "
+            "on"
+        ) from error
+
+
+def tune(
+    store_path: Path,
+    recipe: str | Path,
+    run_path: Path,
+    options: Mapping[str, object],
+    *,
+    echo: Callable[[str], None],
+) -> Run:
+    """Train a recipe on a worker."""
+    return when_free(
+        lambda: fine_tune(store_path, recipe, run_path, echo=echo, **options), TrainingFolder(run_path).n_epochs
+    )
+
+
+def _absolute(recipe: str | Path) -> str | Path:
+    """Return where a recipe's file is; the name of one that comes with featx stays."""
+    return recipe if recipe in shipped_recipes() else Path(recipe).absolute()

@@ -1,0 +1,102 @@
+"""joblib's Dask backend, made safe for featx: one worker of one core works too, and what is lost is told."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING
+
+from joblib import Parallel, delayed, parallel_config
+from joblib._dask import DaskDistributedBackend
+
+from featx.cluster_worker import Answer, Expected, rebuild, run_here
+from featx.errors import FeatxError
+
+if TYPE_CHECKING:
+    from featx.cluster_tasks import Cluster
+
+# What is shared can be lost with the last worker that holds it, and is then sent again.
+_N_TRIES = 4
+
+
+class SharingBackend(DaskDistributedBackend):
+    """joblib's Dask backend, with three changes.
+
+    joblib runs everything in the calling process where one job at a time is all that a backend takes, as with one
+    worker of one core. Its backend waits for ever for a task that died with its worker, and takes one that was
+    cancelled for its result.
+    """
+
+    def effective_n_jobs(self, n_jobs: int) -> int:
+        """Return how many tasks may be under way; never 1."""
+        return max(2, super().effective_n_jobs(n_jobs))
+
+    async def _collect(self) -> None:
+        import asyncio
+
+        while self._continue:
+            async for future, result in self.waiting_futures:
+                failed = result[1] if future.status == "error" else result
+                self._results.pop(future).set_result(failed)
+                self._callbacks.pop(future)(failed)
+            await asyncio.sleep(0.01)
+
+    def retrieve_result_callback(self, out: object) -> object:
+        """Return a batch's results, or raise what it ended with."""
+        if isinstance(out, BaseException):
+            raise out
+        return super().retrieve_result_callback(out)
+
+
+def spread(
+    cluster: "Cluster", function: Callable, shared: object, calls: Sequence[Sequence[object]], expected: Expected
+) -> Iterator[tuple[int, object]]:
+    """Yield every call's place and what it gave, as they come; see `featx.cluster.Cluster.share`.
+
+    Raises
+    ------
+    FeatxError
+        A call's; or if workers are lost again and again.
+    """
+    left = dict(enumerate(calls))
+    n_tries = 0
+    while left:
+        n_before = len(left)
+        try:
+            for place, answer in _spread_once(cluster, function, shared, left, expected):
+                del left[place]
+                yield place, answer.result
+        except CancelledError as error:
+            n_tries = 1 if len(left) < n_before else n_tries + 1
+            if n_tries >= _N_TRIES or cluster.client.status != "running":
+                raise FeatxError(
+                    f"--cluster {cluster.address}: what workers share was lost {n_tries} times, or the scheduler is "
+                    "gone. What is done is kept; run the same command again"
+                ) from error
+
+
+def _spread_once(
+    cluster: "Cluster", function: Callable, shared: object, left: dict[int, Sequence[object]], expected: Expected
+) -> Iterator[tuple[int, Answer]]:
+    backend = SharingBackend(client=cluster.client, scatter=[shared], wait_for_workers_timeout=cluster.settings.wait)
+    parallel = Parallel(n_jobs=-1, backend=backend, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
+    found = parallel(delayed(_call)(function, shared, place, left[place], expected) for place in tuple(left))
+    try:
+        for place, answer in found:
+            answer = rebuild(answer)
+            if isinstance(answer, FeatxError):
+                raise answer
+            yield place, answer
+    except (FeatxError, CancelledError):
+        raise
+    except Exception as error:
+        raise cluster.in_words(error) from error
+    finally:
+        found.close()
+        backend.data_futures.clear()
+
+
+def _call(
+    function: Callable, shared: object, place: int, arguments: Sequence[object], expected: Expected
+) -> tuple[int, Answer]:
+    # What runs in parallel within a task does so in its own process, not as further tasks of the cluster.
+    with parallel_config(backend="threading"):
+        return place, run_here(function, (shared, *arguments), expected)

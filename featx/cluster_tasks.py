@@ -1,0 +1,189 @@
+"""Tasks on a cluster's workers: one at a time on each, begun again where a worker is lost, errors in featx's words."""
+
+import contextlib
+import queue
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from featx.cluster_settings import Address, ClusterSettings
+from featx.cluster_worker import Answer, Expected, describe_versions, rebuild, run_here
+from featx.errors import FeatxError
+
+_LOOK_SECONDS = 1.0
+
+
+class KilledError(FeatxError):
+    """A task whose worker dies whenever it is tried."""
+
+
+class Cluster:
+    """Workers that take tasks; see `featx.cluster.open_cluster`.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    address : Address
+    settings : ClusterSettings
+    n_workers : int
+        How many are asked for, or are there.
+
+    Attributes
+    ----------
+    client, address, settings, n_workers
+        As given.
+    """
+
+    def __init__(self, client: object, address: Address, settings: ClusterSettings, n_workers: int) -> None:
+        self.client = client
+        self.address = address
+        self.settings = settings
+        self.n_workers = n_workers
+
+    def run(
+        self, function: Callable, tasks: Iterable[tuple[str, Sequence[object]]], *, paths: Sequence[str | Path] = ()
+    ) -> Iterator[tuple[str, Answer | FeatxError]]:
+        """Run tasks on workers, one at a time on each, and yield what they give as it comes.
+
+        A task whose worker is lost is begun again on another. Only as many tasks as there are workers leave this
+        process at a time, so that a worker that dies takes no other task's good name along.
+
+        Parameters
+        ----------
+        function : callable
+            Takes a task's arguments, and `echo`.
+        tasks : iterable of (str, sequence)
+            Each one's key and arguments.
+        paths : sequence of path
+            What every worker must see.
+
+        Yields
+        ------
+        str
+            A task's key.
+        Answer or FeatxError
+            `KilledError` where its worker died whenever it was tried.
+
+        Raises
+        ------
+        FeatxError
+            If there are no workers for too long, or the scheduler is gone.
+        """
+        from distributed import CancelledError
+
+        expected, waiting = Expected(describe_versions(), _absolute(paths)), iter(tasks)
+        running: dict[object, str] = {}
+        done: queue.Queue = queue.Queue()
+        is_over = False
+        try:
+            while True:
+                while not is_over and len(running) < max(1, self._count()):
+                    key, arguments = next(waiting, (None, ()))
+                    if is_over := key is None:
+                        break
+                    future = self.client.submit(run_here, function, arguments, expected, pure=False)
+                    running[future] = key
+                    future.add_done_callback(done.put)
+                if not running:
+                    return
+                with contextlib.suppress(queue.Empty):
+                    future = done.get(timeout=_LOOK_SECONDS)
+                    try:
+                        outcome = rebuild(future.result())
+                    except CancelledError as error:
+                        raise FeatxError(self._lost()) from error
+                    except Exception as error:  # noqa: BLE001 - a task's own are raised again
+                        outcome = self.in_words(error)
+                    yield running.pop(future), outcome
+        finally:
+            # Those that run already can't be stopped: they end by themselves, or with their workers.
+            with contextlib.suppress(Exception):
+                self.client.cancel(list(running), force=True)
+
+    def share(
+        self, function: Callable, shared: object, calls: Sequence[Sequence[object]], *, paths: Sequence[str | Path] = ()
+    ) -> Iterator[tuple[int, object]]:
+        """Call a function on workers, through joblib, with something large that every worker is given once.
+
+        Parameters
+        ----------
+        function : callable
+            Takes what is shared, a call's further arguments, and `echo`.
+        shared : object
+            A matrix and what belongs to it.
+        calls : sequence of sequence
+            The further arguments of each call.
+        paths : sequence of path
+            What every worker must see.
+
+        Yields
+        ------
+        int
+            A call's place.
+        object
+            What it gave.
+
+        Raises
+        ------
+        FeatxError
+            A call's; or as `run`.
+        """
+        from featx.cluster_joblib import spread
+
+        expected = Expected(describe_versions(), _absolute(paths))
+        return spread(self, function, shared, calls, expected)
+
+    def in_words(self, error: Exception) -> FeatxError:
+        """Return what a user can mend of an error of dask's; what is none is raised."""
+        from distributed.scheduler import KilledWorker, NoValidWorkerError
+
+        if isinstance(error, KilledWorker):
+            return KilledError(f"its worker died {error.allowed_failures + 1} times while it ran")
+        if isinstance(error, NoValidWorkerError):
+            raise FeatxError(self._no_worker()) from error
+        raise error
+
+    def _lost(self) -> str:
+        return (
+            f"--cluster {self.address}: the scheduler is gone, or was told to forget this work. What is done is kept; "
+            "run the same command again"
+        )
+
+    def _no_worker(self) -> str:
+        return no_worker(self.address, self.settings)
+
+    def _count(self) -> int:
+        from distributed import TimeoutError as DaskTimeoutError
+
+        try:
+            return len(self.client.nthreads())
+        except (OSError, DaskTimeoutError, ValueError, RuntimeError) as error:
+            raise FeatxError(self._lost()) from error
+
+
+def keep_on_worker(key: object, make: Callable[[], object]) -> object:
+    """Return what this worker keeps under a key; if it keeps something else, or nothing, that is made first."""
+    from distributed import get_worker
+
+    kept = vars(get_worker()).setdefault("featx_kept", {})
+    if key not in kept:
+        # One at a time: networks are large.
+        kept.clear()
+        kept[key] = make()
+    return kept[key]
+
+
+def no_worker(address: Address, settings: ClusterSettings) -> str:
+    """Say that no worker has come."""
+    looks = {
+        "slurm": "squeue --me shows whether jobs wait, and log_directory in --cluster-settings keeps what they say",
+        "running": "start some (dask worker ADDRESS --nthreads 1)",
+        "local": "is this machine very busy?",
+    }[address.kind]
+    return (
+        f"--cluster {address}: no worker for {settings.wait:g} seconds: {looks}; wait in --cluster-settings gives them "
+        "more time. What is done is kept"
+    )
+
+
+def _absolute(paths: Sequence[str | Path]) -> tuple[str, ...]:
+    return tuple(str(Path(path).absolute()) for path in paths)

@@ -1,0 +1,174 @@
+"""What a grid is to be fitted on: cells, rows and how cells are compared, checked before anything is fitted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import sklearn
+
+import featx
+from featx.choosing import check_choice
+from featx.classifiers import CellPlan, make_estimator, plan_cells
+from featx.errors import FeatxError
+from featx.fitting import choose_model
+from featx.rows import (
+    Fold,
+    Rows,
+    check_splits,
+    choose_stored_layers,
+    describe_store,
+    digest_rows,
+    make_folds,
+    read_rows,
+)
+from featx.store import Store
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How cells are compared.
+
+    Attributes
+    ----------
+    selection : str
+        validation, cv, or none where there is one cell and nothing to choose.
+    cv : int or None
+    seed : int
+        Of classifiers and folds.
+    class_weight : str or None
+    label, where, sample_weight : str or None
+        See `featx.rows.read_rows`.
+    choose_by : str
+        One of `featx.choosing.CHOOSE_BY`.
+    """
+
+    selection: str
+    cv: int | None
+    seed: int
+    class_weight: str | None
+    label: str
+    where: str | None
+    sample_weight: str | None
+    choose_by: str
+
+
+@dataclass(frozen=True)
+class GridTask:
+    """A grid on a store.
+
+    Attributes
+    ----------
+    model : str
+        The one that serves these rows; see `featx.fitting.choose_model`.
+    cells : list of (discretization, parameters)
+    rows : Rows
+    protocol : Protocol
+    store : dict
+        See `featx.rows.describe_store`.
+    widths : dict of str to int
+        Features a layer.
+    images_per_second : float or None
+        Of the store.
+    notes : tuple of str
+    """
+
+    model: str
+    cells: list[CellPlan]
+    rows: Rows
+    protocol: Protocol
+    store: dict[str, object]
+    widths: dict[str, int]
+    images_per_second: float | None
+    notes: tuple[str, ...]
+
+    def folds(self) -> list[Fold]:
+        """Return the rows to fit and to score, of each time that cells are compared."""
+        rows, protocol = self.rows, self.protocol
+        if protocol.selection == "cv":
+            return make_folds(rows, rows.of("train", "validation"), protocol.cv, seed=protocol.seed)
+        return [(rows.of("train"), rows.of("validation"))] if protocol.selection == "validation" else []
+
+    def options(self) -> dict[str, object]:
+        """Return what every classifier of the grid is made with."""
+        return {"seed": self.protocol.seed, "class_weight": self.protocol.class_weight}
+
+    def identity(self) -> dict[str, object]:
+        """Return everything that the cells' scores depend on, as JSON can hold it."""
+        return {
+            "model": self.model,
+            "cells": self.cells,
+            "store": {**self.store, "path": None},
+            "rows": digest_rows(self.rows),
+            "protocol": asdict(self.protocol),
+            "versions": [featx.__version__, sklearn.__version__],
+        }
+
+    def check_choice(self) -> None:
+        """Refuse a score to choose by that can't be had here."""
+        estimator = make_estimator(self.model, *self.cells[0], **self.options())
+        check_choice(self.protocol.choose_by, estimator, self.rows, self.folds())
+
+
+def plan_grid(
+    store_path: str | Path,
+    model: str,
+    *,
+    grid: Mapping[str, Sequence] | None = None,
+    layers: str = "all",
+    discretize: str = "none",
+    cv: int | None = None,
+    choose_by: str = "accuracy",
+    label: str = "label",
+    where: str | None = None,
+    sample_weight: str | None = None,
+    class_weight: str | None = None,
+    seed: int = 0,
+) -> GridTask:
+    """Read what a grid needs of a store; see `featx.fit_grid` for the arguments.
+
+    Raises
+    ------
+    FeatxError
+        If the store has nothing to fit or to choose on.
+    """
+    cells = plan_cells(model, grid or {}, discretize)
+    with Store(store_path) as store:
+        chosen_layers = choose_stored_layers(store, layers)
+        rows, notes = read_rows(store, chosen_layers, label=label, where=where, sample_weight=sample_weight)
+        described = describe_store(store, chosen_layers)
+        widths = {layer: store.n_channels[layer] for layer in chosen_layers}
+        images_per_second = store.images_per_second
+    check_splits(store_path, rows)
+    known, test = rows.of("train", "validation"), rows.of("test")
+    model, model_notes = choose_model(model, rows, len(known), max(len(test), len(rows.of("validation"))))
+    selection = _choose_selection(store_path, rows, cells, cv)
+    return GridTask(
+        model=model,
+        cells=cells,
+        rows=rows,
+        protocol=Protocol(selection, cv, seed, class_weight, label, where, sample_weight, choose_by),
+        store=described,
+        widths=widths,
+        images_per_second=images_per_second,
+        notes=(*notes, *model_notes),
+    )
+
+
+def _choose_selection(store_path: str | Path, rows: Rows, cells: list[CellPlan], cv: int | None) -> str:
+    """Return how cells are compared; test rows are never used for it."""
+    if cv is not None:
+        counts = pd.Series(rows.y[rows.of("train", "validation")]).value_counts()
+        if counts.min() < cv:
+            fewest, label = counts.min(), counts.idxmin()
+            mend = f"Use --cv {fewest} or add images" if fewest > 1 else "Add images"
+            raise FeatxError(f"--cv {cv}: the class {label!r} has {fewest} rows outside test, fewer than folds. {mend}")
+        return "cv"
+    if len(rows.of("validation")):
+        return "validation"
+    if len(cells) > 1:
+        raise FeatxError(
+            f"{store_path}: {len(cells)} cells to choose from and no validation rows. Use --cv 5, or extract with "
+            "--split 0.6,0.2,0.2; test rows are never used to choose"
+        )
+    return "none"

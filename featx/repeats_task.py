@@ -1,0 +1,193 @@
+"""Random splits of one store: what is to be fitted, checked before, and one split's choice, refit and score."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import sklearn
+
+import featx
+from featx.choosing import check_choice, rank, tell_scores
+from featx.classifiers import CellPlan, make_estimator, plan_cells
+from featx.errors import FeatxError
+from featx.fitting import choose_model, fit_estimator, score_cells
+from featx.metrics import score
+from featx.random_splits import digest_draws, draw_per_class, draw_split, read_strata
+from featx.repeated import Repeat
+from featx.rows import Fold, Rows, choose_stored_layers, describe_store, digest_rows, make_folds, read_rows
+from featx.store import Store
+
+
+@dataclass(frozen=True)
+class RepeatsTask:
+    """Random splits of one store.
+
+    Attributes
+    ----------
+    model : str
+        The one that serves these rows; see `featx.fitting.choose_model`.
+    cells : list of (discretization, parameters)
+    rows : Rows
+    strata : object
+        See `featx.random_splits.read_strata`.
+    protocol, store : dict
+    notes : tuple of str
+    """
+
+    model: str
+    cells: list[CellPlan]
+    rows: Rows
+    strata: object
+    protocol: dict[str, object]
+    store: dict[str, object]
+    notes: tuple[str, ...]
+
+    def identity(self) -> dict[str, object]:
+        """Return everything that a split's figures depend on but its number, as JSON can hold it."""
+        return {
+            "model": self.model,
+            "cells": self.cells,
+            "store": {**self.store, "path": None},
+            "rows": digest_rows(self.rows),
+            "protocol": {**self.protocol, "n_repeats": None},
+            "versions": [featx.__version__, sklearn.__version__],
+        }
+
+    def digest_draws(self) -> str:
+        """Digest what splits are drawn from, beside shares and seeds; see `featx.random_splits.digest_draws`."""
+        return digest_draws(self.rows, self.strata)
+
+    def draw(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers of a random split's train rows and of its test rows."""
+        if "train_per_class" in self.protocol:
+            return draw_per_class(self.rows, self.protocol["train_per_class"], seed)
+        return draw_split(self.rows, self.strata, self.protocol["test_share"], seed)
+
+    def fit(self, number: int) -> Repeat:
+        """Choose, refit and score on the random split of this number."""
+        protocol = self.protocol
+        seed = protocol["seed"] + number
+        train, test = self.draw(seed)
+        options = (protocol["cv"], seed, protocol["class_weight"], protocol["choose_by"])
+        return _fit_once(self.model, self.cells, self.rows, train, test, *options)
+
+
+def plan_repeats(
+    store_path: str | Path,
+    model: str,
+    *,
+    n_repeats: int,
+    test_share: float = 0.2,
+    train_per_class: int | None = None,
+    stratify: Sequence[str] = ("label",),
+    grid: Mapping[str, Sequence] | None = None,
+    layers: str = "all",
+    discretize: str = "none",
+    cv: int = 5,
+    choose_by: str = "accuracy",
+    label: str = "label",
+    where: str | None = None,
+    sample_weight: str | None = None,
+    class_weight: str | None = None,
+    seed: int = 0,
+) -> RepeatsTask:
+    """Read what random splits need of a store; see `featx.fit_repeats` for the arguments.
+
+    Raises
+    ------
+    FeatxError
+        If the store has nothing to fit, or the score to choose by can't be had of it.
+    """
+    cells = plan_cells(model, grid or {}, discretize)
+    with Store(store_path) as store:
+        chosen_layers = choose_stored_layers(store, layers)
+        options = {"label": label, "where": where, "sample_weight": sample_weight}
+        rows, notes = read_rows(store, chosen_layers, **options, needs_split=False)
+        strata = read_strata(store, rows, stratify, label) if train_per_class is None else None
+        described = describe_store(store, chosen_layers)
+    if len(set(rows.y)) < 2:
+        raise FeatxError(f"{store_path}: one class only ({rows.y[0]!r}); a classifier needs two")
+    drawn_by: dict[str, object] = {"test_share": test_share, "stratify": list(stratify)}
+    if train_per_class is not None:
+        drawn_by = {"train_per_class": train_per_class}
+    protocol = {"n_repeats": n_repeats, **drawn_by, "cv": cv, "seed": seed}
+    protocol |= {**options, "class_weight": class_weight, "classes": sorted(set(rows.y.tolist()))}
+    protocol |= {"choose_by": choose_by, "cells": [list(cell) for cell in cells]}
+    task = RepeatsTask(model, cells, rows, strata, protocol, described, tuple(notes))
+    model, model_notes = choose_model(model, rows, *map(len, task.draw(seed)))
+    check_choice(choose_by, make_estimator(model, *cells[0], class_weight=class_weight), rows)
+    return replace(task, model=model, notes=(*notes, *model_notes))
+
+
+def _fit_once(
+    model: str,
+    cells: list[CellPlan],
+    rows: Rows,
+    train: np.ndarray,
+    test: np.ndarray,
+    cv: int,
+    seed: int,
+    class_weight: str | None,
+    choose_by: str,
+) -> Repeat:
+    """Choose, refit and score on one split."""
+    begun = time.monotonic()
+    options = {"seed": seed, "class_weight": class_weight}
+    chosen, validation_accuracy, validation_score = 0, None, None
+    if len(cells) > 1:
+        folds = _make_inner_folds(rows, train, cv, seed)
+        chosen, validation_accuracy, validation_score = _choose(model, cells, rows, folds, options, choose_by)
+    best = make_estimator(model, *cells[chosen], **options)
+    fit_estimator(best, rows, train)
+    if model == "rf":
+        # Several threads add up a forest's trees in the order they come, and ranks of rows hang on the last digit.
+        best[-1].set_params(n_jobs=1)
+    figures = {
+        "classes": best.classes_,
+        "majority": pd.Series(rows.y[train]).value_counts().index[0],
+        **tell_scores(best, rows.X[test]),
+        "seed": seed,
+    }
+    y, predicted, weights = rows.y[test].astype(str), best.predict(rows.X[test]), rows.weights_of(test)
+    return Repeat(
+        seed=seed,
+        n_train=len(train),
+        n_test=len(test),
+        discretize=cells[chosen][0],
+        params=cells[chosen][1],
+        validation_accuracy=validation_accuracy,
+        test=score(y, predicted, **figures),
+        test_weighted=None if weights is None else score(y, predicted, **figures, sample_weight=weights),
+        seconds=round(time.monotonic() - begun, 3),
+        validation_score=validation_score,
+    )
+
+
+def _make_inner_folds(rows: Rows, train: np.ndarray, cv: int, seed: int) -> list[Fold]:
+    """Divide one split's train rows into folds."""
+    counts = pd.Series(rows.y[train]).value_counts()
+    if counts.min() < cv:
+        raise FeatxError(
+            f"seed {seed}: the class {counts.idxmin()!r} has {counts.min()} train rows, fewer than {cv} folds. Use a "
+            "smaller --cv"
+        )
+    return make_folds(rows, train, cv, seed=seed)
+
+
+def _choose(
+    model: str, cells: list[CellPlan], rows: Rows, folds: list[Fold], options: Mapping[str, object], choose_by: str
+) -> tuple[int, float, float]:
+    """Return the best cell's number, the first of equals, and means over the folds: its accuracy, and what chose it."""
+    check_choice(choose_by, make_estimator(model, *cells[0], **options), rows, folds)
+    means = np.zeros((2, len(cells)))
+    for fold in folds:
+        for number, found in score_cells(model, cells, rows, fold, **options, choose_by=choose_by):
+            pair = (np.nan, np.nan) if found.error is not None else (found.accuracy, found.score)
+            means[:, number] += np.divide(pair, len(folds))
+    if np.isnan(means).all():
+        raise FeatxError(f"seed {options['seed']}: every cell failed")
+    chosen = int(np.nanargmax(rank(means[1], choose_by)))
+    return chosen, *means[:, chosen].tolist()

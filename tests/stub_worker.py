@@ -1,0 +1,29 @@
+"""Put the stand-in for the network on a worker, and images that kill it: dask runs this as a worker starts."""
+
+import os
+import signal
+from unittest import mock
+
+import stub_network
+
+from featx import images
+
+
+def read_picture(path, **options):
+    """Read a picture, or die of it: of `killer.png` always, of `once.png` if it is the first time."""
+    met = path.with_name("met")
+    if path.name == "killer.png" or (path.name == "once.png" and not met.exists()):
+        met.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return images.read_picture(path, **options)
+
+
+def build(*arguments, **options):
+    stub_network.note("built")
+    return stub_network.build(*arguments, **options)
+
+
+def dask_setup(worker):
+    stub_network.install()
+    mock.patch("featx.plans.build_network", build).start()
+    mock.patch("featx.plans.read_picture", read_picture).start()
