@@ -19,7 +19,7 @@ def split_sections(ctx: click.Context, param: click.Parameter, value: str | None
 @click.option(
     "--only",
     callback=split_sections,
-    help="Of stores, finetunes, fits, choices and report, those to do, with commas.  [default: all]",
+    help="What to do of it: stores, finetunes, fits, choices, report, or fits.NAME, with commas.  [default: all]",
 )
 @click.option(
     "--set",

@@ -119,7 +119,8 @@ def run_experiment(
     experiment : Experiment
         See `featx.read_experiment`.
     only : sequence of str, optional
-        Of stores, finetunes, fits, choices and report, those to do; default: all. What they need is there.
+        Of stores, finetunes, fits, choices and report, those to do, or single stages (`fits.rf`) and patterns of them
+        (`fits.rf-*`); default: all. What they need is there.
     cluster : Cluster, optional
         Workers that extract, fit, and train recipes at the same time; see `featx.cluster.open_cluster`. Default: this
         process.
@@ -182,7 +183,7 @@ def refuse_blocked(experiment: Experiment, prepared: Prepared, *, overwrite: boo
     ------
     FeatxError
     """
-    problems = {key: text for key, text in list_blocked(prepared, overwrite=overwrite)}
+    problems = dict(list_blocked(prepared, overwrite=overwrite))
     if not problems:
         return
     others = any(prepared.found[key].status == "other" for key in problems)
@@ -200,8 +201,7 @@ def list_blocked(prepared: Prepared, *, overwrite: bool) -> Iterator[tuple[str, 
             status = prepared.found[need].status
             if need not in keys and status != "there":
                 details = "".join(f" ({detail})" for detail in prepared.found[need].details)
-                section = need.partition(".")[0]
-                yield stage.key, f"needs {need}, which is {_STATUS[status]}{details}: run --only {section} first"
+                yield stage.key, f"needs {need}, which is {_STATUS[status]}{details}: run --only {need} first"
                 break
         else:
             if found.status == "other" and not overwrite:

@@ -12,7 +12,7 @@ import featx
 from featx import experiment_work
 from featx.cli import main
 from featx.experiment_plan import plan_experiment
-from featx.experiment_stages import list_stages
+from featx.experiment_stages import choose_stages, list_stages
 from featx.recipes import Stage
 
 TEXT = """
@@ -214,9 +214,9 @@ def test_another_network_of_the_same_name_is_noticed(own):
 
 
 def test_a_stopped_grid_goes_on(short, monkeypatch):
-    from featx import grid
+    from featx import cell_scores
 
-    plain = grid.score_cells
+    plain = cell_scores.score_cells
 
     def stopping(*arguments, **options):
         yield next(plain(*arguments, **options))
@@ -228,7 +228,7 @@ def test_a_stopped_grid_goes_on(short, monkeypatch):
 
     scored = []
     with monkeypatch.context() as patch:
-        patch.setattr(grid, "score_cells", stopping)
+        patch.setattr(cell_scores, "score_cells", stopping)
         with pytest.raises(KeyboardInterrupt):
             run(short, SHORT)
     experiment = featx.read_experiment(short, changes=SHORT)
@@ -240,11 +240,7 @@ def test_a_stopped_grid_goes_on(short, monkeypatch):
     assert planned["fits.again"].seconds is None
     scored = []
     with monkeypatch.context() as patch:
-        patch.setattr(
-            grid,
-            "score_cells",
-            lambda *arguments, **options: scored.extend(arguments[1]) or plain(*arguments, **options),
-        )
+        patch.setattr(cell_scores, "score_cells", counting)
         done = run(short, SHORT)
     assert what_was(done) == {"stores.plain": "there", "fits.rf": "unfinished", "fits.again": "missing"}
     assert len(scored) == 1
@@ -293,11 +289,16 @@ def test_a_part_needs_what_comes_before_it(short, study):
     with pytest.raises(featx.FeatxError) as caught:
         run(short, only=["fits", "report"])
     text = str(caught.value)
-    assert "fits.rf: needs stores.plain, which is not there: run --only stores first" in text
-    assert "report: needs finetunes.net, which is not there: run --only finetunes first" in text
+    assert "fits.rf: needs stores.plain, which is not there: run --only stores.plain first" in text
+    assert "report: needs finetunes.net, which is not there: run --only finetunes.net first" in text
     assert not (short.parent / "output").exists()
     with pytest.raises(featx.FeatxError, match=r"--only fit: no such part \(close: fits\)"):
         run(short, only=["fit"])
+    with pytest.raises(featx.FeatxError, match=r"--only fits.rg: no entry 'rg' in fits \(there are: rf"):
+        run(short, only=["fits.rg"])
+    stages = list_stages(featx.read_experiment(short))
+    chosen = choose_stages(stages, ["fits.again*", "stores.plain", "report"])
+    assert [stage.key for stage in chosen] == ["stores.plain", "fits.again", "fits.again-tuned", "report"]
 
 
 def test_a_part_needs_no_images_and_a_report_is_renewed_with_its_runs(own):
