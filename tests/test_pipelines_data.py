@@ -314,13 +314,13 @@ def list_commands(name):
     arrays = dict(re.findall(r"^ +(\w+)=\((.*)\)$", text, re.MULTILINE))
     for array, words in arrays.items():
         text = text.replace(f'"${{{array}[@]}}"', words)
-    batch = {"extract-array.sh": "extract", "fit.sh": "fit", "merge.sh": "merge"}
+    batch = {"extract-array.sh": ["extract"], "fit.sh": ["fit"], "merge.sh": ["merge"], "dask.sh": []}
     found = []
     for line in re.findall(r"^    (.*)$", text, re.MULTILINE):
         if match := re.search(r"slurm/([\w-]+\.sh) (.*?)\)?$", line):
-            found.append([batch[match[1]], *shlex.split(match[2])])
-        elif match := re.search(r"\bfeatx (.*?)'?$", line):
-            found.append(shlex.split(match[1], comments=True))
+            found.append([*batch[match[1]], *shlex.split(match[2])])
+        elif match := re.search(r"^ *featx (.*)$|--wrap 'featx ([^']*)'", line):
+            found.append(shlex.split(match[1] or match[2], comments=True))
     return found + [
         shlex.split(command) for command in re.findall(r"`featx ((?:compare|plot covariance) [^`]+)`", text)
     ]
