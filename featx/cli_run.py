@@ -11,7 +11,12 @@ from featx.cli_options import AS_JSON, OVERWRITE, say, show_json
 
 def split_sections(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     """Read names with commas."""
-    return None if value is None else tuple(name.strip() for name in value.split(",") if name.strip())
+    if value is None:
+        return None
+    names = tuple(name.strip() for name in value.split(","))
+    if not all(names):
+        raise click.BadParameter("a name is empty: expected stores,fits or the like", ctx, param)
+    return names
 
 
 @click.command()

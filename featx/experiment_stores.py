@@ -7,11 +7,12 @@ from pathlib import Path
 from featx.additions import Base, find_lost_images, is_same_table, read_base, refuse_other_images
 from featx.errors import FeatxError
 from featx.experiment_parts import StoreSpec
-from featx.finetuned import build_frozen, own_image_size, read_finetuned
+from featx.finetuned import build_frozen, is_run, own_image_size, read_finetuned
 from featx.layers import BACKBONES, expand_layers
 from featx.manifest import Manifest
 from featx.pooling import choose_poolings, layer_of
 from featx.run_folder import RunFolder
+from featx.shards import digest_paths
 from featx.weights import is_source
 
 _PLAIN = ("backbone", "resize", "interpolation", "precision", "jpeg", "views", "store_dtype")
@@ -49,8 +50,10 @@ def find_store(spec: StoreSpec, path: Path, manifest: Manifest | None, *, run_pa
     run_path : Path, optional
         Of the fine-tuned run, whose network it is; it is there.
     """
+    if run_path is None and is_run(spec.weights):
+        run_path = Path(spec.weights)
     if not path.exists():
-        return _find_parts(spec, path, run_path)
+        return _find_parts(spec, path, manifest, run_path)
     try:
         base = read_base(path)
         made = {name: base.attributes.get(name, _SINCE_THEN.get(name)) for name in (*_PLAIN, *_OTHERS)}
@@ -96,13 +99,22 @@ def _name_of(weights: str) -> str:
     return weights if is_source(weights) else Path(weights).resolve().name
 
 
-def _find_parts(spec: StoreSpec, path: Path, run_path: Path | None) -> Found:
+def _find_parts(spec: StoreSpec, path: Path, manifest: Manifest | None, run_path: Path | None) -> Found:
     """Look for the parts of a store that isn't whole yet."""
-    begun = RunFolder(path).settings()
+    begun = RunFolder(path).begun_with()
     if begun is None:
         return Found("missing")
-    differences = list(_setting_differences(spec, begun, run_path))
-    return Found("other", ("unfinished, begun with " + "; ".join(differences),)) if differences else Found("unfinished")
+    settings, source = begun
+    differences = list(_setting_differences(spec, settings, run_path))
+    if manifest is not None:
+        now = {"root": str(manifest.root), "paths_sha256": digest_paths(manifest)}
+        differences += [f"another {_WORDS[name]}" for name in now if now[name] != source.get(name)]
+    if differences:
+        return Found("other", (f"an unfinished store, begun with {'; '.join(differences)}",))
+    return Found("unfinished")
+
+
+_WORDS = {"root": "folder of images", "paths_sha256": "list of images"}
 
 
 def _compare_features(spec: StoreSpec, base: Base, run_path: Path | None) -> tuple[list[str], list[str]]:

@@ -262,8 +262,12 @@ def test_a_stopped_store_goes_on_and_parts_of_others_are_refused(short, monkeypa
         patch.setattr("featx.pipeline.PART_SIZE", 4)
         with pytest.raises(featx.errors.StoppedError, match="Run the same command again to go on"):
             run(short, SHORT)
-    with pytest.raises(featx.FeatxError, match=r"stores.plain: .*unfinished, begun with image_size 32, now 40"):
+    with pytest.raises(featx.FeatxError, match=r"stores.plain: .*unfinished store, begun with image_size 32, now 40"):
         run(short, SHORT | {"stores.plain.image_size": 40})
+    make_tree(short.parent / "images", {"dogwood": 5})
+    with pytest.raises(featx.FeatxError, match=r"stores.plain: .*unfinished store, begun with another list of images"):
+        run(short, SHORT)
+    shutil.rmtree(short.parent / "images/dogwood")
     done = run(short, SHORT, only=["stores"])
     assert what_was(done) == {"stores.plain": "unfinished"}
 
@@ -409,6 +413,7 @@ def test_the_command_shows_a_line_a_stage(short):
     record = json.loads(again.stdout)
     assert [stage["is_done"] for stage in record["stages"]] == [False, False]
     assert record["report"] is None
+    assert CliRunner().invoke(main, ["run", str(short), "--only", "fits,"]).exit_code == 2
     wrong = CliRunner().invoke(main, ["run", str(short), "--set", "fits.rf.model=tree"])
     assert wrong.exit_code == 1
     assert wrong.stderr.startswith(f"featx: {short}: fits.rf.model: expected 'rf', ")
