@@ -165,8 +165,9 @@ def _create_features(file: h5py.File, n_channels: Mapping[str, int], n_rows: int
 
 
 def _write_images(file: h5py.File, table: pd.DataFrame, rows: np.ndarray, digests: np.ndarray) -> None:
-    kept = table.iloc[rows].assign(sha256=digests.astype(str))
-    _write_table(file.create_group("images", track_order=True), kept)
+    # Digests are text of fixed length already; as Python's strings they would take several times the memory.
+    columns = {name: column.iloc[rows] for name, column in table.items()} | {"sha256": digests}
+    _write_table(file.create_group("images", track_order=True), columns)
 
 
 def _table_of(lost: Mapping[int, str], table: pd.DataFrame) -> pd.DataFrame:
@@ -195,16 +196,26 @@ def as_text(value: object) -> str:
     return str(value).encode("utf-8", "backslashreplace").decode()
 
 
-def _write_table(group: h5py.Group, table: pd.DataFrame) -> None:
+def _write_table(group: h5py.Group, table: Mapping[str, pd.Series | np.ndarray]) -> None:
     for name, column in table.items():
-        values = column.to_numpy()
-        if values.dtype.kind not in "biuf":
-            encoded = [as_text(value).encode() for value in values]
-            width = max([1, *map(len, encoded)])
-            values = np.array(encoded, dtype=h5py.string_dtype("utf-8", width))
+        values = np.asarray(column)
+        if values.dtype.kind not in "biufS":
+            values = _encode(values)
+        if values.dtype.kind == "S":
+            # The same bytes, and HDF5 is told that they are UTF-8.
+            values = values.view(h5py.string_dtype("utf-8", values.dtype.itemsize))
         options = {"chunks": True, "compression": "gzip", "shuffle": True, "fletcher32": True} if len(values) else {}
         dataset = group.create_dataset(name, data=values, **options)
         dataset.attrs["sha256"] = hashlib.sha256(content_bytes(values)).hexdigest()
+
+
+def _encode(texts: np.ndarray) -> np.ndarray:
+    """Return texts as UTF-8 of one length; never all of them as bytes of Python's as well."""
+    width = max((len(as_text(text).encode()) for text in texts), default=1)
+    encoded = np.empty(len(texts), dtype=f"S{max(1, width)}")
+    for row, text in enumerate(texts):
+        encoded[row] = as_text(text).encode()
+    return encoded
 
 
 @contextmanager
