@@ -98,7 +98,7 @@ def plan_addition(request: Request, base: Base, manifest: Manifest, echo: Callab
     )
     _refuse_lost_images(base, manifest)
     _refuse_other_settings(base, request)
-    _refuse_other_images(base, manifest)
+    refuse_other_images(base, manifest)
     # What layer_of gives are layers' names, each with all of its poolings.
     stored_layers = ",".join(dict.fromkeys(map(layer_of, stored.layers)))
     poolings = choose_poolings(f"{stored.pooling},{request.pool}")
@@ -220,8 +220,13 @@ def _build_pooled(
     return network
 
 
+def find_lost_images(base: Base, manifest: Manifest) -> pd.Series:
+    """Return the paths of a store's images that are not among a manifest's."""
+    return base.images["path"][~base.images["path"].isin(set(manifest.table["path"]))]
+
+
 def _refuse_lost_images(base: Base, manifest: Manifest) -> None:
-    lost = base.images["path"][~base.images["path"].isin(set(manifest.table["path"]))]
+    lost = find_lost_images(base, manifest)
     if len(lost):
         raise StoreError(
             f"{base.path}: exists, and {len(lost):,} of its {len(base.images):,} images are not among those given; the "
@@ -230,8 +235,13 @@ def _refuse_lost_images(base: Base, manifest: Manifest) -> None:
         )
 
 
-def _refuse_other_images(base: Base, manifest: Manifest) -> None:
-    """Refuse another folder whose files happen to be called the same; one that was moved is fine."""
+def refuse_other_images(base: Base, manifest: Manifest) -> None:
+    """Refuse another folder whose files happen to be called the same; one that was moved is fine.
+
+    Raises
+    ------
+    StoreError
+    """
     if str(manifest.root) == base.attributes.get("root") or not len(base.images):
         return
     step = -(-len(base.images) // _N_COMPARED)

@@ -7,6 +7,7 @@ import click
 
 from featx import __version__
 from featx.cli_backbones import backbones
+from featx.cli_choose import choose
 from featx.cli_export import export
 from featx.cli_extract import extract, merge
 from featx.cli_finetune import finetune
@@ -16,6 +17,7 @@ from featx.cli_plot import plot
 from featx.cli_plot_features import covariance, dead, embedding, filters, top_images
 from featx.cli_recipes import recipes
 from featx.cli_report import report
+from featx.cli_run import run
 from featx.cli_verify import repair
 from featx.cli_verify import verify as verify_a_store
 from featx.errors import one_line
@@ -38,7 +40,9 @@ def main() -> None:
 main.add_command(extract)
 main.add_command(merge)
 main.add_command(fit)
+main.add_command(choose)
 main.add_command(finetune)
+main.add_command(run)
 main.add_command(backbones)
 main.add_command(recipes)
 main.add_command(export)
@@ -114,14 +118,33 @@ def predict(
 
 @main.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--cells", is_flag=True, help="Instead: every cell of every run, with its figures on validation rows.")
 @AS_JSON
-def compare(runs: tuple[Path, ...], as_json: bool) -> None:
-    """Compare runs that were scored on the same rows: figures, McNemar's test against the first, and costs."""
+def compare(runs: tuple[Path, ...], cells: bool, as_json: bool) -> None:
+    """Compare runs that were scored on the same rows: figures, McNemar's test against the first, and costs.
+
+    Runs of random splits (--repeats, featx choose): figures over their splits, and on the same splits differences.
+    """
     from dataclasses import asdict
 
-    from featx.compare import compare_runs, comparison_table
+    from featx.compare import cells_of_runs, compare_runs, comparison_table
+    from featx.compare_repeats import are_repeats, compare_repeats, compared_repeats_table
     from featx.results import format_table
 
+    if cells:
+        table = cells_of_runs(runs)
+        if as_json:
+            show_json([row.dropna().to_dict() for _, row in table.iterrows()])
+        else:
+            click.echo(format_table(table))
+        return
+    if are_repeats(runs):
+        compared = compare_repeats(runs)
+        if as_json:
+            show_json({"runs": [asdict(run) for run in compared]})
+        else:
+            click.echo(format_table(compared_repeats_table(compared)))
+        return
     comparison = compare_runs(runs)
     if as_json:
         show_json(asdict(comparison))

@@ -77,6 +77,11 @@ if TYPE_CHECKING:
     help="Images a forward pass; auto: found by trying on a GPU, 8 or an image a core on a CPU.",
 )
 @click.option("--split", type=Numbers(float, 0), help="Make splits: shares of train,validation,test or train,test.")
+@click.option(
+    "--split-per-class",
+    type=Numbers(int, 0),
+    help="Make splits: train,validation images of every class, or train alone; all others are test images.",
+)
 @click.option("--stratify", default="", help="Further columns whose shares a split keeps, with commas.")
 @click.option("--seed", type=SEED, default=0, help="Of the split.")
 @click.option("--path-column", default="path", help="Of a CSV.")
@@ -103,6 +108,7 @@ def extract(
     source: Path,
     output: Path,
     split: tuple[float, ...] | None,
+    split_per_class: tuple[int, ...] | None,
     stratify: str,
     seed: int,
     path_column: str,
@@ -131,8 +137,13 @@ def extract(
     from featx.extract import extract_features
     from featx.manifest import read_source
     from featx.shards import take_shard
-    from featx.splits import make_splits
+    from featx.splits import make_count_splits, make_splits
 
+    if split_per_class is not None and (split is not None or stratify or len(split_per_class) > 2):
+        raise FeatxError(
+            "--split-per-class takes one or two numbers (train,validation), and neither --split nor --stratify beside "
+            "it"
+        )
     manifest = read_source(
         source,
         path_column=path_column,
@@ -146,6 +157,9 @@ def extract(
     if split is not None:
         columns = [name.strip() for name in stratify.split(",") if name.strip()]
         manifest = make_splits(manifest, split, seed=seed, stratify=columns)
+    elif split_per_class is not None:
+        train, validation = (*split_per_class, 0)[:2]
+        manifest = make_count_splits(manifest, train=train, validation=validation, seed=seed)
     if dry_run:
         if shard is not None:
             manifest, output = take_shard(manifest, shard), shard.path_of(output)

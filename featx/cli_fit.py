@@ -30,7 +30,11 @@ def fit_command(name: str) -> Callable:
     options = [
         click.argument("store", type=click.Path(path_type=Path)),
         click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder.  [default: results/MODEL-TIME]"),
-        click.option("--layers", default="all", help="Which of the store's layers: names and sets, with commas."),
+        click.option(
+            "--layers",
+            default="all",
+            help="Which of the store's layers: names and sets, with commas; conv:std for one pooling.",
+        ),
         click.option(
             "--discretize",
             type=click.Choice(["none", "ternary", "both"]),
@@ -47,6 +51,9 @@ def fit_command(name: str) -> Callable:
         click.option("--repeats", type=click.IntRange(1), help="So many random splits instead of the store's own."),
         click.option(
             "--test-share", type=click.FloatRange(0, 1, True, True), help="Of a random split.  [default: 0.2]"
+        ),
+        click.option(
+            "--train-per-class", type=click.IntRange(1), help="Of a random split: train rows a class, the rest to test."
         ),
         click.option("--stratify", help="Columns whose shares a random split keeps; '' for none.  [default: label]"),
         click.option("--label", default="label", help="The column that holds the labels."),
@@ -151,7 +158,7 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
     shard = options.pop("shard")
     if shard is not None and options["output"] is None:
         raise FeatxError("--shard leaves its scores beside --output: give it, the same for every shard")
-    random = {name: options.pop(name) for name in ("repeats", "test_share", "stratify")}
+    random = {name: options.pop(name) for name in ("repeats", "test_share", "train_per_class", "stratify")}
     grid = {name: values for name in axes if (values := options.pop(name)) is not None}
     as_json = options.pop("as_json")
     output = options.pop("output") or Path("results", f"{model}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
@@ -171,8 +178,8 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
         with opened(cluster, cluster_settings, uses_gpus=False) as options["cluster"]:
             run_repeats(model, store, output, grid, random, options, as_json=as_json)
         return
-    if random["test_share"] is not None or random["stratify"] is not None:
-        raise FeatxError("--test-share and --stratify are of random splits: give --repeats too")
+    if any(random[name] is not None for name in ("test_share", "train_per_class", "stratify")):
+        raise FeatxError("--test-share, --train-per-class and --stratify are of random splits: give --repeats too")
     with opened(cluster, cluster_settings, uses_gpus=False) as workers:
         run = fit_grid(store, model, output, grid=grid, cluster=workers, progress=True, **options)
     if as_json:
@@ -194,7 +201,8 @@ def run_repeats(
     """Fit a model's grid on random splits and show the figures' spread."""
     from dataclasses import asdict
 
-    from featx.repeats import describe_repeats, fit_repeats, repeats_table
+    from featx.repeated import describe_repeats, repeats_table
+    from featx.repeats import fit_repeats
     from featx.results import format_table
 
     run = fit_repeats(store, model, output, grid=grid, progress=True, **repeat_options(random, options))
@@ -211,6 +219,10 @@ def repeat_options(random: dict, options: dict) -> dict:
     """Return the options of random splits; what isn't given stands at the library's default."""
     given = {name: value for name, value in options.items() if name != "cv" or value is not None}
     given["n_repeats"] = random["repeats"]
+    if random["train_per_class"] is not None:
+        if random["test_share"] is not None or random["stratify"] is not None:
+            raise FeatxError("--train-per-class says it all: leave --test-share and --stratify out")
+        given["train_per_class"] = random["train_per_class"]
     if random["stratify"] is not None:
         given["stratify"] = [name.strip() for name in random["stratify"].split(",") if name.strip()]
     if random["test_share"] is not None:

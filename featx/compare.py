@@ -10,7 +10,7 @@ from scipy import stats
 
 from featx.errors import FeatxError
 from featx.metrics import accuracy_interval
-from featx.results import Run, describe_params, read_run
+from featx.results import Run, cells_table, describe_params, read_run
 from featx.scored_rows import put_in_order, read_predictions
 
 # From so many rows that one run alone gets right, chi-square stands in for the exact test.
@@ -199,6 +199,41 @@ def comparison_table(comparison: Comparison) -> pd.DataFrame:
         )
     table = pd.DataFrame(rows).dropna(axis="columns", how="all")
     return table.drop(columns="discretize") if (table["discretize"] == "none").all() else table
+
+
+def cells_of_runs(paths: Sequence[str | Path]) -> pd.DataFrame:
+    """Return every cell of every run in one table, whatever rows they were scored on.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Folders of runs.
+
+    Returns
+    -------
+    DataFrame
+        The run's name and how many features it was fitted on, then the columns of `featx.results.cells_table`; runs in
+        the order given, each one's cells in the order of its grid.
+
+    Raises
+    ------
+    FeatxError
+        If a folder is no run.
+    """
+    folders = [Path(path) for path in paths]
+    runs = [read_run(folder) for folder in folders]
+    tables = []
+    for name, run in zip(name_runs(folders), runs, strict=True):
+        table = cells_table(run)
+        table.insert(0, "run", name)
+        # A fine-tuned network sees pixels, not the features of its store.
+        table.insert(1, "features", None if run.is_finetuned else run.store.get("n_features"))
+        tables.append(table.astype(object))
+    # What only some runs have (a grid's axes, a stage) is empty in the others; what says how it went stays at the end.
+    columns = list(dict.fromkeys(name for table in tables for name in table.columns))
+    last = ("validation", "deviation", "test", "seconds", "error", "chosen")
+    columns.sort(key=lambda name: last.index(name) if name in last else -1)
+    return pd.concat(tables, ignore_index=True)[columns].dropna(axis="columns", how="all")
 
 
 def name_runs(folders: Sequence[Path]) -> list[str]:

@@ -170,7 +170,8 @@ def read_elpv(n_images: int | None = None, *, seed: int = 0) -> Manifest:
     """List the photographs of the installed elpv-dataset package: defective where the probability is over 0.5.
 
     Buerhop-Lutz et al. 2018, "A Benchmark for Visual Identification of Defective Solar Cells in Electroluminescence
-    Imagery", EU PVSEC. Further columns: `type` (mono or poly) and `probability`.
+    Imagery", EU PVSEC. Further columns: `type` (mono or poly), `probability`, and `weight`: what a photograph counts
+    in the protocol of Deitsch et al. 2019, 1 where the annotators were sure, else its probability (0.33 or 0.67).
     """
     try:
         root = Path(importlib.metadata.distribution("elpv-dataset").locate_file("elpv_dataset/data"))
@@ -184,6 +185,7 @@ def read_elpv(n_images: int | None = None, *, seed: int = 0) -> Manifest:
             "split": "",
             "type": cells["type"],
             "probability": cells["probability"],
+            "weight": cells["probability"].where(~cells["probability"].isin([0.0, 1.0]), 1.0).round(2),
         }
     )
     if n_images is not None and n_images < len(table):

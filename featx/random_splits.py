@@ -1,14 +1,16 @@
 """Random splits of a store's rows, for protocols that ask for several."""
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
 from featx.errors import FeatxError
-from featx.rows import Rows
-from featx.splits import divide_groups
+from featx.rows import Rows, digest_rows
+from featx.splits import divide_groups, draw_by_class
 from featx.store import Store
 
 
@@ -78,3 +80,50 @@ def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: i
     except ValueError as error:
         raise FeatxError(f"{len(rows):,} rows can't be split, {test_share:g} for test: {error}") from error
     return train, test
+
+
+def draw_per_class(rows: Rows, train_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw so many train rows of every class; all others are test rows.
+
+    Parameters
+    ----------
+    rows : Rows
+        Without groups.
+    train_per_class : int
+    seed : int
+
+    Returns
+    -------
+    train, test : ndarray of int
+        Numbers of rows, ascending.
+
+    Raises
+    ------
+    FeatxError
+        If a class has no row left to test on, or rows have groups.
+    """
+    if rows.groups is not None:
+        raise FeatxError(
+            "the rows have groups, which stay together, so that a class can't have a given number of train rows: give "
+            "a test share instead"
+        )
+    order = draw_by_class(rows.y.astype(str), seed)
+    small = {label: len(numbers) for label, numbers in order.items() if len(numbers) <= train_per_class}
+    if small:
+        label = min(small, key=small.get)
+        raise FeatxError(
+            f"the class {label!r} has {small[label]} rows, and {train_per_class} train rows a class leave none of it "
+            "to test on: leave it out (--where), or take fewer"
+        )
+    train = np.sort(np.concatenate([numbers[:train_per_class] for numbers in order.values()]))
+    return train, np.setdiff1d(np.arange(len(rows)), train)
+
+
+def digest_draws(rows: Rows, strata: np.ndarray | None) -> str:
+    """Digest what `draw_split` and the folds of a split's train rows depend on, beside shares and seeds.
+
+    The rows' own splits are none of that: stores of the same images with other splits, or none, draw the same.
+    """
+    of_rows = digest_rows(replace(rows, split=np.full(len(rows), "", dtype=object)))
+    kept = None if strata is None else strata.tolist()
+    return hashlib.sha256(f"{of_rows} {kept!r}".encode("utf-8", "backslashreplace")).hexdigest()

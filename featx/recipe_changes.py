@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from featx.errors import FeatxError
-from featx.recipe_checks import close_names
+from featx.mistakes import close_names
 from featx.recipe_parts import Stage
 from featx.strict_yaml import parse_yaml
 
@@ -73,8 +73,14 @@ def resolve_stages(record: Mapping[str, object], changes: Mapping[str, object], 
     return resolved
 
 
-def parse_changes(texts: Sequence[str]) -> dict[str, object]:
+def parse_changes(texts: Sequence[str], *, example: str = "epochs=5 or head.epochs=5") -> dict[str, object]:
     """Read changes as they are typed on a command line.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    example : str
+        For messages.
 
     Raises
     ------
@@ -90,7 +96,7 @@ def parse_changes(texts: Sequence[str]) -> dict[str, object]:
     for text in texts:
         key, _, value = (part.strip() for part in text.partition("="))
         if not key or not value:
-            raise FeatxError(f"change {text!r}: expected KEY=VALUE, such as epochs=5 or head.epochs=5")
+            raise FeatxError(f"change {text!r}: expected KEY=VALUE, such as {example}")
         if key in changes:
             raise FeatxError(f"change {text!r}: {key} is changed twice")
         changes[key] = parse_yaml(value, source=f"change {text!r}")

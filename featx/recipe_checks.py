@@ -1,7 +1,5 @@
 """Whether a record is a recipe: every mistake at once, each with its key, what was expected and what was found."""
 
-import difflib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
@@ -9,12 +7,9 @@ from typing import get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from featx.errors import FeatxError
 from featx.layers import BACKBONES
+from featx.mistakes import Location, Problems, close_names, describe_mistake, join_location, refuse, show_value
 from featx.recipe_parts import Augmentation, HeadLayer, Plateau, Recipe, Schedule, Stage
-
-Location = tuple[str | int, ...]
-Problems = dict[str, str]
 
 _LAYERS = {kind.layer: kind for kind in get_args(get_args(HeadLayer)[0])}
 _SCHEDULES = {kind.kind: kind for kind in get_args(get_args(Schedule)[0])}
@@ -29,27 +24,8 @@ _RECORDS = {
 }
 # Where records of several kinds may stand: the key that tells them apart, and its values.
 _KINDS = {"head": ("layer", tuple(_LAYERS)), "schedule": ("kind", tuple(_SCHEDULES))}
-# Of mistakes, in one message.
-_MAX_SHOWN = 50
 _TO_VECTOR = ("flatten", "average_pool", "max_pool")
 
-# By pydantic's name of a mistake, with the values that it gives.
-_EXPECTED = {
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "string_type": "text",
-    "tuple_type": "a list",
-    "dataclass_type": "a mapping",
-    "invalid_key": "a key that is text",
-    "model_attributes_type": "a mapping",
-    "greater_than": "more than {gt:g}",
-    "greater_than_equal": "{ge:g} or more",
-    "less_than": "less than {lt:g}",
-    "less_than_equal": "{le:g} or less",
-    "literal_error": "{expected}",
-}
 # What a key wants, where that says more.
 _EXPECTED_OF = {
     "unfreeze": "all, or a list of names such as [block5]",
@@ -97,26 +73,8 @@ def check_recipe(
         for location, text in _broken_rules(record):
             # Not where the values stood: it is within the stage that they don't go together.
             found.setdefault(_key(location, record, {}), text)
-    if found:
-        texts = [f"{key}: {text}" if key else text for key, text in found.items()]
-        count = f"{len(texts)} mistakes: " if len(texts) > 1 else ""
-        more = f"; and {len(texts) - _MAX_SHOWN} more" if len(texts) > _MAX_SHOWN else ""
-        raise FeatxError(f"{source}: {count}{'; '.join(texts[:_MAX_SHOWN])}{more}")
+    refuse(source, found)
     return recipe
-
-
-def close_names(name: str, names: Sequence[str]) -> str:
-    """Say which names there are: those that are close to one that there isn't, or all.
-
-    Examples
-    --------
-    >>> close_names("epoch", ["epochs", "patience"])
-    '(close: epochs)'
-    >>> close_names("rate", ["epochs", "patience"])
-    '(there are: epochs, patience)'
-    """
-    close = difflib.get_close_matches(name, names, n=3)
-    return f"(close: {', '.join(close)})" if close else f"(there are: {', '.join(names)})"
 
 
 @cache
@@ -140,9 +98,7 @@ def _last_word(location: Location) -> str:
 def _key(location: Location, record: object, origins: Mapping[tuple[int, str], str]) -> str:
     """Write a location as `stages[1].learning_rate (head)`, or as where its value stood."""
     origin = origins.get(location[1:3]) if location[:1] == ("stages",) else None
-    text, rest = (origin, location[3:]) if origin else ("", location)
-    for step in rest:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
+    text = join_location((origin, *location[3:]) if origin else location)
     if location[:1] == ("stages",) and len(location) > 1 and not origin:
         stage = dict(enumerate(_items(record, "stages"))).get(location[1])
         name = stage.get("name") if isinstance(stage, Mapping) else None
@@ -151,9 +107,7 @@ def _key(location: Location, record: object, origins: Mapping[tuple[int, str], s
 
 
 def _what_is_wrong(mistake: Mapping, location: Location) -> str:
-    kind, found, context = mistake["type"], mistake["input"], mistake.get("ctx", {})
-    if kind == "missing":
-        return "missing"
+    kind = mistake["type"]
     if kind == "unexpected_keyword_argument":
         *before, key = mistake["loc"]
         names = [field.name for field in fields(_RECORDS[_last_word(tuple(before))])]
@@ -162,17 +116,8 @@ def _what_is_wrong(mistake: Mapping, location: Location) -> str:
         return f"missing: expected one of {', '.join(_KINDS[_last_word(location[:-1])][1])}"
     if kind == "union_tag_invalid":
         kinds = _KINDS[_last_word(location[:-1])][1]
-        return f"expected one of {', '.join(kinds)}, found {_shown(context['tag'])}"
-    expected = _EXPECTED_OF.get(_last_word(location))
-    if expected is None:
-        expected = _EXPECTED[kind].format(**context) if kind in _EXPECTED else mistake["msg"]
-    return f"expected {expected}, found {_shown(found)}"
-
-
-def _shown(value: object) -> str:
-    """Write a value as in YAML, cut short."""
-    text = json.dumps(value) if isinstance(value, (bool, float, type(None))) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        return f"expected one of {', '.join(kinds)}, found {show_value(mistake['ctx']['tag'])}"
+    return describe_mistake(mistake, expected=_EXPECTED_OF.get(_last_word(location)))
 
 
 def _broken_rules(record: Mapping) -> Iterator[tuple[Location, str]]:

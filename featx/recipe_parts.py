@@ -14,35 +14,35 @@ OverZero = Annotated[float, Strict(), Field(gt=0)]
 Share = Annotated[float, Strict(), Field(ge=0, lt=1)]
 
 
-class _Checked:
+class Checked:
     """What pydantic is to know of every record: no further keys, no NaN, no infinity."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
-class Flatten(_Checked):
+class Flatten(Checked):
     """Every value of a map, one after the other; a vector stays as it is."""
 
     layer: Literal["flatten"] = field(default="flatten", kw_only=True)
 
 
 @dataclass(frozen=True)
-class AveragePool(_Checked):
+class AveragePool(Checked):
     """A channel's mean over height and width."""
 
     layer: Literal["average_pool"] = field(default="average_pool", kw_only=True)
 
 
 @dataclass(frozen=True)
-class MaxPool(_Checked):
+class MaxPool(Checked):
     """A channel's maximum over height and width."""
 
     layer: Literal["max_pool"] = field(default="max_pool", kw_only=True)
 
 
 @dataclass(frozen=True)
-class Dense(_Checked):
+class Dense(Checked):
     """A fully connected layer.
 
     Attributes
@@ -62,7 +62,7 @@ class Dense(_Checked):
 
 
 @dataclass(frozen=True)
-class Dropout(_Checked):
+class Dropout(Checked):
     """While training, a share of the values is set to 0.
 
     Attributes
@@ -76,14 +76,14 @@ class Dropout(_Checked):
 
 
 @dataclass(frozen=True)
-class BatchNorm(_Checked):
+class BatchNorm(Checked):
     """A batch normalization."""
 
     layer: Literal["batch_norm"] = field(default="batch_norm", kw_only=True)
 
 
 @dataclass(frozen=True)
-class Bottleneck(_Checked):
+class Bottleneck(Checked):
     """A residual block of ResNet50, new: 1x1, 3x3 and 1x1 convolutions beside a projection.
 
     Attributes
@@ -105,7 +105,7 @@ HeadLayer = Annotated[
 
 
 @dataclass(frozen=True)
-class StepSchedule(_Checked):
+class StepSchedule(Checked):
     """The learning rate is multiplied by `factor` every `steps` steps (batches)."""
 
     kind: Literal["step"] = field(default="step", kw_only=True)
@@ -114,7 +114,7 @@ class StepSchedule(_Checked):
 
 
 @dataclass(frozen=True)
-class InverseTimeSchedule(_Checked):
+class InverseTimeSchedule(Checked):
     """The learning rate is divided by 1 + `decay` * step, as by the `decay` that Keras's optimizers once took."""
 
     kind: Literal["inverse_time"] = field(default="inverse_time", kw_only=True)
@@ -122,7 +122,7 @@ class InverseTimeSchedule(_Checked):
 
 
 @dataclass(frozen=True)
-class CosineSchedule(_Checked):
+class CosineSchedule(Checked):
     """The learning rate falls to 0 over the stage's epochs, along half a cosine."""
 
     kind: Literal["cosine"] = field(default="cosine", kw_only=True)
@@ -132,7 +132,7 @@ Schedule = Annotated[StepSchedule | InverseTimeSchedule | CosineSchedule, Field(
 
 
 @dataclass(frozen=True)
-class Plateau(_Checked):
+class Plateau(Checked):
     """The learning rate is multiplied by `factor` after `patience` epochs without a lower validation loss."""
 
     factor: Annotated[OverZero, Field(lt=1)] = 0.1
@@ -141,7 +141,7 @@ class Plateau(_Checked):
 
 
 @dataclass(frozen=True)
-class Augmentation(_Checked):
+class Augmentation(Checked):
     """How training images are changed at random, each time that they are seen.
 
     Attributes
@@ -192,7 +192,7 @@ Unfreeze = Annotated[
 
 
 @dataclass(frozen=True)
-class Stage(_Checked):
+class Stage(Checked):
     """One training, from its first epoch to its last. The next stage begins with the weights that it kept.
 
     Attributes
@@ -249,7 +249,7 @@ class Stage(_Checked):
 
 
 @dataclass(frozen=True)
-class Recipe(_Checked):
+class Recipe(Checked):
     """How a backbone is fine-tuned.
 
     Attributes

@@ -10,8 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from featx.errors import FeatxError
+from featx.mistakes import close_names
 from featx.recipe_changes import parse_changes, resolve_stages
-from featx.recipe_checks import check_recipe, close_names
+from featx.recipe_checks import check_recipe
 from featx.recipe_parts import (
     Augmentation,
     AveragePool,

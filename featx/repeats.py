@@ -1,47 +1,19 @@
 """Stage 2 again and again: random splits, a choice within each one's train rows, and the spread of the test figures."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import pandas as pd
 
 from featx.cell_scores import ScoredShare
 from featx.journal import Journal, journal_of_shard, take_up_shards
 from featx.progress import progress_bar
-from featx.repeats_task import Repeat, RepeatsTask, plan_repeats
-from featx.results import check_free, write_folder
+from featx.repeated import Repeat, RepeatedRun, summarise, write_repeats
+from featx.repeats_task import RepeatsTask, plan_repeats
+from featx.results import check_free
 from featx.shards import Shard
-
-FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "roc_auc", "log_loss")
 
 if TYPE_CHECKING:
     from featx.cluster_tasks import Cluster
-
-
-@dataclass(frozen=True)
-class RepeatedRun:
-    """Random splits of one store.
-
-    Attributes
-    ----------
-    model : str
-    store, protocol : dict
-    repeats : tuple of Repeat
-    mean, deviation : dict of str to float
-        Of each test figure over the repeats where it is defined; the deviation is the sample's.
-    notes : tuple of str
-    """
-
-    model: str
-    store: dict[str, object]
-    protocol: dict[str, object]
-    repeats: tuple[Repeat, ...]
-    mean: dict[str, float]
-    deviation: dict[str, float]
-    notes: tuple[str, ...]
 
 
 def fit_repeats(
@@ -51,6 +23,7 @@ def fit_repeats(
     *,
     n_repeats: int,
     test_share: float = 0.2,
+    train_per_class: int | None = None,
     stratify: Sequence[str] = ("label",),
     grid: Mapping[str, Sequence] | None = None,
     layers: str = "all",
@@ -77,6 +50,8 @@ def fit_repeats(
         As of `featx.fit_grid`.
     n_repeats : int
     test_share : float, default 0.2
+    train_per_class : int, optional
+        So many train rows of every class, all others to test on; test_share and stratify are then of no account.
     stratify : sequence of str, default ("label",)
         Columns whose shares every split keeps; empty for none. Whole groups keep them as closely as they can.
     cv : int, default 5
@@ -99,6 +74,7 @@ def fit_repeats(
         *(store_path, model),
         n_repeats=n_repeats,
         test_share=test_share,
+        train_per_class=train_per_class,
         stratify=stratify,
         grid=grid,
         layers=layers,
@@ -116,8 +92,9 @@ def fit_repeats(
     _fit_splits(task, journal, range(n_repeats), cluster=cluster, progress=progress)
     repeats = tuple(journal.records[number,] for number in range(n_repeats))
     notes = (*task.notes, *share_notes)
-    run = RepeatedRun(task.model, task.store, task.protocol, repeats, *_summarise(repeats), notes)
-    _write(output, run)
+    figures = summarise(repeats)
+    run = RepeatedRun(task.model, task.store, task.protocol, repeats, *figures, notes, task.digest_draws())
+    write_repeats(output, run)
     journal.remove()
     return run
 
@@ -161,40 +138,3 @@ def _fit_splits(
 
 def _journal_path(output: Path) -> Path:
     return output.with_name(f"{output.name}.repeats.jsonl")
-
-
-def _summarise(repeats: Sequence[Repeat]) -> tuple[dict[str, float], dict[str, float]]:
-    """Return mean and deviation of every figure that is defined for all repeats."""
-    table = pd.DataFrame([repeat.test for repeat in repeats])[list(FIGURES)].dropna(axis="columns").astype(float)
-    deviation = table.std(ddof=1) if len(table) > 1 else table.std(ddof=0)
-    return table.mean().to_dict(), deviation.to_dict()
-
-
-def repeats_table(run: RepeatedRun) -> pd.DataFrame:
-    """Return a line a split: its seed, chosen parameters and figures."""
-    choose_by = run.protocol.get("choose_by", "accuracy")
-    return pd.DataFrame(
-        {
-            "seed": repeat.seed,
-            "discretize": repeat.discretize,
-            **repeat.params,
-            "validation": repeat.validation_accuracy,
-            **({} if choose_by == "accuracy" else {f"validation {choose_by}": repeat.validation_score}),
-            **{f"test {name}": repeat.test[name] for name in FIGURES if repeat.test[name] is not None},
-            "seconds": repeat.seconds,
-        }
-        for repeat in run.repeats
-    )
-
-
-def describe_repeats(run: RepeatedRun) -> str:
-    """Return the figures' means and deviations in a line."""
-    figures = [f"{name.replace('_', ' ')} {run.mean[name]:.4f} ± {run.deviation[name]:.4f}" for name in run.mean]
-    return f"{len(run.repeats)} random splits, test {', '.join(figures)} (mean ± deviation)"
-
-
-def _write(output: Path, run: RepeatedRun) -> None:
-    with write_folder(output, overwrite=True) as folder:
-        record = {"featx_repeats": 1} | asdict(run)
-        (folder / "repeats.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        repeats_table(run).to_csv(folder / "repeats.csv", index=False)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,44 +15,10 @@ from featx.classifiers import CellPlan, make_estimator, plan_cells
 from featx.errors import FeatxError
 from featx.fitting import choose_model, fit_estimator, score_cells
 from featx.metrics import score
-from featx.random_splits import draw_split, read_strata
+from featx.random_splits import digest_draws, draw_per_class, draw_split, read_strata
+from featx.repeated import Repeat
 from featx.rows import Fold, Rows, choose_stored_layers, describe_store, digest_rows, make_folds, read_rows
 from featx.store import Store
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """One random split.
-
-    Attributes
-    ----------
-    seed : int
-        Of the split, its folds and its classifiers.
-    n_train, n_test : int
-    discretize : str
-    params : dict
-        Of the chosen cell.
-    validation_accuracy : float or None
-        Its mean over the folds of the train rows; None where there is one cell and nothing to choose.
-    test : dict
-        See `featx.metrics.score`; every row counts the same, weights or not.
-    test_weighted : dict or None
-        The same with the rows' weights.
-    seconds : float
-    validation_score : float or None
-        What the cell was chosen by, as validation_accuracy.
-    """
-
-    seed: int
-    n_train: int
-    n_test: int
-    discretize: str
-    params: dict[str, object]
-    validation_accuracy: float | None
-    test: dict[str, object]
-    test_weighted: dict[str, object] | None
-    seconds: float
-    validation_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,11 +56,21 @@ class RepeatsTask:
             "versions": [featx.__version__, sklearn.__version__],
         }
 
+    def digest_draws(self) -> str:
+        """Digest what splits are drawn from, beside shares and seeds; see `featx.random_splits.digest_draws`."""
+        return digest_draws(self.rows, self.strata)
+
+    def draw(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers of a random split's train rows and of its test rows."""
+        if "train_per_class" in self.protocol:
+            return draw_per_class(self.rows, self.protocol["train_per_class"], seed)
+        return draw_split(self.rows, self.strata, self.protocol["test_share"], seed)
+
     def fit(self, number: int) -> Repeat:
         """Choose, refit and score on the random split of this number."""
         protocol = self.protocol
         seed = protocol["seed"] + number
-        train, test = draw_split(self.rows, self.strata, protocol["test_share"], seed)
+        train, test = self.draw(seed)
         options = (protocol["cv"], seed, protocol["class_weight"], protocol["choose_by"])
         return _fit_once(self.model, self.cells, self.rows, train, test, *options)
 
@@ -105,6 +81,7 @@ def plan_repeats(
     *,
     n_repeats: int,
     test_share: float = 0.2,
+    train_per_class: int | None = None,
     stratify: Sequence[str] = ("label",),
     grid: Mapping[str, Sequence] | None = None,
     layers: str = "all",
@@ -129,17 +106,20 @@ def plan_repeats(
         chosen_layers = choose_stored_layers(store, layers)
         options = {"label": label, "where": where, "sample_weight": sample_weight}
         rows, notes = read_rows(store, chosen_layers, **options, needs_split=False)
-        strata = read_strata(store, rows, stratify, label)
+        strata = read_strata(store, rows, stratify, label) if train_per_class is None else None
         described = describe_store(store, chosen_layers)
     if len(set(rows.y)) < 2:
         raise FeatxError(f"{store_path}: one class only ({rows.y[0]!r}); a classifier needs two")
-    n_test = round(len(rows) * test_share)
-    model, model_notes = choose_model(model, rows, len(rows) - n_test, n_test)
-    check_choice(choose_by, make_estimator(model, *cells[0], class_weight=class_weight), rows)
-    protocol = {"n_repeats": n_repeats, "test_share": test_share, "stratify": list(stratify), "cv": cv, "seed": seed}
+    drawn_by: dict[str, object] = {"test_share": test_share, "stratify": list(stratify)}
+    if train_per_class is not None:
+        drawn_by = {"train_per_class": train_per_class}
+    protocol = {"n_repeats": n_repeats, **drawn_by, "cv": cv, "seed": seed}
     protocol |= {**options, "class_weight": class_weight, "classes": sorted(set(rows.y.tolist()))}
     protocol |= {"choose_by": choose_by, "cells": [list(cell) for cell in cells]}
-    return RepeatsTask(model, cells, rows, strata, protocol, described, (*notes, *model_notes))
+    task = RepeatsTask(model, cells, rows, strata, protocol, described, tuple(notes))
+    model, model_notes = choose_model(model, rows, *map(len, task.draw(seed)))
+    check_choice(choose_by, make_estimator(model, *cells[0], class_weight=class_weight), rows)
+    return replace(task, model=model, notes=(*notes, *model_notes))
 
 
 def _fit_once(

@@ -10,7 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from featx.errors import FeatxError
 from featx.layers import BACKBONES, expand_layers
 from featx.manifest import SPLITS
-from featx.pooling import layer_of
+from featx.pooling import layer_of, name_features
 from featx.settings import Settings
 from featx.splits import group_of_each
 from featx.store import Store
@@ -237,21 +237,41 @@ def check_splits(store_path: object, rows: Rows) -> None:
 def choose_stored_layers(store: Store, text: str) -> list[str]:
     """Return the features asked for, in the store's order; `all` is all that the store has.
 
-    A layer, or a set of layers, stands for every pooling of it; `block5_conv3:max` for that one alone.
+    A layer, or a set of layers, stands for every pooling of it; `block5_conv3:max`, `conv:std` and `all:avg` for that
+    one alone.
 
     Raises
     ------
     FeatxError
         If the store lacks one.
     """
-    if "all" in [part.strip() for part in text.split(",")]:
-        return store.layers
-    wanted = expand_layers(text, BACKBONES[store.attributes["backbone"]])
-    stored = {*store.layers, *map(layer_of, store.layers)}
-    missing = [name for name in wanted if name not in stored]
-    if missing:
-        raise FeatxError(f"{store.path}: no layer {missing[0]!r} in this store; it has {', '.join(store.layers)}")
-    return [name for name in store.layers if name in wanted or layer_of(name) in wanted]
+    wanted: set[str] = set()
+    for part in text.split(","):
+        name, _, pooling = part.strip().partition(":")
+        wanted |= _find_features(store, name, pooling)
+    return [name for name in store.layers if name in wanted]
+
+
+def _find_features(store: Store, name: str, pooling: str) -> set[str]:
+    """Return the names of a layer's features, or of a set of layers', of one pooling or of every one."""
+    layers = (
+        {*map(layer_of, store.layers)}
+        if name == "all"
+        else expand_layers(name, BACKBONES[store.attributes["backbone"]])
+    )
+    found = set()
+    for layer in layers:
+        there = {stored for stored in store.layers if layer_of(stored) == layer}
+        if pooling:
+            there &= {name_features(layer, pooling)}
+        # Of all layers that a store has, those without height and width have no poolings.
+        if not there and name != "all":
+            missing = f"{layer}:{pooling}" if pooling else layer
+            raise FeatxError(f"{store.path}: no layer {missing!r} in this store; it has {', '.join(store.layers)}")
+        found |= there
+    if not found:
+        raise FeatxError(f"{store.path}: no layer has the pooling {pooling!r}; the store has {', '.join(store.layers)}")
+    return found
 
 
 def describe_store(store: Store, layers: Sequence[str]) -> dict[str, object]:

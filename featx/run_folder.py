@@ -112,6 +112,11 @@ class RunFolder(PartFiles):
         run = self._read_record(lenient=True) or {}
         return str(run.get("started", ""))
 
+    def settings(self) -> dict[str, object] | None:
+        """Return the settings that the run of these parts was begun with; None where there are no parts."""
+        run = self._read_record(lenient=True)
+        return None if run is None else run["settings"]
+
     def is_empty(self) -> bool:
         """Whether nothing is here but the lock."""
         return self.path.is_dir() and all(map(is_lock_file, self.path.iterdir()))

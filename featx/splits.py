@@ -1,4 +1,4 @@
-"""Splits of a table of images: stratified by label, and by group where images belong together."""
+"""Splits of a table of images: by shares of each label, with groups kept together, or by so many images a class."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -54,6 +54,80 @@ def make_splits(
     return replace(manifest, table=table.assign(split=parts))
 
 
+def make_count_splits(manifest: Manifest, *, train: int, validation: int = 0, seed: int = 0) -> Manifest:
+    """Draw so many train and validation images of every class; all others are test images.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Images with labels, without splits and without groups.
+    train : int
+        Train images a class.
+    validation : int, default 0
+        Validation images a class.
+    seed : int, default 0
+        The same seed gives the same splits.
+
+    Returns
+    -------
+    Manifest
+        With its `split` column filled.
+
+    Raises
+    ------
+    SourceError
+        If a class has no image left to test on, images have groups or no label, or the source brings its own splits.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"path": [f"{n}.png" for n in range(9)], "label": [*"aaaaabbbb"], "split": ""})
+    >>> table = make_count_splits(Manifest(table, "."), train=2, validation=1).table
+    >>> pd.crosstab(table["label"], table["split"]).loc["a"].to_dict()
+    {'test': 2, 'train': 2, 'validation': 1}
+    """
+    if train < 1 or validation < 0:
+        raise SourceError(
+            f"a split of {train} train and {validation} validation images a class: expected 1 or more of train, and 0 "
+            "or more of validation"
+        )
+    _check_labelled(manifest)
+    if "group" in manifest.table:
+        raise SourceError(
+            "the images have groups, which stay together, so that a class can't have a given number of train images: "
+            "give shares instead (0.6,0.2,0.2)"
+        )
+    labels = manifest.table["label"].to_numpy()
+    order = draw_by_class(labels, seed)
+    parts = np.full(len(labels), "test", dtype=object)
+    for label, rows in order.items():
+        if len(rows) <= train + validation:
+            raise SourceError(
+                f"the class {label!r} has {len(rows)} images, and {train} train and {validation} validation images a "
+                "class leave none of it to test on: add to it, leave it out, or take fewer"
+            )
+        parts[rows[:train]] = "train"
+        parts[rows[train : train + validation]] = "validation"
+    return replace(manifest, table=manifest.table.assign(split=parts))
+
+
+def draw_by_class(labels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Return each class's rows in random order, classes sorted.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_rows,), str
+    seed : int
+        The same seed gives the same order.
+
+    Examples
+    --------
+    >>> {label: sorted(rows.tolist()) for label, rows in draw_by_class(np.array(["b", "a", "b"]), 0).items()}
+    {'a': [1], 'b': [0, 2]}
+    """
+    rng = np.random.default_rng(seed)
+    return {str(label): rng.permutation(np.flatnonzero(labels == label)) for label in sorted(set(labels))}
+
+
 def group_of_each(table: pd.DataFrame) -> pd.Series:
     """Return the group of each image; one without a group belongs with no other."""
     groups = table["group"].astype(str)
@@ -72,15 +146,16 @@ def _name_parts(fractions: Sequence[float]) -> tuple[str, ...]:
     return names
 
 
-def _check_divisible(manifest: Manifest, shares: dict[str, float], stratify: Sequence[str]) -> None:
-    table = manifest.table
+def _check_labelled(manifest: Manifest) -> None:
     if manifest.has_splits:
         raise SourceError("the source brings its own splits: leave the split out, or take them out of the source")
-    if (table["label"] == "").any():
-        n_unlabelled = int((table["label"] == "").sum())
-        raise SourceError(
-            f"{n_unlabelled:,} images have no label, and a split keeps the labels' shares: label them first"
-        )
+    if n_unlabelled := int((manifest.table["label"] == "").sum()):
+        raise SourceError(f"{n_unlabelled:,} images have no label, and a split goes by labels: label them first")
+
+
+def _check_divisible(manifest: Manifest, shares: dict[str, float], stratify: Sequence[str]) -> None:
+    table = manifest.table
+    _check_labelled(manifest)
     missing = [name for name in stratify if name not in table]
     if "group" in stratify:
         raise SourceError("the column 'group' can't be stratified by: a group is on one side only")

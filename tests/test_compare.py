@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from featx import FeatxError
 from featx.cli import main
-from featx.compare import compare_runs, comparison_table, mcnemar
+from featx.compare import cells_of_runs, compare_runs, comparison_table, mcnemar
 from featx.metrics import accuracy_interval
 from featx.results import Cell, Run, format_table, write_run
 
@@ -194,6 +194,66 @@ def test_the_command_shows_the_table_or_json(tmp_path):
     assert shown.output == format_table(comparison_table(compare_runs(runs))) + "\n"
     told = json.loads(CliRunner().invoke(main, ["compare", *map(str, runs), "--json"]).output)
     assert told == json.loads(json.dumps(asdict(compare_runs(runs))))
+
+
+def test_every_cell_of_every_run_in_one_table(tmp_path):
+    """Runs of other features, other grids and other rows; stages of a network are cells too."""
+    forest = {
+        "model": "rf",
+        "store": {"path": "s.h5", "n_features": 512},
+        "cells": (
+            Cell("none", {"n_estimators": 12}, 0.5, None, 1.5),
+            Cell("none", {"n_estimators": 50}, None, None, 1.0, "no"),
+        ),
+        "chosen": 0,
+    }
+    runs = [
+        write(tmp_path / "svm", "aaaabbbbba", test={"accuracy": 0.8}),
+        write(tmp_path / "rf", "aaaa", paths=PATHS[:4], labels=LABELS[:4], **forest),
+        write_finetuned(tmp_path / "network", "aaaaabbbbb"),
+    ]
+    table = cells_of_runs(runs)
+    assert table["run"].tolist() == ["svm"] * 2 + ["rf"] * 2 + ["network"] * 3
+    assert table["features"].tolist()[2:4] == [512, 512]
+    assert table["features"].isna().sum() == 5
+    assert table["validation"].tolist()[:3] == [0.75, 0.8, 0.5]
+    assert table["test"].dropna().to_dict() == {1: 0.8}
+    assert table["n_estimators"].dropna().to_dict() == {2: 12, 3: 50}
+    assert table["stage"].dropna().tolist() == list(STAGES)
+    assert table["error"].dropna().to_dict() == {3: "no"}
+    assert [name for name, chosen in zip(table["run"], table["chosen"], strict=True) if chosen] == [
+        "svm",
+        "rf",
+        "network",
+    ]
+    assert list(table.columns)[-1] == "chosen"
+
+
+def test_the_command_shows_cells(tmp_path):
+    runs = [write(tmp_path / "svm", "aaaabbbbba"), write_finetuned(tmp_path / "network", "aaaaabbbbb")]
+    shown = CliRunner().invoke(main, ["compare", "--cells", *map(str, runs)])
+    assert shown.output == format_table(cells_of_runs(runs)) + "\n"
+    told = json.loads(CliRunner().invoke(main, ["compare", "--cells", str(runs[0]), "--json"]).output)
+    assert told == [
+        {
+            "run": "svm",
+            "model": "svm",
+            "discretize": "none",
+            "C": 0.1,
+            "validation": 0.75,
+            "seconds": 0.5,
+            "chosen": "",
+        },
+        {
+            "run": "svm",
+            "model": "svm",
+            "discretize": "ternary",
+            "C": 10.0,
+            "validation": 0.8,
+            "seconds": 0.5,
+            "chosen": "*",
+        },
+    ]
 
 
 def test_another_stage_than_the_last_is_told(tmp_path):

@@ -28,6 +28,7 @@ def test_the_real_data_set_is_whole():
     counts = pd.crosstab(table["label"], table["type"])
     assert counts.loc["defective"].to_dict() == {"mono": 369, "poly": 452}
     assert table["probability"].round(2).value_counts().to_dict() == {0.0: 1508, 0.33: 295, 0.67: 106, 1.0: 715}
+    assert table["weight"].value_counts().to_dict() == {1.0: 1508 + 715, 0.33: 295, 0.67: 106}
 
 
 def test_a_part_keeps_the_shares():

@@ -452,6 +452,19 @@ def test_the_command_extracts_and_describes(tree, tmp_path):
     assert again.stderr.splitlines()[-1].startswith("featx: ")
 
 
+def test_the_command_splits_by_images_a_class(tree, tmp_path):
+    done = extract_here(tree, tmp_path / "s.h5", "--split-per-class", "3,2", "--seed", 1)
+    assert done.exit_code == 0, done.stderr
+    with featx.open(tmp_path / "s.h5") as store:
+        counts = store.images.groupby(["label", "split"]).size().unstack()
+    assert counts["train"].tolist() == [3, 3, 3]
+    assert counts["validation"].tolist() == [2, 2, 2]
+    assert counts["test"].tolist() == [7, 5, 3]
+    for further in (("--split", "0.5,0.5"), ("--stratify", "label")):
+        refused = extract_here(tree, tmp_path / "t.h5", "--split-per-class", "3", *further)
+        assert "neither --split nor --stratify beside it" in refused.stderr
+
+
 @pytest.mark.parametrize(("options", "size"), [({}, 75), ({"image_size": 96}, 96)])
 def test_the_image_size_is_the_backbones_own(options, size, tree, tmp_path, monkeypatch):
     spec = replace(BACKBONES["inception_v3"], image_size=75)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from conftest import SMALL, make_tree, run_featx
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline
@@ -14,6 +15,7 @@ from sklearn.svm import SVC
 
 import featx
 from featx import FeatxError
+from featx.cli import main
 from featx.repeats import fit_repeats, repeat_share
 from featx.shards import Shard
 
@@ -201,6 +203,50 @@ def test_the_command_prints_every_split_and_their_spread(store_path, tmp_path):
     refused = run_featx("fit", "svm", store_path, "-o", tmp_path / "other", "--test-share", 0.3)
     assert refused.returncode == 1
     assert "give --repeats too" in refused.stderr
+
+
+def test_so_many_train_rows_a_class(store_path, tmp_path, monkeypatch):
+    """Every split has them of each class, the others are test rows, and another seed draws others."""
+    from featx import repeats_task
+
+    drawn = []
+    plain = repeats_task.draw_per_class
+
+    def note(*arguments):
+        drawn.append(plain(*arguments))
+        return drawn[-1]
+
+    monkeypatch.setattr(repeats_task, "draw_per_class", note)
+    grid = {"n_estimators": (5,)}
+    run = fit_repeats(store_path, "rf", tmp_path / "run", n_repeats=2, train_per_class=12, grid=grid, seed=1)
+    with featx.open(store_path) as store:
+        y = store.images["label"].to_numpy()
+    # The first one says beforehand how large fits are.
+    for train, test in drawn:
+        assert sorted([*train, *test]) == list(range(100))
+        assert np.unique(y[train], return_counts=True)[1].tolist() == [12, 12]
+    assert not np.array_equal(drawn[1][0], drawn[2][0])
+    assert [repeat.n_train for repeat in run.repeats] == [24, 24]
+    assert run.protocol["train_per_class"] == 12
+    assert "test_share" not in run.protocol
+
+
+def test_train_rows_a_class_that_leave_nothing_to_test_on(store_path, tmp_path):
+    with pytest.raises(FeatxError, match=r"the class '(ash|birch)' has .* rows, and 60 train rows a class"):
+        fit_repeats(store_path, "rf", tmp_path / "run", n_repeats=1, train_per_class=60)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_takes_train_rows_a_class(store_path, tmp_path):
+    arguments = ("fit", "rf", str(store_path), "-o", str(tmp_path / "run"), "--n-estimators", "3")
+    both = ("--repeats", "2", "--train-per-class", "9", "--json")
+    done = CliRunner().invoke(main, [*arguments, *both])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["protocol"]["train_per_class"] == 9
+    twice = CliRunner().invoke(main, [*arguments, *both, "--test-share", "0.3", "--overwrite"])
+    assert "leave --test-share and --stratify out" in twice.stderr
+    alone = CliRunner().invoke(main, [*arguments, "--train-per-class", "9", "--overwrite"])
+    assert "give --repeats too" in alone.stderr
 
 
 def test_shards_of_splits_give_the_run_that_one_process_gives(store_path, tmp_path):

@@ -158,6 +158,11 @@ class StoreOf:
         ("fc1,block-ends", ["block4_conv3", "block5_conv3", "block5_conv3:max", "fc1"]),
         ("last,fc1", ["block5_conv3", "block5_conv3:max", "fc1"]),
         ("fc1,all", ["block4_conv3", "block5_conv3", "block5_conv3:max", "fc1"]),
+        ("block-ends:avg", ["block4_conv3", "block5_conv3"]),
+        ("last:max,fc1", ["block5_conv3:max", "fc1"]),
+        ("all:max", ["block5_conv3:max"]),
+        ("all:avg", ["block4_conv3", "block5_conv3", "fc1"]),
+        ("block5_conv3:avg", ["block5_conv3"]),
     ],
 )
 def test_a_layer_stands_for_all_its_poolings(text, expected, monkeypatch):
@@ -181,7 +186,12 @@ def test_stores_of_every_backbone_know_its_sets_and_names(backbone, stored, text
     assert choose_stored_layers(StoreOf(backbone, "other", stored), text) == [stored]
 
 
-@pytest.mark.parametrize("text", ["block5_conv3:std", "block5", "block9", ""])
+@pytest.mark.parametrize("text", ["block5_conv3:std", "block5", "block9", "", "last:max"])
 def test_what_a_store_lacks_is_said(text):
     with pytest.raises(FeatxError, match=r"s\.h5: no layer '.*' in this store; it has block5_conv3"):
         choose_stored_layers(StoreOf("vgg16", "block5_conv3"), text)
+
+
+def test_a_pooling_that_no_layer_has_is_said():
+    with pytest.raises(FeatxError, match=r"s\.h5: no layer has the pooling 'std'; the store has block5_conv3"):
+        choose_stored_layers(StoreOf("vgg16", "block5_conv3"), "all:std")

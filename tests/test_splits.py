@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from featx import FeatxError, Manifest, make_splits
+from featx import FeatxError, Manifest, make_count_splits, make_splits
 
 
 def manifest_of(labels, **columns):
@@ -96,3 +96,49 @@ def test_splits_of_the_source_are_not_overruled():
     manifest.table["split"] = "train"
     with pytest.raises(FeatxError, match="brings its own splits"):
         make_splits(manifest, (0.5, 0.5))
+
+
+def test_so_many_images_a_class_and_the_rest_to_test_on():
+    manifest = manifest_of(np.repeat(["a", "b", "c"], [100, 50, 11]))
+    table = make_count_splits(manifest, train=8, validation=2, seed=3).table
+    counts = pd.crosstab(table["label"], table["split"])
+    assert counts["train"].to_dict() == {"a": 8, "b": 8, "c": 8}
+    assert counts["validation"].to_dict() == {"a": 2, "b": 2, "c": 2}
+    assert counts["test"].to_dict() == {"a": 90, "b": 40, "c": 1}
+    assert (manifest.table["split"] == "").all()
+
+
+def test_counts_without_validation_images():
+    table = make_count_splits(manifest_of(["a", "b"] * 9), train=5).table
+    assert table["split"].value_counts().to_dict() == {"train": 10, "test": 8}
+
+
+def test_counts_are_drawn_by_the_seed():
+    manifest = manifest_of(np.tile(["a", "b"], 50))
+    first, again, other = (make_count_splits(manifest, train=25, seed=seed).table["split"] for seed in (1, 1, 2))
+    assert first.equals(again)
+    assert not first.equals(other)
+    # Drawn, not the first of each class.
+    assert set(first[:50]) == {"train", "test"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "counts", "columns", "message"),
+    [
+        (["a"] * 9 + ["b"] * 5, (3, 2), {}, "the class 'b' has 5 images, and 3 train and 2 validation"),
+        (["a", "b"] * 9, (0, 2), {}, "1 or more of train"),
+        (["a", "b"] * 9, (2, -1), {}, "0 or more of validation"),
+        (["a"] * 9 + [""], (2, 0), {}, "1 images have no label"),
+        (["a", "b"] * 9, (2, 0), {"group": ["g"] * 18}, "have groups"),
+    ],
+)
+def test_counts_that_cannot_be_drawn(labels, counts, columns, message):
+    with pytest.raises(FeatxError, match=message):
+        make_count_splits(manifest_of(labels, **columns), train=counts[0], validation=counts[1])
+
+
+def test_counts_do_not_overrule_splits_of_the_source():
+    manifest = manifest_of(["a", "b"] * 5)
+    manifest.table["split"] = "train"
+    with pytest.raises(FeatxError, match="brings its own splits"):
+        make_count_splits(manifest, train=2)

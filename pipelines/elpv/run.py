@@ -19,7 +19,8 @@ from featx.classifiers import plan_cells  # noqa: E402
 from featx.demo import read_elpv  # noqa: E402
 from featx.random_splits import draw_split, read_strata  # noqa: E402
 from featx.recipes import read_recipe, recipe_record  # noqa: E402
-from featx.repeats import RepeatedRun, fit_repeats  # noqa: E402
+from featx.repeated import RepeatedRun  # noqa: E402
+from featx.repeats import fit_repeats  # noqa: E402
 from featx.rows import read_rows  # noqa: E402
 
 # One cell: nothing to choose.
@@ -83,9 +84,6 @@ def make_store(output: Path, n_images: int | None) -> Path:
     store_path = output / "elpv.h5"
     if not store_path.exists():
         manifest = read_elpv(n_images)
-        probability = manifest.table["probability"]
-        # A photograph whose annotators were unsure counts 0.33 or 0.67, as published.
-        manifest.table["weight"] = np.where(probability.isin([0.0, 1.0]), 1.0, probability.round(2))
         featx.extract_features(manifest, store_path, layers="conv", weights="imagenet-conv", progress=True, echo=print)
     return store_path
 

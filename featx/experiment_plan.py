@@ -1,0 +1,237 @@
+"""What an experiment would do, and what that would take as far as it can be known; nothing is written."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from featx.dry_run import Forecast, forecast_extraction
+from featx.errors import FeatxError
+from featx.experiment_parts import Experiment
+from featx.experiment_plan_fits import plan_fit
+from featx.experiment_run import Prepared, list_blocked, prepare
+from featx.experiment_stages import Stage
+from featx.experiment_work import network_options
+from featx.recipes import read_recipe
+from featx.results import read_run
+from featx.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """What a stage would do.
+
+    Attributes
+    ----------
+    key, path : str
+    status : str
+        What is there; see `featx.experiment_stores.Found`.
+    details : tuple of str
+        What is missing, or differs.
+    problem : str
+        Why it can't be done; "" where it can.
+    what : str
+        How much there is to do.
+    seconds : float or None
+        Predicted by what was measured; None: nothing tells.
+    disk_bytes : int or None
+        Of the result and, while it is made, beside it. None: nothing tells.
+    memory_bytes : int or None
+        The most of this process, or (of a fit) of the matrix and Gram matrices. None: nothing tells.
+    notes : tuple of str
+        What the figures are by, and what they leave out.
+    """
+
+    key: str
+    path: str
+    status: str
+    details: tuple[str, ...] = ()
+    problem: str = ""
+    what: str = ""
+    seconds: float | None = None
+    disk_bytes: int | None = None
+    memory_bytes: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExperimentPlan:
+    """What an experiment would do.
+
+    Attributes
+    ----------
+    title : str or None
+    output : str
+    n_images : int or None
+        None where no store is asked for.
+    stages : tuple of PlannedStage
+    free_bytes : int
+        What the disk has.
+    """
+
+    title: str | None
+    output: str
+    n_images: int | None
+    stages: tuple[PlannedStage, ...]
+    free_bytes: int
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether every stage can be done."""
+        return not any(stage.problem for stage in self.stages)
+
+
+def plan_experiment(
+    experiment: Experiment,
+    *,
+    only: Sequence[str] | None = None,
+    overwrite: bool = False,
+    echo: Callable[[str], None] = lambda line: None,
+) -> ExperimentPlan:
+    """Say what `featx.run_experiment` would do with the same arguments. Nothing is written.
+
+    A few batches of images go through the network of every store that is to be made. Other figures are those of
+    earlier runs in the output folder, or plain arithmetic; where nothing tells, there is none.
+
+    Parameters
+    ----------
+    experiment, only, overwrite, echo
+        See `featx.run_experiment`.
+
+    Raises
+    ------
+    FeatxError
+        If the images can't be read, or lack something that a run asks for.
+    """
+    prepared = prepare(experiment, only=only, echo=echo)
+    problems = dict(list_blocked(prepared, overwrite=overwrite))
+    forecasts: dict[str, Forecast] = {}
+    planned = []
+    for stage in prepared.stages:
+        echo(f"{stage.key}: {prepared.found[stage.key].status}")
+        plan = _plan(experiment, prepared, stage, forecasts, echo)
+        planned.append(replace(plan, problem=problems.get(stage.key, plan.problem)))
+    return ExperimentPlan(
+        title=experiment.title,
+        output=str(experiment.output),
+        n_images=None if prepared.manifest is None else len(prepared.manifest),
+        stages=tuple(planned),
+        free_bytes=shutil.disk_usage(_nearest_folder(experiment.output)).free,
+    )
+
+
+def _nearest_folder(path: Path) -> Path:
+    """Return the folder itself, or the first above it that is there."""
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+
+
+def _plan(
+    experiment: Experiment,
+    prepared: Prepared,
+    stage: Stage,
+    forecasts: dict[str, Forecast],
+    echo: Callable[[str], None],
+) -> PlannedStage:
+    found = prepared.found[stage.key]
+    plan = PlannedStage(stage.key, str(stage.path), found.status, found.details)
+    if found.status == "there":
+        return replace(plan, seconds=0.0, disk_bytes=0, memory_bytes=0)
+    if stage.section == "stores":
+        return _plan_store(experiment, prepared, stage, plan, forecasts, echo)
+    if stage.section == "finetunes":
+        return _plan_finetune(experiment, stage, plan)
+    if stage.section == "fits":
+        what, seconds, memory_bytes, notes = plan_fit(experiment, prepared, stage, forecasts)
+        return replace(plan, what=what, seconds=seconds, memory_bytes=memory_bytes, notes=notes)
+    return replace(plan, what=f"{len(stage.needs)} runs")
+
+
+def _plan_store(
+    experiment: Experiment,
+    prepared: Prepared,
+    stage: Stage,
+    plan: PlannedStage,
+    forecasts: dict[str, Forecast],
+    echo: Callable[[str], None],
+) -> PlannedStage:
+    spec, found = stage.spec, prepared.found[stage.key]
+    if spec.of_run is not None and prepared.found[stage.needs[0]].status != "there":
+        notes = (f"known once {stage.needs[0]} is there",)
+        return replace(plan, what=f"{len(prepared.manifest):,} images", notes=notes)
+    options = network_options(experiment, spec)
+    beside = _nearest_folder(stage.path.parent) / stage.path.name
+    try:
+        forecast = forecast_extraction(prepared.manifest, beside, echo=echo, **options)
+    except FeatxError as error:
+        return replace(plan, problem=str(error))
+    forecasts[stage.name] = forecast
+    n_done = min(RunFolder(stage.path).n_done(), forecast.n_images) if found.status == "unfinished" else 0
+    seconds = forecast.startup_seconds + (forecast.n_images - n_done) / forecast.images_per_second
+    return replace(
+        plan,
+        what=f"{forecast.n_images - n_done:,} images, {forecast.n_features:,} features, {forecast.engine} on "
+        f"{forecast.device}",
+        seconds=round(seconds, 1),
+        disk_bytes=forecast.store_bytes + forecast.parts_bytes,
+        memory_bytes=forecast.memory_bytes,
+        notes=("at most: only what is missing is computed",) if found.status == "incomplete" else (),
+    )
+
+
+def _plan_finetune(experiment: Experiment, stage: Stage, plan: PlannedStage) -> PlannedStage:
+    """Count epochs; how long one takes only an earlier training of the same stages tells."""
+    spec = stage.spec
+    recipe = read_recipe(spec.recipe, changes=spec.set)
+    n_epochs = sum(each.epochs for each in recipe.stages)
+    what = f"{recipe.name}: {len(recipe.stages)} stages, at most {n_epochs:,} epochs"
+    notes = [f"the cache of activations takes at most {spec.cache_limit / 1e9:g} GB, beside what the network does"]
+    seconds = None
+    try:
+        trained = {each["name"]: each for each in (read_run(stage.path).baseline or {})["stages"]}
+        seconds = sum(
+            each.epochs * trained[each.name]["seconds"] / trained[each.name]["epochs"] for each in recipe.stages
+        )
+        notes.append("at most, by the run that is there")
+    except (FeatxError, KeyError, TypeError, ZeroDivisionError):
+        # No run, or of other stages.
+        seconds = None
+    return replace(plan, what=what, seconds=None if seconds is None else round(seconds, 1), notes=tuple(notes))
+
+
+def plan_table(plan: ExperimentPlan) -> pd.DataFrame:
+    """Return a line a stage: what is there, seconds, MB of disk and memory; "?" where nothing tells."""
+    return pd.DataFrame(
+        {
+            "stage": stage.key,
+            "is": stage.status if not stage.problem else "can't be done",
+            "to do": "" if stage.status == "there" else stage.what,
+            "seconds": _shown(stage.seconds, 1),
+            "disk MB": _shown(stage.disk_bytes, 1e6),
+            "memory MB": _shown(stage.memory_bytes, 1e6),
+        }
+        for stage in plan.stages
+    )
+
+
+def _shown(value: float | None, unit: float) -> str:
+    return "?" if value is None else f"{value / unit:,.1f}"
+
+
+def describe_plan(plan: ExperimentPlan) -> Iterator[str]:
+    """Yield what the table of a plan leaves unsaid, a line each: problems, details, notes, sums."""
+    for stage in plan.stages:
+        if stage.problem:
+            yield f"{stage.key}: {stage.problem}"
+        elif texts := (*stage.details, *stage.notes):
+            yield f"{stage.key}: {'; '.join(texts)}"
+    left = [stage for stage in plan.stages if stage.status != "there"]
+    if not left:
+        yield "everything is there"
+        return
+    for name, unit, shown in (("seconds", 1, "s"), ("disk_bytes", 1e6, "MB of disk")):
+        known = [getattr(stage, name) for stage in left if getattr(stage, name) is not None]
+        rest = f", and {len(left) - len(known)} stages of which nothing tells" if len(known) < len(left) else ""
+        yield f"{sum(known) / unit:,.1f} {shown} in all{rest}"
+    yield f"{plan.free_bytes / 1e6:,.0f} MB of disk are free"

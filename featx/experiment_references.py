@@ -1,0 +1,161 @@
+"""Whether what an experiment names is there: files, recipes, layers, scores that a model can be chosen by."""
+
+import importlib.metadata
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from featx.applications import build_application, named_outputs
+from featx.choosing import check_choice
+from featx.classifiers import make_estimator, plan_cells
+from featx.errors import FeatxError
+from featx.experiment_checks import Parts
+from featx.experiment_parts import OF_RUN, FinetuneSpec, FitSpec, StoreSpec
+from featx.layers import BACKBONES, Backbone, choose_layers, expand_layers
+from featx.pooling import choose_poolings
+from featx.recipes import read_recipe
+from featx.weights import is_source
+
+# The layers of a fine-tuned network's head; see `featx.heads`.
+_OF_HEADS = re.compile(r"(fc\d+|flatten\d*|(head_pool|head_dropout|head_norm)\d+|new_block\d+_\w+|predictions)")
+
+
+def check_references(parts: Parts) -> None:
+    """Note what the parts of an experiment name and isn't there. Paths are resolved.
+
+    Parameters
+    ----------
+    parts : Parts
+        What is wrong is added to its problems.
+    """
+    for key, problem in _list_problems(parts):
+        parts.note(key, problem)
+
+
+def _list_problems(parts: Parts) -> Iterator[tuple[str, str]]:
+    yield from _source_problems(parts)
+    for name, store in parts.stores.items():
+        yield from ((f"stores.{name}.{key}", text) for key, text in _store_problems(store))
+    for name, finetune in parts.finetunes.items():
+        yield from ((f"finetunes.{name}.{key}", text) for key, text in _finetune_problems(parts, finetune))
+    for name, fit in parts.fits.items():
+        yield from ((f"fits.{name}.{key}", text) for key, text in _fit_problems(parts, fit))
+    if parts.report is not None and parts.report.root is not None and not Path(parts.report.root).is_dir():
+        yield "report.root", f"no such folder: {parts.report.root}"
+
+
+def _source_problems(parts: Parts) -> Iterator[tuple[str, str]]:
+    source = parts.source
+    if source is None:
+        return
+    if source.path is not None and not Path(source.path).exists():
+        yield "source.path", f"no such folder or CSV file: {source.path}"
+    if source.root is not None and not Path(source.root).is_dir():
+        yield "source.root", f"no such folder: {source.root}"
+    if source.dataset == "elpv":
+        try:
+            importlib.metadata.distribution("elpv-dataset")
+        except importlib.metadata.PackageNotFoundError:
+            yield "source.dataset", "the package elpv-dataset is not installed: pip install 'featx[demo]'"
+
+
+def _store_problems(store: StoreSpec) -> Iterator[tuple[str, str]]:
+    spec = BACKBONES[store.backbone]
+    yield from _weights_problems(store.weights, store.backbone)
+    problem = _problem_of(lambda: choose_poolings(store.pool))
+    if problem:
+        yield "pool", problem
+    size = spec.image_size if store.image_size is None else store.image_size
+    problem = _problem_of(lambda: spec.check_image_size(size))
+    if problem:
+        yield "image_size", problem
+    elif problem := _layers_problem(store):
+        yield "layers", problem
+
+
+def _weights_problems(weights: str, backbone: str) -> Iterator[tuple[str, str]]:
+    if weights.startswith(OF_RUN):
+        return
+    if weights == "imagenet-conv" and backbone != "vgg16":
+        yield "weights", f"imagenet-conv is of vgg16, not of {backbone}"
+    elif weights.startswith("random:") and not weights.removeprefix("random:").isdecimal():
+        yield "weights", f"expected random:SEED with a whole number, found {weights!r}"
+    elif not is_source(weights) and not Path(weights).exists():
+        yield "weights", f"neither imagenet, imagenet-conv, random[:SEED], {OF_RUN}NAME nor a file: {weights}"
+
+
+def _layers_problem(store: StoreSpec) -> str | None:
+    spec = BACKBONES[store.backbone]
+    names = expand_layers(store.layers, spec)
+    if store.of_run is not None:
+        names = tuple(name for name in names if not _OF_HEADS.fullmatch(name))
+    if all(map(spec.knows, names)):
+        return None
+    # Which other layers there are, the network itself tells.
+    return _problem_of(lambda: choose_layers(",".join(names), spec, _layers_of(spec.name)))
+
+
+@cache
+def _layers_of(backbone: str) -> tuple[str, ...]:
+    spec: Backbone = BACKBONES[backbone]
+    return (*named_outputs(build_application(spec, spec.image_size, include_top=False)), *spec.top)
+
+
+def _finetune_problems(parts: Parts, finetune: FinetuneSpec) -> Iterator[tuple[str, str]]:
+    store = parts.stores.get(finetune.store)
+    try:
+        recipe = read_recipe(finetune.recipe, changes=finetune.set)
+    except FeatxError as error:
+        yield "recipe", str(error)
+    else:
+        if store is not None and store.backbone not in recipe.backbones:
+            yield "recipe", f"{recipe.name} is for {', '.join(recipe.backbones)}, and the store is of {store.backbone}"
+    if finetune.weights is not None and store is not None:
+        yield from _weights_problems(finetune.weights, store.backbone)
+    if finetune.root is not None and not Path(finetune.root).is_dir():
+        yield "root", f"no such folder: {finetune.root}"
+
+
+def _fit_problems(parts: Parts, fit: FitSpec) -> Iterator[tuple[str, str]]:
+    problem = _problem_of(lambda: make_estimator(fit.model, "none", _first_params(fit), class_weight=fit.class_weight))
+    if problem:
+        yield "class_weight", problem
+    else:
+        estimator = make_estimator(fit.model, "none", _first_params(fit), class_weight=fit.class_weight)
+        if problem := _problem_of(lambda: check_choice(fit.choose_by, estimator, rows=None)):
+            yield "choose_by", problem.partition(": ")[2]
+    store = parts.stores.get(fit.store)
+    if store is not None and (problem := _stored_layers_problem(store, fit)):
+        yield "layers", problem
+
+
+def _first_params(fit: FitSpec) -> dict[str, object]:
+    return plan_cells(fit.model, fit.grid, fit.discretize)[0][1]
+
+
+def _stored_layers_problem(store: StoreSpec, fit: FitSpec) -> str | None:
+    """Say which of a fit's layers its store won't have; see `featx.rows.choose_stored_layers`."""
+    if _problem_of(lambda: choose_poolings(store.pool)):
+        return None
+    spec, poolings = BACKBONES[store.backbone], choose_poolings(store.pool)
+    stored = expand_layers(store.layers, spec)
+    for part in fit.layers.split(","):
+        name, _, pooling = part.strip().partition(":")
+        if pooling and pooling not in poolings:
+            return f"the store {fit.store} has no pooling {pooling!r}; it has {', '.join(poolings)}"
+        absent = [] if name == "all" else [layer for layer in expand_layers(name, spec) if layer not in stored]
+        if store.of_run is not None:
+            absent = [layer for layer in absent if not _OF_HEADS.fullmatch(layer)]
+        if absent:
+            return f"the store {fit.store} has no {absent[0]!r}; it has {', '.join(stored)}"
+    return None
+
+
+def _problem_of(attempt) -> str | None:  # noqa: ANN001
+    """Return what a check has to say, None where nothing is wrong."""
+    try:
+        attempt()
+    except FeatxError as error:
+        return str(error)
+    return None

@@ -1,0 +1,171 @@
+"""Whether a store is there that an experiment asks for: its settings, its weights, its layers and its images."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from featx.additions import Base, find_lost_images, is_same_table, read_base, refuse_other_images
+from featx.errors import FeatxError
+from featx.experiment_parts import StoreSpec
+from featx.finetuned import build_frozen, own_image_size, read_finetuned
+from featx.layers import BACKBONES, expand_layers
+from featx.manifest import Manifest
+from featx.pooling import choose_poolings, layer_of
+from featx.run_folder import RunFolder
+from featx.weights import is_source
+
+_PLAIN = ("backbone", "resize", "interpolation", "precision", "jpeg", "views", "store_dtype")
+# What stores lack that were made before there was a choice.
+_SINCE_THEN = {"engine": "keras", "views": "none", "store_dtype": "float32", "jpeg": "full"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is there of a stage.
+
+    Attributes
+    ----------
+    status : str
+        missing; unfinished: it was stopped, and goes on; incomplete: a store that lacks layers or images, and is added
+        to; there; or other: made with other settings.
+    details : tuple of str
+        What it lacks, or what differs.
+    """
+
+    status: str
+    details: tuple[str, ...] = ()
+
+
+def find_store(spec: StoreSpec, path: Path, manifest: Manifest | None, *, run_path: Path | None = None) -> Found:
+    """Say what is there of a store.
+
+    Parameters
+    ----------
+    spec : StoreSpec
+    path : Path
+        Where it should be.
+    manifest : Manifest or None
+        The images that it should have; None: any.
+    run_path : Path, optional
+        Of the fine-tuned run, whose network it is; it is there.
+    """
+    if not path.exists():
+        return _find_parts(spec, path, run_path)
+    try:
+        base = read_base(path)
+        made = {name: base.attributes.get(name, _SINCE_THEN.get(name)) for name in (*_PLAIN, *_OTHERS)}
+        differences = list(_setting_differences(spec, made, run_path))
+        if manifest is not None and (lost := len(find_lost_images(base, manifest))):
+            differences.append(f"{lost:,} images that the source no longer has")
+        if differences:
+            return Found("other", tuple(differences))
+        lacking, further = _compare_features(spec, base, run_path)
+        if further:
+            return Found("other", (f"it has more: {' and '.join(further)}",))
+        if manifest is not None:
+            refuse_other_images(base, manifest)
+            lacking += _other_rows(base, manifest)
+    except FeatxError as error:
+        return Found("other", (str(error),))
+    return Found("incomplete", tuple(lacking)) if lacking else Found("there")
+
+
+_OTHERS = ("image_size", "preprocessing", "engine", "weights", "pooling")
+
+
+def _setting_differences(spec: StoreSpec, made: Mapping[str, object], run_path: Path | None) -> Iterator[str]:
+    """Name what a store, or parts of one, were made with otherwise; what can be added is not among it."""
+    weights = str(run_path) if run_path is not None else spec.weights
+    tuned = None if run_path is None or not run_path.exists() else read_finetuned(run_path)
+    own = tuned.preprocessing if tuned is not None else BACKBONES[spec.backbone].preprocessing
+    wanted = {name: getattr(spec, name) for name in _PLAIN}
+    wanted["image_size"] = spec.image_size or own_image_size(spec.backbone, weights)
+    wanted["preprocessing"] = spec.preprocessing or own
+    wanted["weights"] = _name_of(weights)
+    if spec.engine != "auto":
+        wanted["engine"] = spec.engine
+    for name, value in wanted.items():
+        if made.get(name) != value:
+            yield f"{name} {made.get(name)!r}, now {value!r}"
+
+
+def _name_of(weights: str) -> str:
+    """Return what a store's settings call weights."""
+    if weights.partition(":")[0] == "random":
+        return f"random:{int(weights.partition(':')[2] or 0)}"
+    return weights if is_source(weights) else Path(weights).resolve().name
+
+
+def _find_parts(spec: StoreSpec, path: Path, run_path: Path | None) -> Found:
+    """Look for the parts of a store that isn't whole yet."""
+    begun = RunFolder(path).settings()
+    if begun is None:
+        return Found("missing")
+    differences = list(_setting_differences(spec, begun, run_path))
+    return Found("other", ("unfinished, begun with " + "; ".join(differences),)) if differences else Found("unfinished")
+
+
+def _compare_features(spec: StoreSpec, base: Base, run_path: Path | None) -> tuple[list[str], list[str]]:
+    """Name layers and poolings that a store of the same settings lacks, and those that it has beyond what is asked for.
+
+    What `all` of its features are to a fit hangs on both.
+
+    Raises
+    ------
+    FeatxError
+        If its weights are others of the same name.
+    """
+    stored = tuple(dict.fromkeys(map(layer_of, base.settings.layers)))
+    poolings = choose_poolings(spec.pool)
+    if run_path is None and is_source(spec.weights):
+        wanted = expand_layers(spec.layers, BACKBONES[spec.backbone])
+        if spec.weights == "imagenet-conv":
+            wanted = tuple(name for name in wanted if name not in BACKBONES[spec.backbone].top)
+    else:
+        wanted = _layers_of_file(spec, base, stored, run_path)
+    lacking = [*_name_layers(wanted, stored), *_name_poolings(poolings, base.settings.pooling.split(","))]
+    further = [*_name_layers(stored, wanted), *_name_poolings(base.settings.pooling.split(","), poolings)]
+    return lacking, further
+
+
+def _name_layers(these: Sequence[str], those: Sequence[str]) -> Iterator[str]:
+    others = [name for name in these if name not in those]
+    if others:
+        yield f"{len(others)} layers ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''})"
+
+
+def _name_poolings(these: Sequence[str], those: Sequence[str]) -> Iterator[str]:
+    others = [name for name in these if name not in those]
+    if others:
+        yield f"the pooling {', '.join(others)}"
+
+
+def _layers_of_file(spec: StoreSpec, base: Base, stored: tuple[str, ...], run_path: Path | None) -> tuple[str, ...]:
+    """Build the network of a file or a run, whose name alone doesn't tell what it is, and compare its weights."""
+    frozen = build_frozen(
+        spec.backbone,
+        layers=spec.layers,
+        weights=str(run_path) if run_path is not None else spec.weights,
+        image_size=spec.image_size,
+        preprocessing=spec.preprocessing,
+    )
+    # Of other layers, other weights take part; extraction compares those of the store's own.
+    if frozen.layers == stored and frozen.weights_sha256 != base.settings.weights_sha256:
+        raise FeatxError(f"other weights that are called {base.settings.weights!r} too")
+    return frozen.layers
+
+
+def _other_rows(base: Base, manifest: Manifest) -> Iterator[str]:
+    """Say if the images, or what is known of them, are others; files are not read."""
+    table = manifest.table[~manifest.table["path"].isin(set(base.rejected["path"]))]
+    if not manifest.has_splits:
+        splits = table["path"].map(base.images.set_index("path")["split"]).fillna("")
+        table = table.assign(split=splits)
+    stored = base.images
+    new = len(set(table["path"]) - set(stored["path"]))
+    if new:
+        yield f"{new:,} images"
+    elif list(table["path"]) != list(stored["path"]):
+        yield "another order of the images"
+    elif not is_same_table(table.assign(sha256=stored["sha256"].to_numpy()), stored):
+        yield "other labels, splits or columns of the images"
