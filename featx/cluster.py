@@ -123,7 +123,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"distributed|dask_jobqueue")
+            warnings.filterwarnings("ignore", module="distributed|dask_jobqueue|joblib")
             yield
     finally:
         for logger, level in zip(loggers, before, strict=True):

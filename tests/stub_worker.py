@@ -10,9 +10,10 @@ from featx import images
 
 
 def read_picture(path, **options):
-    """Read a picture, or die of it: of `killer.png` always, of `once.png` if it is the first time."""
+    """Read a picture, or die of it: of `killer.png` until `mended` is beside it, of `once.png` the first time."""
     met = path.with_name("met")
-    if path.name == "killer.png" or (path.name == "once.png" and not met.exists()):
+    is_killer = path.name == "killer.png" and not path.with_name("mended").exists()
+    if is_killer or (path.name == "once.png" and not met.exists()):
         met.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return images.read_picture(path, **options)
