@@ -175,7 +175,7 @@ def _open_local(
         "env": {SHARED_BY: str(n_workers), **threads_for(n_workers)}
         | ({} if uses_gpus else {"CUDA_VISIBLE_DEVICES": ""}),
     }
-    scheduler = {"cls": Scheduler, "options": {**here, "dashboard_address": None, "port": 0}}
+    scheduler = {"cls": Scheduler, "options": {**here, "dashboard_address": "127.0.0.1:0", "port": 0}}
     echo(f"starting {n_workers} workers here")
     try:
         cluster = SpecCluster(
@@ -195,9 +195,9 @@ def _open_slurm(
 ) -> tuple[object, int]:
     from distributed import Client
 
-    from featx.cluster_slurm import make_slurm
+    from featx.cluster_slurm import as_files, make_slurm
 
-    cluster, n_each = make_slurm(settings, _security())
+    cluster, n_each = make_slurm(settings, stack.enter_context(as_files(_security(), settings)))
     _keep_up(stack, cluster, settings.jobs)
     echo(f"submitting {settings.jobs} jobs to Slurm, {n_each} workers each; squeue --me shows them")
     return stack.enter_context(Client(cluster, set_as_default=False)), settings.jobs * n_each

@@ -1,16 +1,20 @@
 """Slurm's part of a cluster: jobs that run workers, as dask-jobqueue submits them."""
 
+import contextlib
 import logging
-import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from featx.cluster_settings import ClusterSettings, wall_seconds
 from featx.cluster_worker import PRELOAD, threads_for
 from featx.cores import SHARED_BY
 from featx.errors import FeatxError
+
+# What dask tells without a password goes nowhere.
+HTTP = "127.0.0.1:0"
 
 
 def make_slurm(settings: ClusterSettings, security: object) -> tuple[object, int]:
@@ -20,7 +24,7 @@ def make_slurm(settings: ClusterSettings, security: object) -> tuple[object, int
     ----------
     settings : ClusterSettings
     security : distributed.Security
-        Certificates; temporary ones go to workers as files in `shared_temp_directory`.
+        Certificates, in files that jobs see; see `as_files`.
 
     Returns
     -------
@@ -42,8 +46,8 @@ def make_slurm(settings: ClusterSettings, security: object) -> tuple[object, int
         cluster = SLURMCluster(**arguments, security=security)
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         raise FeatxError(
-            f"--cluster slurm: {str(error).splitlines()[0]} Give it in --cluster-settings (cores, memory and so on), "
-            "or in dask's own configuration (jobqueue.slurm)"
+            f"--cluster slurm: {str(error).splitlines()[0]}: mend it in --cluster-settings, or in dask's own "
+            "configuration (jobqueue.slurm)"
         ) from error
     try:
         _try_script(cluster.job_script())
@@ -63,24 +67,38 @@ def slurm_arguments(settings: ClusterSettings) -> dict[str, object]:
 
     given = dict(settings.slurm)
 
-    def lists(name: str) -> list[str]:
-        return list(given.get(name) or config.get(f"jobqueue.slurm.{name.replace('_', '-')}", None) or [])
+    def one(name: str) -> object:
+        return given.get(name) or config.get(f"jobqueue.slurm.{name.replace('_', '-')}", None)
 
-    processes = int(given.get("processes") or config.get("jobqueue.slurm.processes", None) or max(1, settings.gpus))
-    extra = ["--nthreads", "1", "--memory-limit", "0", "--no-dashboard", "--preload", PRELOAD]
-    seconds = wall_seconds(str(given.get("walltime") or config.get("jobqueue.slurm.walltime", None) or ""))
+    def lists(name: str) -> list[str]:
+        return list(one(name) or [])
+
+    lacking = [name for name in ("cores", "memory") if not one(name)]
+    if lacking:
+        raise FeatxError(
+            f"--cluster slurm: {' and '.join(lacking)} of a job: not given. Write them into --cluster-settings "
+            "(cores: 8, memory: 32GB), or into dask's own configuration (jobqueue.slurm)"
+        )
+    processes = int(one("processes") or max(1, settings.gpus))
+    extra = [
+        "--nthreads",
+        "1",
+        "--memory-limit",
+        "0",
+        "--no-dashboard",
+        "--dashboard-address",
+        HTTP,
+        "--preload",
+        PRELOAD,
+    ]
+    seconds = wall_seconds(str(one("walltime") or ""))
     if seconds:
         margin = min(300, max(1, seconds // 10))
         extra += ["--lifetime", f"{seconds - margin}s", "--lifetime-stagger", f"{margin // 2}s"]
-    cores = given.get("cores") or config.get("jobqueue.slurm.cores", None)
-    exports = {SHARED_BY: processes}
-    if cores:
-        exports |= dict.fromkeys(threads_for(1), max(1, int(cores) // processes))
-    scheduler = given.get("scheduler_options") or config.get("jobqueue.slurm.scheduler-options", None) or {}
+    exports = {SHARED_BY: processes} | dict.fromkeys(threads_for(1), max(1, int(one("cores")) // processes))
     directives = [f"--gres=gpu:{settings.gpus}"] if settings.gpus else []
     return {
-        "shared_temp_directory": config.get("jobqueue.slurm.shared-temp-directory", None) or os.getcwd(),  # noqa: PTH109
-        **given,
+        **{name: value for name, value in given.items() if name != "shared_temp_directory"},
         "processes": processes,
         "job_extra_directives": [*directives, *lists("job_extra_directives")],
         "job_script_prologue": [
@@ -88,9 +106,53 @@ def slurm_arguments(settings: ClusterSettings) -> dict[str, object]:
             *lists("job_script_prologue"),
         ],
         "worker_extra_args": [*extra, *lists("worker_extra_args")],
-        "scheduler_options": {"dashboard": False, "dashboard_address": None} | dict(scheduler),
+        "scheduler_options": {"dashboard": False, "dashboard_address": HTTP} | dict(one("scheduler_options") or {}),
         "silence_logs": logging.CRITICAL,
     }
+
+
+@contextlib.contextmanager
+def as_files(security: object, settings: ClusterSettings) -> Iterator[object]:
+    """Write the certificates of this run to a folder that jobs see, and nobody else, for as long as the block.
+
+    Parameters
+    ----------
+    security : distributed.Security
+        One whose certificates are files already is given back as it is.
+    settings : ClusterSettings
+        Their `shared_temp_directory`, or that of dask's configuration, holds the folder; default: the working folder.
+
+    Yields
+    ------
+    distributed.Security
+
+    Raises
+    ------
+    FeatxError
+        If nothing can be written there.
+    """
+    from dask import config
+    from distributed import Security
+
+    if "\n" not in security.tls_worker_key:
+        yield security
+        return
+    named = settings.slurm.get("shared_temp_directory") or config.get("jobqueue.slurm.shared-temp-directory", None)
+    shared = Path(named or "").expanduser().absolute()
+    with contextlib.ExitStack() as stack:
+        try:
+            # For its owner alone.
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".featx-cluster-", dir=shared))
+            paths = {"key": Path(folder, "key.pem"), "cert": Path(folder, "cert.pem")}
+            paths["key"].write_text(security.tls_worker_key, encoding="ascii")
+            paths["cert"].write_text(security.tls_worker_cert, encoding="ascii")
+        except OSError as error:
+            raise FeatxError(
+                f"{shared}: certificates for workers can't be written here ({error.strerror or error}). "
+                "Name a folder that jobs see as shared_temp_directory in --cluster-settings"
+            ) from error
+        own = {f"tls_{role}_{kind}": str(paths[kind]) for role in ("client", "scheduler", "worker") for kind in paths}
+        yield Security(tls_ca_file=str(paths["cert"]), require_encryption=True, **own)
 
 
 def _try_script(script: str) -> None:

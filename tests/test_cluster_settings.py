@@ -1,0 +1,194 @@
+"""What --cluster and its settings file may say, and what Slurm is given of it."""
+
+import os
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from featx import FeatxError
+from featx.cli import main
+from featx.cluster import load_dask, open_cluster
+from featx.cluster_settings import Address, ClusterSettings, parse_address, read_settings, wall_seconds
+from featx.cluster_slurm import as_files, slurm_arguments
+from featx.cluster_worker import take_share, visible_gpus, when_free
+from featx.errors import TakenError
+
+SLURM = parse_address("slurm")
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("local", Address("local")),
+        ("local:12", Address("local", 12)),
+        ("slurm", Address("slurm")),
+        ("tcp://10.0.0.1:8786", Address("running", url="tcp://10.0.0.1:8786")),
+        ("tls://[::1]:8786", Address("running", url="tls://[::1]:8786")),
+    ],
+)
+def test_addresses(text, address):
+    assert parse_address(text) == address
+    assert str(address) == text
+
+
+@pytest.mark.parametrize("text", ["", "local:0", "local:x", "slurm:3", "tcp://host", "tcp://host:99999", "http://h:1"])
+def test_what_is_no_address_is_refused(text):
+    with pytest.raises(FeatxError, match="expected local, local:N"):
+        parse_address(text)
+    refused = CliRunner().invoke(main, ["extract", "photos", "-o", "x.h5", "--cluster", text])
+    assert refused.exit_code == 2
+    assert "expected local, local:N" in refused.output
+
+
+def write(folder, text):
+    path = folder / "workers.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_every_mistake_is_named(tmp_path):
+    path = write(
+        tmp_path,
+        "wait: 0\njobs: 1.5\ngpus: -1\npartion: a\nmemory: 32\ntime: noon\ncores: true\n"
+        'job_extra_directives: --exclusive\npartition: "a\\nb"\nscheduler_options: [1]\n',
+    )
+    with pytest.raises(FeatxError) as caught:
+        read_settings(SLURM, path)
+    text = str(caught.value)
+    assert text.startswith(f"{path}: 10 mistakes: wait: expected seconds, more than 0, found 0; jobs: expected a whole")
+    assert "partion: unknown key (close: partition" in text
+    for key in ("gpus", "memory", "time", "cores", "job_extra_directives", "partition", "scheduler_options"):
+        assert f"{key}: expected " in text
+    with pytest.raises(FeatxError, match="jobs: of slurm alone, and --cluster is local:2"):
+        read_settings(parse_address("local:2"), write(tmp_path, "jobs: 2\nwait: 5\n"))
+    with pytest.raises(FeatxError, match="expected a mapping of keys"):
+        read_settings(SLURM, write(tmp_path, "[jobs]\n"))
+
+
+def test_settings_without_a_cluster_are_refused(tmp_path):
+    refused = CliRunner().invoke(
+        main, ["finetune", "x.h5", "--recipe", "mame-i", "--cluster-settings", str(write(tmp_path, "wait: 5\n"))]
+    )
+    assert refused.output == "featx: --cluster-settings is of a cluster: give --cluster too\n"
+    refused = CliRunner().invoke(main, ["fit", "rf", "x.h5", "-o", "run", "--shard", "1/2", "--cluster", "local:1"])
+    assert refused.output == "featx: --cluster divides the work by itself: leave --shard out\n"
+
+
+def test_what_a_file_leaves_out_stands_at_its_default(tmp_path):
+    assert read_settings(parse_address("local")) == ClusterSettings(wait=60)
+    settings = read_settings(SLURM, write(tmp_path, "jobs: 3\nshard_size: 512\ntime: 90\n"))
+    assert settings == ClusterSettings(wait=86_400, shard_size=512, jobs=3, slurm={"walltime": "90"})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 5400), ("2:30", 150), ("08:00:00", 28_800), ("1-0", 86_400), ("1-02:03", 93_780), ("0-0:0:5", 5)],
+)
+def test_wall_times_are_read_as_sbatch_reads_them(text, seconds):
+    assert wall_seconds(text) == seconds
+
+
+def test_a_job_is_what_the_file_says_and_what_featx_needs(tmp_path):
+    from dask_jobqueue.slurm import SLURMJob
+
+    path = write(
+        tmp_path,
+        "partition: gpu\naccount: vision\ntime: 02:00:00\nmemory: 32GB\ncores: 8\ngpus: 2\njob_name: featx\n"
+        'job_extra_directives: ["--exclusive"]\njob_script_prologue: ["module load cuda"]\n'
+        "worker_extra_args: [--resources, GPU=1]\n",
+    )
+    arguments = slurm_arguments(read_settings(SLURM, path))
+    own = ("scheduler_options", "silence_logs")
+    job = SLURMJob("tls://h:1", name="w", **{key: value for key, value in arguments.items() if key not in own})
+    script = job.job_script()
+    for line in ("-p gpu", "-A vision", "-t 02:00:00", "--mem=30G", "--cpus-per-task=8", "--gres=gpu:2", "--exclusive"):
+        assert f"#SBATCH {line}\n" in script
+    for line in ("export FEATX_PROCESSES=2", "export OMP_NUM_THREADS=4", "module load cuda"):
+        assert f"{line}\n" in script
+    command = script.splitlines()[-1]
+    assert command.startswith(sys.executable)
+    # A process a GPU, which takes a task at a time, and ends before its wall time does. The last of two options counts.
+    assert "--nworkers 2" in command
+    assert "--nthreads 1 --memory-limit 0 --no-dashboard" in command
+    assert "--lifetime 6900s --lifetime-stagger 150s" in command
+    assert command.endswith("--resources GPU=1")
+    assert arguments["scheduler_options"]["dashboard"] is False
+
+
+def test_dask_s_own_configuration_counts():
+    import dask
+    import dask_jobqueue  # noqa: F401 (brings the keys)
+
+    with pytest.raises(FeatxError, match="cores and memory of a job: not given"):
+        slurm_arguments(ClusterSettings(wait=1))
+    of_dask = {"cores": 4, "memory": "8GB", "walltime": "10", "worker-extra-args": ["--local-directory", "/scratch"]}
+    with dask.config.set({"jobqueue.slurm": of_dask}):
+        arguments = slurm_arguments(ClusterSettings(wait=1))
+    assert arguments["worker_extra_args"][-2:] == ["--local-directory", "/scratch"]
+    assert "540s" in arguments["worker_extra_args"]
+
+
+def test_certificates_are_files_of_the_owner_for_as_long_as_the_run(tmp_path):
+    from distributed import Security
+
+    settings = ClusterSettings(wait=1, slurm={"shared_temp_directory": str(tmp_path)})
+    with as_files(Security.temporary(), settings) as security:
+        (folder,) = tmp_path.iterdir()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert security.get_tls_config_for_role("worker")["key"] == str(folder / "key.pem")
+        assert "PRIVATE KEY" in (folder / "key.pem").read_text()
+        with as_files(security, settings) as same:
+            assert same is security
+    assert list(tmp_path.iterdir()) == []
+    settings = ClusterSettings(wait=1, slurm={"shared_temp_directory": str(tmp_path / "nowhere")})
+    with pytest.raises(FeatxError, match="can't be written here"), as_files(Security.temporary(), settings):
+        pass
+
+
+def test_without_slurm_or_dask_it_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FeatxError, match="no sbatch here"), open_cluster("slurm", write(tmp_path, "cores: 1\n")):
+        pass
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
+    with pytest.raises(FeatxError, match=r"dask_jobqueue.*pip install 'featx\[cluster\]'"):
+        load_dask()
+
+
+def test_a_worker_takes_its_gpu_and_its_part_of_the_cores(monkeypatch):
+    taken = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cores: taken.append(list(cores)), raising=False)
+    found = []
+    for number in range(3):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b,GPU-c")
+        take_share(number, 3)
+        found.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert found == ["GPU-a", "GPU-b", "GPU-c"]
+    assert taken == [[0, 1], [2, 3], [4, 5]]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with (
+        pytest.raises(FeatxError, match="2 GPUs are visible, and a worker takes one: give local:2"),
+        open_cluster("local:3"),
+    ):
+        pass
+
+
+def test_what_is_taken_is_waited_for_as_long_as_it_gets_on(monkeypatch):
+    now, done = [0.0], [0]
+    monkeypatch.setattr("featx.cluster_worker.time.monotonic", lambda: now[0])
+
+    def sleep(seconds):
+        now[0] += 200
+        done[0] += now[0] < 3000
+
+    def refuse():
+        raise TakenError("x.h5: another featx is writing this store")
+
+    monkeypatch.setattr("featx.cluster_worker.time.sleep", sleep)
+    with pytest.raises(TakenError, match="another featx"):
+        when_free(refuse, lambda: done[0])
+    # While it got on, and ten minutes more.
+    assert 3400 <= now[0] <= 3800
