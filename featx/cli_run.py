@@ -11,7 +11,12 @@ from featx.cli_options import AS_JSON, OVERWRITE, say, show_json
 
 def split_sections(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     """Read names with commas."""
-    return None if value is None else tuple(name.strip() for name in value.split(",") if name.strip())
+    if value is None:
+        return None
+    names = tuple(name.strip() for name in value.split(","))
+    if not all(names):
+        raise click.BadParameter("a name is empty: expected stores,fits or the like", ctx, param)
+    return names
 
 
 @click.command()
@@ -19,7 +24,7 @@ def split_sections(ctx: click.Context, param: click.Parameter, value: str | None
 @click.option(
     "--only",
     callback=split_sections,
-    help="Of stores, finetunes, fits, choices and report, those to do, with commas.  [default: all]",
+    help="What to do of it: stores, finetunes, fits, choices, report, or fits.NAME, with commas.  [default: all]",
 )
 @click.option(
     "--set",
@@ -100,9 +105,11 @@ def show_stages(done: object, show: Callable[[str], None]) -> None:
     """Show a line a stage."""
     wide = max((len(stage.key) for stage in done.stages), default=0)
     for stage in done.stages:
-        what = f"{stage.summary}; {stage.seconds:,.1f} s" if stage.is_done else "there already"
-        if not stage.is_done and stage.was != "there":
-            what = "left out"
+        what = "left out"
+        if stage.is_done:
+            what = f"{stage.summary}; {stage.seconds:,.1f} s"
+        elif stage.was == "there":
+            what = f"there already{f'; {stage.summary}' if stage.summary else ''}"
         show(f"{stage.key:<{wide}}  {what}")
     show(f"\n{done.output}: stores, runs, and experiment.yaml, which says what was run")
     if done.report is not None:

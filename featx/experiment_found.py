@@ -20,14 +20,18 @@ from featx.store import Store
 _LAYER_QUESTIONS = {"each_layer": "alone", "leave_one_layer_out": "without", "importance": "importance"}
 
 
-def find_all(experiment: Experiment, stages: Sequence[Stage], manifest: Manifest | None) -> dict[str, Found]:
-    """Say of every stage what is there of it.
+def find_all(
+    experiment: Experiment, stages: Sequence[Stage], wanted: Sequence[Stage], manifest: Manifest | None
+) -> dict[str, Found]:
+    """Say of stages what is there of them.
 
     Parameters
     ----------
     experiment : Experiment
     stages : sequence of Stage
         All of them, in order.
+    wanted : sequence of Stage
+        Those that are looked for, with all that they need.
     manifest : Manifest or None
         The images as they should be in stores; None: whatever images a store has are taken for right.
 
@@ -36,9 +40,13 @@ def find_all(experiment: Experiment, stages: Sequence[Stage], manifest: Manifest
     dict of str to Found
         By the stages' keys.
     """
+    keys = {stage.key for stage in wanted}
+    for stage in reversed(stages):
+        keys |= set(stage.needs) if stage.key in keys else set()
     found: dict[str, Found] = {}
     for stage in stages:
-        found[stage.key] = _find(experiment, stage, found, manifest)
+        if stage.key in keys:
+            found[stage.key] = _find(experiment, stage, found, manifest)
     return found
 
 
@@ -51,7 +59,16 @@ def _find(experiment: Experiment, stage: Stage, found: Mapping[str, Found], mani
         return Found("other", (f"made of what is yet to change: {', '.join(pending)}{why}",))
     if stage.section == "stores":
         run_path = None if stage.spec.of_run is None else experiment.run_path(stage.spec.of_run)
-        return find_store(stage.spec, stage.path, manifest, run_path=run_path)
+        alone = find_store(stage.spec, stage.path, manifest, run_path=run_path)
+    else:
+        alone = _find_run(experiment, stage)
+    if pending and alone.status == "unfinished" and stage.section == "stores":
+        return Found("other", (f"unfinished, of a network that is yet to change: {', '.join(pending)}",))
+    return alone
+
+
+def _find_run(experiment: Experiment, stage: Stage) -> Found:
+    """Say what is there of a fine-tuning, a fit or a choice, whatever it is made of being there."""
     if not stage.path.exists():
         return _find_unfinished(stage)
     try:
@@ -77,9 +94,9 @@ def _find_unfinished(stage: Stage) -> Found:
     spec = stage.spec
     wanted = recipe_record(read_recipe(spec.recipe, changes=spec.set))
     differences = [*_compare({"recipe": recipe, "seed": seed}, {"recipe": wanted, "seed": spec.seed})]
-    return (
-        Found("other", (f"an unfinished training: {'; '.join(differences)}",)) if differences else Found("unfinished")
-    )
+    if differences:
+        return Found("other", (f"an unfinished training, begun with {'; '.join(differences)}",))
+    return Found("unfinished")
 
 
 def _journal_of(stage: Stage) -> Path | None:
@@ -121,6 +138,9 @@ def _identity_differences(spec: FitSpec, identity: Mapping) -> Sequence[str]:
 
 def _fit_differences(experiment: Experiment, stage: Stage) -> Sequence[str]:
     spec = stage.spec
+    if (stage.path / RECORD).is_file() != (spec.repeats is not None):
+        kinds = ("random splits", "the images' own splits")
+        return ["of {}, now of {}".format(*(kinds if spec.repeats is None else reversed(kinds)))]
     if spec.repeats is not None:
         run = read_repeats(stage.path)
         made = {"model": run.model, **run.protocol}

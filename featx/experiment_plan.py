@@ -200,12 +200,15 @@ def _plan_finetune(experiment: Experiment, stage: Stage, plan: PlannedStage) -> 
     return replace(plan, what=what, seconds=None if seconds is None else round(seconds, 1), notes=tuple(notes))
 
 
+_IS = {"other": "other settings"}
+
+
 def plan_table(plan: ExperimentPlan) -> pd.DataFrame:
     """Return a line a stage: what is there, seconds, MB of disk and memory; "?" where nothing tells."""
     return pd.DataFrame(
         {
             "stage": stage.key,
-            "is": stage.status if not stage.problem else "can't be done",
+            "is": "can't be done" if stage.problem else _IS.get(stage.status, stage.status),
             "to do": "" if stage.status == "there" else stage.what,
             "seconds": _shown(stage.seconds, 1),
             "disk MB": _shown(stage.disk_bytes, 1e6),

@@ -50,7 +50,7 @@ def plan_fit(
     n_cells = len(plan_cells(spec.model, spec.grid, spec.discretize))
     times = f" x {spec.cv} folds" if spec.cv is not None else ""
     times += f" x {spec.repeats} splits" if spec.repeats is not None else ""
-    what = [f"{n_cells:,} cells{times}"]
+    what = [f"{n_cells:,} cell{'s' if n_cells > 1 else ''}{times}"]
     table = _images_of(experiment, prepared, spec)
     n_features = _count_features(experiment, prepared, spec, forecasts)
     memory = None

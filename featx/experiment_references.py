@@ -12,6 +12,7 @@ from featx.classifiers import make_estimator, plan_cells
 from featx.errors import FeatxError
 from featx.experiment_checks import Parts
 from featx.experiment_parts import OF_RUN, FinetuneSpec, FitSpec, StoreSpec
+from featx.finetuned import is_run
 from featx.layers import BACKBONES, Backbone, choose_layers, expand_layers
 from featx.pooling import choose_poolings
 from featx.recipes import read_recipe
@@ -82,18 +83,26 @@ def _weights_problems(weights: str, backbone: str) -> Iterator[tuple[str, str]]:
     elif weights.startswith("random:") and not weights.removeprefix("random:").isdecimal():
         yield "weights", f"expected random:SEED with a whole number, found {weights!r}"
     elif not is_source(weights) and not Path(weights).exists():
-        yield "weights", f"neither imagenet, imagenet-conv, random[:SEED], {OF_RUN}NAME nor a file: {weights}"
+        yield (
+            "weights",
+            f"neither imagenet, imagenet-conv, random[:SEED], {OF_RUN}NAME nor a file or a run's folder: {weights}",
+        )
 
 
 def _layers_problem(store: StoreSpec) -> str | None:
     spec = BACKBONES[store.backbone]
     names = expand_layers(store.layers, spec)
-    if store.of_run is not None:
+    if _is_tuned(store):
         names = tuple(name for name in names if not _OF_HEADS.fullmatch(name))
     if all(map(spec.knows, names)):
         return None
     # Which other layers there are, the network itself tells.
     return _problem_of(lambda: choose_layers(",".join(names), spec, _layers_of(spec.name)))
+
+
+def _is_tuned(store: StoreSpec) -> bool:
+    """Whether a store is of a fine-tuned network, of this file or of another folder."""
+    return store.of_run is not None or is_run(store.weights)
 
 
 @cache
@@ -145,7 +154,7 @@ def _stored_layers_problem(store: StoreSpec, fit: FitSpec) -> str | None:
         if pooling and pooling not in poolings:
             return f"the store {fit.store} has no pooling {pooling!r}; it has {', '.join(poolings)}"
         absent = [] if name == "all" else [layer for layer in expand_layers(name, spec) if layer not in stored]
-        if store.of_run is not None:
+        if _is_tuned(store):
             absent = [layer for layer in absent if not _OF_HEADS.fullmatch(layer)]
         if absent:
             return f"the store {fit.store} has no {absent[0]!r}; it has {', '.join(stored)}"

@@ -14,7 +14,7 @@ from featx.experiment_parts import Experiment
 from featx.experiment_rows import check_images
 from featx.experiment_stages import Stage, choose_stages, list_stages, read_images
 from featx.experiment_stores import Found
-from featx.experiment_work import Work, tuning_options
+from featx.experiment_work import Work, describe_stage, tuning_options
 from featx.manifest import Manifest
 from featx.predictions import open_whole
 from featx.strict_yaml import to_yaml
@@ -49,7 +49,7 @@ class DoneStage:
     seconds : float
         Of all fine-tunings that were trained together, if it is one of them.
     summary : str
-        What it came to; "" where nothing was done.
+        What it came to, now or before; "" where nothing tells.
     """
 
     key: str
@@ -90,7 +90,7 @@ class Prepared:
     stages : list of Stage
         Those that were asked for, in order.
     found : dict of str to Found
-        What is there of every stage, by its key.
+        What is there of these and of what they need, by key.
     manifest : Manifest or None
         The images; None where no store was asked for.
     """
@@ -119,7 +119,8 @@ def run_experiment(
     experiment : Experiment
         See `featx.read_experiment`.
     only : sequence of str, optional
-        Of stores, finetunes, fits, choices and report, those to do; default: all. What they need is there.
+        Of stores, finetunes, fits, choices and report, those to do, or single stages (`fits.rf`) and patterns of them
+        (`fits.rf-*`); default: all. What they need is there.
     cluster : Cluster, optional
         Workers that extract, fit, and train recipes at the same time; see `featx.cluster.open_cluster`. Default: this
         process.
@@ -145,7 +146,7 @@ def run_experiment(
     _write_record(experiment)
     work = Work(experiment, prepared.manifest, progress, echo, cluster)
     groups = _group(prepared) if cluster is not None else [[stage] for stage in prepared.stages]
-    done = tuple(stage for group in groups for stage in _do(work, group, prepared.found[group[0].key]))
+    done = tuple(stage for group in groups for stage in _do(work, group, prepared.found[group[0].key], overwrite))
     is_reported = experiment.report_path.is_file()
     return ExperimentRun(
         output=str(experiment.output),
@@ -172,7 +173,7 @@ def prepare(
     if any(stage.section == "stores" for stage in chosen):
         manifest = read_images(experiment, echo=echo)
         check_images(experiment, manifest)
-    return Prepared(chosen, find_all(experiment, stages, manifest), manifest)
+    return Prepared(chosen, find_all(experiment, stages, chosen, manifest), manifest)
 
 
 def refuse_blocked(experiment: Experiment, prepared: Prepared, *, overwrite: bool) -> None:
@@ -182,7 +183,7 @@ def refuse_blocked(experiment: Experiment, prepared: Prepared, *, overwrite: boo
     ------
     FeatxError
     """
-    problems = {key: text for key, text in list_blocked(prepared, overwrite=overwrite)}
+    problems = dict(list_blocked(prepared, overwrite=overwrite))
     if not problems:
         return
     others = any(prepared.found[key].status == "other" for key in problems)
@@ -200,8 +201,7 @@ def list_blocked(prepared: Prepared, *, overwrite: bool) -> Iterator[tuple[str, 
             status = prepared.found[need].status
             if need not in keys and status != "there":
                 details = "".join(f" ({detail})" for detail in prepared.found[need].details)
-                section = need.partition(".")[0]
-                yield stage.key, f"needs {need}, which is {_STATUS[status]}{details}: run --only {section} first"
+                yield stage.key, f"needs {need}, which is {_STATUS[status]}{details}: run --only {need} first"
                 break
         else:
             if found.status == "other" and not overwrite:
@@ -226,19 +226,21 @@ def _group(prepared: Prepared) -> list[list[Stage]]:
     return groups
 
 
-def _do(work: Work, stages: Sequence[Stage], found: Found) -> list[DoneStage]:
+def _do(work: Work, stages: Sequence[Stage], found: Found, overwrite: bool) -> list[DoneStage]:
     """Do stages that go together; what is there of the first is there of all."""
     if found.status == "there":
         work.echo(f"{stages[0].key}: there already, {stages[0].path}")
-        return [DoneStage(stages[0].key, str(stages[0].path), found.status, False, 0.0, "")]
+        return [DoneStage(stages[0].key, str(stages[0].path), found.status, False, 0.0, describe_stage(stages[0]))]
     details = f", {'; '.join(found.details)}" if found.details else ""
     keys = ", ".join(stage.key for stage in stages)
     work.echo(f"{keys}: {_BEGINNINGS[found.status]}{details}")
     for stage in stages:
         stage.path.parent.mkdir(parents=True, exist_ok=True)
+    # A training that was stopped goes on where it can, and only it knows all that it was begun with.
+    is_replaced = found.status == "other" or (overwrite and stages[0].section == "finetunes")
     begun = time.monotonic()
     try:
-        summaries = work.do(stages, overwrite=found.status == "other")
+        summaries = work.do(stages, overwrite=is_replaced)
     except StoppedError:
         # It says how to go on.
         raise

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from featx.demo import read_elpv
@@ -12,7 +13,7 @@ from featx.mistakes import close_names
 from featx.splits import make_count_splits, make_splits
 
 SECTIONS = ("stores", "finetunes", "fits", "choices", "report")
-"""What `only` may name."""
+"""What the stages of an experiment are of, in this order but for stores of fine-tuned networks."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +74,30 @@ def list_stages(experiment: Experiment) -> list[Stage]:
 
 
 def choose_stages(stages: Sequence[Stage], only: Sequence[str] | None) -> list[Stage]:
-    """Return the stages of some sections; None: all.
+    """Return some of the stages, in order.
+
+    Parameters
+    ----------
+    stages : sequence of Stage
+    only : sequence of str or None
+        Sections (`fits`), stages (`fits.rf`) and patterns of them (`fits.rf-*`); None: all.
 
     Raises
     ------
     FeatxError
-        If there is no such section.
+        If one of these is no stage's.
     """
-    for section in only or ():
+    chosen: set[str] = set()
+    for name in only or ():
+        section, _, pattern = name.partition(".")
         if section not in SECTIONS:
-            raise FeatxError(f"--only {section}: no such part {close_names(section, SECTIONS)}")
-    return [stage for stage in stages if only is None or stage.section in only]
+            raise FeatxError(f"--only {name}: no such part {close_names(section, SECTIONS)}")
+        found = [stage.key for stage in stages if stage.section == section and fnmatchcase(stage.name, pattern or "*")]
+        if pattern and not found:
+            names = [stage.name for stage in stages if stage.section == section]
+            raise FeatxError(f"--only {name}: no entry {pattern!r} in {section} {close_names(pattern, names)}")
+        chosen |= set(found)
+    return [stage for stage in stages if only is None or stage.key in chosen]
 
 
 def read_images(experiment: Experiment, *, echo: Callable[[str], None] = lambda line: None) -> Manifest:

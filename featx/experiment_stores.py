@@ -7,11 +7,12 @@ from pathlib import Path
 from featx.additions import Base, find_lost_images, is_same_table, read_base, refuse_other_images
 from featx.errors import FeatxError
 from featx.experiment_parts import StoreSpec
-from featx.finetuned import build_frozen, own_image_size, read_finetuned
+from featx.finetuned import build_frozen, is_run, own_image_size, read_finetuned
 from featx.layers import BACKBONES, expand_layers
 from featx.manifest import Manifest
 from featx.pooling import choose_poolings, layer_of
 from featx.run_folder import RunFolder
+from featx.shards import digest_paths
 from featx.weights import is_source
 
 _PLAIN = ("backbone", "resize", "interpolation", "precision", "jpeg", "views", "store_dtype")
@@ -47,10 +48,16 @@ def find_store(spec: StoreSpec, path: Path, manifest: Manifest | None, *, run_pa
     manifest : Manifest or None
         The images that it should have; None: any.
     run_path : Path, optional
-        Of the fine-tuned run, whose network it is; it is there.
+        Of the fine-tuned run, whose network it is.
     """
+    if run_path is None and is_run(spec.weights):
+        run_path = Path(spec.weights)
+    if run_path is not None and not run_path.exists():
+        # A network that is yet to be trained is none that parts were made by.
+        begun = path.exists() or RunFolder(path).begun_with() is not None
+        return Found("other", (f"of a network that is not there: {run_path}",)) if begun else Found("missing")
     if not path.exists():
-        return _find_parts(spec, path, run_path)
+        return _find_parts(spec, path, manifest, run_path)
     try:
         base = read_base(path)
         made = {name: base.attributes.get(name, _SINCE_THEN.get(name)) for name in (*_PLAIN, *_OTHERS)}
@@ -76,8 +83,7 @@ _OTHERS = ("image_size", "preprocessing", "engine", "weights", "pooling")
 def _setting_differences(spec: StoreSpec, made: Mapping[str, object], run_path: Path | None) -> Iterator[str]:
     """Name what a store, or parts of one, were made with otherwise; what can be added is not among it."""
     weights = str(run_path) if run_path is not None else spec.weights
-    tuned = None if run_path is None or not run_path.exists() else read_finetuned(run_path)
-    own = tuned.preprocessing if tuned is not None else BACKBONES[spec.backbone].preprocessing
+    own = (read_finetuned(run_path) if run_path is not None else BACKBONES[spec.backbone]).preprocessing
     wanted = {name: getattr(spec, name) for name in _PLAIN}
     wanted["image_size"] = spec.image_size or own_image_size(spec.backbone, weights)
     wanted["preprocessing"] = spec.preprocessing or own
@@ -96,13 +102,28 @@ def _name_of(weights: str) -> str:
     return weights if is_source(weights) else Path(weights).resolve().name
 
 
-def _find_parts(spec: StoreSpec, path: Path, run_path: Path | None) -> Found:
+def _find_parts(spec: StoreSpec, path: Path, manifest: Manifest | None, run_path: Path | None) -> Found:
     """Look for the parts of a store that isn't whole yet."""
-    begun = RunFolder(path).settings()
+    begun = RunFolder(path).begun_with()
     if begun is None:
         return Found("missing")
-    differences = list(_setting_differences(spec, begun, run_path))
-    return Found("other", ("unfinished, begun with " + "; ".join(differences),)) if differences else Found("unfinished")
+    settings, source = begun
+    differences = list(_setting_differences(spec, settings, run_path))
+    if not differences and not is_source(spec.weights):
+        stored = tuple(dict.fromkeys(map(layer_of, settings.get("layers", ()))))
+        try:
+            _layers_of_file(spec, settings, stored, run_path)
+        except FeatxError as error:
+            differences.append(str(error))
+    if manifest is not None:
+        now = {"root": str(manifest.root), "paths_sha256": digest_paths(manifest)}
+        differences += [f"another {_WORDS[name]}" for name in now if now[name] != source.get(name)]
+    if differences:
+        return Found("other", (f"an unfinished store, begun with {'; '.join(differences)}",))
+    return Found("unfinished")
+
+
+_WORDS = {"root": "folder of images", "paths_sha256": "list of images"}
 
 
 def _compare_features(spec: StoreSpec, base: Base, run_path: Path | None) -> tuple[list[str], list[str]]:
@@ -122,7 +143,7 @@ def _compare_features(spec: StoreSpec, base: Base, run_path: Path | None) -> tup
         if spec.weights == "imagenet-conv":
             wanted = tuple(name for name in wanted if name not in BACKBONES[spec.backbone].top)
     else:
-        wanted = _layers_of_file(spec, base, stored, run_path)
+        wanted = _layers_of_file(spec, base.attributes, stored, run_path)
     lacking = [*_name_layers(wanted, stored), *_name_poolings(poolings, base.settings.pooling.split(","))]
     further = [*_name_layers(stored, wanted), *_name_poolings(base.settings.pooling.split(","), poolings)]
     return lacking, further
@@ -131,7 +152,8 @@ def _compare_features(spec: StoreSpec, base: Base, run_path: Path | None) -> tup
 def _name_layers(these: Sequence[str], those: Sequence[str]) -> Iterator[str]:
     others = [name for name in these if name not in those]
     if others:
-        yield f"{len(others)} layers ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''})"
+        shown = ", ".join([*others[:3], *(["..."] if len(others) > 3 else [])])
+        yield f"{len(others)} layer{'s' if len(others) > 1 else ''} ({shown})"
 
 
 def _name_poolings(these: Sequence[str], those: Sequence[str]) -> Iterator[str]:
@@ -140,7 +162,9 @@ def _name_poolings(these: Sequence[str], those: Sequence[str]) -> Iterator[str]:
         yield f"the pooling {', '.join(others)}"
 
 
-def _layers_of_file(spec: StoreSpec, base: Base, stored: tuple[str, ...], run_path: Path | None) -> tuple[str, ...]:
+def _layers_of_file(
+    spec: StoreSpec, made: Mapping[str, object], stored: tuple[str, ...], run_path: Path | None
+) -> tuple[str, ...]:
     """Build the network of a file or a run, whose name alone doesn't tell what it is, and compare its weights."""
     frozen = build_frozen(
         spec.backbone,
@@ -150,8 +174,8 @@ def _layers_of_file(spec: StoreSpec, base: Base, stored: tuple[str, ...], run_pa
         preprocessing=spec.preprocessing,
     )
     # Of other layers, other weights take part; extraction compares those of the store's own.
-    if frozen.layers == stored and frozen.weights_sha256 != base.settings.weights_sha256:
-        raise FeatxError(f"other weights that are called {base.settings.weights!r} too")
+    if frozen.layers == stored and frozen.weights_sha256 != made.get("weights_sha256"):
+        raise FeatxError(f"other weights that are called {made.get('weights')!r} too")
     return frozen.layers
 
 

@@ -14,11 +14,12 @@ from featx.extract import extract_features
 from featx.finetune_all import fine_tune_all
 from featx.grid import fit_grid
 from featx.manifest import Manifest
-from featx.repeated import RepeatedRun, describe_repeats
+from featx.repeated import RECORD, RepeatedRun, describe_repeats, read_repeats
 from featx.repeats import fit_repeats
 from featx.report import write_page
 from featx.report_data import gather
-from featx.results import Run, describe_test
+from featx.results import Run, describe_test, read_run
+from featx.store import Store
 
 if TYPE_CHECKING:
     from featx.cluster_tasks import Cluster
@@ -120,6 +121,18 @@ class Work:
         for left in gathered.left_out:
             self.echo(one_line(f"left out of the report: {left.path}: {left.reason}"))
         return one_line(gathered.answer.sentence).rstrip(".")
+
+
+def describe_stage(stage: Stage) -> str:
+    """Say in a line what a stage that is there came to."""
+    if stage.section == "stores":
+        with Store(stage.path) as store:
+            return f"{len(store):,} images, {sum(store.n_channels.values()):,} features"
+    if stage.section == "report":
+        return ""
+    if (stage.path / RECORD).is_file():
+        return describe_repeats(read_repeats(stage.path))
+    return describe_test(read_run(stage.path))
 
 
 def tuning_options(spec: FinetuneSpec) -> dict[str, object]:

@@ -112,10 +112,10 @@ class RunFolder(PartFiles):
         run = self._read_record(lenient=True) or {}
         return str(run.get("started", ""))
 
-    def settings(self) -> dict[str, object] | None:
-        """Return the settings that the run of these parts was begun with; None where there are no parts."""
+    def begun_with(self) -> tuple[dict[str, object], dict[str, object]] | None:
+        """Return the settings and images that the run of these parts was begun with; None where there are no parts."""
         run = self._read_record(lenient=True)
-        return None if run is None else run["settings"]
+        return None if run is None else (run["settings"], run["source"])
 
     def is_empty(self) -> bool:
         """Whether nothing is here but the lock."""

@@ -61,7 +61,9 @@ def read_yaml(path: Path) -> object:
     except (OSError, ValueError) as error:
         raise FeatxError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
     if len(content) > MAX_BYTES:
-        raise FeatxError(f"{path}: larger than {MAX_BYTES // 1024} KiB, which no recipe is; is it the right file?")
+        raise FeatxError(
+            f"{path}: larger than {MAX_BYTES // 1024} KiB, which no recipe or experiment is; is it the right file?"
+        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

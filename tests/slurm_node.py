@@ -15,7 +15,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,7 +119,7 @@ class Slurm:
         self.wait_until(lambda: all(state in IS_OVER for job in jobs for state in self.states(job)), seconds=seconds)
         return [state for job in jobs for state in self.states(job)]
 
-    def wait_until(self, is_so: object, *, seconds: float = 90) -> None:
+    def wait_until(self, is_so: Callable[[], bool], *, seconds: float = 90) -> None:
         end = time.monotonic() + seconds
         while not is_so():
             assert time.monotonic() < end, f"after {seconds} s: {self.call('squeue', '--states=all')}"

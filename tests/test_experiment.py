@@ -1,18 +1,32 @@
 """Experiment files: what is read, what is changed for one run, and every mistake by its key."""
 
 import inspect
+import re
+import textwrap
 from dataclasses import MISSING, fields, replace
+from pathlib import Path
 
 import pytest
 
 import featx
 from featx.choosing import CHOOSE_BY
 from featx.cli import main
-from featx.experiment import FinetuneSpec, FitSpec, StoreSpec, experiment_record
+from featx.experiment import (
+    ChoiceSpec,
+    FinetuneSpec,
+    FitSpec,
+    ReportSpec,
+    Source,
+    Split,
+    StoreSpec,
+    experiment_record,
+)
 from featx.experiment_changes import EXAMPLE, change_record
 from featx.grid_axes import AXES
 from featx.recipe_changes import parse_changes
 from featx.strict_yaml import to_yaml
+
+ROOT = Path(__file__).parents[1]
 
 TEXT = """
 title: Do frozen features do?
@@ -311,3 +325,20 @@ def test_a_fine_tuning_takes_its_stores_file_of_weights(path):
 def test_every_score_can_be_named(path):
     for name in CHOOSE_BY:
         assert featx.read_experiment(path, changes={"fits.rf.choose_by": name}).fits["rf"].choose_by == name
+
+
+@pytest.mark.parametrize("kind", [Source, Split, StoreSpec, FinetuneSpec, FitSpec, ChoiceSpec, ReportSpec])
+def test_every_key_is_documented(kind):
+    text = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
+    assert [entry.name for entry in fields(kind) if not re.search(rf"[`.]{entry.name}`", text)] == []
+
+
+def test_the_examples_are_experiments(path):
+    readme, page = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/experiments.md"))
+    (in_readme,) = re.findall(r"^`experiment.yaml`:\n\n(.+?)\n\nStores, ", readme, re.DOTALL | re.MULTILINE)
+    (on_page,) = re.findall(r"^```yaml\n(.+?)^```", page, re.DOTALL | re.MULTILINE)
+    for text, changes in ((textwrap.dedent(in_readme), {"source.path": "images"}), (on_page, {})):
+        path.write_text(text, encoding="utf-8")
+        experiment = featx.read_experiment(path, changes=changes)
+        assert list(experiment.choices) == ["best"]
+        assert len(experiment.fits) == 5

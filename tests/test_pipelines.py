@@ -13,6 +13,7 @@ from conftest import SMALL, make_tree
 
 import featx
 from featx.random_splits import draw_split, read_strata
+from featx.repeated import read_repeats
 from featx.rows import read_rows
 
 ROOT = Path(__file__).parents[1]
@@ -71,3 +72,30 @@ def test_elpv_fine_tunes_on_the_splits_of_the_binary_protocol(elpv_folder):
     assert (table["weight_0"][table["split_0"] != "train"] == 1).all()
     svm = json.loads((elpv_folder / "fine-tuned-svm" / "repeats.json").read_text())
     assert [repeat["n_test"] for repeat in svm["repeats"]] == [len(test)]
+
+
+def test_elpv_s_study_runs_from_its_file(tmp_path):
+    changes = {"output": str(tmp_path), "source.n_images": 160, "stores.*.image_size": 32, "stores.*.weights": "random"}
+    changes |= {"fits.*.repeats": 1, "fits.*.cv": 2, "fits.*.grid.kernel": ["linear"], "fits.*.grid.C": [0.001, 1.0]}
+    experiment = featx.read_experiment(ROOT / "pipelines" / "elpv" / "experiment.yaml", changes=changes)
+    run = featx.run_experiment(experiment)
+    assert {stage.was for stage in run.stages} == {"missing"}
+    with featx.open(tmp_path / "stores" / "mirrored.h5") as store:
+        assert sum(store.n_channels.values()) == 12_672
+        assert store.attributes["views"] == "flip"
+        assert set(store.images["weight"]) == {0.33, 0.67, 1.0}
+    for name, n_classes, choose_by in (("mono", 4, "accuracy"), ("poly", 4, "accuracy"), ("binary", 2, "roc_auc")):
+        chosen = read_repeats(tmp_path / "runs" / name)
+        assert len(chosen.protocol["classes"]) == n_classes
+        assert chosen.protocol["choose_by"] == choose_by
+        fits = {entry["run"]: read_repeats(tmp_path / "runs" / entry["run"]) for entry in chosen.protocol["among"]}
+        assert f"{name}-plain-mean" not in fits
+        for number, repeat in enumerate(chosen.repeats):
+            scores = {fit: run.repeats[number].validation_score for fit, run in fits.items()}
+            assert repeat.validation_score == max(scores.values()) == scores[repeat.run]
+    binary = read_repeats(tmp_path / "runs" / "binary")
+    assert (binary.repeats[0].n_train, binary.repeats[0].n_test) == (120, 40)
+    assert binary.repeats[0].test_weighted is not None
+    mono, poly = (read_repeats(tmp_path / "runs" / f"{kind}-plain-mean") for kind in ("mono", "poly"))
+    assert sum(run.repeats[0].n_train + run.repeats[0].n_test for run in (mono, poly)) == 160
+    assert mono.store["n_features"] == 4224

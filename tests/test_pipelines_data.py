@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from featx import FeatxError
 from featx.cli import main
 from featx.experiment import read_experiment
 from featx.experiment_run import run_experiment
+from featx.layers import BACKBONES
 from featx.recipe_changes import parse_changes
 from featx.recipes import AveragePool, Dense, Stage
 
@@ -131,7 +133,7 @@ def test_mame_keeps_its_grid_and_recipes(tmp_path):
     assert experiment.stores["frozen"].image_size == 256
 
 
-def test_caltech256_runs_on_a_store_that_batch_jobs_have_made(tmp_path, monkeypatch):
+def test_caltech256_runs_on_what_batch_jobs_have_made(tmp_path, monkeypatch):
     pipeline = set_up("caltech256", tmp_path)
     monkeypatch.chdir(pipeline)
     (pipeline / "output" / "stores").mkdir(parents=True)
@@ -142,13 +144,17 @@ def test_caltech256_runs_on_a_store_that_batch_jobs_have_made(tmp_path, monkeypa
         done = CliRunner().invoke(main, ["extract", *source, *small, "--shard", shard])
         assert done.exit_code == 0, done.output
     assert CliRunner().invoke(main, ["merge", source[-1]]).exit_code == 0
-    made = Path(source[-1]).stat().st_mtime_ns
+    # As fit.sh does it.
+    grid = ("--layers", "fc2", "--C", "0.01", "-o", "output/runs/linear-svm-fc2")
+    assert CliRunner().invoke(main, ["fit", "linear-svm", source[-1], *grid]).exit_code == 0
+    made = [Path(source[-1]), Path(grid[-1], "run.json")]
+    times = [path.stat().st_mtime_ns for path in made]
 
     counts = ("split.train_per_class=4", "split.validation_per_class=2", "fits.*.train_per_class=4")
     few = ("fits.*.repeats=2", "fits.*-splits.cv=2", "fits.linear-svm-fc2.grid.C=[0.01]", "report=false")
     output = run(pipeline, *counts, *few, *TINY_RECIPES)
 
-    assert Path(source[-1]).stat().st_mtime_ns == made
+    assert [path.stat().st_mtime_ns for path in made] == times
     images = images_of(output, "frozen")
     # Clutter is a class, and what is no image is none.
     assert sorted(set(images["label"])) == list(small_datasets.CALTECH_CLASSES)
@@ -300,3 +306,61 @@ def test_a_pipeline_that_was_not_run_says_so_and_how_to(name):
     experiment = (PIPELINES / name / "experiment.yaml").read_text(encoding="utf-8")
     for named in re.findall(r"output/(?:runs|stores)/([\w-]*\w)(?![\w*-])", text):
         assert f"\n  {named}:" in experiment, named
+
+
+def list_commands(name):
+    """Return the commands of a README that are featx's, or are handed on to it by a batch file, as lists of words."""
+    text = read_readme(name).replace("\\\n", " ")
+    arrays = dict(re.findall(r"^ +(\w+)=\((.*)\)$", text, re.MULTILINE))
+    for array, words in arrays.items():
+        text = text.replace(f'"${{{array}[@]}}"', words)
+    batch = {"extract-array.sh": ["extract"], "fit.sh": ["fit"], "merge.sh": ["merge"], "dask.sh": []}
+    found = []
+    for line in re.findall(r"^    (.*)$", text, re.MULTILINE):
+        if match := re.search(r"slurm/([\w-]+\.sh) (.*?)\)?$", line):
+            found.append([*batch[match[1]], *shlex.split(match[2])])
+        elif match := re.search(r"^ *featx (.*)$|--wrap 'featx ([^']*)'", line):
+            found.append(shlex.split(match[1] or match[2], comments=True))
+    return found + [
+        shlex.split(command) for command in re.findall(r"`featx ((?:compare|plot covariance) [^`]+)`", text)
+    ]
+
+
+def parse(words):
+    """Let click take a command's words without running it; return the command's name and its options."""
+    command, context = main, None
+    while hasattr(command, "commands"):
+        name, *words = words
+        command = command.commands[name]
+    context = command.make_context(name, list(words))
+    return name, context.params
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_commands_of_a_readme_are_taken_and_make_the_experiments_stores(name, tmp_path):
+    changes = {"stores.*.weights": "random"} if name == "activities" else {}
+    experiment = read_experiment(set_up(name, tmp_path) / "experiment.yaml", changes=changes)
+    parsed = [parse(words) for words in list_commands(name)]
+    assert [command for command, _ in parsed].count("run") >= 4
+    for command, options in parsed:
+        if command == "extract" and options["output"].parent.name == "stores":
+            store = experiment.stores[options["output"].stem]
+            assert {key: options[key] for key in ("backbone", "layers", "image_size")} == {
+                "backbone": store.backbone,
+                "layers": store.layers,
+                # A size that is left out is the network's own.
+                "image_size": options["image_size"] and store.image_size,
+            }
+            assert options["image_size"] or store.image_size in (None, BACKBONES[store.backbone].image_size)
+            source = experiment.source
+            assert {key: options[key] for key in ("path_column", "label_column", "split_column", "group_column")} == {
+                key: getattr(source, key) for key in ("path_column", "label_column", "split_column", "group_column")
+            }
+            split = experiment.split
+            assert options["split"] == (split.shares if split else None)
+            counts = (split.train_per_class, split.validation_per_class) if split and not split.shares else None
+            assert options["split_per_class"] == counts
+        elif command in ("rf", "svm", "linear-svm") and options["output"] is not None:
+            fit = experiment.fits[options["output"].name]
+            assert (options["layers"], options["discretize"], command) == (fit.layers, fit.discretize, fit.model)
+            assert all(options[axis] == values for axis, values in fit.grid.items() if axis != "max_features")

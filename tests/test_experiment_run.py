@@ -1,0 +1,461 @@
+"""`featx run`: every stage once, nothing twice, what differs refused, what was stopped gone on with."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import make_tree, small_recipe
+
+import featx
+from featx import experiment_work
+from featx.cli import main
+from featx.experiment_plan import plan_experiment
+from featx.experiment_stages import choose_stages, list_stages
+from featx.recipes import Stage
+
+TEXT = """
+title: Do frozen features do?
+source: {path: images}
+split: {shares: [0.6, 0.2, 0.2]}
+stores:
+  tuned: {layers: "block3_conv3,fc1", weights: "run:net", batch_size: 4, engine: keras}
+  plain: {layers: block1, weights: random, image_size: 32, batch_size: 4, engine: keras}
+finetunes:
+  net: {store: plain, recipe: small.yaml, set: {head.batch_size: 8}}
+fits:
+  rf: {store: plain, model: rf, grid: {n_estimators: [5, 10]}}
+  svm-tuned: {store: tuned, model: svm, layers: fc1, grid: {C: [1]}}
+  again: {store: plain, model: svm, grid: {C: [0.1, 1], kernel: [linear]}, repeats: 2, cv: 2}
+  again-tuned: {store: tuned, model: svm, grid: {C: [0.1, 1], kernel: [linear]}, repeats: 2, cv: 2}
+choices:
+  best: {among: [again, again-tuned]}
+"""
+ORDER = [
+    *("stores.plain", "finetunes.net", "stores.tuned"),
+    *("fits.rf", "fits.svm-tuned", "fits.again", "fits.again-tuned", "choices.best", "report"),
+]
+# A study without a network to train.
+SHORT = {"finetunes": {}, "choices": {}, "stores.tuned": None, "fits.*-tuned": None, "report": False}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Images, a recipe, and an experiment that has been run once."""
+    folder = tmp_path_factory.mktemp("study")
+    make_tree(folder / "images", {"ash": 12, "birch": 10, "cedar": 8})
+    small_recipe(folder / "small.yaml", stages=(Stage("head", epochs=1, batch_size=4),))
+    (folder / "experiment.yaml").write_text(TEXT, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(folder):
+    lines = []
+    done = featx.run_experiment(featx.read_experiment(folder / "experiment.yaml"), echo=lines.append)
+    return done, lines
+
+
+@pytest.fixture
+def own(folder, study, tmp_path):
+    """A copy of the whole study, to be changed."""
+    shutil.copytree(folder, tmp_path / "own", copy_function=shutil.copy2)
+    return tmp_path / "own" / "experiment.yaml"
+
+
+@pytest.fixture
+def short(folder, tmp_path):
+    """The images, and the same experiment, that has not been run."""
+    shutil.copytree(folder / "images", tmp_path / "images")
+    small_recipe(tmp_path / "small.yaml")
+    (tmp_path / "experiment.yaml").write_text(TEXT, encoding="utf-8")
+    return tmp_path / "experiment.yaml"
+
+
+def run(path, changes=None, **options):
+    return featx.run_experiment(featx.read_experiment(path, changes=changes), **options)
+
+
+def snapshot(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def what_was(done):
+    return {stage.key: stage.was for stage in done.stages}
+
+
+def test_every_stage_is_done_in_order(folder, study):
+    done, lines = study
+    assert [stage.key for stage in done.stages] == ORDER
+    assert all(stage.is_done and stage.was == "missing" for stage in done.stages)
+    begun = [line.partition(":")[0] for line in lines if line.endswith(": begins")]
+    assert begun == ORDER
+    output = folder / "output"
+    assert {path.name for path in (output / "stores").iterdir()} == {"plain.h5", "tuned.h5"}
+    assert {path.name for path in (output / "runs").iterdir()} == {
+        *("net", "rf", "svm-tuned", "again", "again-tuned", "best")
+    }
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert "Do frozen features do?" in page
+    assert "fine-tuned VGG16" in page
+    with featx.open(output / "stores/tuned.h5") as store:
+        assert store.layers == ["block3_conv3", "fc1"]
+        assert store.attributes["weights"] == "net"
+
+
+def test_a_stage_is_what_the_library_makes(folder, study, tmp_path):
+    manifest = featx.make_splits(featx.read_source(folder / "images"), (0.6, 0.2, 0.2))
+    options = {"weights": "random", "image_size": 32, "batch_size": 4, "engine": "keras"}
+    featx.extract_features(manifest, tmp_path / "plain.h5", layers="block1", **options)
+    with featx.open(tmp_path / "plain.h5") as own, featx.open(folder / "output/stores/plain.h5") as store:
+        assert np.array_equal(own.matrix(), store.matrix())
+        assert own.images.equals(store.images)
+    runs = folder / "output/runs"
+    rf = featx.fit_grid(tmp_path / "plain.h5", "rf", tmp_path / "rf", grid={"n_estimators": (5, 10)})
+    assert featx.read_run(runs / "rf").test == rf.test
+    again = featx.fit_repeats(
+        *(tmp_path / "plain.h5", "svm", tmp_path / "again"),
+        grid={"C": (0.1, 1.0), "kernel": ("linear",)},
+        n_repeats=2,
+        cv=2,
+    )
+    record = json.loads((runs / "again/repeats.json").read_text())
+    assert [entry["test"] for entry in record["repeats"]] == [repeat.test for repeat in again.repeats]
+    assert featx.read_run(runs / "net").baseline["recipe"]["stages"][0]["batch_size"] == 8
+    assert [entry["run"] for entry in json.loads((runs / "best/repeats.json").read_text())["protocol"]["among"]] == [
+        *("again", "again-tuned")
+    ]
+
+
+@pytest.mark.parametrize("name", ["experiment.yaml", "output/experiment.yaml"])
+def test_run_again_nothing_is_done_from_the_file_or_its_record(folder, study, name):
+    before = snapshot(folder)
+    lines = []
+    done = run(folder / name, echo=lines.append)
+    assert [stage.key for stage in done.stages] == ORDER
+    assert set(what_was(done).values()) == {"there"}
+    assert not any(stage.is_done for stage in done.stages)
+    assert [line.partition(": there already")[0] for line in lines] == ORDER
+    assert snapshot(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"fits.rf.grid.n_estimators": [5]}, {"fits.rf": "other cells"}),
+        ({"fits.rf.model": "knn", "fits.rf.grid": {}}, {"fits.rf": 'model "rf", now "knn"'}),
+        ({"fits.rf.cv": 2, "fits.again.cv": 3}, {"fits.rf": "cv null, now 2", "fits.again": "cv 2, now 3"}),
+        ({"fits.rf.layers": "block1_conv2"}, {"fits.rf": "other layers, now block1_conv2"}),
+        ({"fits.rf.each_layer": True}, {"fits.rf": "each_layer false, now true"}),
+        ({"fits.rf.repeats": 2}, {"fits.rf": "of the images' own splits, now of random splits"}),
+        ({"stores.plain.image_size": 40}, {"stores.plain": "image_size 32, now 40", "fits.rf": "stores.plain"}),
+        ({"stores.plain.weights": "random:1"}, {"stores.plain": "weights 'random:0', now 'random:1'"}),
+        ({"stores.plain.layers": "block1_conv1"}, {"stores.plain": "it has more: 1 layer (block1_conv2)"}),
+        ({"stores.plain.layers": "block1,block2"}, {"fits.rf": "stores.plain (2 layers (block2_conv1, block2_conv2))"}),
+        ({"split.seed": 1}, {"fits.rf": "stores.plain (other labels, splits or columns of the images)"}),
+    ],
+)
+def test_other_settings_are_refused_before_any_work(folder, study, changes, expected):
+    refuse(folder, SHORT | changes, expected)
+
+
+def test_other_settings_of_networks_and_choices_are_refused(folder, study):
+    refuse(
+        folder,
+        {"finetunes.net.set": {}, "fits.again.repeats": 3, "fits.again-tuned.repeats": 3},
+        {
+            "finetunes.net": "other recipe",
+            "stores.tuned": "made of what is yet to change: finetunes.net (other recipe)",
+            "fits.svm-tuned": "yet to change: stores.tuned",
+            "fits.again": "n_repeats 2, now 3",
+            "choices.best": "fits.again, fits.again-tuned",
+        },
+    )
+    changes = {"choices.best.among": ["again-tuned", "again"], "stores.tuned.layers": "fc1"}
+    refuse(
+        folder,
+        changes,
+        {"stores.tuned": "it has more: 1 layer (block3_conv3)", "choices.best": "yet to change: fits.again-tuned"},
+    )
+    del changes["stores.tuned.layers"]
+    refuse(folder, changes, {"choices.best": "chosen among again, again-tuned as they were"})
+
+
+def refuse(folder, changes, expected):
+    """See that these are named, what else differs too, and nothing is touched."""
+    before = snapshot(folder)
+    with pytest.raises(featx.FeatxError, match="Give --overwrite to replace what has other settings") as caught:
+        run(folder / "experiment.yaml", changes)
+    for key, text in expected.items():
+        _, name, rest = str(caught.value).partition(f"{key}: {folder}")
+        assert name
+        assert text in rest.partition(f": {folder}")[0]
+    assert snapshot(folder) == before
+
+
+def test_overwrite_replaces_what_differs_and_what_is_made_of_it(own):
+    before = snapshot(own.parent)
+    done = run(own, {"fits.again.seed": 5, "fits.again-tuned.seed": 5, "report": False}, overwrite=True)
+    assert {stage.key for stage in done.stages if stage.is_done} == {"fits.again", "fits.again-tuned", "choices.best"}
+    assert json.loads((own.parent / "output/runs/best/repeats.json").read_text())["repeats"][0]["seed"] == 5
+    kept = [path for path in before if path.parent.name in ("net", "rf", "stores")]
+    assert len(kept) > 10
+    assert all(path.stat().st_mtime_ns == before[path] for path in kept)
+    assert "seed: 5" in (own.parent / "output/experiment.yaml").read_text(encoding="utf-8")
+
+
+def test_another_network_of_the_same_name_is_noticed(own):
+    (own.parent / "output/runs/net").rename(own.parent / "old")
+    tuned = run(own, {"finetunes.net.seed": 3}, only=["finetunes"])
+    assert what_was(tuned) == {"finetunes.net": "missing"}
+    with pytest.raises(featx.FeatxError, match=r"stores.tuned: .*other weights that are called 'net' too"):
+        run(own, {"finetunes.net.seed": 3})
+
+
+def test_a_network_may_come_out_of_another_folder(folder, study, short):
+    """A run's folder in place of weights: its own preprocessing and size, and the layers of its head."""
+    store = {"weights": str(folder / "output/runs/net"), "layers": "fc1", "batch_size": 4, "engine": "keras"}
+    changes = SHORT | {"stores": {"plain": store}, "fits.rf.layers": "fc1", "fits.again": None}
+    assert set(what_was(run(short, changes)).values()) == {"missing"}
+    assert set(what_was(run(short, changes)).values()) == {"there"}
+    with (
+        featx.open(short.parent / "output/stores/plain.h5") as own,
+        featx.open(folder / "output/stores/tuned.h5") as old,
+    ):
+        assert np.allclose(own.matrix(["fc1"]), old.matrix(["fc1"]), rtol=1e-5)
+
+
+def test_a_stopped_grid_goes_on(short, monkeypatch):
+    from featx import cell_scores
+
+    plain = cell_scores.score_cells
+
+    def stopping(*arguments, **options):
+        yield next(plain(*arguments, **options))
+        raise KeyboardInterrupt
+
+    def counting(model, cells, *arguments, **options):
+        scored.extend(cells)
+        return plain(model, cells, *arguments, **options)
+
+    scored = []
+    with monkeypatch.context() as patch:
+        patch.setattr(cell_scores, "score_cells", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run(short, SHORT)
+    experiment = featx.read_experiment(short, changes=SHORT)
+    planned = {stage.key: stage for stage in plan_experiment(experiment).stages}
+    assert planned["stores.plain"].status == "there"
+    assert planned["fits.rf"].status == "unfinished"
+    assert planned["fits.rf"].seconds is not None
+    assert "by the 1 of 2 cells and folds that are scored" in planned["fits.rf"].notes[0]
+    assert planned["fits.again"].seconds is None
+    scored = []
+    with monkeypatch.context() as patch:
+        patch.setattr(cell_scores, "score_cells", counting)
+        done = run(short, SHORT)
+    assert what_was(done) == {"stores.plain": "there", "fits.rf": "unfinished", "fits.again": "missing"}
+    assert len(scored) == 1
+
+
+def test_a_stopped_store_goes_on_and_parts_of_others_are_refused(short, monkeypatch):
+    from featx.network import PooledNetwork
+
+    plain, seen = PooledNetwork.__call__, []
+
+    def stopping(self, pixels):
+        seen.append(len(pixels))
+        if len(seen) > 3:
+            raise KeyboardInterrupt
+        return plain(self, pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PooledNetwork, "__call__", stopping)
+        patch.setattr("featx.pipeline.PART_SIZE", 4)
+        with pytest.raises(featx.errors.StoppedError, match="Run the same command again to go on"):
+            run(short, SHORT)
+    with pytest.raises(featx.FeatxError, match=r"stores.plain: .*unfinished store, begun with image_size 32, now 40"):
+        run(short, SHORT | {"stores.plain.image_size": 40})
+    make_tree(short.parent / "images", {"dogwood": 5})
+    with pytest.raises(featx.FeatxError, match=r"stores.plain: .*unfinished store, begun with another list of images"):
+        run(short, SHORT)
+    shutil.rmtree(short.parent / "images/dogwood")
+    done = run(short, SHORT, only=["stores"])
+    assert what_was(done) == {"stores.plain": "unfinished"}
+
+
+def test_a_stopped_training_goes_on_or_is_begun_anew(short, monkeypatch):
+    from featx import finetune
+
+    plain, stages = finetune.train_stage, []
+
+    def stopping(model, stage, *arguments, **options):
+        stages.append(stage.name)
+        if stages[1:] == ["block3"]:
+            raise KeyboardInterrupt
+        return plain(model, stage, *arguments, **options)
+
+    changes = {"fits": {}, "choices": {}, "report": False, "finetunes.net.set": {"epochs": 1}}
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "train_stage", stopping)
+        with pytest.raises(featx.errors.StoppedError, match="1 epochs are done"):
+            run(short, changes)
+        with pytest.raises(featx.FeatxError, match=r"finetunes.net: .*an unfinished training, begun with other recipe"):
+            run(short, changes | {"finetunes.net.set": {"epochs": 2}})
+        # Of other rows: it is the training itself that knows.
+        with pytest.raises(featx.FeatxError, match="this unfinished training was begun with other rows"):
+            run(short, changes | {"split.seed": 1}, only=["stores.plain", "finetunes"])
+        done = run(short, changes | {"split.seed": 1}, overwrite=True)
+    assert stages == ["head", "block3", "head", "block3"]
+    assert what_was(done) == {"stores.plain": "there", "finetunes.net": "unfinished", "stores.tuned": "missing"}
+
+
+def test_a_store_is_added_to_and_then_it_is_another(short):
+    run(short, SHORT | {"stores.plain.layers": "block1_conv1"}, only=["stores"])
+    lines = []
+    done = run(short, SHORT, echo=lines.append)
+    assert what_was(done) == {"stores.plain": "incomplete", "fits.rf": "missing", "fits.again": "missing"}
+    assert any("lacks something and is added to, 1 layer (block1_conv2)" in line for line in lines)
+    (short.parent / "images/ash/003.png").unlink()
+    with pytest.raises(featx.FeatxError, match=r"stores.plain: .*1 images that the source no longer has"):
+        run(short, SHORT)
+    make_tree(short.parent / "images", {"ash": 13})
+    make_tree(short.parent / "elsewhere", {"ash": 12, "birch": 10, "cedar": 8}, seed=50)
+    (short.parent / "images/ash/012.png").unlink()
+    assert set(what_was(run(short, SHORT)).values()) == {"there"}
+    with pytest.raises(featx.FeatxError, match="the same names, but are others"):
+        run(short, SHORT | {"source.path": "elsewhere"})
+
+
+def test_a_part_needs_what_comes_before_it(short, study):
+    with pytest.raises(featx.FeatxError) as caught:
+        run(short, only=["fits", "report"])
+    text = str(caught.value)
+    assert "fits.rf: needs stores.plain, which is not there: run --only stores.plain first" in text
+    assert "report: needs finetunes.net, which is not there: run --only finetunes.net first" in text
+    assert not (short.parent / "output").exists()
+    with pytest.raises(featx.FeatxError, match=r"--only fit: no such part \(close: fits\)"):
+        run(short, only=["fit"])
+    with pytest.raises(featx.FeatxError, match=r"--only fits.rg: no entry 'rg' in fits \(there are: rf"):
+        run(short, only=["fits.rg"])
+    stages = list_stages(featx.read_experiment(short))
+    chosen = choose_stages(stages, ["fits.again*", "stores.plain", "report"])
+    assert [stage.key for stage in chosen] == ["stores.plain", "fits.again", "fits.again-tuned", "report"]
+
+
+def test_a_part_needs_no_images_and_a_report_is_renewed_with_its_runs(own):
+    shutil.rmtree(own.parent / "output/runs/rf")
+    shutil.rmtree(own.parent / "images")
+    (own.parent / "images").mkdir()
+    assert what_was(run(own, only=["fits"]))["fits.rf"] == "missing"
+    (planned,) = plan_experiment(featx.read_experiment(own), only=["report"]).stages
+    assert (planned.status, planned.details) == ("unfinished", ("the page is older than a run of it",))
+
+
+def test_a_dry_run_writes_nothing_and_says_what_is_known(short, folder, study):
+    before = snapshot(short.parent)
+    result = CliRunner().invoke(main, ["run", str(short), "--dry-run", "--json"])
+    assert result.exit_code == 0, result.output
+    plan = json.loads(result.stdout)
+    stages = {stage["key"]: stage for stage in plan["stages"]}
+    assert list(stages) == ORDER
+    assert (plan["title"], plan["n_images"]) == ("Do frozen features do?", 30)
+    store = stages["stores.plain"]
+    assert store["seconds"] > 0
+    assert store["disk_bytes"] > 30 * 128 * 4
+    assert store["memory_bytes"] > 10**7
+    assert "30 images, 128 features" in store["what"]
+    assert stages["stores.tuned"]["notes"] == ["known once finetunes.net is there"]
+    assert stages["finetunes.net"]["what"] == "small: 2 stages, at most 4 epochs"
+    assert stages["fits.rf"]["what"] == "2 cells, a matrix of 30 x 128 (0.0 MB)"
+    assert stages["fits.again"]["what"].startswith("2 cells x 2 folds x 2 splits, a matrix of 30 x 128")
+    for key in ("finetunes.net", "stores.tuned", "fits.rf", "report"):
+        assert stages[key]["seconds"] is None
+    assert snapshot(short.parent) == before
+    again = CliRunner().invoke(main, ["run", str(folder / "experiment.yaml"), "--dry-run"])
+    assert again.exit_code == 0
+    assert "everything is there" in again.stdout
+    other = CliRunner().invoke(main, ["run", str(folder / "experiment.yaml"), "--dry-run", "--set", "fits.rf.seed=3"])
+    assert other.exit_code == 1
+    assert "fits.rf: " in other.stdout
+    assert "seed 0, now 3" in other.stdout
+
+
+def test_images_that_lack_what_a_run_asks_for(short):
+    cases = {
+        "fits.rf.label: no column 'labels' (close: label)": {"fits.rf.label": "labels"},
+        "fits.again.stratify: no column 'type'": {"fits.again.stratify": ["type"]},
+        "fits.rf.where: no column 'type'": {"fits.rf.where": 'type == "mono"'},
+        "fits.rf.sample_weight: no column 'weight'": {"fits.rf.sample_weight": "weight"},
+        "fits.rf: no image is in the train split": {"split": None},
+        "fits.rf.cv: several cells, and no validation images": {"split.shares": [0.8, 0.2]},
+    }
+    for expected, changes in cases.items():
+        with pytest.raises(featx.FeatxError) as caught:
+            run(short, SHORT | changes)
+        assert expected in str(caught.value)
+    with pytest.raises(featx.FeatxError, match=r"finetunes.net: no validation images"):
+        run(short, {"split": {"train_per_class": 5}})
+    assert not (short.parent / "output").exists()
+
+
+def test_a_stage_that_fails_is_named_and_those_before_it_are_kept(short):
+    with pytest.raises(featx.FeatxError, match=r"^fits.again: seed 0: the class 'cedar' has 6 train rows"):
+        run(short, SHORT | {"fits.again.cv": 7})
+    # The journal that it had begun is of another protocol, and of no use.
+    lines = []
+    done = run(short, SHORT, echo=lines.append)
+    assert what_was(done) == {"stores.plain": "there", "fits.rf": "there", "fits.again": "unfinished"}
+    assert "fits.again: goes on, cv 7, now 2: begun anew" in lines
+
+
+def test_no_file_of_others_is_replaced(short):
+    with pytest.raises(featx.FeatxError, match="stands where featx run keeps its record, and is none"):
+        run(short, SHORT | {"output": "."})
+    (short.parent / "output").write_text("mine")
+    with pytest.raises(featx.FeatxError, match=r"output/experiment.yaml: can't be read: Not a directory"):
+        run(short, SHORT)
+    (short.parent / "output").unlink()
+    (short.parent / "output/runs/rf").mkdir(parents=True)
+    (short.parent / "output/runs/rf/notes.txt").write_text("mine")
+    with pytest.raises(featx.FeatxError, match=r"fits.rf: .*holds 'notes.txt', so it is not replaced"):
+        run(short, SHORT, overwrite=True)
+
+
+def test_without_the_extra_there_is_a_line_instead_of_a_report(own, monkeypatch):
+    (own.parent / "output/report.html").unlink()
+    monkeypatch.setattr(experiment_work.importlib.util, "find_spec", lambda name: None)
+    lines = []
+    done = run(own, echo=lines.append)
+    assert lines[-1] == "no report of the runs: it takes pip install 'featx[report]'"
+    assert done.report is None
+    assert not done.stages[-1].is_done
+
+
+def test_a_study_of_random_splits_alone_has_no_report(folder):
+    changes = {"fits.rf": None, "fits.svm-tuned": None, "finetunes": {}, "stores.tuned": None, "fits.again-tuned": None}
+    stages = list_stages(featx.read_experiment(folder / "experiment.yaml", changes=changes | {"choices": {}}))
+    assert [stage.key for stage in stages] == ["stores.plain", "fits.again"]
+
+
+def test_the_command_shows_a_line_a_stage(short):
+    options = ["--set", "finetunes={}", "--set", "choices={}", "--set", "stores.tuned=null", "--set", "report=false"]
+    options += ["--set", "fits.*-tuned=null", "--set", "fits.*.grid.n_estimators=[3]"]
+    result = CliRunner().invoke(main, ["run", str(short), *options])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["stores.plain", "fits.rf", "fits.again"]
+    assert "30 images, 128 features; " in lines[0]
+    assert "test accuracy" in lines[1]
+    again = CliRunner().invoke(main, ["run", str(short), *options, "--only", "fits", "--json"])
+    record = json.loads(again.stdout)
+    assert [stage["is_done"] for stage in record["stages"]] == [False, False]
+    assert record["stages"][0]["summary"] in lines[1]
+    assert record["stages"][1]["summary"] in lines[2]
+    assert record["report"] is None
+    assert CliRunner().invoke(main, ["run", str(short), "--only", "fits,"]).exit_code == 2
+    wrong = CliRunner().invoke(main, ["run", str(short), "--set", "fits.rf.model=tree"])
+    assert wrong.exit_code == 1
+    assert wrong.stderr.startswith(f"featx: {short}: fits.rf.model: expected 'rf', ")
+    assert wrong.stderr.count("\n") == 1
