@@ -253,6 +253,8 @@ def _add_on_one_worker(cluster: Cluster, arguments: tuple, seen: list[Path], ech
     store_path = arguments[1]
     echo(f"{store_path}: is there and is added to, by one worker")
     _, outcome = next(cluster.run(add_to, [("all", arguments)], paths=[store_path, *seen]))
+    if isinstance(outcome, KilledError):
+        raise FeatxError(f"{store_path}: {outcome}. What is done is kept; mend it and run the same command again")
     if isinstance(outcome, FeatxError):
         raise outcome
     _tell(outcome, set(), echo)

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import SMALL, make_image, make_tree, small_recipe
 from stub_network import NOTES, stand_in
-from worker_tasks import die, die_once, divide, nap, refuse, refuse_shared, tell, whoami
+from worker_tasks import die, die_once, die_shared, divide, nap, refuse, refuse_shared, tell, whoami
 
 import featx
 from featx import FeatxError
@@ -135,7 +135,7 @@ def test_a_lost_worker_is_replaced_and_its_shard_done_again(pair, stub, photos, 
 def test_a_shard_that_kills_its_workers_is_named_and_the_others_kept(pair, stub, photos, tmp_path):
     make_image(photos / "oak" / "killer.png", seed=7)
     manifest, path = read(photos), tmp_path / "store.h5"
-    with pytest.raises(FeatxError, match="its worker died 2 times") as caught:
+    with pytest.raises(FeatxError, match="the worker died 2 times while it ran") as caught:
         featx.extract_features(manifest, path, cluster=pair, **OPTIONS)
     listed = re.search(r"\(all: (.*?)\)", str(caught.value))[1]
     names = open(listed).read().split()  # noqa: SIM115, PTH123
@@ -246,6 +246,8 @@ def test_errors_of_workers_are_the_same_here(single, capfd):
         list(single.share(divide, np.ones(3), [()]))
     ((_, killed),) = single.run(die, [("key", ())])
     assert isinstance(killed, KilledError)
+    with pytest.raises(FeatxError, match=r"workers died \d times while they ran the same tasks"):
+        list(single.share(die_shared, np.ones(3), [()]))
     out, err = capfd.readouterr()
     assert out + err == ""
 
