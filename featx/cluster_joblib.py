@@ -1,5 +1,6 @@
 """joblib's Dask backend, made safe for featx: one worker of one core works too, and what is lost is told."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
@@ -40,6 +41,9 @@ class SharingBackend(DaskDistributedBackend):
             sent = cluster.client.scatter([shared], broadcast=True, hash=False, timeout=cluster.settings.wait)
         except TimeoutError as error:
             raise FeatxError(no_worker(cluster.address, cluster.settings)) from error
+        except OSError as error:
+            # A worker that was about to die was to have it.
+            raise CancelledError from error
         self.data_futures[id(shared)] = sent[0]
 
     def effective_n_jobs(self, n_jobs: int) -> int:
@@ -87,6 +91,8 @@ def spread(
                 raise FeatxError(cluster.lost()) from error
             if n_tries >= _N_TRIES:
                 raise _deadly(cluster, f"workers died {n_tries} times") from error
+            # The next ones need a moment.
+            time.sleep(n_tries)
 
 
 def _deadly(cluster: "Cluster", what: str) -> FeatxError:
