@@ -138,7 +138,10 @@ def check_workers(client: object, address: Address) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hold back dask's own log: what matters comes as an error's one line."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "tornado.application", "asyncio", "dask_jobqueue")]
+    families = ("distributed", "tornado", "asyncio", "dask_jobqueue")
+    # Some have levels of their own.
+    names = {*families, *(name for name in logging.root.manager.loggerDict if name.partition(".")[0] in families)}
+    loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)

@@ -244,7 +244,7 @@ def _blame(manifest: Manifest, store_path: Path, folder: Path, killers: list[tup
     return FeatxError(
         f"shard {shard} of {store_path}: {error}{others}. One of its {len(left):,} undone images may be why, "
         f"{', '.join(left[:_N_SHOWN])}{', ...' if len(left) > _N_SHOWN else ''} (all: {list_path}); or it needs more "
-        "memory than its worker has. The other shards are done and kept; mend it and run the same command again"
+        "memory than a worker has. The other shards are done and kept; mend it and run the same command again"
     )
 
 

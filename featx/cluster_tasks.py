@@ -105,7 +105,9 @@ class Cluster:
                     outcome = rebuild(future.result())
                 except CancelledError as error:
                     raise FeatxError(self.lost()) from error
-                except Exception as error:  # noqa: BLE001 - a task's own are raised again
+                except Exception as error:
+                    if self.client.status != "running":
+                        raise FeatxError(self.lost()) from error
                     outcome = self.in_words(error)
                 yield running.pop(future), outcome
         finally:

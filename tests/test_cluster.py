@@ -2,10 +2,13 @@
 
 import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 import dask
 import distributed
@@ -322,6 +325,34 @@ def test_shared_work_ends_in_words_once_workers_are_gone(running, monkeypatch):
         monkeypatch.setattr(cluster, "_count", lambda: 0)
         with pytest.raises(FeatxError, match="no worker for 1 seconds: start some"):
             list(cluster.share(nap_shared, np.ones(3), [(4,)]))
+
+
+def test_a_scheduler_that_goes_away_is_one_line(capfd):
+    program = """if True:
+        import time
+        from distributed import LocalCluster
+        options = {"processes": False, "protocol": "tcp://", "dashboard_address": None}
+        cluster = LocalCluster(n_workers=1, threads_per_worker=1, **options)
+        print(cluster.scheduler_address, flush=True)
+        time.sleep(100)
+    """
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    folder = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{folder}:{folder.parent}"}
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, env=environment, **quiet) as process:
+        try:
+            address = process.stdout.readline().strip()
+            with open_cluster(address) as cluster:
+                answers = cluster.run(nap, [("a", (0,)), ("b", (60,))])
+                assert next(answers)[1].result == 0
+                process.kill()
+                with pytest.raises(FeatxError, match="the scheduler is gone, or was told to forget this work"):
+                    next(answers)
+        finally:
+            process.kill()
+    out, err = capfd.readouterr()
+    assert out + err == ""
 
 
 def test_a_wall_time_that_ends_is_a_lost_worker():
