@@ -5,21 +5,23 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from featx.cluster_tasks import Cluster, KilledError, keep_on_worker
-from featx.cluster_worker import Answer, when_free
+from featx.cluster_shard import add_to, make_shard
+from featx.cluster_tasks import Cluster, KilledError
+from featx.cluster_worker import Answer
 from featx.errors import FeatxError, SourceError, StoppedError, StoreError
-from featx.extract_shard import extract_shard, is_finished
-from featx.extraction import Extraction, describe_finished, run_extraction
+from featx.extraction import Extraction
 from featx.locks import hold, is_lock_file
 from featx.manifest import Manifest
 from featx.merging import merge_shards
 from featx.plans import Request
 from featx.progress import progress_bar
+from featx.rejections import count_allowed
 from featx.run_folder import RunFolder
-from featx.shards import Shard, ShardOrigin, describe_origin, take_shard
+from featx.shards import Shard, describe_origin, take_shard
+from featx.weights import is_source
 
 # Where images are few, still so many of them make a shard.
 _FEWEST = 8
@@ -63,17 +65,16 @@ def extract_on(
         tried, once all others are done.
     """
     store_path = Path(store_path).absolute()
-    if not store_path.parent.is_dir():
-        raise StoreError(f"{store_path}: the folder {store_path.parent} doesn't exist; make it first")
-    if store_path.is_dir():
-        raise StoreError(f"{store_path}: a folder; give the name of the HDF5 file to make")
+    check_place(store_path)
+    counts = _Counts(manifest, max_rejected)
     seen = _must_see(manifest, request)
     if store_path.exists() and not overwrite:
-        return _add_on_one_worker(cluster, (manifest, store_path, request, max_rejected, log_every), seen, echo)
+        return _add_on_one_worker(
+            cluster, (manifest, store_path, _for_workers(request), max_rejected, log_every), seen, echo
+        )
     begun = time.monotonic()
     with _begun(store_path, overwrite) as folder:
-        shards = _divide(manifest, store_path, cluster)
-        counts = _Counts(manifest, max_rejected)
+        shards = _divide(manifest, store_path, cluster, echo)
         tasks = _make_tasks(manifest, store_path, request, shards, (counts.most, overwrite, log_every))
         _run_shards(cluster, manifest, store_path, shards, tasks, counts, [folder, *seen], progress, echo)
         merged = merge_shards(store_path, overwrite=overwrite, progress=progress)
@@ -98,8 +99,7 @@ class _Counts:
     def __init__(self, manifest: Manifest, max_rejected: int | float | None) -> None:
         self.n_computed = self.n_resumed = self.n_rejected = 0
         self.n_images = len(manifest)
-        is_share = isinstance(max_rejected, float)
-        self.most = int(max_rejected * len(manifest)) if is_share else max_rejected
+        self.most = count_allowed(max_rejected, len(manifest))
 
     def add(self, done: Extraction) -> None:
         self.n_computed += done.n_computed
@@ -112,14 +112,36 @@ class _Counts:
             )
 
 
+def check_place(store_path: Path) -> None:
+    """Refuse a place that no store can be made at.
+
+    Raises
+    ------
+    StoreError
+        If its folder isn't there, or it is a folder itself.
+    """
+    parent = store_path.absolute().parent
+    if not parent.is_dir():
+        raise StoreError(f"{store_path}: the folder {parent} doesn't exist; make it first")
+    if store_path.is_dir():
+        raise StoreError(f"{store_path}: a folder; give the name of the HDF5 file to make")
+
+
+def _for_workers(request: Request) -> Request:
+    """Return a request that means the same in the folder that workers were started in."""
+    weights = Path(request.weights)
+    is_there = not is_source(request.weights) and weights.exists()
+    return replace(request, weights=str(weights.absolute())) if is_there else request
+
+
 def _must_see(manifest: Manifest, request: Request) -> list[Path]:
     """Return what every worker must see beside the output's folder."""
     seen = [manifest.root / manifest.table["path"].iloc[0]] if len(manifest) else []
     weights = Path(request.weights)
-    return [*seen, weights] if weights.exists() else seen
+    return [*seen, weights] if not is_source(request.weights) and weights.exists() else seen
 
 
-def _divide(manifest: Manifest, store_path: Path, cluster: Cluster) -> list[Shard]:
+def _divide(manifest: Manifest, store_path: Path, cluster: Cluster, echo: Callable[[str], None]) -> list[Shard]:
     """Return the shards that have rows: as many as there are of them already, or several for each worker."""
     n_images = len(manifest)
     counts = sorted({count for _, count in _find_shards(store_path)})
@@ -130,6 +152,11 @@ def _divide(manifest: Manifest, store_path: Path, cluster: Cluster) -> list[Shar
     most = max(1, n_images // _FEWEST)
     wanted = max(-(-n_images // cluster.settings.shard_size), min(_SHARDS_A_WORKER * cluster.n_workers, most))
     count = counts[0] if counts else wanted
+    if count != wanted:
+        echo(
+            f"{store_path}: the images stay divided into {count:,} shards, since some of them lie beside it (else they "
+            f"would be {wanted:,}); delete those that aren't meant"
+        )
     shards = [Shard(number, count) for number in range(1, count + 1)]
     return [shard for shard in shards if shard.rows(n_images)[0] < shard.rows(n_images)[1]]
 
@@ -140,7 +167,7 @@ def _make_tasks(
     """Yield every shard's task; its rows are taken as it leaves."""
     origin = describe_origin(manifest, asdict(request))
     for shard in shards:
-        yield str(shard), (take_shard(manifest, shard), store_path, request, shard, origin, *options)
+        yield str(shard), (take_shard(manifest, shard), store_path, _for_workers(request), shard, origin, *options)
 
 
 def _run_shards(
@@ -181,48 +208,6 @@ def _run_shards(
         raise _blame(manifest, store_path, paths[0], killers)
 
 
-def make_shard(
-    manifest: Manifest,
-    store_path: Path,
-    request: Request,
-    shard: Shard,
-    origin: ShardOrigin,
-    max_rejected: int | None,
-    overwrite: bool,
-    log_every: float,
-    *,
-    echo: Callable[[str], None],
-) -> Extraction:
-    """Make one shard's store on a worker, by the network that it keeps.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        Of the shard's rows.
-    store_path, request, shard, origin, max_rejected, overwrite, log_every, echo
-        See `featx.extract_shard.extract_shard`. A shard that is finished was begun by the same run, and stays.
-    """
-    path = shard.path_of(store_path)
-    if is_finished(path, manifest, shard, origin):
-        return describe_finished(path)
-    network = keep_on_worker(request, lambda: request.build(echo))
-    return when_free(
-        lambda: extract_shard(
-            manifest,
-            store_path,
-            request,
-            shard=shard,
-            origin=origin,
-            max_rejected=max_rejected,
-            overwrite=overwrite,
-            log_every=log_every,
-            echo=echo,
-            network=network,
-        ),
-        RunFolder(path).n_done,
-    )
-
-
 def _tell(answer: Answer, said: set[str], echo: Callable[[str], None]) -> None:
     """Say once what all shards have to say."""
     for line in answer.lines:
@@ -259,23 +244,6 @@ def _add_on_one_worker(cluster: Cluster, arguments: tuple, seen: list[Path], ech
         raise outcome
     _tell(outcome, set(), echo)
     return outcome.result
-
-
-def add_to(
-    manifest: Manifest,
-    store_path: Path,
-    request: Request,
-    max_rejected: int | float | None,
-    log_every: float,
-    *,
-    echo: Callable[[str], None],
-) -> Extraction:
-    """Add to a store, on a worker."""
-    options = {"max_rejected": max_rejected, "log_every": log_every, "echo": echo}
-    return when_free(
-        lambda: run_extraction(manifest, store_path, request, overwrite=False, progress=False, **options),
-        RunFolder(store_path).n_done,
-    )
 
 
 @contextlib.contextmanager

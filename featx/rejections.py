@@ -35,7 +35,7 @@ class Rejections:
 
     def __init__(self, manifest: Manifest, max_rejected: int | float | None) -> None:
         self._manifest = manifest
-        self._most = _most(max_rejected, len(manifest))
+        self._most = count_allowed(max_rejected, len(manifest))
         self._reasons: dict[int, str] = {}
 
     def begin(self, reasons: Mapping[int, str]) -> None:
@@ -114,8 +114,25 @@ def find_changed(
     return changed
 
 
-def _most(max_rejected: int | float | None, n_images: int) -> int | None:
-    """Return the number of images that may be rejected, None for any."""
+def count_allowed(max_rejected: int | float | None, n_images: int) -> int | None:
+    """Return the number of images that may be rejected, None for any.
+
+    Parameters
+    ----------
+    max_rejected : int, float or None
+        See `Rejections`.
+    n_images : int
+
+    Raises
+    ------
+    SourceError
+        If `max_rejected` is nothing of the kind.
+
+    Examples
+    --------
+    >>> count_allowed(0.29, 100), count_allowed(3, 100)
+    (29, 3)
+    """
     if max_rejected is None:
         return None
     if isinstance(max_rejected, Integral) and not isinstance(max_rejected, bool) and max_rejected >= 0:

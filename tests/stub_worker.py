@@ -20,7 +20,7 @@ def read_picture(path, **options):
 
 
 def build(*arguments, **options):
-    stub_network.note("built")
+    stub_network.note(f"built {options['weights']}")
     return stub_network.build(*arguments, **options)
 
 

@@ -24,14 +24,19 @@ from featx import FeatxError
 from featx.cli import main
 from featx.cluster import check_workers, open_cluster
 from featx.cluster_settings import ClusterSettings, parse_address
+from featx.cluster_shard import make_shard
 from featx.cluster_tasks import Cluster, KilledError
+from featx.errors import TakenError
+from featx.extract_shard import extract_shard
 from featx.finetune_all import fine_tune_all, name_runs
 from featx.journal import Journal
+from featx.plans import Request
 from featx.run_folder import RunFolder
-from featx.shards import Shard
+from featx.shards import Shard, describe_origin, take_shard
 
 pytestmark = pytest.mark.cluster
 
+FURTHER = ("avg", "none", "auto", "float32", "full", "float32")
 OPTIONS = {"weights": "random", "image_size": 32, "batch_size": 4}
 # Workers with the stand-in for the network; a task may take one worker along, and no second.
 STUB_WORKERS = {"distributed.worker.preload": ["stub_worker"], "distributed.scheduler.allowed-failures": 1}
@@ -179,6 +184,51 @@ def test_two_writers_never_share_a_shard(pair, stub, photos, tmp_path):
     assert_equal(path, tmp_path / "alone.h5")
 
 
+def test_a_worker_s_network_is_of_the_weights_as_they_are(single, stub, photos, tmp_path, notes, monkeypatch):
+    # Named from here, though workers were started elsewhere.
+    monkeypatch.chdir(tmp_path)
+    manifest, weights = read(photos), tmp_path / "own.weights.h5"
+    built = []
+    for number, content in enumerate(["first", "first", "second"]):
+        weights.write_text(content)
+        before = len(notes.read_text().splitlines()) if notes.exists() else 0
+        featx.extract_features(manifest, f"{number}.h5", cluster=single, **OPTIONS | {"weights": weights.name})
+        built.append([line for line in notes.read_text().splitlines()[before:] if line.startswith("built")])
+    assert built == [[f"built {weights}"], [], [f"built {weights}"]]
+
+
+def test_a_shard_is_made_once_though_a_store_is_overwritten(stub, photos, tmp_path, monkeypatch):
+    (photos / "oak" / "003.png").write_bytes(b"no image")
+    manifest, path, shard = read(photos), tmp_path / "store.h5", Shard(1, 2)
+    request = Request("vgg16", "all", "random", 32, "squash", "bilinear", None, *FURTHER, 4)
+    origin = describe_origin(manifest, asdict(request))
+    arguments = (take_shard(manifest, shard), path, request, shard, origin, None, True, 60.0)
+    calls = []
+
+    def finished_by_another(*arguments, **options):
+        calls.append(extract_shard(*arguments, **options))
+        raise TakenError("another featx is writing this store")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("featx.cluster_shard.keep_on_worker", lambda key, make: make())
+        patch.setattr("featx.cluster_shard.extract_shard", finished_by_another)
+        patch.setattr("featx.cluster_worker._LOOK_SECONDS", 0)
+        done = make_shard(*arguments, echo=list)
+        assert (len(calls), calls[0].n_computed, done.n_computed) == (1, 35, 0)
+        # What was mended, and no more.
+        make_image(photos / "oak" / "003.png", seed=3)
+        done = make_shard(*arguments, echo=list)
+        assert (len(calls), done.n_computed, done.n_images) == (1, 1, 36)
+
+
+def test_shards_that_lie_there_say_how_images_are_divided(pair, stub, photos, tmp_path):
+    manifest, lines = read(photos), []
+    featx.extract_features(manifest, tmp_path / "x.h5", shard=Shard(1, 2), **OPTIONS)
+    done = featx.extract_features(manifest, tmp_path / "x.h5", cluster=pair, echo=lines.append, **OPTIONS)
+    assert any("stay divided into 2 shards" in line and "else they would be 8" in line for line in lines)
+    assert (done.n_images, done.n_computed, done.n_resumed) == (70, 34, 36)
+
+
 def test_a_stopped_run_goes_on(pair, stub, photos, tmp_path):
     def stop(line):
         raise KeyboardInterrupt
@@ -203,6 +253,9 @@ def test_too_many_unreadable_images_end_all_shards(pair, stub, photos, tmp_path)
     with pytest.raises(FeatxError, match="--max-rejected allows 2") as caught:
         featx.extract_features(read(photos), tmp_path / "x.h5", cluster=pair, max_rejected=2, **OPTIONS)
     assert "3 of 70 images" in str(caught.value)
+    for wrong in (1.5, -0.5, -1):
+        with pytest.raises(FeatxError, match="expected how many images may be rejected"):
+            featx.extract_features(read(photos), tmp_path / "y.h5", cluster=pair, max_rejected=wrong, **OPTIONS)
 
 
 def test_tasks_run_on_workers_even_with_one_of_one_core(single, pair):
