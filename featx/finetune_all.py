@@ -1,20 +1,18 @@
 """Several recipes on one store: a run each, one after the other or a task each on a cluster."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featx.errors import FeatxError, StoppedError
 from featx.finetune import fine_tune
+from featx.finetune_found import digest_run, find_run, forget_replaced, remember_replaced
 from featx.recipes import read_recipe, recipe_record
-from featx.results import Run, read_run
+from featx.results import Run
 from featx.store import Store
 
 if TYPE_CHECKING:
     from featx.cluster_tasks import Cluster
-
-_PROTOCOL = {"seed": 0, "label": "label", "where": None, "sample_weight": None, "split": "split"}
 
 
 def name_runs(recipes: Sequence[str], output: Path) -> dict[Path, str]:
@@ -52,8 +50,8 @@ def fine_tune_all(
 ) -> dict[Path, Run]:
     """Fine-tune a store's backbone by each of several recipes.
 
-    Of several runs, one that is there already, of the same recipe, store and options, stays as it is. Where one fails,
-    the others are trained all the same.
+    Of several runs, one that is there already, of the same recipe, store and options, stays as it is; with `overwrite`,
+    if a call with `overwrite` that was stopped has made it. Where one fails, the others are trained all the same.
 
     Parameters
     ----------
@@ -78,10 +76,12 @@ def fine_tune_all(
         If a recipe can't be read, before anything is trained; or with what the first that failed has met.
     """
     records = {path: recipe_record(read_recipe(recipe, changes=changes)) for path, recipe in runs.items()}
-    done = _read_finished(store_path, records, options, echo) if len(runs) > 1 and not overwrite else {}
-    left = {path: recipe for path, recipe in runs.items() if path not in done}
-    for parent in {path.parent for path in left}:
+    # Before any folder is made.
+    Store(store_path).close()
+    for parent in {path.parent for path in runs}:
         _make(parent)
+    done = _find_done(store_path, records, options, echo, overwrite=overwrite) if len(runs) > 1 else {}
+    left = {path: recipe for path, recipe in runs.items() if path not in done}
     options |= {"changes": changes, "overwrite": overwrite}
     failed: dict[Path, FeatxError] = {}
     train = _train_here if cluster is None else _train_there
@@ -95,6 +95,9 @@ def fine_tune_all(
         if len(runs) == 1:
             raise error
         raise FeatxError(f"{path}: {error} ({len(done):,} of {len(runs):,} recipes are done and kept)") from error
+    if overwrite and len(runs) > 1:
+        for path in runs:
+            forget_replaced(path)
     return {path: done[path] for path in runs}
 
 
@@ -105,25 +108,22 @@ def _make(folder: Path) -> None:
         raise FeatxError(f"{folder}: this folder can't be made: {error.strerror or error}") from error
 
 
-def _read_finished(
+def _find_done(
     store_path: str | Path,
-    records: Mapping[Path, object],
+    records: Mapping[Path, Mapping[str, object]],
     options: Mapping[str, object],
     echo: Callable[[str], None],
+    *,
+    overwrite: bool,
 ) -> dict[Path, Run]:
-    """Return the runs that are there; what is there and is something else is left for `fine_tune` to refuse."""
-    with Store(store_path) as store:
-        run_id = store.attributes.get("run_id")
-    wanted = {name: options.get(name, default) for name, default in _PROTOCOL.items()}
+    """Return the runs that stay; what is there and is something else is left for `fine_tune` to refuse or replace."""
     found = {}
     for path, record in records.items():
-        if (path / "run.json").exists():
-            run = read_run(path)
-            same = run.is_finetuned and run.store.get("run_id") == run_id
-            same = same and run.baseline["recipe"] == json.loads(json.dumps(record))
-            if same and all(run.protocol.get(name) == value for name, value in wanted.items()):
-                echo(f"{path}: there already")
-                found[path] = run
+        if overwrite and remember_replaced(path) == digest_run(path):
+            continue
+        if (run := find_run(path, store_path, record, options)) is not None:
+            echo(f"{path}: there already")
+            found[path] = run
     return found
 
 
