@@ -162,7 +162,10 @@ def extract(
         manifest = make_count_splits(manifest, train=train, validation=validation, seed=seed)
     if dry_run:
         if shard is not None:
+            n_images = len(manifest)
             manifest, output = take_shard(manifest, shard), shard.path_of(output)
+            if not len(manifest):
+                raise FeatxError(f"shard {shard}: none of the {n_images:,} images is in it")
         forecast = forecast_extraction(manifest, output, echo=say, **options)
         if as_json:
             show_json(asdict(forecast))

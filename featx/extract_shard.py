@@ -6,8 +6,10 @@ from pathlib import Path
 from featx.errors import StoreError
 from featx.extraction import Extraction, describe_finished, run_extraction
 from featx.manifest import Manifest
+from featx.merging import refuse_begun
 from featx.network import PooledNetwork
 from featx.plans import Request
+from featx.run_folder import RunFolder
 from featx.shards import Shard, ShardOrigin, read_origin
 from featx.store import Store
 
@@ -55,12 +57,15 @@ def extract_shard(
             f"{store_path}: is there already, and shards make a new store. To add to it, leave --shard out; to make it "
             "anew, give --overwrite to every shard and to featx merge"
         )
+    refuse_begun(RunFolder(store_path))
     if not len(manifest):
         echo(f"shard {shard}: none of the {origin.n_images:,} images is in it")
         return Extraction(str(path), *(0,) * 6, 0.0, 0.0)
     if not overwrite and is_finished(path, manifest, shard, origin):
         echo(f"{path}: there already")
         return describe_finished(path)
+    if path.exists() and not overwrite:
+        _refuse_other(path, shard, origin)
     return run_extraction(
         manifest,
         path,
@@ -78,13 +83,26 @@ def extract_shard(
 def is_finished(path: Path, manifest: Manifest, shard: Shard, origin: ShardOrigin) -> bool:
     """Whether a shard's store is there, whole, and what is asked for; images are not read for it.
 
-    Weights that are files may have changed under their name, so that a shard of such weights is looked at by
-    `run_extraction`.
+    Images that were rejected may be mended by now, so that a shard with such is looked at by `run_extraction`.
     """
-    if not path.exists() or Path(str(origin.request["weights"])).exists():
+    if not path.exists():
         return False
     with Store(path) as store:
-        attributes = store.attributes
-    if str(manifest.root) != attributes.get("root"):
+        attributes, n_rejected = store.attributes, len(store.rejected)
+    if n_rejected or str(manifest.root) != attributes.get("root"):
         return False
     return "shard" in attributes and read_origin(attributes, path) == (shard, origin)
+
+
+def _refuse_other(path: Path, shard: Shard, origin: ShardOrigin) -> None:
+    """Refuse to add to a shard of other settings or images; other labels and splits are written into it."""
+    with Store(path) as store:
+        found, recorded = read_origin(store.attributes, path)
+    names = [name for name, value in origin.request.items() if recorded.request.get(name) != value]
+    differs = [f"{name} {recorded.request.get(name)!r}, now {origin.request[name]!r}" for name in names]
+    if found != shard:
+        differs.append(f"shard {found}, now {shard}")
+    if recorded.paths_sha256 != origin.paths_sha256:
+        differs.append(f"another list of images ({recorded.n_images:,} of them, now {origin.n_images:,})")
+    if differs:
+        raise StoreError(f"{path}: was made with {'; '.join(differs)}. Delete it, or give --overwrite to make it anew")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featx.additions import Base, keep_splits, plan_addition, read_base
+from featx.additions import Base, is_same_table, keep_splits, plan_addition, read_base
 from featx.errors import StoppedError, StoreError
 from featx.finetuned import note_seen_images
 from featx.manifest import Manifest
@@ -18,6 +18,7 @@ from featx.rejections import Rejections
 from featx.run_folder import RunFolder
 from featx.shards import digest_paths
 from featx.store import Store
+from featx.store_writer import as_text
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,13 @@ def run_extraction(
     _check_folder(folder.store_path)
     with folder.lock():
         base = _find_base(folder, overwrite)
-        manifest = manifest if base is None else keep_splits(base, manifest, echo)
+        # A shard has the splits of its whole, or none.
+        manifest = manifest if base is None or marks else keep_splits(base, manifest, echo)
         plan = plan_anew(request, echo, network) if base is None else plan_addition(request, base, manifest, echo)
         source = _describe_source(manifest)
         if note := note_seen_images(request.weights, manifest.table):
             echo(note)
-        if overwrite and _is_left_over(folder, plan, source):
+        if overwrite and _is_left_over(folder, plan, source, manifest):
             return _finish_leftover(folder)
         run_id = folder.begin(plan.settings, source, replaces=overwrite, adds_to=base.run_id if base else None)
         options = {"may_be_empty": marks is not None, "progress": progress, "echo": echo, "log_every": log_every}
@@ -113,17 +115,20 @@ def _find_base(folder: RunFolder, overwrite: bool) -> Base | None:
     return base
 
 
-def _is_left_over(folder: RunFolder, plan: Plan, source: dict[str, object]) -> bool:
+def _is_left_over(folder: RunFolder, plan: Plan, source: dict[str, object], manifest: Manifest) -> bool:
     """Whether the store to overwrite is the very one that this run has made, but for the parts that it left."""
     try:
         with Store(folder.store_path) as store:
-            stored = store.attributes
+            stored, images = store.attributes, store.images.drop(columns="sha256")
     except StoreError:
         # It can't be read, or isn't there: in either case it is made.
         return False
     is_same = stored.get("settings_sha256") == plan.settings.sha256
     is_same = is_same and all(stored.get(name) == source[name] for name in ("root", "paths_sha256"))
-    return is_same and folder.wrote(stored.get("run_id"))
+    if not is_same or not folder.wrote(stored.get("run_id")):
+        return False
+    paths = set(images["path"])
+    return is_same_table(manifest.table[[as_text(path) in paths for path in manifest.table["path"]]], images)
 
 
 def _describe_source(manifest: Manifest) -> dict[str, object]:

@@ -140,7 +140,7 @@ def merge_rows(
     for start in range(0, max(1, n_rows), block):
         here = slice(start, min(start + block, n_rows))
         rows = outlined.rows[here]
-        features = {layer: np.empty((len(rows), channels), np.float32) for layer, channels in n_channels.items()}
+        features = {layer: np.zeros((len(rows), channels), np.float32) for layer, channels in n_channels.items()}
         for places, source in sources:
             chosen = places[here] >= 0
             if chosen.any():

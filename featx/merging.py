@@ -1,11 +1,11 @@
 """Shards to one store: all are there and belong together, then their rows are copied in order into one file."""
 
 import json
-import re
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +14,21 @@ import pandas as pd
 
 import featx
 from featx.errors import SourceError, StoreError
+from featx.locks import is_lock_file
 from featx.merge import DigestIndex, Outline, merge_rows
 from featx.parts import Part
 from featx.progress import progress_bar
 from featx.provenance import MOST_RUNS, describe_process, now, read_history
 from featx.run_folder import RunFolder
-from featx.shards import Shard, ShardOrigin, read_origin
+from featx.shard_checks import ShardSet, check_shards
 from featx.store import Store
 from featx.store_writer import rewrite_store
 
-_NAMED = 10
+# The shards that are opened at a time.
+_MOST_OPEN = 16
+_RECORD, _WHOLE = "merged.json", "whole.h5.tmp"
+# What a merge that was killed may leave behind.
+_LEFTOVERS = (_RECORD, _WHOLE, f"{_RECORD}.tmp")
 # What is of one shard, or made anew for the whole.
 _OWN = ("shard", "shard_of", "run_id", "paths_sha256", "history", "images_per_second", "attributes_sha256", "columns")
 
@@ -82,159 +87,189 @@ def merge_shards(
     """
     begun, started = time.monotonic(), now()
     folder = RunFolder(Path(store_path))
-    paths = find_shards(folder.store_path)
-    if folder.store_path.exists() and not overwrite:
-        raise StoreError(f"{folder.store_path}: is there already. Give --overwrite to replace it by its shards")
+    if not folder.store_path.absolute().parent.is_dir():
+        raise StoreError(f"{folder.store_path}: the folder {folder.store_path.parent} doesn't exist")
     with ExitStack() as stack:
         stack.enter_context(folder.lock())
-        whole_path = folder.path / "whole.h5.tmp"
-        # An earlier merge may have been killed.
-        whole_path.unlink(missing_ok=True)
-        if not folder.is_empty():
-            raise StoreError(
-                f"{folder.path}: an extraction of the whole store was begun here. Finish it without --shard, or delete "
-                "this folder to merge the shards"
-            )
-        # A shard that is being written is not merged.
-        for path in paths:
-            if RunFolder(path).path.is_dir():
-                raise StoreError(f"{RunFolder(path).path}: this shard is being written, or was stopped. {_again(path)}")
-        stores = [stack.enter_context(Store(path)) for path in paths]
-        origin = _check_together(folder.store_path, stores)
-        stack.callback(whole_path.unlink, missing_ok=True)
-        merged = _merge(whole_path, stores, origin, started, progress=progress)
-        folder.publish(whole_path)
-    if not keep:
-        for path in paths:
-            path.unlink()
-            path.with_name(f"{path.name}.log").unlink(missing_ok=True)
-        echo(f"{len(paths):,} shards were deleted, since {folder.store_path} has all that was in them")
-    return Merged(store_path=str(folder.store_path), **merged, seconds=round(time.monotonic() - begun, 3))
+        merged = _read_merged(folder)
+        if merged is None:
+            refuse_begun(folder)
+            if folder.store_path.exists() and not overwrite:
+                raise StoreError(f"{folder.store_path}: is there already. Give --overwrite to replace it by its shards")
+            shards = check_shards(folder.store_path)
+            merged = _merge(folder, shards, started, progress=progress)
+        counts, paths = merged
+        if keep:
+            folder.remove()
+        else:
+            _delete(folder, paths, echo)
+    return Merged(store_path=str(folder.store_path), **counts, seconds=round(time.monotonic() - begun, 3))
 
 
-def find_shards(store_path: Path) -> list[Path]:
-    """Return the files of a store's shards, in order; shards of two different divisions are refused.
+def refuse_begun(folder: RunFolder) -> None:
+    """Refuse to make a store of shards where an extraction of the whole was begun and stopped.
 
     Raises
     ------
     StoreError
-        If there is none, or some are of another number of shards.
     """
-    name = re.compile(rf"{re.escape(store_path.stem)}\.shard-(\d+)-of-(\d+){re.escape(store_path.suffix)}")
-    beside = store_path.absolute().parent
-    names = [name.fullmatch(path.name) for path in beside.iterdir()] if beside.is_dir() else []
-    shards = sorted(Shard(int(found[1]), int(found[2])) for found in names if found)
-    counts = sorted({shard.count for shard in shards})
-    if not counts:
+    found = folder.path.iterdir() if folder.path.is_dir() else ()
+    if not all(is_lock_file(path) or path.name in _LEFTOVERS for path in found):
         raise StoreError(
-            f"{store_path}: no shards of it beside it ({Shard(1, 16).path_of(store_path).name}, say). Make them with "
-            "featx extract --shard 1/16 and so on"
+            f"{folder.path}: an extraction of the whole store was begun here. Finish it without --shard, or delete "
+            "this folder to make the store of shards"
         )
-    if len(counts) > 1:
-        raise StoreError(
-            f"{store_path}: shards of {' and of '.join(map(str, counts))} lie beside it; delete those that aren't meant"
-        )
-    return [shard.path_of(store_path) for shard in shards]
 
 
-def _check_together(store_path: Path, stores: Sequence[Store]) -> ShardOrigin:
-    """Refuse shards that are not all of one whole."""
-    first = stores[0]
-    shard, origin = read_origin(first.attributes, first.path)
-    found = set()
-    for store in stores:
-        own, own_origin = read_origin(store.attributes, store.path)
-        found.add(own.number)
-        if own.path_of(store_path) != store.path:
-            raise StoreError(f"{store.path}: is shard {own} by what it holds; give it its name back")
-        if differs := _differences(store, own_origin, first, origin):
-            raise StoreError(
-                f"{store.path} and {first.path} are no shards of one store: {'; '.join(differs)}. Extract the one that "
-                "is wrong again, with --overwrite"
-            )
-    wanted = {number for number in range(1, shard.count + 1) if _has_rows(Shard(number, shard.count), origin.n_images)}
-    missing = sorted(wanted - found)
-    if missing:
-        listed = ", ".join(map(str, missing[:_NAMED])) + (", ..." if len(missing) > _NAMED else "")
-        raise StoreError(
-            f"{len(missing):,} of {shard.count:,} shards are missing: {listed}. "
-            + _again(Shard(missing[0], shard.count).path_of("x"))
-        )
-    return origin
+class ShardFeatures:
+    """The features in a store's shards, by their place among all rows; only some shards are open at a time.
 
+    Parameters
+    ----------
+    paths : sequence of Path
+        In the order of their rows.
+    n_rows : sequence of int
+        Images of each.
+    """
 
-def _differences(store: Store, origin: ShardOrigin, first: Store, first_origin: ShardOrigin) -> list[str]:
-    """Name what makes two shards parts of different wholes."""
-    settings = ("settings_sha256", "root")
-    pairs = {name: (store.attributes.get(name), first.attributes.get(name)) for name in settings}
-    differs = [f"{name} {one!r} and {other!r}" for name, (one, other) in pairs.items() if one != other]
-    if origin.paths_sha256 != first_origin.paths_sha256:
-        differs.append(f"other lists of images ({origin.n_images:,} and {first_origin.n_images:,})")
-    elif origin.table_sha256 != first_origin.table_sha256:
-        differs.append("other labels, splits or further columns of the same images")
-    return differs
+    def __init__(self, paths: Sequence[Path], n_rows: Sequence[int]) -> None:
+        self._paths = paths
+        self._ends = np.cumsum(n_rows)
+        self._starts = self._ends - n_rows
+        self._open: OrderedDict[int, Store] = OrderedDict()
 
+    def take(self, places: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the features at some places, at least one."""
+        numbers = np.searchsorted(self._ends, places, side="right")
+        found: dict[str, np.ndarray] = {}
+        for number in np.unique(numbers).tolist():
+            chosen = numbers == number
+            for layer, values in self._store(number).take(places[chosen] - self._starts[number]).items():
+                into = found.setdefault(layer, np.empty((len(places), values.shape[1]), values.dtype))
+                into[chosen] = values
+        return found
 
-def _has_rows(shard: Shard, n_images: int) -> bool:
-    first, end = shard.rows(n_images)
-    return first < end
+    def close(self) -> None:
+        """Close what is open."""
+        while self._open:
+            self._open.popitem()[1].close()
 
-
-def _again(path: Path) -> str:
-    number, count = re.search(r"shard-(\d+)-of-(\d+)", path.name).groups()
-    return f"Run featx extract ... --shard {int(number)}/{int(count)} (again), then featx merge"
+    def _store(self, number: int) -> Store:
+        if number not in self._open:
+            if len(self._open) >= _MOST_OPEN:
+                self._open.popitem(last=False)[1].close()
+            self._open[number] = Store(self._paths[number])
+        self._open.move_to_end(number)
+        return self._open[number]
 
 
 def _merge(
-    whole_path: Path, stores: Sequence[Store], origin: ShardOrigin, started: str, *, progress: bool
-) -> dict[str, int]:
-    """Write the whole file; return its numbers."""
-    images = pd.concat([store.images for store in stores], ignore_index=True)
-    rejected = pd.concat([store.rejected for store in stores], ignore_index=True)
-    if not len(images):
-        raise SourceError(
-            f"{stores[0].path} and the other shards: none of the {origin.n_images:,} images could be read; the first, "
-            f"{rejected['path'].iloc[0]}: {rejected['reason'].iloc[0]}"
-        )
-    n_channels = stores[0].n_channels
+    folder: RunFolder, shards: ShardSet, started: str, *, progress: bool
+) -> tuple[dict[str, int], Sequence[Path]]:
+    """Write the whole file and move it into place; return its numbers, and the shards that are not needed any more."""
+    images, rejected, told = _read_tables(shards)
     counts = {
-        "n_shards": len(stores),
+        "n_shards": len(shards.paths),
         "n_images": len(images),
-        "n_features": sum(n_channels.values()),
+        "n_features": sum(shards.n_channels.values()),
         "n_rejected": len(rejected),
         "n_identical": int(images["sha256"].duplicated().sum()),
     }
-    with progress_bar(len(images), initial=0, wanted=progress) as bar:
+    attributes = _describe(told, shards)
+    whole_path = folder.path / _WHOLE
+    with ExitStack() as stack:
+        stack.callback(whole_path.unlink, missing_ok=True)
+        bar = stack.enter_context(progress_bar(len(images), initial=0, wanted=progress))
+        features = ShardFeatures(shards.paths, shards.n_rows)
+        stack.callback(features.close)
         rewrite_store(
             whole_path,
             images=images,
             rejected=rejected,
-            parts=_advance(_rows_of(stores, images["sha256"].to_numpy().astype("S64"), n_channels), bar.update),
-            n_channels=n_channels,
-            dtype=str(stores[0].attributes["store_dtype"]),
-            describe=lambda: _describe(stores, origin, counts, started),
+            parts=_advance(
+                _rows_of(images["sha256"].to_numpy().astype("S64"), features, shards.n_channels), bar.update
+            ),
+            n_channels=shards.n_channels,
+            dtype=shards.settings.store_dtype,
+            describe=lambda: attributes | _describe_run(attributes, counts, started),
         )
-    return counts
+        # From here on to the last shard's end, a merge that is killed is finished by the next one.
+        record = {"run_id": attributes["run_id"], "counts": counts}
+        record["shards"] = [[path.name, run_id] for path, run_id in zip(shards.paths, shards.run_ids, strict=True)]
+        folder.write_whole(folder.path / _RECORD, json.dumps(record).encode())
+        folder.publish(whole_path)
+    return counts, shards.paths
 
 
-def _rows_of(stores: Sequence[Store], sha256: np.ndarray, n_channels: Mapping[str, int]) -> Iterator[Part]:
+def _read_merged(folder: RunFolder) -> tuple[dict[str, int], list[Path]] | None:
+    """Return what an earlier merge has made, if all that it hadn't done was to delete the shards."""
+    try:
+        record = json.loads((folder.path / _RECORD).read_bytes())
+        with Store(folder.store_path) as store:
+            is_there = store.attributes.get("run_id") == record["run_id"]
+        paths = []
+        for name, run_id in record["shards"]:
+            path = folder.store_path.with_name(Path(name).name)
+            if is_there and path.exists():
+                with Store(path) as shard:
+                    # One that was made anew meanwhile is not what was merged.
+                    paths += [path] if shard.attributes.get("run_id") == run_id else []
+        counts = {name: int(record["counts"][name]) for name in record["counts"]}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, StoreError):
+        is_there = False
+    if is_there:
+        return counts, paths
+    (folder.path / _RECORD).unlink(missing_ok=True)
+    (folder.path / _WHOLE).unlink(missing_ok=True)
+    return None
+
+
+def _delete(folder: RunFolder, paths: Sequence[Path], echo: Callable[[str], None]) -> None:
+    """Delete the shards that a store was made of."""
+    left = []
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.with_name(f"{path.name}.log").unlink(missing_ok=True)
+        except OSError as error:
+            left.append(f"{path} ({error.strerror})")
+    folder.remove()
+    if left:
+        echo(f"{len(left):,} shards can't be deleted, and are not needed any more; the first is {left[0]}")
+    elif paths:
+        echo(f"{len(paths):,} shards were deleted, since {folder.store_path} has all that was in them")
+
+
+def _read_tables(shards: ShardSet) -> tuple[pd.DataFrame, pd.DataFrame, list[dict[str, object]]]:
+    """Return the images and the rejected files of all shards, in order, and every shard's attributes."""
+    images, rejected, told = [], [], []
+    for path in shards.paths:
+        with Store(path) as store:
+            images.append(store.images)
+            rejected.append(store.rejected)
+            told.append(store.attributes)
+    whole = pd.concat(images, ignore_index=True)
+    lost = pd.concat(rejected, ignore_index=True)
+    if not len(whole):
+        raise SourceError(
+            f"{shards.paths[0]} and the other shards: none of the {shards.origin.n_images:,} images could be read; the "
+            f"first, {lost['path'].iloc[0]}: {lost['reason'].iloc[0]}"
+        )
+    return whole, lost, told
+
+
+def _rows_of(sha256: np.ndarray, features: ShardFeatures, n_channels: Mapping[str, int]) -> Iterator[Part]:
     """Yield all rows in order; identical files have the features of the first of them, as in a whole extraction."""
-    n_own = np.array([len(store) for store in stores], dtype=np.int64)
     outlined = Outline(
         ranges=[],
         rows=np.arange(len(sha256)),
         sha256=sha256,
         own=np.ones(len(sha256), dtype=bool),
-        n_own=n_own,
+        n_own=np.array([len(sha256)]),
         rejected={},
     )
-    first = DigestIndex(sha256).find(sha256)
-    ends = np.cumsum(n_own)
-    sources = [
-        (np.where((first >= end - n) & (first < end), first - (end - n), -1), store)
-        for store, n, end in zip(stores, n_own, ends, strict=True)
-    ]
-    return merge_rows(outlined, sources, n_channels)
+    return merge_rows(outlined, [(DigestIndex(sha256).find(sha256), features)], n_channels)
 
 
 def _advance(parts: Iterator[Part], advance: Callable[[int], object]) -> Iterator[Part]:
@@ -243,22 +278,34 @@ def _advance(parts: Iterator[Part], advance: Callable[[int], object]) -> Iterato
         advance(len(part.rows))
 
 
-def _describe(
-    stores: Sequence[Store], origin: ShardOrigin, counts: Mapping[str, int], started: str
-) -> dict[str, object]:
+def _describe(told: Sequence[Mapping[str, object]], shards: ShardSet) -> dict[str, object]:
     """Return the whole store's attributes: what all shards have in common, and what is to be told of each."""
-    common = {name: value for name, value in stores[0].attributes.items() if name not in _OWN}
+    common = {name: value for name, value in told[0].items() if name not in _OWN}
     common["layers"] = json.dumps(common["layers"])
     for name in ("keras_version", "engine_version", "device"):
-        texts = [text for store in stores for text in str(store.attributes.get(name, "")).split(", ") if text]
+        texts = [text for attributes in told for text in str(attributes.get(name, "")).split(", ") if text]
         common[name] = ", ".join(dict.fromkeys(texts))
     # Of one job: those that ran at the same time are not added up.
-    speeds = [(len(store), store.images_per_second) for store in stores if store.images_per_second]
-    seconds = sum(n_images / speed for n_images, speed in speeds)
+    speeds = [(n, attributes.get("images_per_second")) for n, attributes in zip(shards.n_rows, told, strict=True)]
+    speeds = [(n, speed) for n, speed in speeds if isinstance(speed, float) and 0 < speed < np.inf]
+    seconds = sum(n / speed for n, speed in speeds)
     speed = {"images_per_second": round(sum(n for n, _ in speeds) / seconds, 2)} if seconds else {}
+    history = [run for attributes in told for run in read_history(attributes)]
+    return {
+        **common,
+        **speed,
+        "featx_version": featx.__version__,
+        "run_id": uuid.uuid4().hex,
+        "paths_sha256": shards.origin.paths_sha256,
+        "history": json.dumps(history),
+    }
+
+
+def _describe_run(attributes: Mapping[str, object], counts: Mapping[str, int], started: str) -> dict[str, object]:
+    """Return what is known once the features are written: when, and the merge itself as the history's last run."""
     run = {
         **describe_process(),
-        "device": common["device"],
+        "device": attributes["device"],
         "started": started,
         "ended": now(),
         "n_images": counts["n_images"],
@@ -266,13 +313,4 @@ def _describe(
         "n_computed": 0,
         "n_resumed": counts["n_images"],
     }
-    history = [run for store in stores for run in read_history(store.attributes)]
-    return {
-        **common,
-        **speed,
-        "featx_version": featx.__version__,
-        "created": now(),
-        "run_id": uuid.uuid4().hex,
-        "paths_sha256": origin.paths_sha256,
-        "history": json.dumps([*history, run][-MOST_RUNS:]),
-    }
+    return {"created": now(), "history": json.dumps([*read_history(attributes), run][-MOST_RUNS:])}

@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 
 import numpy as np
@@ -124,7 +124,7 @@ class Passes:
         plan, base = self.plan, self.plan.base
         if base is not None:
             table = self.manifest.table.iloc[self.rows.rows].assign(sha256=self.rows.sha256.astype(str))
-            if self._is_there(table):
+            if self._is_there(table, provenance):
                 self._echo(f"{base.path}: nothing is missing, and nothing was computed")
                 self.folder.remove()
                 return
@@ -242,13 +242,14 @@ class Passes:
             sources.append((places, PartFeatures(self._further_files, self._further)))
         return sources
 
-    def _is_there(self, table: pd.DataFrame) -> bool:
-        """Whether the store that is added to has everything already."""
+    def _is_there(self, table: pd.DataFrame, provenance: Mapping[str, str]) -> bool:
+        """Whether the store that is added to has everything already; of a shard, what it is a part of, too."""
         base = self.plan.base
         paths = map(as_text, self.manifest.table["path"].iloc[list(self.rows.rejected)])
         rejected = pd.DataFrame({"path": list(paths), "reason": list(self.rows.rejected.values())}, dtype=object)
         return (
             self.plan.further is None
+            and all(base.attributes.get(name) == provenance.get(name) for name in ("shard", "shard_of"))
             and str(self.manifest.root) == base.attributes.get("root")
             and is_same_table(table, base.images)
             and is_same_table(rejected, base.rejected)

@@ -64,7 +64,7 @@ def read_history(attributes: Mapping[str, object]) -> list[dict[str, object]]:
     """
     try:
         history = json.loads(attributes["history"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return []
     return [run for run in history if isinstance(run, dict)] if isinstance(history, list) else []
 

@@ -95,7 +95,7 @@ class RunFolder(PartFiles):
             "settings": asdict(settings),
             "source": dict(source),
         }
-        self._write_whole(self.path / _RECORD, json.dumps(run, indent=1).encode())
+        self.write_whole(self.path / _RECORD, json.dumps(run, indent=1).encode())
         return run["id"]
 
     def further(self, name: str) -> PartFiles:
@@ -163,7 +163,8 @@ class RunFolder(PartFiles):
             return None
         raise StoreError(f"{path}: not a record of featx's ({problem}). Give --overwrite to begin anew")
 
-    def _write_whole(self, path: Path, data: bytes) -> None:
+    def write_whole(self, path: Path, data: bytes) -> None:
+        """Write a small file of the folder's, whole or not at all."""
         with self._write_to(path) as file:
             file.write(data)
 

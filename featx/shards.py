@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from featx.errors import FeatxError, StoreError
+from featx.image_files import digest_of
 from featx.manifest import Manifest
 
-_MOST = 100_000
+_MOST, _MOST_IMAGES = 100_000, 10**10
 # Where batches end: usual batch sizes are divisors of it.
 _STEP = 128
 # Shards differ in size by no more than one in so many.
@@ -107,7 +108,7 @@ class ShardOrigin:
     table_sha256 : str
         Of all its columns.
     request : dict
-        What was asked for; see `featx.extract.extract_features`.
+        What was asked for, see `featx.extract.extract_features`; and weights_sha256, of weights that are a file.
     """
 
     n_images: int
@@ -123,11 +124,19 @@ class ShardOrigin:
 def describe_origin(manifest: Manifest, request: Mapping[str, object]) -> ShardOrigin:
     """Describe the whole that shards are made of."""
     table = manifest.table
+    request = {**request, "weights_sha256": digest_weights(str(request["weights"]))}
     digest = hashlib.sha256()
     for name in sorted(table):
         text = "\0".join(map(str, [name, *table[name]]))
         digest.update(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest())
-    return ShardOrigin(len(table), digest_paths(manifest), digest.hexdigest(), dict(request))
+    return ShardOrigin(len(table), digest_paths(manifest), digest.hexdigest(), request)
+
+
+def digest_weights(weights: str) -> str | None:
+    """Return the digest of weights that are a file or a fine-tuned run's folder; None of those that have a name."""
+    path = Path(weights)
+    path = path / "network.weights.h5" if path.is_dir() else path
+    return digest_of(path) if path.is_file() else None
 
 
 def digest_paths(manifest: Manifest) -> str:
@@ -145,6 +154,11 @@ def read_origin(attributes: Mapping[str, object], path: Path) -> tuple[Shard, Sh
         If its attributes don't tell.
     """
     try:
-        return parse_shard(str(attributes["shard"])), ShardOrigin(**json.loads(attributes["shard_of"]))
+        origin = ShardOrigin(**json.loads(attributes["shard_of"]))
+        if type(origin.n_images) is not int or not 0 <= origin.n_images <= _MOST_IMAGES:
+            raise ValueError(f"n_images is {origin.n_images!r}")
+        if not isinstance(origin.request, dict) or not isinstance(origin.paths_sha256, str):
+            raise TypeError("shard_of has entries of other kinds")
+        return parse_shard(str(attributes["shard"])), origin
     except (KeyError, TypeError, ValueError, RecursionError, FeatxError) as error:
         raise StoreError(f"{path}: no shard of a store (featx extract --shard makes them): {error}") from error

@@ -1,10 +1,12 @@
 """Shards: shares of an extraction, each a store of its own, and the whole store that is made of them."""
 
 import json
+import os
 import shutil
 from contextlib import ExitStack
 from itertools import pairwise
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -166,15 +168,66 @@ def test_more_shards_than_images(tmp_path):
 
 
 def test_a_finished_shard_stays_as_it_is(photos, tmp_path):
-    manifest, lines, shard = read(photos), [], Shard(1, 2)
+    manifest, lines, shard = read(photos), [], Shard(2, 2)
     extract(manifest, tmp_path / "store.h5", shard)
     path = shard.path_of(tmp_path / "store.h5")
     before = path.stat()
-    shutil.rmtree(photos / "oak")
+    shutil.rmtree(photos / "pine")
     done = extract(manifest, tmp_path / "store.h5", shard, echo=lines.append)
     assert lines == [f"{path}: there already"]
     assert (done.n_computed, done.store_path) == (0, str(path))
     assert path.stat() == before
+
+
+def test_rejected_images_of_a_finished_shard_are_read_again(photos, tmp_path):
+    manifest = read(photos)
+    extract_all(manifest, tmp_path / "store.h5", 2)
+    make_image(photos / "oak" / "005.png", seed=99)
+    assert extract(manifest, tmp_path / "store.h5", Shard(1, 2)).n_rejected == 0
+    extract(manifest, tmp_path / "whole.h5")
+    featx.merge_shards(tmp_path / "store.h5")
+    assert_equal(tmp_path / "store.h5", tmp_path / "whole.h5")
+
+
+def test_labels_that_change_are_written_into_finished_shards(photos, tmp_path):
+    manifest = read(photos)
+    extract_all(manifest, tmp_path / "store.h5", 2)
+    other = featx.Manifest(manifest.table.assign(label="x" + manifest.table["label"], split=""), manifest.root)
+    for number in (1, 2):
+        assert extract(other, tmp_path / "store.h5", Shard(number, 2)).n_computed == 0
+    extract(other, tmp_path / "whole.h5")
+    featx.merge_shards(tmp_path / "store.h5")
+    assert_equal(tmp_path / "store.h5", tmp_path / "whole.h5")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: (m, {"layers": "block1_conv1"}), r"layers 'all', now 'block1_conv1'"),
+        (lambda m: (m, {"store_dtype": "float16"}), r"store_dtype 'float32', now 'float16'"),
+        (lambda m: (featx.Manifest(m.table.iloc[:-1], m.root), {}), r"another list of images \(23 of them, now 22\)"),
+    ],
+)
+def test_a_shard_of_other_settings_is_refused_before_any_work(photos, tmp_path, change, message):
+    manifest, shard = read(photos), Shard(1, 2)
+    extract(manifest, tmp_path / "store.h5", shard)
+    before = shard.path_of(tmp_path / "store.h5").read_bytes()
+    other, options = change(manifest)
+    with pytest.raises(FeatxError, match=rf"was made with .*{message}\. Delete it, or give --overwrite"):
+        extract(other, tmp_path / "store.h5", shard, **options)
+    assert shard.path_of(tmp_path / "store.h5").read_bytes() == before
+
+
+def test_weights_that_became_others_under_their_name_make_another_shard(photos, tmp_path):
+    manifest, weights = read(photos), tmp_path / "own.weights.h5"
+    weights.write_bytes(b"one")
+    extract(manifest, tmp_path / "store.h5", Shard(2, 2), weights=str(weights))
+    lines = []
+    extract(manifest, tmp_path / "store.h5", Shard(2, 2), weights=str(weights), echo=lines.append)
+    assert lines[-1].endswith("there already")
+    weights.write_bytes(b"two")
+    with pytest.raises(FeatxError, match=r"was made with weights_sha256"):
+        extract(manifest, tmp_path / "store.h5", Shard(2, 2), weights=str(weights))
 
 
 def test_overwrite_makes_a_shard_anew(photos, tmp_path):
@@ -228,7 +281,7 @@ def test_shards_of_two_divisions_are_refused(photos, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: (m, {"store_dtype": "float16"}), "settings_sha256"),
+        (lambda m: (m, {"store_dtype": "float16"}), "store_dtype 'float16' and 'float32'"),
         (lambda m: (featx.Manifest(m.table.assign(label="x" + m.table["label"]), m.root), {}), "other labels, splits"),
         (lambda m: (featx.Manifest(m.table.iloc[:-1], m.root), {}), r"other lists of images \(22 and 23\)"),
     ],
@@ -288,6 +341,77 @@ def test_a_merge_that_was_killed_is_done_again(photos, tmp_path, monkeypatch):
     assert verify_store(tmp_path / "store.h5").problems == ()
 
 
+def test_a_merge_that_was_killed_before_it_deleted_all_shards_is_finished(photos, tmp_path, monkeypatch):
+    manifest = read(photos)
+    extract_all(manifest, tmp_path / "store.h5", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr("featx.merging._delete", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            featx.merge_shards(tmp_path / "store.h5")
+    before = (tmp_path / "store.h5").read_bytes()
+    Shard(1, 3).path_of(tmp_path / "store.h5").unlink()
+    merged = featx.merge_shards(tmp_path / "store.h5")
+    assert (merged.n_shards, merged.n_images) == (3, 22)
+    assert (tmp_path / "store.h5").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "store.h5"]
+
+
+def test_shards_are_opened_a_few_at_a_time(photos, tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    manifest = read(photos)
+    extract_all(manifest, tmp_path / "store.h5", 20)
+    extract(manifest, tmp_path / "whole.h5")
+    monkeypatch.setattr("featx.merging._MOST_OPEN", 2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    n_open = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else soft  # noqa: PTH112, PTH208
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, n_open + 12), hard))
+    try:
+        featx.merge_shards(tmp_path / "store.h5")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert_equal(tmp_path / "store.h5", tmp_path / "whole.h5")
+
+
+def rewrite(path, **attributes):
+    with h5py.File(path, "r+") as file:
+        for name, value in attributes.items():
+            file.attrs[name] = value
+
+
+@pytest.mark.parametrize("n_images", [9, -5, "23", 23.0, None, [23], 10**400, True], ids=lambda value: str(value)[:8])
+def test_a_shard_that_claims_other_numbers_of_images_is_refused(photos, tmp_path, n_images):
+    extract_all(read(photos), tmp_path / "store.h5", 2)
+    for number in (1, 2):
+        path = Shard(number, 2).path_of(tmp_path / "store.h5")
+        with featx.open(path) as store:
+            origin = json.loads(store.attributes["shard_of"])
+        rewrite(path, shard_of=json.dumps(origin | {"n_images": n_images}))
+    with pytest.raises(FeatxError, match=r"no shard of a store|is not what it says"):
+        featx.merge_shards(tmp_path / "store.h5")
+
+
+@pytest.mark.parametrize("attributes", [{"store_dtype": "O"}, {"store_dtype": "S9"}, {"image_size": 64}])
+def test_a_shard_whose_settings_are_not_those_of_its_digest_is_refused(photos, tmp_path, attributes):
+    extract_all(read(photos), tmp_path / "store.h5", 2)
+    rewrite(Shard(2, 2).path_of(tmp_path / "store.h5"), **attributes)
+    with pytest.raises(FeatxError, match=r"shard-0002-of-0002\.h5: what it holds is not what it says"):
+        featx.merge_shards(tmp_path / "store.h5")
+
+
+def test_a_history_of_a_strangers_does_not_end_a_merge(photos, tmp_path):
+    extract_all(read(photos), tmp_path / "store.h5", 2)
+    rewrite(Shard(1, 2).path_of(tmp_path / "store.h5"), history="[" * 60_000)
+    assert featx.merge_shards(tmp_path / "store.h5").n_images == 22
+
+
+@pytest.mark.parametrize("name", ["store.shard-0005-of-0002.h5", "store.shard-1-of-2.h5"])
+def test_files_with_impossible_names_are_named(photos, tmp_path, name):
+    extract_all(read(photos), tmp_path / "store.h5", 2)
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(FeatxError, match=rf"{name}: has a shard's name, and no shard is called so"):
+        featx.merge_shards(tmp_path / "store.h5")
+
+
 def test_a_store_that_is_there_is_replaced_only_when_asked(photos, tmp_path):
     manifest = read(photos)
     extract(manifest, tmp_path / "store.h5")
@@ -309,6 +433,14 @@ def test_an_extraction_of_the_whole_that_was_begun_is_not_lost(photos, tmp_path)
     with pytest.raises(FeatxError, match=r"an extraction of the whole store was begun here"):
         featx.merge_shards(tmp_path / "store.h5")
     assert (folder / "run.json").exists()
+
+
+def test_shards_are_refused_at_once_where_the_whole_was_begun(photos, tmp_path):
+    manifest, folder = read(photos), tmp_path / "store.h5.parts"
+    folder.mkdir()
+    (folder / "rows-0000000000-0000000004.npz").write_bytes(b"")
+    with pytest.raises(FeatxError, match=r"an extraction of the whole store was begun here"):
+        extract(manifest, tmp_path / "store.h5", Shard(1, 2))
 
 
 def test_a_merged_store_can_be_added_to(photos, tmp_path):
@@ -351,7 +483,7 @@ def test_the_command_line(photos, tmp_path):
     assert json.loads(done.stdout)["n_shards"] == 2
     failed = run("merge", store)
     assert failed.exit_code == 1
-    assert "no shards of it beside it" in failed.stderr
+    assert "is there already" in failed.stderr
     wrong = run("extract", photos, *options, "--shard", "3/2")
     assert wrong.exit_code == 2
     assert "expected NUMBER/COUNT with 1 <= NUMBER <= COUNT" in wrong.stderr
