@@ -5,15 +5,16 @@ This module and the other `cluster_*` ones are all that import dask, and not bef
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from featx.cluster_settings import Address, ClusterSettings, parse_address, read_settings
-from featx.cluster_tasks import Cluster, no_worker
+from featx.cluster_settings import Address, ClusterSettings, no_worker, parse_address, read_settings
+from featx.cluster_tasks import Cluster
 from featx.cluster_worker import PRELOAD, describe_versions, threads_for, visible_gpus
 from featx.cores import SHARED_BY, available_cores
 from featx.errors import FeatxError
@@ -137,7 +138,10 @@ def check_workers(client: object, address: Address) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hold back dask's own log: what matters comes as an error's one line."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "tornado.application", "asyncio", "dask_jobqueue")]
+    families = ("distributed", "tornado", "asyncio", "dask_jobqueue")
+    # Some have levels of their own.
+    names = {*families, *(name for name in logging.root.manager.loggerDict if name.partition(".")[0] in families)}
+    loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
@@ -192,9 +196,12 @@ def _open_local(
         "memory_limit": 0,
         "silence_logs": logging.CRITICAL,
         "preload": [*config.get("distributed.worker.preload"), PRELOAD],
-        "env": {SHARED_BY: str(n_workers), **threads_for(n_workers)}
-        | ({} if uses_gpus else {"CUDA_VISIBLE_DEVICES": ""}),
+        "env": {SHARED_BY: str(n_workers)} | ({} if uses_gpus else {"CUDA_VISIBLE_DEVICES": ""}),
     }
+    # Libraries read it as they are loaded, so it is there before the processes are; dask puts it into this one's too.
+    environment = {**config.get("distributed.nanny.pre-spawn-environ"), **threads_for(n_workers)}
+    stack.enter_context(_keep_environment([*environment, "PYTHONHASHSEED"]))
+    stack.enter_context(config.set({"distributed.nanny.pre-spawn-environ": environment}))
     scheduler = {"cls": Scheduler, "options": {**here, "dashboard_address": "127.0.0.1:0", "port": 0}}
     echo(f"starting {n_workers} workers here")
     try:
@@ -208,6 +215,20 @@ def _open_local(
         raise FeatxError(f"--cluster {address}: workers can't be started: {_first_line(error)}") from error
     _keep_up(stack, cluster, n_workers)
     return stack.enter_context(Client(cluster, set_as_default=False)), n_workers
+
+
+@contextlib.contextmanager
+def _keep_environment(names: Sequence[str]) -> Iterator[None]:
+    """Put some of this process's variables back at the end."""
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _open_slurm(

@@ -244,7 +244,7 @@ def _blame(manifest: Manifest, store_path: Path, folder: Path, killers: list[tup
     return FeatxError(
         f"shard {shard} of {store_path}: {error}{others}. One of its {len(left):,} undone images may be why, "
         f"{', '.join(left[:_N_SHOWN])}{', ...' if len(left) > _N_SHOWN else ''} (all: {list_path}); or it needs more "
-        "memory than its worker has. The other shards are done and kept; mend it and run the same command again"
+        "memory than a worker has. The other shards are done and kept; mend it and run the same command again"
     )
 
 
@@ -253,6 +253,8 @@ def _add_on_one_worker(cluster: Cluster, arguments: tuple, seen: list[Path], ech
     store_path = arguments[1]
     echo(f"{store_path}: is there and is added to, by one worker")
     _, outcome = next(cluster.run(add_to, [("all", arguments)], paths=[store_path, *seen]))
+    if isinstance(outcome, KilledError):
+        raise FeatxError(f"{store_path}: {outcome}. What is done is kept; mend it and run the same command again")
     if isinstance(outcome, FeatxError):
         raise outcome
     _tell(outcome, set(), echo)

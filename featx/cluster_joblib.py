@@ -1,5 +1,6 @@
 """joblib's Dask backend, made safe for featx: one worker of one core works too, and what is lost is told."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 from joblib import Parallel, delayed, parallel_config
 from joblib._dask import DaskDistributedBackend
 
+from featx.cluster_settings import no_worker
 from featx.cluster_worker import Answer, Expected, rebuild, run_here
 from featx.errors import FeatxError
 
@@ -23,7 +25,26 @@ class SharingBackend(DaskDistributedBackend):
     joblib runs everything in the calling process where one job at a time is all that a backend takes, as with one
     worker of one core. Its backend waits for ever for a task that died with its worker, and takes one that was
     cancelled for its result.
+
+    Parameters
+    ----------
+    cluster : Cluster
+    shared : object
+        Sent to every worker, under a name of its own: under that of its content, what an earlier call has sent would be
+        taken for it while the scheduler still forgets that.
     """
+
+    def __init__(self, cluster: "Cluster", shared: object) -> None:
+        super().__init__(client=cluster.client, wait_for_workers_timeout=cluster.settings.wait)
+        self._scatter = [shared]
+        try:
+            sent = cluster.client.scatter([shared], broadcast=True, hash=False, timeout=cluster.settings.wait)
+        except TimeoutError as error:
+            raise FeatxError(no_worker(cluster.address, cluster.settings)) from error
+        except OSError as error:
+            # A worker that was about to die was to have it.
+            raise CancelledError from error
+        self.data_futures[id(shared)] = sent[0]
 
     def effective_n_jobs(self, n_jobs: int) -> int:
         """Return how many tasks may be under way; never 1."""
@@ -66,17 +87,25 @@ def spread(
                 yield place, answer.result
         except CancelledError as error:
             n_tries = 1 if len(left) < n_before else n_tries + 1
-            if n_tries >= _N_TRIES or cluster.client.status != "running":
-                raise FeatxError(
-                    f"--cluster {cluster.address}: what workers share was lost {n_tries} times, or the scheduler is "
-                    "gone. What is done is kept; run the same command again"
-                ) from error
+            if cluster.client.status != "running":
+                raise FeatxError(cluster.lost()) from error
+            if n_tries >= _N_TRIES:
+                raise _deadly(cluster, f"workers died {n_tries} times") from error
+            # The next ones need a moment.
+            time.sleep(n_tries)
+
+
+def _deadly(cluster: "Cluster", what: str) -> FeatxError:
+    return FeatxError(
+        f"--cluster {cluster.address}: {what} while they ran the same tasks, which may need more memory than workers "
+        "have. What is done is kept; run the same command again"
+    )
 
 
 def _spread_once(
     cluster: "Cluster", function: Callable, shared: object, left: dict[int, Sequence[object]], expected: Expected
 ) -> Iterator[tuple[int, Answer]]:
-    backend = SharingBackend(client=cluster.client, scatter=[shared], wait_for_workers_timeout=cluster.settings.wait)
+    backend = SharingBackend(cluster, shared)
     parallel = Parallel(n_jobs=-1, backend=backend, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
     found = parallel(delayed(_call)(function, shared, place, left[place], expected) for place in tuple(left))
     try:
@@ -88,7 +117,8 @@ def _spread_once(
     except (FeatxError, CancelledError):
         raise
     except Exception as error:
-        raise cluster.in_words(error) from error
+        killed = cluster.in_words(error)
+        raise _deadly(cluster, f"workers died {killed.n_deaths} times") from error
     finally:
         found.close()
         backend.data_futures.clear()

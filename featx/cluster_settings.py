@@ -146,6 +146,19 @@ def wall_seconds(text: str) -> int | None:
     return first * 60 + second
 
 
+def no_worker(address: Address, settings: ClusterSettings) -> str:
+    """Say that no worker has come."""
+    looks = {
+        "slurm": "squeue --me shows whether jobs wait, and log_directory in --cluster-settings keeps what they say",
+        "running": "start some (dask worker ADDRESS --nthreads 1)",
+        "local": "is this machine very busy?",
+    }[address.kind]
+    return (
+        f"--cluster {address}: no worker for {settings.wait:g} seconds: {looks}; wait in --cluster-settings gives them "
+        "more time. What is done is kept"
+    )
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from featx.cluster_settings import ClusterSettings, wall_seconds
-from featx.cluster_worker import PRELOAD, threads_for
+from featx.cluster_worker import PRELOAD, THREADS
 from featx.cores import SHARED_BY
 from featx.errors import FeatxError
 
@@ -95,7 +95,11 @@ def slurm_arguments(settings: ClusterSettings) -> dict[str, object]:
     if seconds:
         margin = min(300, max(1, seconds // 10))
         extra += ["--lifetime", f"{seconds - margin}s", "--lifetime-stagger", f"{margin // 2}s"]
-    exports = {SHARED_BY: processes} | dict.fromkeys(threads_for(1), max(1, int(one("cores")) // processes))
+    # dask would give a worker one thread; what a user has set stays.
+    n_threads = max(1, int(one("cores")) // processes)
+    first, *others = THREADS
+    exports = {SHARED_BY: processes, first: f"${{{first}:-{n_threads}}}"}
+    exports |= {name: f"${{{name}:-${first}}}" for name in others}
     directives = [f"--gres=gpu:{settings.gpus}"] if settings.gpus else []
     return {
         **{name: value for name, value in given.items() if name != "shared_temp_directory"},

@@ -5,7 +5,7 @@ import queue
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from featx.cluster_settings import Address, ClusterSettings
+from featx.cluster_settings import Address, ClusterSettings, no_worker
 from featx.cluster_worker import Answer, Expected, describe_versions, rebuild, run_here
 from featx.errors import FeatxError
 
@@ -13,7 +13,16 @@ _LOOK_SECONDS = 1.0
 
 
 class KilledError(FeatxError):
-    """A task whose worker dies whenever it is tried."""
+    """A task whose worker dies whenever it is tried.
+
+    Parameters
+    ----------
+    n_deaths : int
+    """
+
+    def __init__(self, n_deaths: int) -> None:
+        super().__init__(f"the worker died {n_deaths} times while it ran")
+        self.n_deaths = n_deaths
 
 
 class Cluster:
@@ -90,8 +99,10 @@ class Cluster:
                     try:
                         outcome = rebuild(future.result())
                     except CancelledError as error:
-                        raise FeatxError(self._lost()) from error
-                    except Exception as error:  # noqa: BLE001 - a task's own are raised again
+                        raise FeatxError(self.lost()) from error
+                    except Exception as error:
+                        if self.client.status != "running":
+                            raise FeatxError(self.lost()) from error
                         outcome = self.in_words(error)
                     yield running.pop(future), outcome
         finally:
@@ -132,17 +143,18 @@ class Cluster:
         expected = Expected(describe_versions(), _absolute(paths))
         return spread(self, function, shared, calls, expected)
 
-    def in_words(self, error: Exception) -> FeatxError:
-        """Return what a user can mend of an error of dask's; what is none is raised."""
+    def in_words(self, error: Exception) -> KilledError:
+        """Return a task's end whose workers died; other errors are raised, in featx's words if they have any."""
         from distributed.scheduler import KilledWorker, NoValidWorkerError
 
         if isinstance(error, KilledWorker):
-            return KilledError(f"its worker died {error.allowed_failures + 1} times while it ran")
+            return KilledError(error.allowed_failures + 1)
         if isinstance(error, NoValidWorkerError):
             raise FeatxError(self._no_worker()) from error
         raise error
 
-    def _lost(self) -> str:
+    def lost(self) -> str:
+        """Say that the scheduler is gone."""
         return (
             f"--cluster {self.address}: the scheduler is gone, or was told to forget this work. What is done is kept; "
             "run the same command again"
@@ -157,7 +169,7 @@ class Cluster:
         try:
             return len(self.client.nthreads())
         except (OSError, DaskTimeoutError, ValueError, RuntimeError) as error:
-            raise FeatxError(self._lost()) from error
+            raise FeatxError(self.lost()) from error
 
 
 def keep_on_worker(key: object, make: Callable[[], object]) -> object:
@@ -170,19 +182,6 @@ def keep_on_worker(key: object, make: Callable[[], object]) -> object:
         kept.clear()
         kept[key] = make()
     return kept[key]
-
-
-def no_worker(address: Address, settings: ClusterSettings) -> str:
-    """Say that no worker has come."""
-    looks = {
-        "slurm": "squeue --me shows whether jobs wait, and log_directory in --cluster-settings keeps what they say",
-        "running": "start some (dask worker ADDRESS --nthreads 1)",
-        "local": "is this machine very busy?",
-    }[address.kind]
-    return (
-        f"--cluster {address}: no worker for {settings.wait:g} seconds: {looks}; wait in --cluster-settings gives them "
-        "more time. What is done is kept"
-    )
 
 
 def _absolute(paths: Sequence[str | Path]) -> tuple[str, ...]:

@@ -20,6 +20,9 @@ from featx.errors import FeatxError, TakenError
 PRELOAD = "featx.cluster_worker"
 """What dask runs as a worker starts: this module."""
 
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""The environment variables by which libraries know how many threads to take."""
+
 # Another process that holds a lock and gets no further for so long is not waited for any more.
 _PATIENCE_SECONDS = 600.0
 _LOOK_SECONDS = 2.0
@@ -224,6 +227,9 @@ def when_free(function: Callable[[], object], count: Callable[[], int]) -> objec
 
 
 def threads_for(count: int) -> dict[str, str]:
-    """Return the environment that gives each of so many workers its part of this machine's threads."""
-    threads = str(max(1, available_cores() // count))
-    return {name: threads for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    """Return the environment that gives each of so many workers its part of this machine's threads.
+
+    dask would give it one thread; what a user has set stays, and OMP_NUM_THREADS counts for the others.
+    """
+    chosen = os.environ.get(THREADS[0]) or str(max(1, available_cores() // count))
+    return {name: os.environ.get(name) or chosen for name in THREADS}

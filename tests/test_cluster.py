@@ -2,10 +2,13 @@
 
 import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 import dask
 import distributed
@@ -14,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import SMALL, make_image, make_tree, small_recipe
 from stub_network import NOTES, stand_in
-from worker_tasks import die, die_once, divide, nap, refuse, refuse_shared, tell, whoami
+from worker_tasks import die, die_once, die_shared, divide, nap, refuse, refuse_shared, tell, whoami
 
 import featx
 from featx import FeatxError
@@ -135,7 +138,7 @@ def test_a_lost_worker_is_replaced_and_its_shard_done_again(pair, stub, photos, 
 def test_a_shard_that_kills_its_workers_is_named_and_the_others_kept(pair, stub, photos, tmp_path):
     make_image(photos / "oak" / "killer.png", seed=7)
     manifest, path = read(photos), tmp_path / "store.h5"
-    with pytest.raises(FeatxError, match="its worker died 2 times") as caught:
+    with pytest.raises(FeatxError, match="the worker died 2 times while it ran") as caught:
         featx.extract_features(manifest, path, cluster=pair, **OPTIONS)
     listed = re.search(r"\(all: (.*?)\)", str(caught.value))[1]
     names = open(listed).read().split()  # noqa: SIM115, PTH123
@@ -246,6 +249,8 @@ def test_errors_of_workers_are_the_same_here(single, capfd):
         list(single.share(divide, np.ones(3), [()]))
     ((_, killed),) = single.run(die, [("key", ())])
     assert isinstance(killed, KilledError)
+    with pytest.raises(FeatxError, match=r"workers died \d times while they ran the same tasks"):
+        list(single.share(die_shared, np.ones(3), [()]))
     out, err = capfd.readouterr()
     assert out + err == ""
 
@@ -291,6 +296,34 @@ def test_a_running_scheduler_is_used_and_left_running(running):
         open_cluster("tcp://127.0.0.1:9", settings),
     ):
         pass
+
+
+def test_a_scheduler_that_goes_away_is_one_line(capfd):
+    program = """if True:
+        import time
+        from distributed import LocalCluster
+        options = {"processes": False, "protocol": "tcp://", "dashboard_address": None}
+        cluster = LocalCluster(n_workers=1, threads_per_worker=1, **options)
+        print(cluster.scheduler_address, flush=True)
+        time.sleep(100)
+    """
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    folder = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{folder}:{folder.parent}"}
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, env=environment, **quiet) as process:
+        try:
+            address = process.stdout.readline().strip()
+            with open_cluster(address) as cluster:
+                answers = cluster.run(nap, [("a", (0,)), ("b", (60,))])
+                assert next(answers)[1].result == 0
+                process.kill()
+                with pytest.raises(FeatxError, match="the scheduler is gone, or was told to forget this work"):
+                    next(answers)
+        finally:
+            process.kill()
+    out, err = capfd.readouterr()
+    assert out + err == ""
 
 
 def test_a_wall_time_that_ends_is_a_lost_worker():

@@ -12,7 +12,7 @@ from featx.cli import main
 from featx.cluster import load_dask, open_cluster
 from featx.cluster_settings import Address, ClusterSettings, parse_address, read_settings, wall_seconds
 from featx.cluster_slurm import as_files, slurm_arguments
-from featx.cluster_worker import take_share, visible_gpus, when_free
+from featx.cluster_worker import THREADS, take_share, threads_for, visible_gpus, when_free
 from featx.errors import TakenError
 
 SLURM = parse_address("slurm")
@@ -105,7 +105,12 @@ def test_a_job_is_what_the_file_says_and_what_featx_needs(tmp_path):
     script = job.job_script()
     for line in ("-p gpu", "-A vision", "-t 02:00:00", "--mem=30G", "--cpus-per-task=8", "--gres=gpu:2", "--exclusive"):
         assert f"#SBATCH {line}\n" in script
-    for line in ("export FEATX_PROCESSES=2", "export OMP_NUM_THREADS=4", "module load cuda"):
+    for line in (
+        "export FEATX_PROCESSES=2",
+        "export OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}",
+        "export MKL_NUM_THREADS=${MKL_NUM_THREADS:-$OMP_NUM_THREADS}",
+        "module load cuda",
+    ):
         assert f"{line}\n" in script
     command = script.splitlines()[-1]
     assert command.startswith(sys.executable)
@@ -171,11 +176,23 @@ def test_opening_a_cluster_leaves_ctrl_c_as_it_is():
 def test_without_the_option_dask_is_not_imported():
     program = """if True:
         import sys
-        import featx.cli, featx.extract, featx.grid, featx.repeats, featx.finetune_all
+        import featx.cli, featx.extract, featx.cell_scores, featx.repeats
         print([name for name in ("dask", "distributed", "joblib._dask") if name in sys.modules])
     """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(("own", "n_threads"), [({}, "4"), ({"OMP_NUM_THREADS": "3"}, "3")])
+def test_workers_share_threads_unless_a_user_says_how_many(monkeypatch, own, n_threads):
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("featx.cluster_worker.available_cores", lambda: 8)
+    assert threads_for(2) == dict.fromkeys(THREADS, n_threads)
+    monkeypatch.setenv("MKL_NUM_THREADS", "7")
+    assert threads_for(2)["MKL_NUM_THREADS"] == "7"
 
 
 def test_a_worker_takes_its_gpu_and_its_part_of_the_cores(monkeypatch):

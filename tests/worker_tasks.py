@@ -25,6 +25,10 @@ def die(*, echo):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def die_shared(shared, *, echo):
+    die(echo=echo)
+
+
 def die_once(shared, number, path, *, echo):
     if not path.exists():
         path.touch()
