@@ -239,7 +239,7 @@ def _open_slurm(
     from featx.cluster_slurm import as_files, make_slurm
 
     cluster, n_each = make_slurm(settings, stack.enter_context(as_files(_security(), settings)))
-    _keep_up(stack, cluster, settings.jobs)
+    _keep_up(stack, cluster, settings.jobs * n_each)
     echo(f"submitting {settings.jobs} jobs to Slurm, {n_each} workers each; squeue --me shows them")
     return stack.enter_context(Client(cluster, set_as_default=False)), settings.jobs * n_each
 
@@ -262,7 +262,7 @@ def _open_running(
 
 
 def _keep_up(stack: contextlib.ExitStack, cluster: object, n: int) -> None:
-    """Ask again and again for as many workers, or jobs, as there should be: those that are lost come back."""
+    """Ask again and again for as many workers as there should be: those that are lost come back."""
     from tornado.ioloop import PeriodicCallback
 
     stack.callback(_close, cluster)

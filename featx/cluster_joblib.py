@@ -1,7 +1,9 @@
 """joblib's Dask backend, made safe for featx: one worker of one core works too, and what is lost is told."""
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 # What is shared can be lost with the last worker that holds it, and is then sent again.
 _N_TRIES = 4
+# How often it is looked whether any worker is left.
+_LOOK_SECONDS = 1.0
 
 
 class SharingBackend(DaskDistributedBackend):
@@ -49,6 +53,10 @@ class SharingBackend(DaskDistributedBackend):
     def effective_n_jobs(self, n_jobs: int) -> int:
         """Return how many tasks may be under way; never 1."""
         return max(2, super().effective_n_jobs(n_jobs))
+
+    def under_way(self) -> list[object]:
+        """Return the futures of tasks that have given nothing yet."""
+        return list(self._results)
 
     async def _collect(self) -> None:
         import asyncio
@@ -105,23 +113,70 @@ def _deadly(cluster: "Cluster", what: str) -> FeatxError:
 def _spread_once(
     cluster: "Cluster", function: Callable, shared: object, left: dict[int, Sequence[object]], expected: Expected
 ) -> Iterator[tuple[int, Answer]]:
+    with contextlib.ExitStack() as stack:
+        try:
+            backend, found = _start(cluster, function, shared, left, expected)
+            stack.callback(backend.data_futures.clear)
+            stack.callback(found.close)
+            stack.enter_context(_watched(cluster, backend))
+            for place, answer in found:
+                answer = rebuild(answer)
+                if isinstance(answer, FeatxError):
+                    raise answer
+                yield place, answer
+        except (FeatxError, CancelledError):
+            raise
+        except Exception as error:
+            killed = cluster.in_words(error)
+            raise _deadly(cluster, f"workers died {killed.n_deaths} times") from error
+
+
+def _start(
+    cluster: "Cluster", function: Callable, shared: object, left: dict[int, Sequence[object]], expected: Expected
+) -> tuple[SharingBackend, Generator[tuple[int, Answer | FeatxError]]]:
+    """Send what is shared and the calls; where no worker is left to take them, one is waited for."""
     backend = SharingBackend(cluster, shared)
     parallel = Parallel(n_jobs=-1, backend=backend, batch_size=1, pre_dispatch="all", return_as="generator_unordered")
-    found = parallel(delayed(_call)(function, shared, place, left[place], expected) for place in tuple(left))
     try:
-        for place, answer in found:
-            answer = rebuild(answer)
-            if isinstance(answer, FeatxError):
-                raise answer
-            yield place, answer
-    except (FeatxError, CancelledError):
+        found = parallel(delayed(_call)(function, shared, place, left[place], expected) for place in tuple(left))
+    except TimeoutError as error:
+        raise FeatxError(no_worker(cluster.address, cluster.settings)) from error
+    return backend, found
+
+
+@contextlib.contextmanager
+def _watched(cluster: "Cluster", backend: SharingBackend) -> Iterator[None]:
+    """Cancel what is under way once there has been no worker for too long: joblib would wait for ever.
+
+    Raises
+    ------
+    FeatxError
+        Then.
+    """
+    over, reasons = threading.Event(), []
+
+    def watch() -> None:
+        without_since = None
+        while not over.wait(_LOOK_SECONDS):
+            try:
+                without_since = cluster.check_left(without_since)
+            except FeatxError as error:
+                reasons.append(error)
+                with contextlib.suppress(Exception):
+                    cluster.client.cancel(backend.under_way(), force=True)
+                return
+
+    thread = threading.Thread(target=watch, name="featx-workers", daemon=True)
+    thread.start()
+    try:
+        yield
+    except CancelledError as error:
+        if reasons:
+            raise reasons[0] from error
         raise
-    except Exception as error:
-        killed = cluster.in_words(error)
-        raise _deadly(cluster, f"workers died {killed.n_deaths} times") from error
     finally:
-        found.close()
-        backend.data_futures.clear()
+        over.set()
+        thread.join()
 
 
 def _call(

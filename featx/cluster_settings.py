@@ -14,6 +14,9 @@ _PATIENCE = {"local": 60.0, "running": 60.0, "slurm": 86_400.0}
 
 _ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:]+\]|[^\s/:\[\]]+):([0-9]{1,5})")
 
+# Megabytes, or a letter for a unit, as sbatch takes them; or a unit of dask's.
+_MEMORY = re.compile(r"(?P<number>[0-9]*[1-9][0-9]*(\.[0-9]+)?) ?((?P<letter>[kKmMgGtT]?)|[kKMGT]i?B)")
+
 # What sbatch takes: minutes, M:S, H:M:S, D-H, D-H:M, D-H:M:S.
 _WALL_TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
 
@@ -124,6 +127,8 @@ def read_settings(address: Address, path: Path | None = None) -> ClusterSettings
     if "walltime" in slurm:
         # What YAML reads as a number are minutes.
         slurm["walltime"] = str(slurm["walltime"])
+    if "memory" in slurm:
+        slurm["memory"] = describe_memory(slurm["memory"])
     return ClusterSettings(wait=float(record.get("wait", _PATIENCE[address.kind])), slurm=slurm, **own)
 
 
@@ -144,6 +149,20 @@ def wall_seconds(text: str) -> int | None:
     if found["third"] is not None:
         return first * 3600 + second * 60 + third
     return first * 60 + second
+
+
+def describe_memory(value: str | int) -> str:
+    """Return a size as dask reads it: what sbatch takes (megabytes, or a letter for a unit) is meant in powers of 1024.
+
+    Examples
+    --------
+    >>> describe_memory("32G"), describe_memory(32000), describe_memory("32GB")
+    ('32GiB', '32000MiB', '32GB')
+    """
+    found = _MEMORY.fullmatch(str(value))
+    if found is None or found["letter"] is None:
+        return str(value)
+    return f"{found['number']}{found['letter'].upper() or 'M'}iB"
 
 
 def no_worker(address: Address, settings: ClusterSettings) -> str:
@@ -184,7 +203,7 @@ def _is_wall_time(value: object) -> bool:
 
 
 def _is_memory(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)? ?[kKMGT]i?B", value) is not None
+    return _is_count(value) or (isinstance(value, str) and _MEMORY.fullmatch(value) is not None)
 
 
 def _is_mapping(value: object) -> bool:
@@ -205,7 +224,7 @@ _KEYS: dict[str, _Kind] = {
     "partition": ("queue", "text", _is_text),
     "account": ("account", "text", _is_text),
     "time": ("walltime", "a time such as 08:00:00, 1-12:00:00 or 90 (minutes)", _is_wall_time),
-    "memory": ("memory", "a size such as 32GB", _is_memory),
+    "memory": ("memory", "a size such as 32G, 32000 (megabytes) or 32GB", _is_memory),
     "cores": ("cores", "a whole number from 1 up", _is_count),
     "processes": ("processes", "a whole number from 1 up", _is_count),
     "job_extra_directives": ("job_extra_directives", "a list of texts", _is_texts),

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -133,7 +134,7 @@ def as_files(security: object, settings: ClusterSettings) -> Iterator[object]:
     Raises
     ------
     FeatxError
-        If nothing can be written there.
+        If nothing can be written there, or a job's script can't name it.
     """
     from dask import config
     from distributed import Security
@@ -143,6 +144,12 @@ def as_files(security: object, settings: ClusterSettings) -> Iterator[object]:
         return
     named = settings.slurm.get("shared_temp_directory") or config.get("jobqueue.slurm.shared-temp-directory", None)
     shared = Path(named or "").expanduser().absolute()
+    if any(char.isascii() and shlex.quote(char) != char for char in str(shared)):
+        raise FeatxError(
+            f"{shared}: this path goes into jobs' scripts without quotes (dask-jobqueue has none), so that it may have "
+            "no blanks and nothing else that a shell takes for itself. Name another folder that jobs see as "
+            "shared_temp_directory in --cluster-settings"
+        )
     with contextlib.ExitStack() as stack:
         try:
             # For its owner alone.

@@ -2,6 +2,7 @@
 
 import contextlib
 import queue
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -82,7 +83,7 @@ class Cluster:
         expected, waiting = Expected(describe_versions(), _absolute(paths)), iter(tasks)
         running: dict[object, str] = {}
         done: queue.Queue = queue.Queue()
-        is_over = False
+        is_over, without_since = False, None
         try:
             while True:
                 while not is_over and len(running) < max(1, self._count()):
@@ -94,17 +95,21 @@ class Cluster:
                     future.add_done_callback(done.put)
                 if not running:
                     return
-                with contextlib.suppress(queue.Empty):
+                try:
                     future = done.get(timeout=_LOOK_SECONDS)
-                    try:
-                        outcome = rebuild(future.result())
-                    except CancelledError as error:
+                except queue.Empty:
+                    without_since = self.check_left(without_since)
+                    continue
+                without_since = None
+                try:
+                    outcome = rebuild(future.result())
+                except CancelledError as error:
+                    raise FeatxError(self.lost()) from error
+                except Exception as error:
+                    if self.client.status != "running":
                         raise FeatxError(self.lost()) from error
-                    except Exception as error:
-                        if self.client.status != "running":
-                            raise FeatxError(self.lost()) from error
-                        outcome = self.in_words(error)
-                    yield running.pop(future), outcome
+                    outcome = self.in_words(error)
+                yield running.pop(future), outcome
         finally:
             # Those that run already can't be stopped: they end by themselves, or with their workers.
             with contextlib.suppress(Exception):
@@ -145,13 +150,35 @@ class Cluster:
 
     def in_words(self, error: Exception) -> KilledError:
         """Return a task's end whose workers died; other errors are raised, in featx's words if they have any."""
-        from distributed.scheduler import KilledWorker, NoValidWorkerError
+        from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
         if isinstance(error, KilledWorker):
             return KilledError(error.allowed_failures + 1)
-        if isinstance(error, NoValidWorkerError):
+        if isinstance(error, NoValidWorkerError | NoWorkerError):
             raise FeatxError(self._no_worker()) from error
         raise error
+
+    def check_left(self, without_since: float | None) -> float | None:
+        """Return since when there has been no worker, None while there are some.
+
+        A scheduler that featx hasn't started would wait for ever.
+
+        Parameters
+        ----------
+        without_since : float or None
+            What this has returned a moment ago.
+
+        Raises
+        ------
+        FeatxError
+            If that is longer than the settings allow, or the scheduler is gone.
+        """
+        if self._count():
+            return None
+        now = time.monotonic()
+        if without_since is not None and now - without_since > self.settings.wait:
+            raise FeatxError(self._no_worker())
+        return now if without_since is None else without_since
 
     def lost(self) -> str:
         """Say that the scheduler is gone."""

@@ -89,10 +89,11 @@ def take_share(number: int, count: int) -> None:
     Parameters
     ----------
     number : int
-        Which worker, from 0.
+        Which worker, from 0; one that replaces another may have a number of its own, from `count` up.
     count : int
         How many there are.
     """
+    number %= count
     if gpus := visible_gpus():
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     if hasattr(os, "sched_setaffinity"):

@@ -17,14 +17,14 @@ import pytest
 from click.testing import CliRunner
 from conftest import SMALL, make_image, make_tree, small_recipe
 from stub_network import NOTES, stand_in
-from worker_tasks import die, die_once, die_shared, divide, nap, refuse, refuse_shared, tell, whoami
+from worker_tasks import die, die_once, die_shared, divide, nap, nap_shared, refuse, refuse_shared, tell, whoami
 
 import featx
 from featx import FeatxError
 from featx.cli import main
 from featx.cluster import check_workers, open_cluster
-from featx.cluster_settings import ClusterSettings
-from featx.cluster_tasks import KilledError
+from featx.cluster_settings import ClusterSettings, parse_address
+from featx.cluster_tasks import Cluster, KilledError
 from featx.finetune_all import fine_tune_all, name_runs
 from featx.journal import Journal
 from featx.run_folder import RunFolder
@@ -314,6 +314,35 @@ def test_a_running_scheduler_is_used_and_left_running(running):
         open_cluster("tcp://127.0.0.1:9", settings),
     ):
         pass
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_without_workers_work_ends_in_words(is_own):
+    # A scheduler of featx's own gives up by itself; one that runs elsewhere may wait for ever.
+    limit = {"distributed.scheduler.no-workers-timeout": "1s" if is_own else None}
+    options = {"processes": False, "protocol": "tcp://", "dashboard_address": "127.0.0.1:0", "silence_logs": 50}
+    with ExitStack() as stack:
+        with dask.config.set(limit):
+            cluster = stack.enter_context(distributed.LocalCluster(n_workers=0, **options))
+        client = stack.enter_context(distributed.Client(cluster, set_as_default=False))
+        workers = Cluster(client, parse_address("tcp://h:1"), ClusterSettings(wait=1), 1)
+        with pytest.raises(FeatxError, match="no worker for 1 seconds: start some"):
+            list(workers.run(whoami, [("key", (1,))]))
+        with pytest.raises(FeatxError, match="no worker for 1 seconds: start some"):
+            list(workers.share(tell, np.ones(3), [(1,)]))
+
+
+def test_shared_work_ends_in_words_once_workers_are_gone(running, monkeypatch):
+    running.worker_spec.clear()
+    running.new_spec["options"]["nthreads"] = 1
+    running.scale(1)
+    settings = ClusterSettings(wait=20)
+    with open_cluster(running.scheduler_address, settings) as cluster:
+        monkeypatch.setattr(cluster, "settings", ClusterSettings(wait=1))
+        # As if the worker were gone: what waits for it is cancelled.
+        monkeypatch.setattr(cluster, "_count", lambda: 0)
+        with pytest.raises(FeatxError, match="no worker for 1 seconds: start some"):
+            list(cluster.share(nap_shared, np.ones(3), [(4,)]))
 
 
 def test_a_scheduler_that_goes_away_is_one_line(capfd):

@@ -51,7 +51,7 @@ def write(folder, text):
 def test_every_mistake_is_named(tmp_path):
     path = write(
         tmp_path,
-        "wait: 0\njobs: 1.5\ngpus: -1\npartion: a\nmemory: 32\ntime: noon\ncores: true\n"
+        "wait: 0\njobs: 1.5\ngpus: -1\npartion: a\nmemory: 32X\ntime: noon\ncores: true\n"
         'job_extra_directives: --exclusive\npartition: "a\\nb"\nscheduler_options: [1]\n',
     )
     with pytest.raises(FeatxError) as caught:
@@ -122,6 +122,45 @@ def test_a_job_is_what_the_file_says_and_what_featx_needs(tmp_path):
     assert arguments["scheduler_options"]["dashboard"] is False
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("32G", "--mem=32G"),
+        ("32000", "--mem=32G"),
+        ("'2048'", "--mem=2G"),
+        ("512k", "--mem=512K"),
+        ("32GB", "--mem=30G"),
+    ],
+)
+def test_memory_is_what_sbatch_takes_it_for(tmp_path, text, said):
+    from dask_jobqueue.slurm import SLURMJob
+
+    settings = read_settings(SLURM, write(tmp_path, f"cores: 1\nmemory: {text}\n"))
+    job = SLURMJob("tls://h:1", name="w", cores=1, memory=settings.slurm["memory"])
+    assert f"#SBATCH {said}\n" in job.job_script()
+    for wrong in ("0", "32X", "-1", "[1]", "0G", "true"):
+        with pytest.raises(FeatxError, match="memory: expected a size such as 32G, 32000"):
+            read_settings(SLURM, write(tmp_path, f"memory: {wrong}\n"))
+
+
+def test_as_many_jobs_are_submitted_as_are_asked_for(tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    programs = {
+        "sbatch": f"case $1 in --test-only) ;; *) echo x >> {log}; echo Submitted batch job 1;; esac",
+        "scancel": "",
+    }
+    for name, line in programs.items():
+        path = tmp_path / name
+        path.write_text(f"#!/bin/sh\n{line}\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    slurm = {"cores": 4, "memory": "1GB", "shared_temp_directory": str(tmp_path)}
+    settings = ClusterSettings(wait=2, jobs=3, gpus=2, slurm=slurm)
+    with pytest.raises(FeatxError, match="no worker for 2 seconds: squeue --me"), open_cluster(SLURM, settings):
+        pass
+    assert log.read_text() == "x\n" * 3
+
+
 def test_dask_s_own_configuration_counts():
     import dask
     import dask_jobqueue  # noqa: F401 (brings the keys)
@@ -149,6 +188,11 @@ def test_certificates_are_files_of_the_owner_for_as_long_as_the_run(tmp_path):
     assert list(tmp_path.iterdir()) == []
     settings = ClusterSettings(wait=1, slurm={"shared_temp_directory": str(tmp_path / "nowhere")})
     with pytest.raises(FeatxError, match="can't be written here"), as_files(Security.temporary(), settings):
+        pass
+    blank = tmp_path / "a b"
+    blank.mkdir()
+    settings = ClusterSettings(wait=1, slurm={"shared_temp_directory": str(blank)})
+    with pytest.raises(FeatxError, match=r"a b: .* no blanks"), as_files(Security.temporary(), settings):
         pass
 
 
@@ -206,6 +250,11 @@ def test_a_worker_takes_its_gpu_and_its_part_of_the_cores(monkeypatch):
         found.append(os.environ["CUDA_VISIBLE_DEVICES"])
     assert found == ["GPU-a", "GPU-b", "GPU-c"]
     assert taken == [[0, 1], [2, 3], [4, 5]]
+    # Workers that replace others may count on.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    for number in (3, 4, 5):
+        take_share(number, 3)
+    assert taken[3:] == taken[:3]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert visible_gpus() == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
