@@ -26,11 +26,14 @@ class ScoredShare:
         Where the scores are; the run without a shard takes them up.
     n_units, n_scored : int
         Cells times folds (or random splits) of this share, and how many of them this call has scored.
+    notes : tuple of str
+        What the run will have to say.
     """
 
     journal_path: str
     n_units: int
     n_scored: int
+    notes: tuple[str, ...] = ()
 
 
 def score_all(
@@ -69,7 +72,7 @@ def score_share(task: GridTask, output: Path, shard: Shard, *, progress: bool = 
     keys = share_of(task, shard)
     n_before = len(journal.records)
     _score(task, journal, keys, progress=progress)
-    return ScoredShare(str(path), len(keys), len(journal.records) - n_before)
+    return ScoredShare(str(path), len(keys), len(journal.records) - n_before, task.notes)
 
 
 def all_keys(task: GridTask) -> list[Key]:

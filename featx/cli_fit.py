@@ -165,8 +165,12 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
     shuffles = options.pop("shuffles")
     options["importance"] = shuffles if options["importance"] else 0
     cluster, cluster_settings = options.pop("cluster"), options.pop("cluster_settings")
+    if random["repeats"] is None and any(
+        random[name] is not None for name in ("test_share", "train_per_class", "stratify")
+    ):
+        raise FeatxError("--test-share, --train-per-class and --stratify are of random splits: give --repeats too")
     if shard is not None:
-        if cluster is not None:
+        if cluster is not None or cluster_settings is not None:
             raise FeatxError("--cluster divides the work by itself: leave --shard out")
         run_share(model, store, output, grid, random, options, shard=shard, as_json=as_json)
         return
@@ -178,8 +182,6 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
         with opened(cluster, cluster_settings, uses_gpus=False) as options["cluster"]:
             run_repeats(model, store, output, grid, random, options, as_json=as_json)
         return
-    if any(random[name] is not None for name in ("test_share", "train_per_class", "stratify")):
-        raise FeatxError("--test-share, --train-per-class and --stratify are of random splits: give --repeats too")
     with opened(cluster, cluster_settings, uses_gpus=False) as workers:
         run = fit_grid(store, model, output, grid=grid, cluster=workers, progress=True, **options)
     if as_json:
@@ -261,6 +263,8 @@ def run_share(
     if as_json:
         show_json({"output": str(output)} | asdict(share))
         return
+    for note in share.notes:
+        say(note)
     click.echo(
         f"{share.journal_path}: {share.n_units:,} scores of shard {shard}, {share.n_scored:,} of them made now. Once "
         "all shards are done, the same command without --shard makes the run"

@@ -15,7 +15,7 @@ from featx.errors import FeatxError, SourceError, StoppedError, StoreError
 from featx.extraction import Extraction
 from featx.locks import hold, is_lock_file
 from featx.manifest import Manifest
-from featx.merging import merge_shards
+from featx.merging import merge_shards, was_merging
 from featx.plans import Request
 from featx.progress import progress_bar
 from featx.rejections import count_allowed
@@ -68,6 +68,8 @@ def extract_on(
     check_place(store_path)
     counts = _Counts(manifest, max_rejected)
     seen = _must_see(manifest, request)
+    if _finish_merge(store_path, overwrite, progress, echo) and overwrite:
+        return describe_finished(store_path)
     if store_path.exists() and not overwrite:
         return _add_on_one_worker(
             cluster, (manifest, store_path, _for_workers(request), max_rejected, log_every), seen, echo
@@ -233,6 +235,20 @@ def _blame(manifest: Manifest, store_path: Path, folder: Path, killers: list[tup
     )
 
 
+def _finish_merge(store_path: Path, overwrite: bool, progress: bool, echo: Callable[[str], None]) -> bool:
+    """Finish what an earlier call of this kind was stopped in, if that was the merge; return whether it was."""
+    folder = _folder_of(store_path)
+    if overwrite != (folder / _BEGUN).exists() or not was_merging(RunFolder(store_path)):
+        return False
+    merge_shards(store_path, overwrite=overwrite, progress=progress, echo=echo)
+    shutil.rmtree(folder, ignore_errors=True)
+    return True
+
+
+def _folder_of(store_path: Path) -> Path:
+    return store_path.with_name(f"{store_path.name}.cluster")
+
+
 def _add_on_one_worker(cluster: Cluster, arguments: tuple, seen: list[Path], echo: Callable[[str], None]) -> Extraction:
     """Have a store that is there added to, as a whole: its layers and images are not divided into shards."""
     store_path = arguments[1]
@@ -252,7 +268,7 @@ def _begun(store_path: Path, overwrite: bool) -> Iterator[Path]:
 
     It remembers whether shards beside the store are of a run that overwrites it: those of another are deleted.
     """
-    folder = store_path.with_name(f"{store_path.name}.cluster")
+    folder = _folder_of(store_path)
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:

@@ -2,11 +2,13 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from featx.errors import FeatxError
+from featx.locks import hold
 from featx.shards import Shard
 
 Key = tuple[int, ...]
@@ -67,9 +69,38 @@ class Journal:
         """Return the journal of another file with the same identity and kind."""
         return Journal(path, json.loads(self._identity), self._kind)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the journal's only writer.
+
+        Raises
+        ------
+        FeatxError
+            If another process is.
+        """
+        lock_path = self.path.with_name(self.path.name + ".lock")
+        with hold(lock_path, f"{self.path}: another featx is fitting this"):
+            try:
+                yield
+            finally:
+                # While it is held: who opened it meanwhile sees that it has no name any more.
+                lock_path.unlink(missing_ok=True)
+
     def __enter__(self) -> "Journal":
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FeatxError(f"{self.path}: can't be written: {error.strerror}") from error
+        with ExitStack() as stack:
+            stack.enter_context(self.held())
+            # Another process may have gone on with it since it was read.
+            self.records = self._read() | self.records
+            self._open()
+            self._stack = stack.pop_all()
+        return self
+
+    def _open(self) -> None:
+        try:
             # Written beside and renamed: a kill leaves the old file or the new one.
             temporary = self.path.with_name(self.path.name + ".tmp")
             lines = [self._identity, *(_as_line(key, record) for key, record in self.records.items())]
@@ -78,10 +109,10 @@ class Journal:
             self._file = self.path.open("a", encoding="utf-8")
         except OSError as error:
             raise FeatxError(f"{self.path}: can't be written: {error.strerror}") from error
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
+        self._stack.close()
 
     def add(self, key: Key, record: object) -> None:
         """Keep a record."""
@@ -98,7 +129,9 @@ class Journal:
         """Delete the file, and those of shares: the run that they were kept for is there."""
         self.path.unlink(missing_ok=True)
         for path in self.taken_up:
-            path.unlink(missing_ok=True)
+            # One that somebody has begun to go on with stays his.
+            with suppress(FeatxError), self.of_same(path).held():
+                path.unlink(missing_ok=True)
 
     def _begins_alike(self) -> bool:
         try:
@@ -130,10 +163,13 @@ def take_up_shards(journal: Journal) -> list[str]:
         if pattern.fullmatch(path.name):
             share = journal.of_same(path)
             if share.is_other:
-                notes.append(f"{path}: scores of another grid, store or version; they were not taken up")
-            else:
-                journal.records |= share.records
-                journal.taken_up.append(path)
+                notes.append(
+                    f"{path}: scores of another grid, store or version, or of another model for want of memory; they "
+                    "were not taken up"
+                )
+                continue
+            journal.records |= share.records
+            journal.taken_up.append(path)
     return notes
 
 

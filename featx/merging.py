@@ -201,6 +201,11 @@ def _merge(
     return counts, shards.paths
 
 
+def was_merging(folder: RunFolder) -> bool:
+    """Whether a merge was stopped after its store was written, or just before it was named."""
+    return (folder.path / _RECORD).exists()
+
+
 def _read_merged(folder: RunFolder) -> tuple[dict[str, int], list[Path]] | None:
     """Return what an earlier merge has made, if all that it hadn't done was to delete the shards."""
     try:

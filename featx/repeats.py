@@ -115,7 +115,7 @@ def repeat_share(
     journal = Journal(path, task.identity(), Repeat)
     numbers, n_before = range(*shard.rows(task.protocol["n_repeats"])), len(journal.records)
     _fit_splits(task, journal, numbers, progress=progress)
-    return ScoredShare(str(path), len(numbers), len(journal.records) - n_before)
+    return ScoredShare(str(path), len(numbers), len(journal.records) - n_before, task.notes)
 
 
 def _fit_splits(

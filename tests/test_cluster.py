@@ -247,6 +247,24 @@ def test_a_stopped_run_goes_on(pair, stub, photos, tmp_path):
     assert sorted(found.name for found in tmp_path.iterdir()) == ["photos", "store.h5"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_merge_that_was_stopped_is_finished(pair, stub, photos, tmp_path, monkeypatch, overwrite):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    manifest, path = read(photos), tmp_path / "store.h5"
+    if overwrite:
+        featx.extract_features(manifest, path, layers="block1_conv1", **OPTIONS)
+    options = {"cluster": pair, "overwrite": overwrite, **OPTIONS}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("featx.merging._delete", stop)
+        featx.extract_features(manifest, path, **options)
+    assert len(list(tmp_path.glob("store.shard-*.h5"))) == 8
+    done = featx.extract_features(manifest, path, **options)
+    assert (done.n_images, done.n_features, done.n_computed) == (70, 308, 0)
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["photos", "store.h5"]
+
+
 def test_too_many_unreadable_images_end_all_shards(pair, stub, photos, tmp_path):
     for name in ("001", "020", "039"):
         (photos / "oak" / f"{name}.png").write_bytes(b"no image")

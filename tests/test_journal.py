@@ -4,7 +4,8 @@ import pytest
 
 from featx import FeatxError
 from featx.fitting import CellScore
-from featx.journal import Journal
+from featx.journal import Journal, journal_of_shard, take_up_shards
+from featx.shards import Shard
 
 SCORES = {(0, 0): CellScore(0.5, 1.0), (1, 0): CellScore(None, 0.1, "ValueError: no")}
 
@@ -53,3 +54,35 @@ def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(FeatxError, match="can't be written"), Journal(tmp_path / "file" / "j", {}, CellScore):
         raise AssertionError("a journal below a file")
+
+
+def test_a_journal_has_one_writer(path):
+    with Journal(path, {"model": "svm"}, CellScore) as journal:
+        with pytest.raises(FeatxError, match=r"another featx is fitting this"), Journal(path, {}, CellScore):
+            raise AssertionError("a second writer")
+        journal.add((2, 0), SCORES[0, 0])
+    assert Journal(path, {"model": "svm"}, CellScore).records == SCORES | {(2, 0): SCORES[0, 0]}
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_what_another_process_has_added_meanwhile_is_kept(path):
+    late = Journal(path, {"model": "svm"}, CellScore)
+    with Journal(path, {"model": "svm"}, CellScore) as journal:
+        journal.add((2, 0), SCORES[0, 0])
+    with late:
+        late.add((3, 0), SCORES[1, 0])
+    added = {(2, 0): SCORES[0, 0], (3, 0): SCORES[1, 0]}
+    assert Journal(path, {"model": "svm"}, CellScore).records == SCORES | added
+
+
+def test_a_share_that_goes_on_is_not_deleted(path):
+    share_path = journal_of_shard(path, Shard(1, 2))
+    with Journal(share_path, {"model": "svm"}, CellScore) as share:
+        share.add((2, 0), SCORES[0, 0])
+        whole = Journal(path, {"model": "svm"}, CellScore)
+        assert take_up_shards(whole) == []
+        assert whole.records == SCORES | {(2, 0): SCORES[0, 0]}
+        whole.remove()
+        assert share_path.exists()
+    whole.remove()
+    assert not share_path.exists()
