@@ -12,7 +12,7 @@ from featx.cluster_shard import add_to, make_shard
 from featx.cluster_tasks import Cluster, KilledError
 from featx.cluster_worker import Answer
 from featx.errors import FeatxError, SourceError, StoppedError, StoreError
-from featx.extraction import Extraction
+from featx.extraction import Extraction, describe_finished
 from featx.locks import hold, is_lock_file
 from featx.manifest import Manifest
 from featx.merging import merge_shards, was_merging
