@@ -3,14 +3,18 @@
 import contextlib
 import queue
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from featx.cluster_settings import Address, ClusterSettings, no_worker
-from featx.cluster_worker import Answer, Expected, describe_versions, rebuild, run_here
+from featx.cluster_worker import Answer, Expected, describe_memory, describe_versions, rebuild, run_here
 from featx.errors import FeatxError
 
 _LOOK_SECONDS = 1.0
+
+T = TypeVar("T")
 
 
 class KilledError(FeatxError):
@@ -148,6 +152,18 @@ class Cluster:
         expected = Expected(describe_versions(), _absolute(paths))
         return spread(self, function, shared, calls, expected)
 
+    def memory_each(self) -> int | None:
+        """Return the free bytes of the worker that has the fewest, its share of its machine; None: none tells.
+
+        Raises
+        ------
+        FeatxError
+            If the scheduler is gone.
+        """
+        found = self._ask(lambda: self.client.run(describe_memory, on_error="ignore")).values()
+        n_here = Counter(host for host, _, _ in found)
+        return min((free // max(count, n_here[host]) for host, count, free in found), default=None)
+
     def in_words(self, error: Exception) -> KilledError:
         """Return a task's end whose workers died; other errors are raised, in featx's words if they have any."""
         from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
@@ -191,10 +207,14 @@ class Cluster:
         return no_worker(self.address, self.settings)
 
     def _count(self) -> int:
+        return len(self._ask(self.client.nthreads))
+
+    def _ask(self, function: Callable[[], T]) -> T:
+        """Ask the scheduler, or say that it is gone."""
         from distributed import TimeoutError as DaskTimeoutError
 
         try:
-            return len(self.client.nthreads())
+            return function()
         except (OSError, DaskTimeoutError, ValueError, RuntimeError) as error:
             raise FeatxError(self.lost()) from error
 

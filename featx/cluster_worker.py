@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
+
 import featx
 from featx import errors
 from featx.cores import available_cores, sharing_processes
@@ -225,6 +227,13 @@ def when_free(function: Callable[[], object], count: Callable[[], int]) -> objec
             if time.monotonic() - begun > _PATIENCE_SECONDS:
                 raise
             time.sleep(_LOOK_SECONDS)
+
+
+def describe_memory() -> tuple[str, int, int]:
+    """Return this machine's name, how many workers share what this one has of it, and the free bytes of that."""
+    from distributed.system import memory_limit
+
+    return socket.gethostname(), sharing_processes(), min(psutil.virtual_memory().available, memory_limit())
 
 
 def threads_for(count: int) -> dict[str, str]:

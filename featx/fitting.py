@@ -9,7 +9,6 @@ import psutil
 
 from featx.choosing import check_choice, measure_accuracy, measure_choice, tell_scores
 from featx.classifiers import CellPlan, Params, make_estimator
-from featx.cores import sharing_processes
 from featx.errors import FeatxError
 from featx.forests import PrefixForestClassifier
 from featx.gram import FoldGram, SharedGram
@@ -115,7 +114,9 @@ def _score_svms(
     yield from score_svms(gram, plans, rows, fold, **options, gram_seconds=gram_seconds)
 
 
-def choose_model(model: str, rows: Rows, n_fit: int, n_score: int) -> tuple[str, list[str]]:
+def choose_model(
+    model: str, rows: Rows, n_fit: int, n_score: int, *, worker_memory: int | None = None
+) -> tuple[str, list[str]]:
     """Return the model that serves these rows, and what to say of it: Gram matrices must fit into memory.
 
     Parameters
@@ -124,10 +125,14 @@ def choose_model(model: str, rows: Rows, n_fit: int, n_score: int) -> tuple[str,
     rows : Rows
     n_fit, n_score : int
         The most rows that one fit takes, and the most that are scored at once.
+    worker_memory : int, optional
+        The bytes that each of a cluster's workers has, the features that it is yet to be sent included.
     """
     if model != "svm":
         return model, []
     needed, free = SharedGram(rows.X).predict_memory(n_fit, n_score), gram_memory()
+    if worker_memory is not None:
+        free = min(free, int(max(0, worker_memory - rows.X.nbytes) * _MEMORY_SHARE))
     if needed <= free:
         return model, []
     return "svm-large", [
@@ -137,8 +142,12 @@ def choose_model(model: str, rows: Rows, n_fit: int, n_score: int) -> tuple[str,
 
 
 def gram_memory() -> int:
-    """Return how many bytes Gram matrices may take, in each of the processes that make some here."""
-    return int(psutil.virtual_memory().available * _MEMORY_SHARE / sharing_processes())
+    """Return how many bytes Gram matrices may take here.
+
+    Workers that share a machine have had their part counted by `choose_model`; what one of them takes is no longer
+    available to the next.
+    """
+    return int(psutil.virtual_memory().available * _MEMORY_SHARE)
 
 
 def score_svms(

@@ -124,6 +124,7 @@ def fit_grid(
         sample_weight=sample_weight,
         class_weight=class_weight,
         seed=seed,
+        worker_memory=None if cluster is None else cluster.memory_each(),
     )
     model, rows, options = task.model, task.rows, task.options()
     questions = LayerQuestions(each_layer, leave_one_layer_out, importance)

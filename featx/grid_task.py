@@ -124,8 +124,9 @@ def plan_grid(
     sample_weight: str | None = None,
     class_weight: str | None = None,
     seed: int = 0,
+    worker_memory: int | None = None,
 ) -> GridTask:
-    """Read what a grid needs of a store; see `featx.fit_grid` for the arguments.
+    """Read what a grid needs of a store; see `featx.fit_grid` for the arguments, `choose_model` for `worker_memory`.
 
     Raises
     ------
@@ -141,7 +142,8 @@ def plan_grid(
         images_per_second = store.images_per_second
     check_splits(store_path, rows)
     known, test = rows.of("train", "validation"), rows.of("test")
-    model, model_notes = choose_model(model, rows, len(known), max(len(test), len(rows.of("validation"))))
+    most = len(known), max(len(test), len(rows.of("validation")))
+    model, model_notes = choose_model(model, rows, *most, worker_memory=worker_memory)
     selection = _choose_selection(store_path, rows, cells, cv)
     return GridTask(
         model=model,

@@ -86,6 +86,7 @@ def fit_repeats(
         sample_weight=sample_weight,
         class_weight=class_weight,
         seed=seed,
+        worker_memory=None if cluster is None else cluster.memory_each(),
     )
     journal = Journal(_journal_path(output), task.identity(), Repeat)
     share_notes = take_up_shards(journal)

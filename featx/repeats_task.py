@@ -93,8 +93,9 @@ def plan_repeats(
     sample_weight: str | None = None,
     class_weight: str | None = None,
     seed: int = 0,
+    worker_memory: int | None = None,
 ) -> RepeatsTask:
-    """Read what random splits need of a store; see `featx.fit_repeats` for the arguments.
+    """Read what random splits need of a store; see `featx.fit_repeats`, and `choose_model` for `worker_memory`.
 
     Raises
     ------
@@ -117,7 +118,7 @@ def plan_repeats(
     protocol |= {**options, "class_weight": class_weight, "classes": sorted(set(rows.y.tolist()))}
     protocol |= {"choose_by": choose_by, "cells": [list(cell) for cell in cells]}
     task = RepeatsTask(model, cells, rows, strata, protocol, described, tuple(notes))
-    model, model_notes = choose_model(model, rows, *map(len, task.draw(seed)))
+    model, model_notes = choose_model(model, rows, *map(len, task.draw(seed)), worker_memory=worker_memory)
     check_choice(choose_by, make_estimator(model, *cells[0], class_weight=class_weight), rows)
     return replace(task, model=model, notes=(*notes, *model_notes))
 

@@ -469,6 +469,16 @@ def test_grids_on_workers_are_those_of_one_process(pair, single, store_path, tmp
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "pair", "single"]
 
 
+def test_gram_matrices_have_to_fit_into_each_worker(pair, single, store_path, tmp_path, monkeypatch):
+    assert 0 < pair.memory_each() < 0.75 * single.memory_each()
+    # Room for the features, and for a part of the matrices.
+    monkeypatch.setattr(pair, "memory_each", lambda: 70 * 308 * 4 + 10_000)
+    options = {"grid": {"kernel": ("linear",)}, "cluster": pair}
+    assert featx.fit_grid(store_path, "svm", tmp_path / "one", **options).model == "svm-large"
+    run = featx.fit_repeats(store_path, "svm", tmp_path / "many", n_repeats=1, cv=2, **options)
+    assert run.model == "svm-large"
+
+
 def test_random_splits_on_workers_are_those_of_one_process(pair, store_path, tmp_path):
     options = {"n_repeats": 3, "grid": GRIDS["svm"], "cv": 2}
     alone = featx.fit_repeats(store_path, "svm", tmp_path / "alone", **options)
