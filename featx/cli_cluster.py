@@ -43,6 +43,38 @@ def cluster_options(command: Callable) -> Callable:
     )(command)
 
 
+def check_first(cluster: object, store: Path, output: Path | None, *, overwrite: bool, **columns: str | None) -> None:
+    """Refuse, before a cluster is waited for, what the work would be refused for once one is there.
+
+    Parameters
+    ----------
+    cluster : Address or None
+        None: nothing is waited for, and nothing is looked at.
+    store : Path
+        To be read.
+    output : Path or None
+        A run's folder; None: one that is there may stay.
+    overwrite : bool
+    **columns
+        See `featx.rows.read_rows`.
+
+    Raises
+    ------
+    FeatxError
+        If the store can't be read, lacks a column or rows, or the output is taken.
+    """
+    if cluster is None:
+        return
+    from featx.results import check_free
+    from featx.rows import read_rows
+    from featx.store import Store
+
+    if output is not None:
+        check_free(output, overwrite=overwrite)
+    with Store(store) as found:
+        read_rows(found, [], **columns, needs_split=False)
+
+
 def opened(cluster: object, cluster_settings: Path | None, *, uses_gpus: bool = True) -> AbstractContextManager:
     """Return a context manager that opens the cluster asked for; without one, it gives None.
 

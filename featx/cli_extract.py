@@ -133,6 +133,7 @@ def extract(
     """
     from dataclasses import asdict
 
+    from featx.cluster_extract import check_place
     from featx.dry_run import forecast_extraction, format_forecast
     from featx.extract import extract_features
     from featx.manifest import read_source
@@ -174,6 +175,9 @@ def extract(
         return
     if shard is not None and cluster is not None:
         raise FeatxError("--cluster divides the work by itself: leave --shard out")
+    if cluster is not None:
+        # Before a cluster is waited for.
+        check_place(output)
     with opened(cluster, cluster_settings) as workers:
         done = extract_features(
             *(manifest, output),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from featx.cli_cluster import cluster_options, opened
+from featx.cli_cluster import check_first, cluster_options, opened
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, say, show_json
 
 
@@ -90,9 +90,14 @@ def finetune(
     wanted = parse_changes(changes) | {name: value for name, value in named.items() if value is not None}
     name = Path(recipes[0]).stem if len(recipes) == 1 else "recipes"
     output = output or Path("results", f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
+    folders = name_runs(recipes, output)
+    columns = {name: options[name] for name in ("label", "where", "sample_weight")} | {"split": split_column}
+    # Of several runs, those that are there may stay.
+    taken = output if len(recipes) == 1 else None
+    check_first(cluster, store, taken, overwrite=options["overwrite"], **columns)
     with opened(cluster, cluster_settings) as workers:
         runs = fine_tune_all(
-            *(store, name_runs(recipes, output)),
+            *(store, folders),
             changes=wanted,
             split=split_column,
             cache_limit=0 if no_cache else int(cache_limit * 1e9),

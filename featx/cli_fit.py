@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from featx.cli_cluster import cluster_options, opened
+from featx.cli_cluster import check_first, cluster_options, opened
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, SHARD, Numbers, Words, say, show_json
 from featx.errors import FeatxError
 
@@ -174,6 +174,8 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
             raise FeatxError("--cluster divides the work by itself: leave --shard out")
         run_share(model, store, output, grid, random, options, shard=shard, as_json=as_json)
         return
+    columns = {name: options[name] for name in ("label", "where", "sample_weight")}
+    check_first(cluster, store, output, overwrite=options["overwrite"], **columns)
     if random["repeats"] is not None:
         if any(options.pop(name) for name in ("each_layer", "leave_one_layer_out", "importance")):
             raise FeatxError(

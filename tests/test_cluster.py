@@ -523,6 +523,29 @@ def test_the_command_line_on_a_cluster(photos, tmp_path):
     assert "1 rejected" in done.output
 
 
+def test_what_can_be_refused_at_once_waits_for_no_cluster(store_path, photos, tmp_path):
+    (tmp_path / "taken").mkdir()
+    fit = ["fit", "rf", store_path, "-o", tmp_path / "run"]
+    finetune = ["finetune", store_path, "--recipe", "mame-i", "-o", tmp_path / "run"]
+    nowhere, extract = tmp_path / "nowhere", ["extract", photos, "--weights", "random", "-o"]
+    refusals = [
+        ([*fit[:2], nowhere / "x.h5", "-o", tmp_path / "run"], "no such store"),
+        ([*fit[:-1], tmp_path / "taken"], "holds no run|exists"),
+        ([*fit, "--where", "kind == 'a'"], "kind"),
+        ([*fit, "--repeats", "2", "--label", "kind"], "no column 'kind'"),
+        ([*finetune[:1], nowhere / "x.h5", *finetune[2:]], "no such store"),
+        ([*finetune[:-1], tmp_path / "taken"], "holds no run|exists"),
+        ([*finetune, "--recipe", "mame-iii", "--split-column", "kind"], "no column 'kind'"),
+        ([*extract, nowhere / "x.h5"], "doesn't exist; make it first"),
+        ([*extract, tmp_path / "taken"], "a folder; give the name"),
+    ]
+    for arguments, said in refusals:
+        # There is no scheduler there: it would have been the first thing to say.
+        done = CliRunner().invoke(main, [*map(str, arguments), "--cluster", "tcp://127.0.0.1:9"])
+        assert done.exit_code == 1
+        assert re.search(rf"^featx: [^\n]*({said})[^\n]*\n$", done.output), done.output
+
+
 def test_real_networks_on_a_worker(tree, tuned_store, tmp_path):
     recipes = name_runs([str(small_recipe(tmp_path / f"{name}.yaml", name=name)) for name in "ab"], tmp_path / "runs")
     changes, manifest = {"epochs": 1}, read(tree)
