@@ -95,9 +95,8 @@ def fine_tune_all(
         if len(runs) == 1:
             raise error
         raise FeatxError(f"{path}: {error} ({len(done):,} of {len(runs):,} recipes are done and kept)") from error
-    if overwrite and len(runs) > 1:
-        for path in runs:
-            forget_replaced(path)
+    for path in runs:
+        forget_replaced(path)
     return {path: done[path] for path in runs}
 
 
