@@ -9,6 +9,7 @@ from featx.errors import FeatxError
 from featx.experiment_changes import change_record
 from featx.experiment_checks import Parts, check_record
 from featx.experiment_parts import (
+    MAX_BYTES,
     OF_RUN,
     ChoiceSpec,
     Experiment,
@@ -62,7 +63,7 @@ def read_experiment(path: str | Path, *, changes: Mapping[str, object] | None = 
     >>> experiment = read_experiment("experiment.yaml", changes={"stores.*.weights": "random"})   # doctest: +SKIP
     """
     path = Path(path)
-    record = read_yaml(path)
+    record = read_yaml(path, max_bytes=MAX_BYTES)
     if not isinstance(record, dict):
         raise FeatxError(f"{path}: expected a mapping with the keys source, stores and fits; see docs/experiments.md")
     parts = check_record(change_record(record, changes or {}, source=str(path)))

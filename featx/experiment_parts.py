@@ -20,6 +20,9 @@ from featx.preprocessing import PREPROCESSINGS
 from featx.recipe_parts import Checked, Count
 from featx.views import VIEWS
 
+MAX_BYTES = 1 << 20
+"""The most that an experiment file has, and so its record, which writes every default out."""
+
 OF_RUN = "run:"
 """Before the name of a fine-tuned run of the same file, in place of weights."""
 

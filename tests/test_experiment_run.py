@@ -11,9 +11,11 @@ from conftest import make_tree, small_recipe
 import featx
 from featx import experiment_work
 from featx.cli import main
+from featx.experiment_found import find_all
 from featx.experiment_plan import plan_experiment
 from featx.experiment_stages import choose_stages, list_stages
 from featx.recipes import Stage
+from featx.strict_yaml import read_yaml
 
 TEXT = """
 title: Do frozen features do?
@@ -285,6 +287,64 @@ def test_a_stopped_store_goes_on_and_parts_of_others_are_refused(short, monkeypa
     assert what_was(done) == {"stores.plain": "unfinished"}
 
 
+def stop_extraction(monkeypatch, path, changes):
+    """Stop the extraction of the only store after a few batches."""
+    from featx.network import PooledNetwork
+
+    plain, seen = PooledNetwork.__call__, []
+
+    def stopping(self, pixels):
+        seen.append(len(pixels))
+        if len(seen) > 3:
+            raise KeyboardInterrupt
+        return plain(self, pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PooledNetwork, "__call__", stopping)
+        patch.setattr("featx.pipeline.PART_SIZE", 4)
+        with pytest.raises(featx.errors.StoppedError):
+            run(path, changes, only=["stores"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"stores.plain.layers": "block2"}, r"layers block1_conv1, block1_conv2, now block2_conv1, block2_conv2"),
+        ({"stores.plain.pool": "max"}, r"pooling 'avg', now 'max'"),
+    ],
+)
+def test_an_unfinished_store_of_other_features_is_begun_anew_with_overwrite(short, monkeypatch, changes, expected):
+    stop_extraction(monkeypatch, short, SHORT)
+    with pytest.raises(featx.FeatxError, match=rf"stores.plain: .*unfinished store, begun with {expected}"):
+        run(short, SHORT | changes, only=["stores"])
+    done = run(short, SHORT | changes, only=["stores"], overwrite=True)
+    assert what_was(done) == {"stores.plain": "other"}
+    assert not (short.parent / "output/stores/plain.h5.parts").exists()
+
+
+def test_a_stopped_addition_of_other_features_is_begun_anew_with_overwrite_and_the_store_kept(short, monkeypatch):
+    run(short, SHORT | {"stores.plain.layers": "block1_conv1"}, only=["stores"])
+    store = short.parent / "output/stores/plain.h5"
+    with featx.open(store) as opened:
+        first = opened.matrix(["block1_conv1"])
+    stop_extraction(monkeypatch, short, SHORT)
+    assert find(featx.read_experiment(short, changes=SHORT))["stores.plain"].status == "incomplete"
+    changes = SHORT | {"stores.plain.layers": "block1_conv1,block2_conv1"}
+    expected = r"plain.h5.parts: an unfinished addition to it, begun with layers block1_conv1, block1_conv2, now "
+    with pytest.raises(featx.FeatxError, match=expected):
+        run(short, changes, only=["stores"])
+    before = store.stat().st_mtime_ns
+    monkeypatch.setattr("featx.experiment_work.Work.extract", failing)
+    with pytest.raises(featx.FeatxError, match="on purpose"):
+        run(short, changes, only=["stores"], overwrite=True)
+    assert store.stat().st_mtime_ns == before
+    monkeypatch.undo()
+    assert what_was(run(short, changes, only=["stores"])) == {"stores.plain": "incomplete"}
+    with featx.open(store) as opened:
+        assert opened.layers == ["block1_conv1", "block2_conv1"]
+        assert np.array_equal(opened.matrix(["block1_conv1"]), first)
+
+
 def test_a_stopped_training_goes_on_or_is_begun_anew(short, monkeypatch):
     from featx import finetune
 
@@ -350,7 +410,65 @@ def test_a_part_needs_no_images_and_a_report_is_renewed_with_its_runs(own):
     (own.parent / "images").mkdir()
     assert what_was(run(own, only=["fits"]))["fits.rf"] == "missing"
     (planned,) = plan_experiment(featx.read_experiment(own), only=["report"]).stages
-    assert (planned.status, planned.details) == ("unfinished", ("the page is older than a run of it",))
+    assert (planned.status, planned.details) == ("unfinished", ("the page is of other runs, or has another title",))
+
+
+def record_of(path):
+    return read_yaml(path.parent / "output/experiment.yaml")
+
+
+def test_the_record_says_only_what_was_run(own, monkeypatch):
+    """Of what a run leaves alone, or fails at, the record says what it said."""
+    before = record_of(own)
+    whole = snapshot(own.parent)
+    with pytest.raises(featx.FeatxError, match=r"split: the stores were made with .*'seed': 0.*No store is asked for"):
+        run(own, {"split.seed": 1}, only=["fits"])
+    run(own, {"fits.rf.seed": 7, "stores.plain.batch_size": 8, "split": None}, only=["stores.plain", "fits.svm-tuned"])
+    assert {path: at for path, at in snapshot(own.parent).items() if path.name != "experiment.yaml"} == {
+        path: at for path, at in whole.items() if path.name != "experiment.yaml"
+    }
+    after = record_of(own)
+    assert after.pop("source")["path"] == str(own.parent / "images")
+    # Copied, the recipe of the same content lies elsewhere too.
+    assert after["finetunes"]["net"].pop("recipe") == str(own.parent / "small.yaml")
+    del before["source"], before["finetunes"]["net"]["recipe"]
+    assert after == before
+    # A stage that fails hasn't been run.
+    monkeypatch.setattr(experiment_work.Work, "fit", failing)
+    with pytest.raises(featx.FeatxError, match="on purpose"):
+        run(own, {"fits.rf.seed": 7, "title": "Other"}, only=["fits.rf"], overwrite=True)
+    assert record_of(own)["fits"]["rf"]["seed"] == 0
+
+
+def failing(self, stage, *, overwrite):
+    raise featx.FeatxError("on purpose")
+
+
+def test_the_record_leaves_out_what_was_made_of_what_is_other_now(short):
+    run(short, SHORT | {"title": "First"})
+    run(short, SHORT | {"fits.knn": {"store": "plain", "model": "knn"}}, only=["fits.knn"])
+    record = record_of(short)
+    assert sorted(record["fits"]) == ["again", "knn", "rf"]
+    assert record["report"] is False
+    run(short, SHORT | {"split.seed": 1}, only=["stores"])
+    record = record_of(short)
+    assert (record["split"]["seed"], list(record["stores"]), record["fits"]) == (1, ["plain"], {})
+    assert what_was(run(short.parent / "output/experiment.yaml")) == {"stores.plain": "there"}
+
+
+def test_a_page_is_renewed_for_another_title_and_other_runs(own):
+    changed = featx.read_experiment(own, changes={"title": "Other", "report.title": None})
+    assert find(changed)["report"].status == "unfinished"
+    fewer = featx.read_experiment(own, changes={"fits.rf": None})
+    assert find(fewer)["report"].details == ("the page is of other runs, or has another title",)
+    (own.parent / "output/experiment.yaml").touch()
+    assert find(featx.read_experiment(own))["report"].status == "there"
+    assert run(own, {"report": False}, only=["fits.rf"]).report is None
+
+
+def find(experiment):
+    stages = list_stages(experiment)
+    return find_all(experiment, stages, stages, None)
 
 
 def test_a_dry_run_writes_nothing_and_says_what_is_known(short, folder, study):
