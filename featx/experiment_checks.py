@@ -9,6 +9,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from featx.classifiers import MODELS, plan_cells
+from featx.errors import FeatxError
 from featx.experiment_changes import NAMED, OF_ONE_SPLIT, OF_REPEATS
 from featx.experiment_parts import OF_RUN, ChoiceSpec, FinetuneSpec, FitSpec, ReportSpec, Source, Split, StoreSpec
 from featx.grid_axes import AXES
@@ -101,7 +102,15 @@ def _take_texts(parts: Parts) -> None:
         if value is not default and not (isinstance(value, str) and value.strip()):
             parts.note(key, f"expected text, found {show_value(value)}")
             value = default
+        elif value is not None and not _is_writable(value):
+            parts.note(key, f"a character that no file can hold, in {show_value(value)}")
+            value = default
         setattr(parts, key, value)
+
+
+def _is_writable(text: str) -> bool:
+    """Whether text is free of NUL and of halves of surrogate pairs."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _take_entries(parts: Parts, section: str, kind: type) -> None:
@@ -180,6 +189,12 @@ def _take_grid(parts: Parts, key: str, fit: FitSpec) -> FitSpec | None:
             continue
         is_right = False
     written_out = {name: values for name, values in (MODELS[fit.model].grid | grid).items() if values}
+    if is_right:
+        try:
+            plan_cells(fit.model, written_out, fit.discretize)
+        except FeatxError as error:
+            parts.note(f"{key}.grid", str(error))
+            is_right = False
     return replace(fit, grid=written_out) if is_right else None
 
 

@@ -1,8 +1,10 @@
 """A whole experiment: what is there is kept, what is missing is done stage by stage, and all of it is written down."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featx.errors import FeatxError, StoppedError
@@ -173,6 +175,8 @@ def prepare(
     read_record(experiment)
     stages = list_stages(experiment)
     chosen = choose_stages(stages, only)
+    for folder in dict.fromkeys([experiment.output, *(stage.path.parent for stage in chosen)]):
+        _check_folder(folder)
     manifest = None
     if any(stage.section == "stores" for stage in chosen):
         manifest = read_images(experiment, echo=echo)
@@ -180,6 +184,15 @@ def prepare(
     elif note := check_kept_source(experiment):
         echo(note)
     return Prepared(chosen, find_all(experiment, stages, chosen, manifest), manifest)
+
+
+def _check_folder(path: Path) -> None:
+    """Refuse a folder that can't be made or written to; nothing is made."""
+    nearest = next(each for each in (path, *path.parents) if os.path.lexists(each))
+    if not nearest.is_dir():
+        raise FeatxError(f"{nearest}: expected a folder, found a file; move it away, or name another output")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise FeatxError(f"{nearest}: this folder can't be written to: give yourself the right to, or another output")
 
 
 def refuse_blocked(experiment: Experiment, prepared: Prepared, *, overwrite: bool) -> None:

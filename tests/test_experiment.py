@@ -22,6 +22,7 @@ from featx.experiment import (
     experiment_record,
 )
 from featx.experiment_changes import EXAMPLE, change_record
+from featx.experiment_parts import MAX_BYTES
 from featx.grid_axes import AXES
 from featx.recipe_changes import parse_changes
 from featx.strict_yaml import to_yaml
@@ -77,6 +78,35 @@ def test_paths_start_from_the_files_folder_and_defaults_are_written_out(path, mo
     assert (svm.cv, svm.test_share, svm.stratify) == (5, 0.2, ("label",))
     assert svm.grid["C"] == (0.001, 0.01, 0.1, 1.0, 10.0)
     assert experiment.report is not None
+
+
+def test_paths_start_from_where_links_lead(path, monkeypatch):
+    """As the system opens them, not by the look of the text."""
+    folder = path.parent
+    (folder / "studies/one").mkdir(parents=True)
+    (folder / "elsewhere").mkdir()
+    (folder / "studies/images").mkdir()
+    (folder / "elsewhere/link").symlink_to(folder / "studies/one")
+    (folder / "studies/one/e.yaml").write_text(TEXT, encoding="utf-8")
+    linked = featx.read_experiment(folder / "elsewhere/link/e.yaml", changes={"source.path": "../images"})
+    assert linked.source.path == str(folder / "studies/images")
+    assert linked.output == folder / "studies/one/output"
+    through = featx.read_experiment(path, changes={"source.path": "elsewhere/link/../images"})
+    assert through.source.path == str(folder / "studies/images")
+    monkeypatch.setenv("HOME", str(folder))
+    assert featx.read_experiment(path, changes={"output": "~/mine"}).output == folder / "mine"
+
+
+def test_a_record_of_many_fits_is_read_back(path):
+    """Every default is written out, so that a small file makes a large record."""
+    fits = {f"svm-{number}": {"store": "plain", "model": "svm"} for number in range(170)}
+    experiment = featx.read_experiment(path, changes={"fits": fits, "choices": {}})
+    record = path.parent / "record.yaml"
+    record.write_text(to_yaml(experiment_record(experiment)), encoding="utf-8")
+    assert record.stat().st_size > 1 << 16
+    assert featx.read_experiment(record).fits == experiment.fits
+    record.write_bytes(b"#" * (MAX_BYTES + 1))
+    assert "larger than 1024 KiB" in mistakes_of(record)
 
 
 def test_the_record_is_read_back_as_the_same_experiment(path):
@@ -233,6 +263,15 @@ def test_every_mistake_is_named_at_once_with_its_key(path):
         ({"fits.svm.seed": 3}, "choices.best.among: svm-tuned and svm have other seed"),
         ({"fits.svm.grid": {"C": [1], "kernel": ["rbf"]}}, "choices.best.among: the grid of svm has one cell"),
         ({"report": 3}, "report: expected a mapping, found 3"),
+        ({"fits.rf.repeats": 20_000}, "fits.rf.repeats: expected 10000 or less, found 20000"),
+        ({"fits.rf.cv": 20_000}, "fits.rf.cv: expected 10000 or less"),
+        ({"fits.rf.importance": 20_000}, "fits.rf.importance: expected 10000 or less"),
+        (
+            {"fits.rf.grid": {"n_estimators": list(range(1, 3000)), "min_samples_leaf": list(range(1, 3000))}},
+            "fits.rf.grid: a grid of 8,994,001 cells: expected 10,000 or fewer",
+        ),
+        ({"output": "a\0b"}, "output: a character that no file can hold"),
+        ({"title": "\ud800"}, "title: a character that no file can hold"),
         ({"title": 3}, "title: expected text, found 3"),
         ({"fits": {"a.training": {"store": "plain", "model": "rf"}}}, "fits.a.training: a name does not end with"),
         ({"fits": {"a/../b": {"store": "plain", "model": "rf"}}}, "fits.a/../b: a name is letters, digits"),

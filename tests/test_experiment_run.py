@@ -399,6 +399,10 @@ def test_a_part_needs_what_comes_before_it(short, study):
         run(short, only=["fit"])
     with pytest.raises(featx.FeatxError, match=r"--only fits.rg: no entry 'rg' in fits \(there are: rf"):
         run(short, only=["fits.rg"])
+    with pytest.raises(featx.FeatxError, match=r"--only choices: this experiment has none"):
+        run(short, SHORT, only=["choices"])
+    with pytest.raises(featx.FeatxError, match=r"--only report: .* a page is of runs on the images' own splits"):
+        run(short, SHORT | {"fits.rf": None, "report": True}, only=["report"])
     stages = list_stages(featx.read_experiment(short))
     chosen = choose_stages(stages, ["fits.again*", "stores.plain", "report"])
     assert [stage.key for stage in chosen] == ["stores.plain", "fits.again", "fits.again-tuned", "report"]
@@ -528,13 +532,31 @@ def test_a_stage_that_fails_is_named_and_those_before_it_are_kept(short):
     assert "fits.again: goes on, cv 7, now 2: begun anew" in lines
 
 
-def test_no_file_of_others_is_replaced(short):
+def refusing(self, **options):
+    raise OSError(28, "No space left on device")
+
+
+def test_no_file_of_others_is_replaced(short, monkeypatch):
     with pytest.raises(featx.FeatxError, match="stands where featx run keeps its record, and is none"):
         run(short, SHORT | {"output": "."})
     (short.parent / "output").write_text("mine")
     with pytest.raises(featx.FeatxError, match=r"output/experiment.yaml: can't be read: Not a directory"):
         run(short, SHORT)
     (short.parent / "output").unlink()
+    (short.parent / "output").mkdir()
+    (short.parent / "output/stores").write_text("mine")
+    with pytest.raises(featx.FeatxError, match=r"output/stores: expected a folder, found a file"):
+        run(short, SHORT)
+    (short.parent / "output/stores").unlink()
+    with monkeypatch.context() as patch:
+        # What tests run as may write anywhere.
+        patch.setattr("featx.experiment_run.os.access", lambda path, mode: False)
+        with pytest.raises(featx.FeatxError, match=r"output: this folder can't be written to"):
+            run(short, SHORT)
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.mkdir", refusing)
+        with pytest.raises(featx.FeatxError, match=r"output/stores: this folder can't be made: No space left"):
+            run(short, SHORT)
     (short.parent / "output/runs/rf").mkdir(parents=True)
     (short.parent / "output/runs/rf/notes.txt").write_text("mine")
     with pytest.raises(featx.FeatxError, match=r"fits.rf: .*holds 'notes.txt', so it is not replaced"):
