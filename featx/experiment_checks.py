@@ -240,6 +240,8 @@ def _broken_split_rules(split: Split) -> Iterator[tuple[str, str]]:
         yield ".shares", "expected two (train, test) or three (train, validation, test) that add up to 1"
     elif split.shares[0] == 0:
         yield ".shares[0]", "nothing can be fitted without train images: expected more than 0"
+    elif split.shares[0] == 1:
+        yield ".shares", "nothing is left to test on: expected a share of train images under 1"
 
 
 def _broken_name_rules(parts: Parts) -> Iterator[tuple[str, str]]:

@@ -270,6 +270,23 @@ def test_every_mistake_is_named_at_once_with_its_key(path):
             {"fits.rf.grid": {"n_estimators": list(range(1, 3000)), "min_samples_leaf": list(range(1, 3000))}},
             "fits.rf.grid: a grid of 8,994,001 cells: expected 10,000 or fewer",
         ),
+        ({"split.shares": [1.0, 0.0]}, "split.shares: nothing is left to test on"),
+        ({"stores.plain": {"backbone": "googlenet"}}, "stores.plain.weights: there are no imagenet weights for goog"),
+        (
+            {"stores.plain": {"layers": "fc1", "image_size": 256}},
+            "stores.plain.image_size: fc1 of published weights takes 224 pixels, found 256",
+        ),
+        (
+            {"stores.plain": {"layers": "block1,fc1", "weights": "imagenet-conv"}},
+            "stores.plain.layers: imagenet-conv has no fc1",
+        ),
+        (
+            {"stores.plain.engine": "ncnn", "stores.plain.precision": "bfloat16"},
+            "stores.plain.precision: ncnn computes in float32 alone, not in bfloat16",
+        ),
+        ({"stores.plain.weights": "experiment.yaml"}, "experiment.yaml: expected a file ending in .weights.h5, .h5"),
+        ({"stores.plain.weights": "images"}, "stores.plain.weights: "),
+        ({"finetunes.net.weights": "images"}, "images: a folder; expected a file"),
         ({"output": "a\0b"}, "output: a character that no file can hold"),
         ({"title": "\ud800"}, "title: a character that no file can hold"),
         ({"title": 3}, "title: expected text, found 3"),
@@ -284,6 +301,22 @@ def test_a_mistake_is_named_with_what_was_expected(path, changes, expected):
     with pytest.raises(featx.FeatxError, match=r"experiment\.yaml: ") as caught:
         featx.read_experiment(path, changes=changes)
     assert expected in str(caught.value)
+
+
+def test_what_networks_can_do_is_not_refused(path):
+    for store in (
+        {"layers": "fc1", "image_size": 256, "weights": "random"},
+        {"layers": "all", "weights": "imagenet-conv"},
+        {"backbone": "googlenet", "weights": "random"},
+        {"backbone": "resnet50", "image_size": 256},
+    ):
+        changes = {"stores.plain": store, "finetunes": {}, "choices": {}, "stores.tuned": None, "fits": {}}
+        assert featx.read_experiment(path, changes=changes).stores["plain"].weights == store.get("weights", "imagenet")
+
+
+def test_an_engine_that_is_not_installed_is_named(path, monkeypatch):
+    monkeypatch.setattr("featx.experiment_references.importlib.util.find_spec", lambda name: None)
+    assert "stores.plain.engine: ncnn is not installed: pip" in mistakes_of(path, stores__plain__engine="ncnn")
 
 
 def test_a_file_that_is_no_mapping(path):

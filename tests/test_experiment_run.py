@@ -219,6 +219,11 @@ def test_a_network_may_come_out_of_another_folder(folder, study, short):
     """A run's folder in place of weights: its own preprocessing and size, and the layers of its head."""
     store = {"weights": str(folder / "output/runs/net"), "layers": "fc1", "batch_size": 4, "engine": "keras"}
     changes = SHORT | {"stores": {"plain": store}, "fits.rf.layers": "fc1", "fits.again": None}
+    of_fit = {"stores.plain.weights": str(folder / "output/runs/rf")}
+    with pytest.raises(featx.FeatxError, match=r"stores.plain.weights: a run of rf, which has no network"):
+        featx.read_experiment(short, changes=changes | of_fit)
+    with pytest.raises(featx.FeatxError, match=r"stores.plain.weights: .*a network of vgg16, not of vgg19"):
+        featx.read_experiment(short, changes=changes | {"stores.plain.backbone": "vgg19"})
     assert set(what_was(run(short, changes)).values()) == {"missing"}
     assert set(what_was(run(short, changes)).values()) == {"there"}
     with (
@@ -511,6 +516,8 @@ def test_images_that_lack_what_a_run_asks_for(short):
         "fits.rf.where: no column 'type'": {"fits.rf.where": 'type == "mono"'},
         "fits.rf.sample_weight: no column 'weight'": {"fits.rf.sample_weight": "weight"},
         "fits.rf: no image is in the train split": {"split": None},
+        "fits.rf.cv: 8 folds, and the class 'cedar' has 6 images to divide": {"fits.rf.cv": 8},
+        "fits.again.cv: 9 folds, and the class 'cedar' has 8 images to divide": {"fits.again.cv": 9},
         "fits.rf.cv: several cells, and no validation images": {"split.shares": [0.8, 0.2]},
     }
     for expected, changes in cases.items():
