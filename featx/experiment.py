@@ -66,7 +66,10 @@ def read_experiment(path: str | Path, *, changes: Mapping[str, object] | None = 
     record = read_yaml(path, max_bytes=MAX_BYTES)
     if not isinstance(record, dict):
         raise FeatxError(f"{path}: expected a mapping with the keys source, stores and fits; see docs/experiments.md")
-    parts = check_record(change_record(record, changes or {}, source=str(path)))
+    changed, problems = change_record(record, changes or {})
+    parts = check_record(changed)
+    for key, problem in problems.items():
+        parts.note(key, f"can't be changed: {problem}")
     # As the system takes `..`: from where a link leads, not from where it stands.
     _resolve_paths(parts, Path(os.path.realpath(path.absolute().parent)))
     check_references(parts)

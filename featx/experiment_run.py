@@ -170,20 +170,23 @@ def prepare(
     Raises
     ------
     FeatxError
-        If something else is in the place of the record, the images can't be read, or they lack what a run asks for.
+        If something else is in the place of the record or of a folder, the images can't be read, they lack what a run
+        asks for, or no store is asked for and the source or the split is another than the record's.
     """
     read_record(experiment)
     stages = list_stages(experiment)
     chosen = choose_stages(stages, only)
-    for folder in dict.fromkeys([experiment.output, *(stage.path.parent for stage in chosen)]):
-        _check_folder(folder)
     manifest = None
     if any(stage.section == "stores" for stage in chosen):
         manifest = read_images(experiment, echo=echo)
         check_images(experiment, manifest)
     elif note := check_kept_source(experiment):
         echo(note)
-    return Prepared(chosen, find_all(experiment, stages, chosen, manifest), manifest)
+    found = find_all(experiment, stages, chosen, manifest)
+    folders = [stage.path.parent for stage in chosen if found[stage.key].status != "there"]
+    for folder in dict.fromkeys([experiment.output, *folders] if folders else []):
+        _check_folder(folder)
+    return Prepared(chosen, found, manifest)
 
 
 def _check_folder(path: Path) -> None:

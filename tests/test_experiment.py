@@ -359,19 +359,36 @@ def test_patterns_change_every_entry_that_the_key_has_a_meaning_for(path):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"stores.plane.pool": "max"}, "stores.plane.pool: no entry 'plane' in stores (close: plain)"),
-        ({"fits.knn*.seed": 1}, "fits.knn*.seed: no entry 'knn*' in fits (there are: rf, svm, svm-tuned)"),
-        ({"fits.*.grid.n_neighbors": [1]}, "fits.*.grid.n_neighbors: none of these has 'grid.n_neighbors' to change"),
-        ({"fits.knn*": None}, "fits.knn*: no entry 'knn*' in fits"),
-        ({"fits.rf": 3, "fits.rf.seed": 3}, "fits.rf.seed: fits.rf is no mapping"),
-        ({"fits": 3, "fits.rf.seed": 3}, "fits.rf.seed: fits is no mapping"),
-        ({"title.text": 1}, "title.text: title is no mapping"),
+        (
+            {"stores.plane.pool": "max"},
+            "stores.plane.pool: can't be changed: no entry 'plane' in stores (close: plain)",
+        ),
+        (
+            {"fits.knn*.seed": 1},
+            "fits.knn*.seed: can't be changed: no entry 'knn*' in fits (there are: rf, svm, svm-tuned)",
+        ),
+        (
+            {"fits.*.grid.n_neighbors": [1]},
+            "fits.*.grid.n_neighbors: can't be changed: none of these has 'grid.n_neighbors' to change",
+        ),
+        ({"fits.knn*": None}, "fits.knn*: can't be changed: no entry 'knn*' in fits"),
+        ({"fits.rf": 3, "fits.rf.seed": 3}, "fits.rf.seed: can't be changed: fits.rf is no mapping"),
+        ({"fits": 3, "fits.rf.seed": 3}, "fits.rf.seed: can't be changed: fits is no mapping"),
+        ({"title.text": 1}, "title.text: can't be changed: title is no mapping"),
     ],
 )
 def test_a_change_of_nothing_is_refused(path, changes, expected):
     with pytest.raises(featx.FeatxError) as caught:
         featx.read_experiment(path, changes=changes)
     assert expected in str(caught.value)
+
+
+def test_wrong_changes_are_named_with_the_files_own_mistakes(path):
+    path.write_text(TEXT.replace("title: Do frozen features do?", "title: 3"), encoding="utf-8")
+    text = mistakes_of(path, stores__plane__pool="max", fits__rf__seed=-1)
+    assert ": 3 mistakes: " in text
+    for expected in ("stores.plane.pool: can't be changed: no entry", "fits.rf.seed: expected 0 or more", "title: "):
+        assert expected in text
 
 
 def test_whole_entries_come_and_go(path):
@@ -383,7 +400,7 @@ def test_whole_entries_come_and_go(path):
 
 def test_names_with_dots_are_told_from_keys():
     record = {"fits": {"a.b": {"model": "svm"}, "a": {"model": "svm"}}}
-    changed = change_record(record, {"fits.a.b.seed": 1, "fits.a.grid.C": [1]}, source="x")
+    changed, _ = change_record(record, {"fits.a.b.seed": 1, "fits.a.grid.C": [1]})
     assert changed["fits"] == {"a.b": {"model": "svm", "seed": 1}, "a": {"model": "svm", "grid": {"C": [1]}}}
     assert record["fits"]["a"] == {"model": "svm"}
 

@@ -496,6 +496,10 @@ def test_a_dry_run_writes_nothing_and_says_what_is_known(short, folder, study):
     assert stages["stores.tuned"]["notes"] == ["known once finetunes.net is there"]
     assert stages["finetunes.net"]["what"] == "small: 2 stages, at most 4 epochs"
     assert stages["fits.rf"]["what"] == "2 cells, a matrix of 30 x 128 (0.0 MB)"
+    assert stages["fits.rf"]["memory_bytes"] == 30 * 128 * 4
+    changes = SHORT | {"fits.rf.layers": "block1_conv2"}
+    planned = plan_experiment(featx.read_experiment(short, changes=changes)).stages
+    assert planned[1].what == "2 cells, a matrix of 30 x 64 (0.0 MB)"
     assert stages["fits.again"]["what"].startswith("2 cells x 2 folds x 2 splits, a matrix of 30 x 128")
     for key in ("finetunes.net", "stores.tuned", "fits.rf", "report"):
         assert stages[key]["seconds"] is None
