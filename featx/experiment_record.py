@@ -38,12 +38,22 @@ class RecordKeeper:
     experiment : Experiment
     manifest : Manifest or None
         The images; None where no store is asked for, and the record's source and split stay.
+
+    Raises
+    ------
+    FeatxError
+        If the record that is there can't be read, or the experiment's would be too large to be read back.
     """
 
     def __init__(self, experiment: Experiment, manifest: Manifest | None) -> None:
         self._experiment = experiment
         self._manifest = manifest
         self._wanted = experiment_record(experiment)
+        if len(to_yaml(self._wanted).encode("utf-8")) > MAX_BYTES - 1024:
+            raise FeatxError(
+                f"{experiment.path}: with every default written out it is larger than {MAX_BYTES // 1024:,} KiB, and "
+                "its record couldn't be read back: divide it into several"
+            )
         self._text = read_record(experiment)
         kept = _parse(experiment, self._text)
         self._record = self._wanted | {section: {} for section in _SECTIONS} | {"report": False}

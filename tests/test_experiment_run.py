@@ -467,6 +467,13 @@ def test_the_record_leaves_out_what_was_made_of_what_is_other_now(short):
     assert what_was(run(short.parent / "output/experiment.yaml")) == {"stores.plain": "there"}
 
 
+def test_a_record_that_could_not_be_read_back_is_refused_before_any_work(short, monkeypatch):
+    monkeypatch.setattr("featx.experiment_record.MAX_BYTES", 2048)
+    with pytest.raises(featx.FeatxError, match=r"larger than 2 KiB, and its record couldn't be read back"):
+        run(short, SHORT)
+    assert not (short.parent / "output").exists()
+
+
 def test_a_page_is_renewed_for_another_title_and_other_runs(own):
     changed = featx.read_experiment(own, changes={"title": "Other", "report.title": None})
     assert find(changed)["report"].status == "unfinished"
