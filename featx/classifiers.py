@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 
 from sklearn.base import BaseEstimator
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -19,6 +20,9 @@ from featx.large_svm import LargeSVC
 from featx.svm import GramSVC
 
 DISCRETIZATIONS = {"none": ("none",), "ternary": ("ternary",), "both": ("none", "ternary")}
+
+MOST_CELLS = 10_000
+"""The most cells of one grid."""
 
 Params = dict[str, object]
 CellPlan = tuple[str, Params]
@@ -107,6 +111,11 @@ without values is one that scikit-learn's default stands for."""
 def plan_cells(model: str, grid: Mapping[str, Sequence], discretize: str) -> list[CellPlan]:
     """List (discretization, parameters) of every cell, in the order of the grid's axes.
 
+    Raises
+    ------
+    FeatxError
+        If an axis is unknown, or there are more than `MOST_CELLS`.
+
     Examples
     --------
     >>> plan_cells("svm", {"kernel": ["linear"], "C": [1, 10]}, "ternary")
@@ -118,16 +127,18 @@ def plan_cells(model: str, grid: Mapping[str, Sequence], discretize: str) -> lis
         raise FeatxError(f"{model} has no parameter {unknown[0]!r}; there are {', '.join(axes)}")
     values_of = {name: tuple(grid.get(name) or default) for name, default in axes.items()}
     values_of = {name: values for name, values in values_of.items() if values}
-    cells: list[CellPlan] = []
+    n_cells = len(DISCRETIZATIONS[discretize]) * prod(map(len, values_of.values()))
+    if n_cells > MOST_CELLS:
+        raise FeatxError(f"a grid of {n_cells:,} cells: expected {MOST_CELLS:,} or fewer; take fewer values of an axis")
+    cells: dict[tuple, CellPlan] = {}
     for step in DISCRETIZATIONS[discretize]:
         for values in product(*values_of.values()):
             params = dict(zip(values_of, values, strict=True))
             if params.get("kernel") == "linear":
                 # gamma is of the other kernels: such cells would all be the same.
                 del params["gamma"]
-            if (step, params) not in cells:
-                cells.append((step, params))
-    return cells
+            cells.setdefault((step, *params.items()), (step, params))
+    return list(cells.values())
 
 
 def make_estimator(

@@ -57,6 +57,8 @@ class Forecast:
         What the disk has.
     memory_bytes : int
         The most memory of this process. What a GPU has of its own is not counted.
+    n_channels : dict of str to int
+        Features a layer, in the store's order.
     """
 
     n_images: int
@@ -76,6 +78,7 @@ class Forecast:
     parts_bytes: int
     free_bytes: int
     memory_bytes: int
+    n_channels: dict[str, int]
 
 
 def forecast_extraction(
@@ -155,6 +158,7 @@ def forecast_extraction(
         parts_bytes=_predict_parts(len(manifest), network),
         free_bytes=shutil.disk_usage(Path(store_path).absolute().parent).free,
         # One part is gathered while another is written.
+        n_channels=dict(network.n_channels),
         memory_bytes=network_memory + 2 * max(PART_SIZE, network.batch_size) * n_features * 4,
     )
 

@@ -9,6 +9,7 @@ from featx.errors import FeatxError
 from featx.experiment_changes import change_record
 from featx.experiment_checks import Parts, check_record
 from featx.experiment_parts import (
+    MAX_BYTES,
     OF_RUN,
     ChoiceSpec,
     Experiment,
@@ -62,11 +63,15 @@ def read_experiment(path: str | Path, *, changes: Mapping[str, object] | None = 
     >>> experiment = read_experiment("experiment.yaml", changes={"stores.*.weights": "random"})   # doctest: +SKIP
     """
     path = Path(path)
-    record = read_yaml(path)
+    record = read_yaml(path, max_bytes=MAX_BYTES)
     if not isinstance(record, dict):
         raise FeatxError(f"{path}: expected a mapping with the keys source, stores and fits; see docs/experiments.md")
-    parts = check_record(change_record(record, changes or {}, source=str(path)))
-    _resolve_paths(parts, path.absolute().parent)
+    changed, problems = change_record(record, changes or {})
+    parts = check_record(changed)
+    for key, problem in problems.items():
+        parts.note(key, f"can't be changed: {problem}")
+    # As the system takes `..`: from where a link leads, not from where it stands.
+    _resolve_paths(parts, Path(os.path.realpath(path.absolute().parent)))
     check_references(parts)
     refuse(str(path), parts.problems)
     return Experiment(
@@ -105,7 +110,7 @@ def _resolve_paths(parts: Parts, folder: Path) -> None:
     """Let every path start from the file's folder."""
 
     def resolve(text: str | None) -> str | None:
-        return None if text is None else os.path.normpath(folder / text)
+        return None if text is None else _join(folder, text)
 
     def resolve_weights(weights: str | None) -> str | None:
         is_word = weights is None or is_source(weights) or weights.startswith(OF_RUN)
@@ -128,6 +133,14 @@ def _resolve_paths(parts: Parts, folder: Path) -> None:
     }
 
 
+def _join(folder: Path, text: str) -> str:
+    # Path.expanduser refuses a user that there is not; here such a name is a file's like any other.
+    path = folder / os.path.expanduser(text)  # noqa: PTH111
+    if ".." in path.parts:
+        path = Path(os.path.realpath(path))
+    return os.path.normpath(path)
+
+
 def _file_of(store: StoreSpec | None) -> str | None:
     """Return the file that a store's weights come from; fine-tuning must be told where it is."""
     is_word = store is None or store.of_run is not None or is_source(store.weights)
@@ -136,10 +149,10 @@ def _file_of(store: StoreSpec | None) -> str | None:
 
 def _resolve_recipe(recipe: str, folder: Path) -> str:
     """Return the name of a recipe that ships, or a file's path; a word that is neither stays as it is, to be named."""
-    path = folder / recipe
-    if recipe in shipped_recipes() or not os.path.lexists(path):
+    if recipe in shipped_recipes():
         return recipe
-    return os.path.normpath(path)
+    path = _join(folder, recipe)
+    return path if os.path.lexists(path) else recipe
 
 
 def _plain(part: object) -> dict[str, object]:

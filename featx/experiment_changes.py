@@ -4,11 +4,11 @@ import copy
 from collections.abc import Mapping
 from dataclasses import fields
 from fnmatch import fnmatchcase
+from functools import partial
 
-from featx.errors import FeatxError
 from featx.experiment_parts import OF_RUN, ChoiceSpec, FinetuneSpec, FitSpec, StoreSpec
 from featx.grid_axes import AXES
-from featx.mistakes import close_names
+from featx.mistakes import Problems, close_names
 
 NAMED = {"stores": StoreSpec, "finetunes": FinetuneSpec, "fits": FitSpec, "choices": ChoiceSpec}
 """The sections that hold entries by name, and what each entry is."""
@@ -22,7 +22,7 @@ OF_ONE_SPLIT = ("each_layer", "leave_one_layer_out", "importance")
 Record = dict[str, object]
 
 
-def change_record(record: Mapping[str, object], changes: Mapping[str, object], *, source: str) -> Record:
+def change_record(record: Mapping[str, object], changes: Mapping[str, object]) -> tuple[Record, Problems]:
     """Make changes to an experiment's record, not yet checked.
 
     Parameters
@@ -30,33 +30,28 @@ def change_record(record: Mapping[str, object], changes: Mapping[str, object], *
     record : mapping of str to object
     changes : mapping of str to object
         See `featx.read_experiment`.
-    source : str
-        What a message calls the file.
 
-    Raises
-    ------
-    FeatxError
-        If a key names an entry that isn't there, or nothing that could be changed; all such keys.
+    Returns
+    -------
+    dict
+        The record with all changes that can be made.
+    dict of str to str
+        What is wrong with the others, by key: those that name an entry that isn't there, or nothing to change.
 
     Examples
     --------
     >>> stores = {"avg": {"pool": "avg"}, "max": {"pool": "max"}}
-    >>> change_record({"stores": stores}, {"stores.*.weights": "random"}, source="x")["stores"]["max"]
+    >>> change_record({"stores": stores}, {"stores.*.weights": "random"})[0]["stores"]["max"]
     {'pool': 'max', 'weights': 'random'}
     """
     changed = copy.deepcopy(dict(record))
-    wrong = []
+    problems: Problems = {}
     for key, value in changes.items():
         section, _, rest = key.partition(".")
-        if section in NAMED and rest:
-            problem = _change_entries(changed, section, rest, value)
-        else:
-            problem = _change_plain(changed, section, rest, value)
-        if problem:
-            wrong.append(f"{key}: {problem}")
-    if wrong:
-        raise FeatxError(f"{source}: can't change {'; '.join(wrong)}")
-    return changed
+        change = partial(_change_entries if section in NAMED and rest else _change_plain, changed, section, rest)
+        if problem := change(value):
+            problems[key] = problem
+    return changed, problems
 
 
 def _change_plain(record: Record, section: str, key: str, value: object) -> str | None:

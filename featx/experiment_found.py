@@ -7,6 +7,7 @@ from pathlib import Path
 
 from featx.classifiers import plan_cells
 from featx.errors import FeatxError
+from featx.experiment_page import has_mark, make_mark
 from featx.experiment_parts import ChoiceSpec, Experiment, FinetuneSpec, FitSpec
 from featx.experiment_stages import Stage
 from featx.experiment_stores import Found, find_store
@@ -221,17 +222,13 @@ def _store_differences(
 
 
 def _find_report(experiment: Experiment, stage: Stage, pending: Sequence[str]) -> Found:
-    """Take a page for the one of the runs that are there if it is younger than all of them."""
-    if not stage.path.is_file():
+    """Take a page for the one of the runs that are there if it says so."""
+    if not stage.path.exists():
         return Found("missing")
     if pending:
         return Found("unfinished", ("the page is of fewer or other runs",))
-    records = [experiment.record_path]
-    for need in stage.needs:
-        records.append(experiment.run_path(need.partition(".")[2]) / "run.json")
     try:
-        younger = max(record.stat().st_mtime_ns for record in records if record.is_file())
-        is_old = stage.path.stat().st_mtime_ns < younger
-    except (OSError, ValueError):
-        is_old = True
-    return Found("unfinished", ("the page is older than a run of it",)) if is_old else Found("there")
+        is_same = has_mark(stage.path, make_mark(experiment, stage))
+    except FeatxError as error:
+        return Found("unfinished", (str(error),))
+    return Found("there") if is_same else Found("unfinished", ("the page is of other runs, or has another title",))

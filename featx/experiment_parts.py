@@ -20,6 +20,9 @@ from featx.preprocessing import PREPROCESSINGS
 from featx.recipe_parts import Checked, Count
 from featx.views import VIEWS
 
+MAX_BYTES = 1 << 20
+"""The most that an experiment file has, and so its record, which writes every default out."""
+
 OF_RUN = "run:"
 """Before the name of a fine-tuned run of the same file, in place of weights."""
 
@@ -50,7 +53,8 @@ Names = Annotated[
 Seed = Annotated[int, Strict(), Field(ge=0, le=2**32 - 1)]
 Flag = Annotated[bool, Strict()]
 Number = Annotated[float, Strict()]
-Folds = Annotated[int, Strict(), Field(ge=2)]
+Folds = Annotated[int, Strict(), Field(ge=2, le=10_000)]
+Times = Annotated[int, Strict(), Field(ge=0, le=10_000)]
 BatchSize = Annotated[
     int | str,
     _expect(
@@ -225,9 +229,9 @@ class FitSpec(Checked):
     class_weight: Literal["balanced"] | None = None
     each_layer: Flag = False
     leave_one_layer_out: Flag = False
-    importance: Annotated[int, Strict(), Field(ge=0)] = 0
+    importance: Times = 0
     seed: Seed = 0
-    repeats: Count | None = None
+    repeats: Annotated[Times, Field(ge=1)] | None = None
     test_share: Annotated[Number, Field(gt=0, lt=1)] | None = None
     train_per_class: Count | None = None
     stratify: tuple[str, ...] | None = None

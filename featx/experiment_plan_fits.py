@@ -8,12 +8,13 @@ import pandas as pd
 
 from featx.classifiers import plan_cells
 from featx.dry_run import Forecast
+from featx.errors import FeatxError
 from featx.experiment_found import read_journal
 from featx.experiment_parts import Experiment, FitSpec
 from featx.experiment_run import Prepared
 from featx.experiment_stages import Stage
 from featx.gram import SharedGram
-from featx.rows import choose_stored_layers
+from featx.rows import choose_features, choose_stored_layers
 from featx.store import Store
 from featx.where import select_rows
 
@@ -58,6 +59,7 @@ def plan_fit(
         n_rows, n_fit, n_score = _count_rows(spec, table)
         matrix = 4 * n_features * n_rows
         what.append(f"a matrix of {n_rows:,} x {n_features:,} ({matrix / 1e6:,.1f} MB)")
+        memory = matrix
         if spec.model == "svm":
             gram = SharedGram(np.zeros((1, min(n_features, _WIDE)), np.float32)).predict_memory(n_fit, n_score)
             what.append(f"Gram matrices and a cell on them {gram / 1e6:,.1f} MB")
@@ -99,7 +101,15 @@ def _count_features(
         with Store(experiment.store_path(spec.store)) as store:
             return sum(store.n_channels[layer] for layer in choose_stored_layers(store, spec.layers))
     forecast = forecasts.get(spec.store)
-    return forecast.n_features if forecast is not None and spec.layers == "all" else None
+    if forecast is None:
+        return None
+    options = {"backbone": experiment.stores[spec.store].backbone, "path": experiment.store_path(spec.store)}
+    try:
+        names = choose_features(list(forecast.n_channels), spec.layers, **options)
+    except FeatxError:
+        # The store is added to, and the forecast is of what is new.
+        return None
+    return sum(forecast.n_channels[name] for name in names)
 
 
 def _time_fit(stage: Stage, n_cells: int) -> tuple[float | None, str]:

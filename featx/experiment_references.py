@@ -1,6 +1,7 @@
 """Whether what an experiment names is there: files, recipes, layers, scores that a model can be chosen by."""
 
 import importlib.metadata
+import importlib.util
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -12,11 +13,11 @@ from featx.classifiers import make_estimator, plan_cells
 from featx.errors import FeatxError
 from featx.experiment_checks import Parts
 from featx.experiment_parts import OF_RUN, FinetuneSpec, FitSpec, StoreSpec
-from featx.finetuned import is_run
+from featx.finetuned import is_run, read_finetuned
 from featx.layers import BACKBONES, Backbone, choose_layers, expand_layers
 from featx.pooling import choose_poolings
 from featx.recipes import read_recipe
-from featx.weights import is_source
+from featx.weights import is_file_name, is_source
 
 # The layers of a fine-tuned network's head; see `featx.heads`.
 _OF_HEADS = re.compile(r"(fc\d+|flatten\d*|(head_pool|head_dropout|head_norm)\d+|new_block\d+_\w+|predictions)")
@@ -63,7 +64,8 @@ def _source_problems(parts: Parts) -> Iterator[tuple[str, str]]:
 
 def _store_problems(store: StoreSpec) -> Iterator[tuple[str, str]]:
     spec = BACKBONES[store.backbone]
-    yield from _weights_problems(store.weights, store.backbone)
+    yield from _weights_problems(store.weights, store.backbone, may_be_run=True)
+    yield from _engine_problems(store)
     problem = _problem_of(lambda: choose_poolings(store.pool))
     if problem:
         yield "pool", problem
@@ -73,20 +75,69 @@ def _store_problems(store: StoreSpec) -> Iterator[tuple[str, str]]:
         yield "image_size", problem
     elif problem := _layers_problem(store):
         yield "layers", problem
+    else:
+        yield from _top_problems(store, size)
 
 
-def _weights_problems(weights: str, backbone: str) -> Iterator[tuple[str, str]]:
+def _weights_problems(weights: str, backbone: str, *, may_be_run: bool) -> Iterator[tuple[str, str]]:
+    spec, path = BACKBONES[backbone], Path(weights)
     if weights.startswith(OF_RUN):
         return
-    if weights == "imagenet-conv" and backbone != "vgg16":
+    if weights == "imagenet" and spec.application is None:
+        yield "weights", f"there are no imagenet weights for {backbone}: give a file, or random"
+    elif weights == "imagenet-conv" and backbone != "vgg16":
         yield "weights", f"imagenet-conv is of vgg16, not of {backbone}"
     elif weights.startswith("random:") and not weights.removeprefix("random:").isdecimal():
         yield "weights", f"expected random:SEED with a whole number, found {weights!r}"
-    elif not is_source(weights) and not Path(weights).exists():
+    elif is_source(weights):
+        return
+    elif not path.exists():
         yield (
             "weights",
             f"neither imagenet, imagenet-conv, random[:SEED], {OF_RUN}NAME nor a file or a run's folder: {weights}",
         )
+    elif path.is_dir():
+        problem = f"{weights}: a folder; expected a file" if not may_be_run else _problem_of_run(path, backbone)
+        if problem:
+            yield "weights", problem
+    elif not is_file_name(weights):
+        yield "weights", f"{weights}: expected a file ending in .weights.h5, .h5, .keras or .onnx"
+
+
+def _problem_of_run(path: Path, backbone: str) -> str | None:
+    """Say why a folder is no fine-tuned network of a backbone, if it is none."""
+    try:
+        tuned = read_finetuned(path)
+    except FeatxError as error:
+        return str(error).removeprefix(f"weights {path}: ")
+    return None if tuned.backbone == backbone else f"{path}: a network of {tuned.backbone}, not of {backbone}"
+
+
+def _engine_problems(store: StoreSpec) -> Iterator[tuple[str, str]]:
+    if store.engine != "ncnn":
+        return
+    if store.precision != "float32":
+        yield "precision", f"ncnn computes in float32 alone, not in {store.precision}: give engine keras"
+    if importlib.util.find_spec("ncnn") is None:
+        yield "engine", "ncnn is not installed: pip install 'featx[cpu]'"
+
+
+def _top_problems(store: StoreSpec, image_size: int) -> Iterator[tuple[str, str]]:
+    """Find layers of a backbone's top that its weights can't give, or not at this size; see `featx.backbones`."""
+    spec = BACKBONES[store.backbone]
+    if store.of_run is not None or is_run(store.weights):
+        return
+    wanted = expand_layers(store.layers, spec)
+    of_top = [layer for layer in wanted if layer in spec.top]
+    if store.weights == "imagenet-conv" and store.backbone == "vgg16":
+        beyond = spec.top[spec.top.index(spec.top_weighted[0]) :]
+        absent = [layer for layer in wanted if layer in beyond]
+        parts = [expand_layers(part, spec) for part in store.layers.split(",")]
+        by_name = [layer for layer in absent if (layer,) in parts]
+        if by_name or (absent and len(absent) == len(wanted)):
+            yield "layers", f"imagenet-conv has no {', '.join(by_name or absent)}: ask for other layers or weights"
+    elif of_top and spec.takes_one_size and image_size != spec.image_size and not store.weights.startswith("random"):
+        yield "image_size", f"{of_top[0]} of published weights takes {spec.image_size} pixels, found {image_size}"
 
 
 def _layers_problem(store: StoreSpec) -> str | None:
@@ -121,7 +172,7 @@ def _finetune_problems(parts: Parts, finetune: FinetuneSpec) -> Iterator[tuple[s
         if store is not None and store.backbone not in recipe.backbones:
             yield "recipe", f"{recipe.name} is for {', '.join(recipe.backbones)}, and the store is of {store.backbone}"
     if finetune.weights is not None and store is not None:
-        yield from _weights_problems(finetune.weights, store.backbone)
+        yield from _weights_problems(finetune.weights, store.backbone, may_be_run=False)
     if finetune.root is not None and not Path(finetune.root).is_dir():
         yield "root", f"no such folder: {finetune.root}"
 

@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+import pandas as pd
+
 from featx.classifiers import plan_cells
 from featx.errors import FeatxError
 from featx.experiment_parts import Experiment, FinetuneSpec, FitSpec
 from featx.manifest import Manifest
 from featx.mistakes import Problems, close_names, refuse
+from featx.rows import as_label
 from featx.where import select_rows
 
 
@@ -61,6 +64,9 @@ def _list_problems(spec: FitSpec | FinetuneSpec, manifest: Manifest) -> Iterator
         except FeatxError as error:
             yield ".where", str(error).removeprefix(f"--where {spec.where!r}: ")
             return
+    has_folds = isinstance(spec, FitSpec) and spec.cv is not None and spec.label in table
+    if has_folds and (problem := _folds_problem(spec, table)):
+        yield ".cv", problem
     if isinstance(spec, FitSpec) and spec.repeats is not None:
         return
     splits = set(table[spec.split if isinstance(spec, FinetuneSpec) and spec.split in table else "split"])
@@ -71,3 +77,16 @@ def _list_problems(spec: FitSpec | FinetuneSpec, manifest: Manifest) -> Iterator
             yield "", "no validation images, by which an epoch is chosen: give three shares, or validation_per_class"
         elif spec.cv is None and len(plan_cells(spec.model, spec.grid, spec.discretize)) > 1:
             yield ".cv", "several cells, and no validation images to choose on: give cv: 5, or three shares"
+
+
+def _folds_problem(spec: FitSpec, table: pd.DataFrame) -> str | None:
+    """Say which class can't be in every fold; of random splits, only what is so for every one of them."""
+    labels = table[spec.label].map(as_label)
+    if spec.repeats is None:
+        labels = labels[table["split"].isin(("train", "validation"))]
+    counts = labels[labels != ""].value_counts()
+    if spec.train_per_class is not None:
+        counts = counts.clip(upper=spec.train_per_class)
+    if not len(counts) or counts.min() >= spec.cv:
+        return None
+    return f"{spec.cv} folds, and the class {counts.idxmin()!r} has {counts.min()} images to divide: give fewer"

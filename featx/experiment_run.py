@@ -1,28 +1,25 @@
 """A whole experiment: what is there is kept, what is missing is done stage by stage, and all of it is written down."""
 
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import featx
 from featx.errors import FeatxError, StoppedError
-from featx.experiment import experiment_record
 from featx.experiment_found import find_all
 from featx.experiment_parts import Experiment
+from featx.experiment_record import RecordKeeper, check_kept_source, read_record
 from featx.experiment_rows import check_images
 from featx.experiment_stages import Stage, choose_stages, list_stages, read_images
 from featx.experiment_stores import Found
 from featx.experiment_work import Work, describe_stage, tuning_options
 from featx.manifest import Manifest
-from featx.predictions import open_whole
-from featx.strict_yaml import to_yaml
+from featx.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from featx.cluster_tasks import Cluster
-
-_HEAD = "# featx run"
 
 _STATUS = {
     "missing": "not there",
@@ -99,6 +96,10 @@ class Prepared:
     found: dict[str, Found]
     manifest: Manifest | None
 
+    def is_there(self, key: str) -> bool:
+        """Whether a stage, or what one needs, is there with the same settings."""
+        return key in self.found and self.found[key].status == "there"
+
 
 def run_experiment(
     experiment: Experiment,
@@ -143,16 +144,21 @@ def run_experiment(
     """
     prepared = prepare(experiment, only=only, echo=echo)
     refuse_blocked(experiment, prepared, overwrite=overwrite)
-    _write_record(experiment)
     work = Work(experiment, prepared.manifest, progress, echo, cluster)
-    groups = _group(prepared) if cluster is not None else [[stage] for stage in prepared.stages]
-    done = tuple(stage for group in groups for stage in _do(work, group, prepared.found[group[0].key], overwrite))
-    is_reported = experiment.report_path.is_file()
+    keeper = RecordKeeper(experiment, prepared.manifest)
+    there = [stage for stage in list_stages(experiment) if prepared.is_there(stage.key)]
+    keeper.note(there, prepared.found, is_done=False)
+    done: list[DoneStage] = []
+    for group in _group(prepared) if cluster is not None else [[stage] for stage in prepared.stages]:
+        done += _do(work, group, prepared.found, overwrite)
+        made = {stage.key for stage in done if stage.is_done}
+        keeper.note([stage for stage in group if stage.key in made], prepared.found, is_done=True)
+    is_reported = experiment.report is not None and any(stage.section == "report" for stage in list_stages(experiment))
     return ExperimentRun(
         output=str(experiment.output),
         record=str(experiment.record_path),
-        stages=done,
-        report=str(experiment.report_path) if is_reported else None,
+        stages=tuple(done),
+        report=str(experiment.report_path) if is_reported and experiment.report_path.is_file() else None,
     )
 
 
@@ -164,7 +170,8 @@ def prepare(
     Raises
     ------
     FeatxError
-        If something else is in the place of the record, the images can't be read, or they lack what a run asks for.
+        If something else is in the place of the record or of a folder, the images can't be read, they lack what a run
+        asks for, or no store is asked for and the source or the split is another than the record's.
     """
     read_record(experiment)
     stages = list_stages(experiment)
@@ -173,7 +180,22 @@ def prepare(
     if any(stage.section == "stores" for stage in chosen):
         manifest = read_images(experiment, echo=echo)
         check_images(experiment, manifest)
-    return Prepared(chosen, find_all(experiment, stages, chosen, manifest), manifest)
+    elif note := check_kept_source(experiment):
+        echo(note)
+    found = find_all(experiment, stages, chosen, manifest)
+    folders = [stage.path.parent for stage in chosen if found[stage.key].status != "there"]
+    for folder in dict.fromkeys([experiment.output, *folders] if folders else []):
+        _check_folder(folder)
+    return Prepared(chosen, found, manifest)
+
+
+def _check_folder(path: Path) -> None:
+    """Refuse a folder that can't be made or written to; nothing is made."""
+    nearest = next(each for each in (path, *path.parents) if os.path.lexists(each))
+    if not nearest.is_dir():
+        raise FeatxError(f"{nearest}: expected a folder, found a file; move it away, or name another output")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise FeatxError(f"{nearest}: this folder can't be written to: give yourself the right to, or another output")
 
 
 def refuse_blocked(experiment: Experiment, prepared: Prepared, *, overwrite: bool) -> None:
@@ -226,34 +248,52 @@ def _group(prepared: Prepared) -> list[list[Stage]]:
     return groups
 
 
-def _do(work: Work, stages: Sequence[Stage], found: Found, overwrite: bool) -> list[DoneStage]:
-    """Do stages that go together; what is there of the first is there of all."""
-    if found.status == "there":
+def _do(work: Work, stages: Sequence[Stage], found: Mapping[str, Found], overwrite: bool) -> list[DoneStage]:
+    """Do stages that go together."""
+    first = found[stages[0].key]
+    if first.status == "there":
         work.echo(f"{stages[0].key}: there already, {stages[0].path}")
-        return [DoneStage(stages[0].key, str(stages[0].path), found.status, False, 0.0, describe_stage(stages[0]))]
-    details = f", {'; '.join(found.details)}" if found.details else ""
-    keys = ", ".join(stage.key for stage in stages)
-    work.echo(f"{keys}: {_BEGINNINGS[found.status]}{details}")
+        return [DoneStage(stages[0].key, str(stages[0].path), first.status, False, 0.0, describe_stage(stages[0]))]
     for stage in stages:
-        stage.path.parent.mkdir(parents=True, exist_ok=True)
+        was = found[stage.key]
+        details = f", {'; '.join(was.details)}" if was.details else ""
+        work.echo(f"{stage.key}: {_BEGINNINGS[was.status]}{details}")
+        _make_folder(stage)
     # A training that was stopped goes on where it can, and only it knows all that it was begun with.
-    is_replaced = found.status == "other" or (overwrite and stages[0].section == "finetunes")
+    is_replaced = first.status == "other" or (overwrite and stages[0].section == "finetunes")
     begun = time.monotonic()
     try:
+        if first.is_addition:
+            _clear_addition(stages[0])
+            is_replaced = False
         summaries = work.do(stages, overwrite=is_replaced)
     except StoppedError:
         # It says how to go on.
         raise
     except FeatxError as error:
-        raise FeatxError(f"{keys}: {error}") from error
+        raise FeatxError(f"{', '.join(stage.key for stage in stages)}: {error}") from error
     seconds = round(time.monotonic() - begun, 3)
     done = []
     for stage, summary in zip(stages, summaries, strict=True):
         if summary:
             work.echo(f"{stage.key}: {summary}; {seconds:,.1f} s")
-        is_done = summary is not None
-        done.append(DoneStage(stage.key, str(stage.path), found.status, is_done, seconds, summary or ""))
+        was, is_done = found[stage.key].status, summary is not None
+        done.append(DoneStage(stage.key, str(stage.path), was, is_done, seconds, summary or ""))
     return done
+
+
+def _clear_addition(stage: Stage) -> None:
+    """Delete the parts that were to be added to a store otherwise; the store itself stays and is added to."""
+    folder = RunFolder(stage.path)
+    with folder.lock():
+        folder.clear()
+
+
+def _make_folder(stage: Stage) -> None:
+    try:
+        stage.path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FeatxError(f"{stage.path.parent}: this folder can't be made: {error.strerror}") from error
 
 
 _BEGINNINGS = {
@@ -262,41 +302,3 @@ _BEGINNINGS = {
     "incomplete": "lacks something and is added to",
     "other": "is made anew",
 }
-
-
-def read_record(experiment: Experiment) -> str | None:
-    """Return the record that an earlier run has left, without its first line; None where there is none.
-
-    Raises
-    ------
-    FeatxError
-        If it can't be read, or is a file of somebody else's.
-    """
-    path = experiment.record_path
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise FeatxError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
-    if not text.startswith(_HEAD):
-        raise FeatxError(
-            f"{path}: stands where featx run keeps its record, and is none (its first line would say so): name another "
-            "folder as output"
-        )
-    return text.partition("\n")[2]
-
-
-def _write_record(experiment: Experiment) -> None:
-    """Write down what is run, everything written out, unless that is what the record says already."""
-    record = to_yaml(experiment_record(experiment))
-    if read_record(experiment) == record:
-        return
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    head = f"{_HEAD}, featx {featx.__version__}, {now}: everything as it was run; featx run takes this file too\n"
-    try:
-        experiment.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FeatxError(f"{experiment.output}: this folder can't be made: {error.strerror}") from error
-    with open_whole(experiment.record_path) as file:
-        file.write((head + record).encode("utf-8"))

@@ -1,6 +1,6 @@
 """Whether a store is there that an experiment asks for: its settings, its weights, its layers and its images."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +31,13 @@ class Found:
         to; there; or other: made with other settings.
     details : tuple of str
         What it lacks, or what differs.
+    is_addition : bool
+        Whether what has other settings is no store, but parts that were to be added to one.
     """
 
     status: str
     details: tuple[str, ...] = ()
+    is_addition: bool = False
 
 
 def find_store(spec: StoreSpec, path: Path, manifest: Manifest | None, *, run_path: Path | None = None) -> Found:
@@ -72,9 +75,15 @@ def find_store(spec: StoreSpec, path: Path, manifest: Manifest | None, *, run_pa
         if manifest is not None:
             refuse_other_images(base, manifest)
             lacking += _other_rows(base, manifest)
+        if not lacking:
+            return Found("there")
+        begun = _addition_differences(spec, base, manifest, run_path)
     except FeatxError as error:
         return Found("other", (str(error),))
-    return Found("incomplete", tuple(lacking)) if lacking else Found("there")
+    if begun:
+        text = f"{RunFolder(path).path}: an unfinished addition to it, begun with {'; '.join(begun)}"
+        return Found("other", (text,), is_addition=True)
+    return Found("incomplete", tuple(lacking))
 
 
 _OTHERS = ("image_size", "preprocessing", "engine", "weights", "pooling")
@@ -109,18 +118,60 @@ def _find_parts(spec: StoreSpec, path: Path, manifest: Manifest | None, run_path
         return Found("missing")
     settings, source = begun
     differences = list(_setting_differences(spec, settings, run_path))
-    if not differences and not is_source(spec.weights):
-        stored = tuple(dict.fromkeys(map(layer_of, settings.get("layers", ()))))
+    if not differences:
+        stored = _stored_layers(settings)
         try:
-            _layers_of_file(spec, settings, stored, run_path)
+            wanted = _wanted_layers(spec, settings, stored, run_path)
+            differences += _feature_differences(settings, wanted, choose_poolings(spec.pool))
         except FeatxError as error:
             differences.append(str(error))
-    if manifest is not None:
-        now = {"root": str(manifest.root), "paths_sha256": digest_paths(manifest)}
-        differences += [f"another {_WORDS[name]}" for name in now if now[name] != source.get(name)]
+    differences += _image_differences(source, manifest)
     if differences:
         return Found("other", (f"an unfinished store, begun with {'; '.join(differences)}",))
     return Found("unfinished")
+
+
+def _addition_differences(
+    spec: StoreSpec, base: Base, manifest: Manifest | None, run_path: Path | None
+) -> Sequence[str]:
+    """Name what parts that were to be added to a store were begun with otherwise; see `featx.additions`."""
+    folder = RunFolder(base.path)
+    begun = folder.begun_with()
+    if begun is None:
+        return []
+    if folder.adds_to() != base.run_id:
+        return ["another store to add to" if folder.adds_to() else "--overwrite, in the place of it"]
+    settings, source = begun
+    stored = _stored_layers({"layers": base.settings.layers})
+    wanted = {*stored, *_wanted_layers(spec, base.attributes, stored, run_path)}
+    poolings = choose_poolings(f"{base.settings.pooling},{spec.pool}")
+    return [*_feature_differences(settings, wanted, poolings), *_image_differences(source, manifest)]
+
+
+def _stored_layers(settings: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(layer_of, settings.get("layers", ()))))
+
+
+def _feature_differences(
+    settings: Mapping[str, object], layers: Iterable[str], poolings: Sequence[str]
+) -> Iterator[str]:
+    """Name layers and poolings of parts that are others than those they should have."""
+    begun = _stored_layers(settings)
+    if set(begun) != set(layers):
+        yield f"layers {_few(begun)}, now {_few(layers)}"
+    if settings.get("pooling") != ",".join(poolings):
+        yield f"pooling {settings.get('pooling')!r}, now {','.join(poolings)!r}"
+
+
+def _few(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join([*names[:3], *([f"... ({len(names)})"] if len(names) > 3 else [])]) or "none"
+
+
+def _image_differences(source: Mapping[str, object], manifest: Manifest | None) -> Iterator[str]:
+    if manifest is not None:
+        now = {"root": str(manifest.root), "paths_sha256": digest_paths(manifest)}
+        yield from (f"another {_WORDS[name]}" for name in now if now[name] != source.get(name))
 
 
 _WORDS = {"root": "folder of images", "paths_sha256": "list of images"}
@@ -136,17 +187,24 @@ def _compare_features(spec: StoreSpec, base: Base, run_path: Path | None) -> tup
     FeatxError
         If its weights are others of the same name.
     """
-    stored = tuple(dict.fromkeys(map(layer_of, base.settings.layers)))
+    stored = _stored_layers({"layers": base.settings.layers})
     poolings = choose_poolings(spec.pool)
-    if run_path is None and is_source(spec.weights):
-        wanted = expand_layers(spec.layers, BACKBONES[spec.backbone])
-        if spec.weights == "imagenet-conv":
-            wanted = tuple(name for name in wanted if name not in BACKBONES[spec.backbone].top)
-    else:
-        wanted = _layers_of_file(spec, base.attributes, stored, run_path)
+    wanted = _wanted_layers(spec, base.attributes, stored, run_path)
     lacking = [*_name_layers(wanted, stored), *_name_poolings(poolings, base.settings.pooling.split(","))]
     further = [*_name_layers(stored, wanted), *_name_poolings(base.settings.pooling.split(","), poolings)]
     return lacking, further
+
+
+def _wanted_layers(
+    spec: StoreSpec, made: Mapping[str, object], stored: tuple[str, ...], run_path: Path | None
+) -> tuple[str, ...]:
+    """Return the layers that a store is asked for; those of a file or a run only the network itself tells."""
+    if run_path is not None or not is_source(spec.weights):
+        return _layers_of_file(spec, made, stored, run_path)
+    wanted = expand_layers(spec.layers, BACKBONES[spec.backbone])
+    if spec.weights == "imagenet-conv":
+        wanted = tuple(name for name in wanted if name not in BACKBONES[spec.backbone].top)
+    return wanted
 
 
 def _name_layers(these: Sequence[str], those: Sequence[str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from featx.among import choose_among
 from featx.errors import FeatxError, one_line
+from featx.experiment_page import make_mark
 from featx.experiment_parts import Experiment, FinetuneSpec, FitSpec, StoreSpec
 from featx.experiment_stages import Stage
 from featx.extract import extract_features
@@ -117,7 +118,8 @@ class Work:
         experiment, spec = self.experiment, stage.spec
         gathered = gather([experiment.run_path(key.partition(".")[2]) for key in stage.needs])
         title = spec.title or experiment.title
-        write_page(gathered, stage.path, title=title, root=spec.root, overwrite=True, progress=self.progress)
+        options = {"overwrite": True, "progress": self.progress, "mark": make_mark(experiment, stage)}
+        write_page(gathered, stage.path, title=title, root=spec.root, **options)
         for left in gathered.left_out:
             self.echo(one_line(f"left out of the report: {left.path}: {left.reason}"))
         return one_line(gathered.answer.sentence).rstrip(".")

@@ -75,8 +75,9 @@ def write_page(
     features: Sequence[Panel] | None = None,
     overwrite: bool = False,
     progress: bool = False,
+    mark: str = "",
 ) -> Path:
-    """Write what was gathered; see `write_report`."""
+    """Write what was gathered; see `write_report`. `mark` is a comment of HTML that the file ends with."""
     output = Path(output)
     check_writable(output, overwrite=overwrite)
     if root is not None and not Path(root).is_dir():
@@ -93,7 +94,7 @@ def write_page(
     drawings = _draw(report, features, easel, progress=progress)
     page = render_page(report, drawings, galleries, sizes, title=title or TITLE, notes=notes)
     with open_whole(output) as file:
-        file.write(page.encode("utf-8"))
+        file.write((page + mark).encode("utf-8"))
     return output
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -235,10 +236,25 @@ def check_splits(store_path: object, rows: Rows) -> None:
 
 
 def choose_stored_layers(store: Store, text: str) -> list[str]:
-    """Return the features asked for, in the store's order; `all` is all that the store has.
+    """Return the features asked for, in the store's order; see `choose_features`."""
+    return choose_features(store.layers, text, backbone=str(store.attributes.get("backbone")), path=store.path)
+
+
+def choose_features(stored: Sequence[str], text: str, *, backbone: str, path: str | Path) -> list[str]:
+    """Return those of a store's features that are asked for, in its order; `all` is all that it has.
 
     A layer, or a set of layers, stands for every pooling of it; `block5_conv3:max`, `conv:std` and `all:avg` for that
     one alone.
+
+    Parameters
+    ----------
+    stored : sequence of str
+        The features' names.
+    text : str
+    backbone : str
+        Whose sets of layers are meant.
+    path : path
+        What a message calls the store.
 
     Raises
     ------
@@ -248,29 +264,25 @@ def choose_stored_layers(store: Store, text: str) -> list[str]:
     wanted: set[str] = set()
     for part in text.split(","):
         name, _, pooling = part.strip().partition(":")
-        wanted |= _find_features(store, name, pooling)
-    return [name for name in store.layers if name in wanted]
+        wanted |= _find_features(stored, name, pooling, backbone, path)
+    return [name for name in stored if name in wanted]
 
 
-def _find_features(store: Store, name: str, pooling: str) -> set[str]:
+def _find_features(stored: Sequence[str], name: str, pooling: str, backbone: str, path: str | Path) -> set[str]:
     """Return the names of a layer's features, or of a set of layers', of one pooling or of every one."""
-    layers = (
-        {*map(layer_of, store.layers)}
-        if name == "all"
-        else expand_layers(name, BACKBONES[store.attributes["backbone"]])
-    )
+    layers = {*map(layer_of, stored)} if name == "all" else expand_layers(name, BACKBONES[backbone])
     found = set()
     for layer in layers:
-        there = {stored for stored in store.layers if layer_of(stored) == layer}
+        there = {feature for feature in stored if layer_of(feature) == layer}
         if pooling:
             there &= {name_features(layer, pooling)}
         # Of all layers that a store has, those without height and width have no poolings.
         if not there and name != "all":
             missing = f"{layer}:{pooling}" if pooling else layer
-            raise FeatxError(f"{store.path}: no layer {missing!r} in this store; it has {', '.join(store.layers)}")
+            raise FeatxError(f"{path}: no layer {missing!r} in this store; it has {', '.join(stored)}")
         found |= there
     if not found:
-        raise FeatxError(f"{store.path}: no layer has the pooling {pooling!r}; the store has {', '.join(store.layers)}")
+        raise FeatxError(f"{path}: no layer has the pooling {pooling!r}; the store has {', '.join(stored)}")
     return found
 
 

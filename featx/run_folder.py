@@ -117,6 +117,11 @@ class RunFolder(PartFiles):
         run = self._read_record(lenient=True)
         return None if run is None else (run["settings"], run["source"])
 
+    def adds_to(self) -> str | None:
+        """Return the identity of the finished store that the run of these parts adds to; None where it makes one."""
+        run = self._read_record(lenient=True)
+        return None if run is None else run["adds_to"]
+
     def is_empty(self) -> bool:
         """Whether nothing is here but the lock."""
         return self.path.is_dir() and all(map(is_lock_file, self.path.iterdir()))

@@ -45,24 +45,30 @@ _Dumper.add_representer(str, _Dumper.represent_str)
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"^(?:{_FLOAT.pattern})$"), None)
 
 
-def read_yaml(path: Path) -> object:
+def read_yaml(path: Path, *, max_bytes: int = MAX_BYTES) -> object:
     """Return what a YAML file holds.
+
+    Parameters
+    ----------
+    path : Path
+    max_bytes : int, default 65536
+        Larger files are refused.
 
     Raises
     ------
     FeatxError
-        If it can't be read, or is more than plain YAML of up to 64 KiB.
+        If it can't be read, or is more than plain YAML of so many bytes.
     """
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(max_bytes + 1)
     except IsADirectoryError as error:
         raise FeatxError(f"{path}: expected a YAML file, found a folder") from error
     except (OSError, ValueError) as error:
         raise FeatxError(f"{path}: can't be read: {getattr(error, 'strerror', None) or error}") from error
-    if len(content) > MAX_BYTES:
+    if len(content) > max_bytes:
         raise FeatxError(
-            f"{path}: larger than {MAX_BYTES // 1024} KiB, which no recipe or experiment is; is it the right file?"
+            f"{path}: larger than {max_bytes // 1024} KiB, which no recipe or experiment is; is it the right file?"
         )
     try:
         text = content.decode("utf-8-sig")

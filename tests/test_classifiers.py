@@ -41,3 +41,12 @@ def test_every_default_cell_fits_and_predicts(model, discretize):
 def test_class_weights_where_there_are_none(model):
     with pytest.raises(FeatxError, match=f"{model} knows no class weights"):
         make_estimator(model, "none", plan_cells(model, {}, "none")[0][1], class_weight="balanced")
+
+
+def test_a_grid_is_planned_in_time_that_grows_with_it_and_has_an_end():
+    gammas = [number / 7 for number in range(1, 4000)]
+    assert len(plan_cells("svm", {"kernel": ["linear"], "C": [1], "gamma": gammas}, "none")) == 1
+    assert len(plan_cells("svm", {"kernel": ["linear", "rbf"], "C": [1], "gamma": gammas}, "none")) == 4000
+    axis = list(range(1, 3000))
+    with pytest.raises(FeatxError, match="a grid of 8,994,001 cells: expected 10,000 or fewer"):
+        plan_cells("rf", {"n_estimators": axis, "min_samples_leaf": axis}, "none")

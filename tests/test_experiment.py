@@ -22,6 +22,7 @@ from featx.experiment import (
     experiment_record,
 )
 from featx.experiment_changes import EXAMPLE, change_record
+from featx.experiment_parts import MAX_BYTES
 from featx.grid_axes import AXES
 from featx.recipe_changes import parse_changes
 from featx.strict_yaml import to_yaml
@@ -77,6 +78,35 @@ def test_paths_start_from_the_files_folder_and_defaults_are_written_out(path, mo
     assert (svm.cv, svm.test_share, svm.stratify) == (5, 0.2, ("label",))
     assert svm.grid["C"] == (0.001, 0.01, 0.1, 1.0, 10.0)
     assert experiment.report is not None
+
+
+def test_paths_start_from_where_links_lead(path, monkeypatch):
+    """As the system opens them, not by the look of the text."""
+    folder = path.parent
+    (folder / "studies/one").mkdir(parents=True)
+    (folder / "elsewhere").mkdir()
+    (folder / "studies/images").mkdir()
+    (folder / "elsewhere/link").symlink_to(folder / "studies/one")
+    (folder / "studies/one/e.yaml").write_text(TEXT, encoding="utf-8")
+    linked = featx.read_experiment(folder / "elsewhere/link/e.yaml", changes={"source.path": "../images"})
+    assert linked.source.path == str(folder / "studies/images")
+    assert linked.output == folder / "studies/one/output"
+    through = featx.read_experiment(path, changes={"source.path": "elsewhere/link/../images"})
+    assert through.source.path == str(folder / "studies/images")
+    monkeypatch.setenv("HOME", str(folder))
+    assert featx.read_experiment(path, changes={"output": "~/mine"}).output == folder / "mine"
+
+
+def test_a_record_of_many_fits_is_read_back(path):
+    """Every default is written out, so that a small file makes a large record."""
+    fits = {f"svm-{number}": {"store": "plain", "model": "svm"} for number in range(170)}
+    experiment = featx.read_experiment(path, changes={"fits": fits, "choices": {}})
+    record = path.parent / "record.yaml"
+    record.write_text(to_yaml(experiment_record(experiment)), encoding="utf-8")
+    assert record.stat().st_size > 1 << 16
+    assert featx.read_experiment(record).fits == experiment.fits
+    record.write_bytes(b"#" * (MAX_BYTES + 1))
+    assert "larger than 1024 KiB" in mistakes_of(record)
 
 
 def test_the_record_is_read_back_as_the_same_experiment(path):
@@ -233,6 +263,32 @@ def test_every_mistake_is_named_at_once_with_its_key(path):
         ({"fits.svm.seed": 3}, "choices.best.among: svm-tuned and svm have other seed"),
         ({"fits.svm.grid": {"C": [1], "kernel": ["rbf"]}}, "choices.best.among: the grid of svm has one cell"),
         ({"report": 3}, "report: expected a mapping, found 3"),
+        ({"fits.rf.repeats": 20_000}, "fits.rf.repeats: expected 10000 or less, found 20000"),
+        ({"fits.rf.cv": 20_000}, "fits.rf.cv: expected 10000 or less"),
+        ({"fits.rf.importance": 20_000}, "fits.rf.importance: expected 10000 or less"),
+        (
+            {"fits.rf.grid": {"n_estimators": list(range(1, 3000)), "min_samples_leaf": list(range(1, 3000))}},
+            "fits.rf.grid: a grid of 8,994,001 cells: expected 10,000 or fewer",
+        ),
+        ({"split.shares": [1.0, 0.0]}, "split.shares: nothing is left to test on"),
+        ({"stores.plain": {"backbone": "googlenet"}}, "stores.plain.weights: there are no imagenet weights for goog"),
+        (
+            {"stores.plain": {"layers": "fc1", "image_size": 256}},
+            "stores.plain.image_size: fc1 of published weights takes 224 pixels, found 256",
+        ),
+        (
+            {"stores.plain": {"layers": "block1,fc1", "weights": "imagenet-conv"}},
+            "stores.plain.layers: imagenet-conv has no fc1",
+        ),
+        (
+            {"stores.plain.engine": "ncnn", "stores.plain.precision": "bfloat16"},
+            "stores.plain.precision: ncnn computes in float32 alone, not in bfloat16",
+        ),
+        ({"stores.plain.weights": "experiment.yaml"}, "experiment.yaml: expected a file ending in .weights.h5, .h5"),
+        ({"stores.plain.weights": "images"}, "stores.plain.weights: "),
+        ({"finetunes.net.weights": "images"}, "images: a folder; expected a file"),
+        ({"output": "a\0b"}, "output: a character that no file can hold"),
+        ({"title": "\ud800"}, "title: a character that no file can hold"),
         ({"title": 3}, "title: expected text, found 3"),
         ({"fits": {"a.training": {"store": "plain", "model": "rf"}}}, "fits.a.training: a name does not end with"),
         ({"fits": {"a/../b": {"store": "plain", "model": "rf"}}}, "fits.a/../b: a name is letters, digits"),
@@ -245,6 +301,22 @@ def test_a_mistake_is_named_with_what_was_expected(path, changes, expected):
     with pytest.raises(featx.FeatxError, match=r"experiment\.yaml: ") as caught:
         featx.read_experiment(path, changes=changes)
     assert expected in str(caught.value)
+
+
+def test_what_networks_can_do_is_not_refused(path):
+    for store in (
+        {"layers": "fc1", "image_size": 256, "weights": "random"},
+        {"layers": "all", "weights": "imagenet-conv"},
+        {"backbone": "googlenet", "weights": "random"},
+        {"backbone": "resnet50", "image_size": 256},
+    ):
+        changes = {"stores.plain": store, "finetunes": {}, "choices": {}, "stores.tuned": None, "fits": {}}
+        assert featx.read_experiment(path, changes=changes).stores["plain"].weights == store.get("weights", "imagenet")
+
+
+def test_an_engine_that_is_not_installed_is_named(path, monkeypatch):
+    monkeypatch.setattr("featx.experiment_references.importlib.util.find_spec", lambda name: None)
+    assert "stores.plain.engine: ncnn is not installed: pip" in mistakes_of(path, stores__plain__engine="ncnn")
 
 
 def test_a_file_that_is_no_mapping(path):
@@ -287,19 +359,36 @@ def test_patterns_change_every_entry_that_the_key_has_a_meaning_for(path):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"stores.plane.pool": "max"}, "stores.plane.pool: no entry 'plane' in stores (close: plain)"),
-        ({"fits.knn*.seed": 1}, "fits.knn*.seed: no entry 'knn*' in fits (there are: rf, svm, svm-tuned)"),
-        ({"fits.*.grid.n_neighbors": [1]}, "fits.*.grid.n_neighbors: none of these has 'grid.n_neighbors' to change"),
-        ({"fits.knn*": None}, "fits.knn*: no entry 'knn*' in fits"),
-        ({"fits.rf": 3, "fits.rf.seed": 3}, "fits.rf.seed: fits.rf is no mapping"),
-        ({"fits": 3, "fits.rf.seed": 3}, "fits.rf.seed: fits is no mapping"),
-        ({"title.text": 1}, "title.text: title is no mapping"),
+        (
+            {"stores.plane.pool": "max"},
+            "stores.plane.pool: can't be changed: no entry 'plane' in stores (close: plain)",
+        ),
+        (
+            {"fits.knn*.seed": 1},
+            "fits.knn*.seed: can't be changed: no entry 'knn*' in fits (there are: rf, svm, svm-tuned)",
+        ),
+        (
+            {"fits.*.grid.n_neighbors": [1]},
+            "fits.*.grid.n_neighbors: can't be changed: none of these has 'grid.n_neighbors' to change",
+        ),
+        ({"fits.knn*": None}, "fits.knn*: can't be changed: no entry 'knn*' in fits"),
+        ({"fits.rf": 3, "fits.rf.seed": 3}, "fits.rf.seed: can't be changed: fits.rf is no mapping"),
+        ({"fits": 3, "fits.rf.seed": 3}, "fits.rf.seed: can't be changed: fits is no mapping"),
+        ({"title.text": 1}, "title.text: can't be changed: title is no mapping"),
     ],
 )
 def test_a_change_of_nothing_is_refused(path, changes, expected):
     with pytest.raises(featx.FeatxError) as caught:
         featx.read_experiment(path, changes=changes)
     assert expected in str(caught.value)
+
+
+def test_wrong_changes_are_named_with_the_files_own_mistakes(path):
+    path.write_text(TEXT.replace("title: Do frozen features do?", "title: 3"), encoding="utf-8")
+    text = mistakes_of(path, stores__plane__pool="max", fits__rf__seed=-1)
+    assert ": 3 mistakes: " in text
+    for expected in ("stores.plane.pool: can't be changed: no entry", "fits.rf.seed: expected 0 or more", "title: "):
+        assert expected in text
 
 
 def test_whole_entries_come_and_go(path):
@@ -311,7 +400,7 @@ def test_whole_entries_come_and_go(path):
 
 def test_names_with_dots_are_told_from_keys():
     record = {"fits": {"a.b": {"model": "svm"}, "a": {"model": "svm"}}}
-    changed = change_record(record, {"fits.a.b.seed": 1, "fits.a.grid.C": [1]}, source="x")
+    changed, _ = change_record(record, {"fits.a.b.seed": 1, "fits.a.grid.C": [1]})
     assert changed["fits"] == {"a.b": {"model": "svm", "seed": 1}, "a": {"model": "svm", "grid": {"C": [1]}}}
     assert record["fits"]["a"] == {"model": "svm"}
 

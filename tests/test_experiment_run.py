@@ -11,9 +11,11 @@ from conftest import make_tree, small_recipe
 import featx
 from featx import experiment_work
 from featx.cli import main
+from featx.experiment_found import find_all
 from featx.experiment_plan import plan_experiment
 from featx.experiment_stages import choose_stages, list_stages
 from featx.recipes import Stage
+from featx.strict_yaml import read_yaml
 
 TEXT = """
 title: Do frozen features do?
@@ -129,9 +131,11 @@ def test_a_stage_is_what_the_library_makes(folder, study, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["experiment.yaml", "output/experiment.yaml"])
-def test_run_again_nothing_is_done_from_the_file_or_its_record(folder, study, name):
+def test_run_again_nothing_is_done_from_the_file_or_its_record(folder, study, name, monkeypatch):
     before = snapshot(folder)
     lines = []
+    # Nothing is written, so that nothing need be writable.
+    monkeypatch.setattr("featx.experiment_run.os.access", lambda path, mode: False)
     done = run(folder / name, echo=lines.append)
     assert [stage.key for stage in done.stages] == ORDER
     assert set(what_was(done).values()) == {"there"}
@@ -217,6 +221,11 @@ def test_a_network_may_come_out_of_another_folder(folder, study, short):
     """A run's folder in place of weights: its own preprocessing and size, and the layers of its head."""
     store = {"weights": str(folder / "output/runs/net"), "layers": "fc1", "batch_size": 4, "engine": "keras"}
     changes = SHORT | {"stores": {"plain": store}, "fits.rf.layers": "fc1", "fits.again": None}
+    of_fit = {"stores.plain.weights": str(folder / "output/runs/rf")}
+    with pytest.raises(featx.FeatxError, match=r"stores.plain.weights: a run of rf, which has no network"):
+        featx.read_experiment(short, changes=changes | of_fit)
+    with pytest.raises(featx.FeatxError, match=r"stores.plain.weights: .*a network of vgg16, not of vgg19"):
+        featx.read_experiment(short, changes=changes | {"stores.plain.backbone": "vgg19"})
     assert set(what_was(run(short, changes)).values()) == {"missing"}
     assert set(what_was(run(short, changes)).values()) == {"there"}
     with (
@@ -285,6 +294,64 @@ def test_a_stopped_store_goes_on_and_parts_of_others_are_refused(short, monkeypa
     assert what_was(done) == {"stores.plain": "unfinished"}
 
 
+def stop_extraction(monkeypatch, path, changes):
+    """Stop the extraction of the only store after a few batches."""
+    from featx.network import PooledNetwork
+
+    plain, seen = PooledNetwork.__call__, []
+
+    def stopping(self, pixels):
+        seen.append(len(pixels))
+        if len(seen) > 3:
+            raise KeyboardInterrupt
+        return plain(self, pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PooledNetwork, "__call__", stopping)
+        patch.setattr("featx.pipeline.PART_SIZE", 4)
+        with pytest.raises(featx.errors.StoppedError):
+            run(path, changes, only=["stores"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"stores.plain.layers": "block2"}, r"layers block1_conv1, block1_conv2, now block2_conv1, block2_conv2"),
+        ({"stores.plain.pool": "max"}, r"pooling 'avg', now 'max'"),
+    ],
+)
+def test_an_unfinished_store_of_other_features_is_begun_anew_with_overwrite(short, monkeypatch, changes, expected):
+    stop_extraction(monkeypatch, short, SHORT)
+    with pytest.raises(featx.FeatxError, match=rf"stores.plain: .*unfinished store, begun with {expected}"):
+        run(short, SHORT | changes, only=["stores"])
+    done = run(short, SHORT | changes, only=["stores"], overwrite=True)
+    assert what_was(done) == {"stores.plain": "other"}
+    assert not (short.parent / "output/stores/plain.h5.parts").exists()
+
+
+def test_a_stopped_addition_of_other_features_is_begun_anew_with_overwrite_and_the_store_kept(short, monkeypatch):
+    run(short, SHORT | {"stores.plain.layers": "block1_conv1"}, only=["stores"])
+    store = short.parent / "output/stores/plain.h5"
+    with featx.open(store) as opened:
+        first = opened.matrix(["block1_conv1"])
+    stop_extraction(monkeypatch, short, SHORT)
+    assert find(featx.read_experiment(short, changes=SHORT))["stores.plain"].status == "incomplete"
+    changes = SHORT | {"stores.plain.layers": "block1_conv1,block2_conv1"}
+    expected = r"plain.h5.parts: an unfinished addition to it, begun with layers block1_conv1, block1_conv2, now "
+    with pytest.raises(featx.FeatxError, match=expected):
+        run(short, changes, only=["stores"])
+    before = store.stat().st_mtime_ns
+    monkeypatch.setattr("featx.experiment_work.Work.extract", failing)
+    with pytest.raises(featx.FeatxError, match="on purpose"):
+        run(short, changes, only=["stores"], overwrite=True)
+    assert store.stat().st_mtime_ns == before
+    monkeypatch.undo()
+    assert what_was(run(short, changes, only=["stores"])) == {"stores.plain": "incomplete"}
+    with featx.open(store) as opened:
+        assert opened.layers == ["block1_conv1", "block2_conv1"]
+        assert np.array_equal(opened.matrix(["block1_conv1"]), first)
+
+
 def test_a_stopped_training_goes_on_or_is_begun_anew(short, monkeypatch):
     from featx import finetune
 
@@ -339,6 +406,10 @@ def test_a_part_needs_what_comes_before_it(short, study):
         run(short, only=["fit"])
     with pytest.raises(featx.FeatxError, match=r"--only fits.rg: no entry 'rg' in fits \(there are: rf"):
         run(short, only=["fits.rg"])
+    with pytest.raises(featx.FeatxError, match=r"--only choices: this experiment has none"):
+        run(short, SHORT, only=["choices"])
+    with pytest.raises(featx.FeatxError, match=r"--only report: .* a page is of runs on the images' own splits"):
+        run(short, SHORT | {"fits.rf": None, "report": True}, only=["report"])
     stages = list_stages(featx.read_experiment(short))
     chosen = choose_stages(stages, ["fits.again*", "stores.plain", "report"])
     assert [stage.key for stage in chosen] == ["stores.plain", "fits.again", "fits.again-tuned", "report"]
@@ -350,7 +421,72 @@ def test_a_part_needs_no_images_and_a_report_is_renewed_with_its_runs(own):
     (own.parent / "images").mkdir()
     assert what_was(run(own, only=["fits"]))["fits.rf"] == "missing"
     (planned,) = plan_experiment(featx.read_experiment(own), only=["report"]).stages
-    assert (planned.status, planned.details) == ("unfinished", ("the page is older than a run of it",))
+    assert (planned.status, planned.details) == ("unfinished", ("the page is of other runs, or has another title",))
+
+
+def record_of(path):
+    return read_yaml(path.parent / "output/experiment.yaml")
+
+
+def test_the_record_says_only_what_was_run(own, monkeypatch):
+    """Of what a run leaves alone, or fails at, the record says what it said."""
+    before = record_of(own)
+    whole = snapshot(own.parent)
+    with pytest.raises(featx.FeatxError, match=r"split: the stores were made with .*'seed': 0.*No store is asked for"):
+        run(own, {"split.seed": 1}, only=["fits"])
+    run(own, {"fits.rf.seed": 7, "stores.plain.batch_size": 8, "split": None}, only=["stores.plain", "fits.svm-tuned"])
+    assert {path: at for path, at in snapshot(own.parent).items() if path.name != "experiment.yaml"} == {
+        path: at for path, at in whole.items() if path.name != "experiment.yaml"
+    }
+    after = record_of(own)
+    assert after.pop("source")["path"] == str(own.parent / "images")
+    # Copied, the recipe of the same content lies elsewhere too.
+    assert after["finetunes"]["net"].pop("recipe") == str(own.parent / "small.yaml")
+    del before["source"], before["finetunes"]["net"]["recipe"]
+    assert after == before
+    # A stage that fails hasn't been run.
+    monkeypatch.setattr(experiment_work.Work, "fit", failing)
+    with pytest.raises(featx.FeatxError, match="on purpose"):
+        run(own, {"fits.rf.seed": 7, "title": "Other"}, only=["fits.rf"], overwrite=True)
+    assert record_of(own)["fits"]["rf"]["seed"] == 0
+
+
+def failing(self, stage, *, overwrite):
+    raise featx.FeatxError("on purpose")
+
+
+def test_the_record_leaves_out_what_was_made_of_what_is_other_now(short):
+    run(short, SHORT | {"title": "First"})
+    run(short, SHORT | {"fits.knn": {"store": "plain", "model": "knn"}}, only=["fits.knn"])
+    record = record_of(short)
+    assert sorted(record["fits"]) == ["again", "knn", "rf"]
+    assert record["report"] is False
+    run(short, SHORT | {"split.seed": 1}, only=["stores"])
+    record = record_of(short)
+    assert (record["split"]["seed"], list(record["stores"]), record["fits"]) == (1, ["plain"], {})
+    assert what_was(run(short.parent / "output/experiment.yaml")) == {"stores.plain": "there"}
+
+
+def test_a_record_that_could_not_be_read_back_is_refused_before_any_work(short, monkeypatch):
+    monkeypatch.setattr("featx.experiment_record.MAX_BYTES", 2048)
+    with pytest.raises(featx.FeatxError, match=r"larger than 2 KiB, and its record couldn't be read back"):
+        run(short, SHORT)
+    assert not (short.parent / "output").exists()
+
+
+def test_a_page_is_renewed_for_another_title_and_other_runs(own):
+    changed = featx.read_experiment(own, changes={"title": "Other", "report.title": None})
+    assert find(changed)["report"].status == "unfinished"
+    fewer = featx.read_experiment(own, changes={"fits.rf": None})
+    assert find(fewer)["report"].details == ("the page is of other runs, or has another title",)
+    (own.parent / "output/experiment.yaml").touch()
+    assert find(featx.read_experiment(own))["report"].status == "there"
+    assert run(own, {"report": False}, only=["fits.rf"]).report is None
+
+
+def find(experiment):
+    stages = list_stages(experiment)
+    return find_all(experiment, stages, stages, None)
 
 
 def test_a_dry_run_writes_nothing_and_says_what_is_known(short, folder, study):
@@ -369,6 +505,10 @@ def test_a_dry_run_writes_nothing_and_says_what_is_known(short, folder, study):
     assert stages["stores.tuned"]["notes"] == ["known once finetunes.net is there"]
     assert stages["finetunes.net"]["what"] == "small: 2 stages, at most 4 epochs"
     assert stages["fits.rf"]["what"] == "2 cells, a matrix of 30 x 128 (0.0 MB)"
+    assert stages["fits.rf"]["memory_bytes"] == 30 * 128 * 4
+    changes = SHORT | {"fits.rf.layers": "block1_conv2"}
+    planned = plan_experiment(featx.read_experiment(short, changes=changes)).stages
+    assert planned[1].what == "2 cells, a matrix of 30 x 64 (0.0 MB)"
     assert stages["fits.again"]["what"].startswith("2 cells x 2 folds x 2 splits, a matrix of 30 x 128")
     for key in ("finetunes.net", "stores.tuned", "fits.rf", "report"):
         assert stages[key]["seconds"] is None
@@ -389,6 +529,8 @@ def test_images_that_lack_what_a_run_asks_for(short):
         "fits.rf.where: no column 'type'": {"fits.rf.where": 'type == "mono"'},
         "fits.rf.sample_weight: no column 'weight'": {"fits.rf.sample_weight": "weight"},
         "fits.rf: no image is in the train split": {"split": None},
+        "fits.rf.cv: 8 folds, and the class 'cedar' has 6 images to divide": {"fits.rf.cv": 8},
+        "fits.again.cv: 9 folds, and the class 'cedar' has 8 images to divide": {"fits.again.cv": 9},
         "fits.rf.cv: several cells, and no validation images": {"split.shares": [0.8, 0.2]},
     }
     for expected, changes in cases.items():
@@ -410,13 +552,31 @@ def test_a_stage_that_fails_is_named_and_those_before_it_are_kept(short):
     assert "fits.again: goes on, cv 7, now 2: begun anew" in lines
 
 
-def test_no_file_of_others_is_replaced(short):
+def refusing(self, **options):
+    raise OSError(28, "No space left on device")
+
+
+def test_no_file_of_others_is_replaced(short, monkeypatch):
     with pytest.raises(featx.FeatxError, match="stands where featx run keeps its record, and is none"):
         run(short, SHORT | {"output": "."})
     (short.parent / "output").write_text("mine")
     with pytest.raises(featx.FeatxError, match=r"output/experiment.yaml: can't be read: Not a directory"):
         run(short, SHORT)
     (short.parent / "output").unlink()
+    (short.parent / "output").mkdir()
+    (short.parent / "output/stores").write_text("mine")
+    with pytest.raises(featx.FeatxError, match=r"output/stores: expected a folder, found a file"):
+        run(short, SHORT)
+    (short.parent / "output/stores").unlink()
+    with monkeypatch.context() as patch:
+        # What tests run as may write anywhere.
+        patch.setattr("featx.experiment_run.os.access", lambda path, mode: False)
+        with pytest.raises(featx.FeatxError, match=r"output: this folder can't be written to"):
+            run(short, SHORT)
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.mkdir", refusing)
+        with pytest.raises(featx.FeatxError, match=r"output/stores: this folder can't be made: No space left"):
+            run(short, SHORT)
     (short.parent / "output/runs/rf").mkdir(parents=True)
     (short.parent / "output/runs/rf/notes.txt").write_text("mine")
     with pytest.raises(featx.FeatxError, match=r"fits.rf: .*holds 'notes.txt', so it is not replaced"):
