@@ -203,6 +203,39 @@ def test_scenes_run(tmp_path):
     assert [repeat["n_train"] for repeat in several["repeats"]] == [45] * 2
 
 
+# Numbers alone: a network's own recipes, with one epoch of small batches.
+SHORT_RECIPES = ("finetunes.*.set.epochs=1", "finetunes.*.set.batch_size=16")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("mame", TINY_FORESTS),
+        ("flowers", (*TINY_FORESTS, "report=false")),
+        (
+            "caltech256",
+            (
+                *("split.train_per_class=4", "split.validation_per_class=2", "fits.*.train_per_class=6"),
+                *("fits.*.repeats=2", "fits.*-splits.cv=2", "report=false"),
+            ),
+        ),
+    ],
+)
+def test_experiments_run_with_their_own_networks_and_recipes(tmp_path, name, changes):
+    """Only numbers are cut down: sizes of images and batches, epochs, cells, splits."""
+    pipeline = set_up(name, tmp_path)
+    output = run(pipeline, *SHORT_RECIPES, *changes)
+    experiment = read_experiment(pipeline / "experiment.yaml")
+    for run_name, spec in experiment.finetunes.items():
+        baseline = record_of(output, run_name)["baseline"]
+        assert baseline["recipe"]["name"] == spec.recipe
+        assert experiment.stores[spec.store].backbone in baseline["recipe"]["backbones"]
+    if "report=false" not in changes:
+        page = (output / "report.html").read_text(encoding="utf-8")
+        assert all(run_name in page for run_name in (*experiment.finetunes, *experiment.fits))
+
+
 def test_activities_run(tmp_path):
     few_layers = {"backbones": ("googlenet",), "from_layer": "inception_3a_output"}
     pipeline = set_up("activities", tmp_path, **few_layers)
