@@ -116,21 +116,25 @@ def _resolve_paths(parts: Parts, folder: Path) -> None:
         is_word = weights is None or is_source(weights) or weights.startswith(OF_RUN)
         return weights if is_word else resolve(weights)
 
+    def resolve_all(part: object) -> object:
+        match part:
+            case Source():
+                return replace(part, path=resolve(part.path), root=resolve(part.root))
+            case ReportSpec():
+                return replace(part, root=resolve(part.root))
+            case StoreSpec():
+                return replace(part, weights=resolve_weights(part.weights))
+            case FinetuneSpec():
+                weights = resolve_weights(part.weights) or _file_of(parts.stores.get(part.store))
+                recipe = _resolve_recipe(part.recipe, folder)
+                return replace(part, recipe=recipe, weights=weights, root=resolve(part.root))
+        return part
+
     parts.output = resolve(parts.output)
-    if parts.source is not None:
-        parts.source = replace(parts.source, path=resolve(parts.source.path), root=resolve(parts.source.root))
-    if parts.report is not None:
-        parts.report = replace(parts.report, root=resolve(parts.report.root))
-    parts.stores = {name: replace(it, weights=resolve_weights(it.weights)) for name, it in parts.stores.items()}
-    parts.finetunes = {
-        name: replace(
-            it,
-            recipe=_resolve_recipe(it.recipe, folder),
-            weights=resolve_weights(it.weights) or _file_of(parts.stores.get(it.store)),
-            root=resolve(it.root),
-        )
-        for name, it in parts.finetunes.items()
-    }
+    parts.source, parts.report = resolve_all(parts.source), resolve_all(parts.report)
+    parts.stores = {name: resolve_all(store) for name, store in parts.stores.items()}
+    parts.finetunes = {name: resolve_all(finetune) for name, finetune in parts.finetunes.items()}
+    parts.doubtful = {key: (resolve_all(part), wrong) for key, (part, wrong) in parts.doubtful.items()}
 
 
 def _join(folder: Path, text: str) -> str:

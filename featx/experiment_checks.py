@@ -1,7 +1,8 @@
 """Whether a record is an experiment: every key and value, and whatever one entry says of another."""
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import TypeVar
@@ -41,6 +42,9 @@ class Parts:
     report : ReportSpec or None
     stores, finetunes, fits, choices : dict
         Entries without a mistake of their own.
+    doubtful : dict of str to (part, frozenset of str)
+        By key, such as `fits.rf` or `split`: what is left of a part without the keys that have a mistake, which are
+        told beside it. It may have others, and these are to be named at once too.
     """
 
     record: Mapping[str, object]
@@ -54,11 +58,32 @@ class Parts:
     finetunes: dict[str, FinetuneSpec] = field(default_factory=dict)
     fits: dict[str, FitSpec] = field(default_factory=dict)
     choices: dict[str, ChoiceSpec] = field(default_factory=dict)
+    doubtful: dict[str, tuple[object, frozenset[str]]] = field(default_factory=dict)
 
     def names(self, section: str) -> list[str]:
         """List all entries of a section, those with mistakes too."""
         entries = self.record.get(section)
         return [str(name) for name in entries] if isinstance(entries, Mapping) else []
+
+    def entries(self, section: str, *deciding: str) -> Iterator[tuple[str, object]]:
+        """Yield names and entries to look for further mistakes in: those without any, and what is left of others.
+
+        Parameters
+        ----------
+        section : str
+        *deciding : str
+            Keys that what is looked for hangs on; entries with a mistake in one of them are left out.
+        """
+        yield from getattr(self, section).items()
+        for key, (part, wrong) in self.doubtful.items():
+            within, _, name = key.partition(".")
+            if within == section and name and wrong.isdisjoint(deciding):
+                yield name, part
+
+    def either(self, key: str, *deciding: str) -> object | None:
+        """Return `source` or `split`, or what is left of it, as `entries` does."""
+        part, wrong = self.doubtful.get(key, (getattr(self, key), frozenset()))
+        return part if wrong.isdisjoint(deciding) else None
 
     def note(self, key: str, problem: str) -> None:
         """Keep what is wrong with a key; the first thing said of it stays."""
@@ -124,10 +149,18 @@ def _take_entries(parts: Parts, section: str, kind: type) -> None:
         if problem := _wrong_name(name):
             parts.note(key, problem)
         spec = _take(parts, kind, {} if entry is None else entry, key)
-        if spec is not None and isinstance(spec, FitSpec):
-            spec = _take_grid(parts, key, _write_out_repeats(spec))
-        if spec is not None:
-            getattr(parts, section)[name] = spec
+        left, wrong = (spec, frozenset()) if spec is not None else parts.doubtful.get(key, (None, frozenset()))
+        if isinstance(left, FitSpec):
+            left = _write_out_repeats(left)
+            taken = _take_grid(parts, key, left)
+            if taken is None:
+                left, wrong = replace(left, grid={}), wrong | {"grid"}
+            else:
+                left = taken
+        if left is not None and wrong:
+            parts.doubtful[key] = left, wrong
+        elif left is not None:
+            getattr(parts, section)[name] = left
 
 
 def _wrong_name(name: object) -> str | None:
@@ -144,17 +177,25 @@ def _adapter(kind: type) -> TypeAdapter:
 
 
 def _take(parts: Parts, kind: type[Part], record: object, key: str) -> Part | None:
-    """Make a part of its record, or note its mistakes."""
+    """Make a part of its record, or note its mistakes and keep what is left."""
     try:
         return _adapter(kind).validate_python(record)
     except ValidationError as error:
-        for mistake in error.errors(include_url=False):
-            where = join_location((key, *mistake["loc"]))
-            if mistake["type"] == "unexpected_keyword_argument":
-                names = [known.name for known in fields(kind)]
-                parts.note(where, f"unknown key {close_names(str(mistake['loc'][-1]), names)}")
-            else:
-                parts.note(where, describe_mistake(mistake))
+        mistakes = error.errors(include_url=False)
+    for mistake in mistakes:
+        where = join_location((key, *mistake["loc"]))
+        if mistake["type"] == "unexpected_keyword_argument":
+            names = [known.name for known in fields(kind)]
+            parts.note(where, f"unknown key {close_names(str(mistake['loc'][-1]), names)}")
+        else:
+            parts.note(where, describe_mistake(mistake))
+    if isinstance(record, Mapping):
+        wrong = frozenset(str(mistake["loc"][0]) for mistake in mistakes if mistake["loc"])
+        # A store that isn't named as it should be leaves the rest to be looked at.
+        stand_in = {"store": ""} if "store" in wrong else {}
+        rest = {name: value for name, value in record.items() if name not in wrong}
+        with contextlib.suppress(ValidationError):
+            parts.doubtful[key] = (_adapter(kind).validate_python(rest | stand_in), wrong)
     return None
 
 

@@ -202,11 +202,32 @@ def _compare(made: Mapping[str, object], wanted: Mapping[str, object]) -> Sequen
     differences = []
     for name, value in wanted.items():
         before, now = (json.loads(json.dumps(each)) for each in (made.get(name), value))
-        if before != now:
+        if before != now and name == "cells" and (axes := _compare_axes(before, now)):
+            differences += axes
+        elif before != now:
             texts = [json.dumps(each) for each in (before, now)]
             is_short = max(map(len, texts)) <= 60
             differences.append(f"{name} {texts[0]}, now {texts[1]}" if is_short else f"other {name}")
     return differences
+
+
+def _compare_axes(before: object, now: object) -> Sequence[str]:
+    """Name the axes in which two grids differ."""
+    made, wanted = _axes_of(before), _axes_of(now)
+    return _compare(made, {name: wanted.get(name) for name in made | wanted})
+
+
+def _axes_of(cells: object) -> dict[str, list[object]]:
+    """Return the values of each axis of a grid, in the order of its cells; none of what is no list of cells."""
+    axes: dict[str, list[object]] = {}
+    try:
+        for discretize, params in cells:
+            for name, value in (("discretize", discretize), *((f"grid.{name}", each) for name, each in params.items())):
+                if value not in axes.setdefault(name, []):
+                    axes[name].append(value)
+    except (TypeError, ValueError, AttributeError):
+        return {}
+    return axes
 
 
 def _store_differences(

@@ -18,6 +18,7 @@ from featx.layers import BACKBONES, Backbone, choose_layers, expand_layers
 from featx.pooling import choose_poolings
 from featx.recipes import read_recipe
 from featx.weights import is_file_name, is_source
+from featx.where import check_expression
 
 # The layers of a fine-tuned network's head; see `featx.heads`.
 _OF_HEADS = re.compile(r"(fc\d+|flatten\d*|(head_pool|head_dropout|head_norm)\d+|new_block\d+_\w+|predictions)")
@@ -37,18 +38,20 @@ def check_references(parts: Parts) -> None:
 
 def _list_problems(parts: Parts) -> Iterator[tuple[str, str]]:
     yield from _source_problems(parts)
-    for name, store in parts.stores.items():
+    for name, store in parts.entries("stores", "backbone", "weights"):
         yield from ((f"stores.{name}.{key}", text) for key, text in _store_problems(store))
-    for name, finetune in parts.finetunes.items():
+    for name, finetune in parts.entries("finetunes"):
         yield from ((f"finetunes.{name}.{key}", text) for key, text in _finetune_problems(parts, finetune))
-    for name, fit in parts.fits.items():
+    for name, fit in parts.entries("fits"):
         yield from ((f"fits.{name}.{key}", text) for key, text in _fit_problems(parts, fit))
+    if parts.source is not None and parts.source.path == parts.output:
+        yield "output", "the folder of the images: give another one"
     if parts.report is not None and parts.report.root is not None and not Path(parts.report.root).is_dir():
         yield "report.root", f"no such folder: {parts.report.root}"
 
 
 def _source_problems(parts: Parts) -> Iterator[tuple[str, str]]:
-    source = parts.source
+    source = parts.either("source")
     if source is None:
         return
     if source.path is not None and not Path(source.path).exists():
@@ -165,9 +168,14 @@ def _layers_of(backbone: str) -> tuple[str, ...]:
 def _finetune_problems(parts: Parts, finetune: FinetuneSpec) -> Iterator[tuple[str, str]]:
     store = parts.stores.get(finetune.store)
     try:
+        read_recipe(finetune.recipe)
+        key = "set"
+    except FeatxError:
+        key = "recipe"
+    try:
         recipe = read_recipe(finetune.recipe, changes=finetune.set)
     except FeatxError as error:
-        yield "recipe", str(error)
+        yield key, str(error)
     else:
         if store is not None and store.backbone not in recipe.backbones:
             yield "recipe", f"{recipe.name} is for {', '.join(recipe.backbones)}, and the store is of {store.backbone}"
@@ -175,6 +183,7 @@ def _finetune_problems(parts: Parts, finetune: FinetuneSpec) -> Iterator[tuple[s
         yield from _weights_problems(finetune.weights, store.backbone, may_be_run=False)
     if finetune.root is not None and not Path(finetune.root).is_dir():
         yield "root", f"no such folder: {finetune.root}"
+    yield from _where_problems(finetune)
 
 
 def _fit_problems(parts: Parts, fit: FitSpec) -> Iterator[tuple[str, str]]:
@@ -188,6 +197,13 @@ def _fit_problems(parts: Parts, fit: FitSpec) -> Iterator[tuple[str, str]]:
     store = parts.stores.get(fit.store)
     if store is not None and (problem := _stored_layers_problem(store, fit)):
         yield "layers", problem
+    yield from _where_problems(fit)
+
+
+def _where_problems(spec: FitSpec | FinetuneSpec) -> Iterator[tuple[str, str]]:
+    """Find what is wrong with an expression by itself; whether its columns are there, the images tell."""
+    if spec.where is not None and (problem := _problem_of(lambda: check_expression(spec.where))):
+        yield "where", problem.removeprefix(f"--where {spec.where!r}: ")
 
 
 def _first_params(fit: FitSpec) -> dict[str, object]:

@@ -1,34 +1,64 @@
 """Whether an experiment's images have what its runs ask of them: columns, splits, rows to choose on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pandas as pd
 
 from featx.classifiers import plan_cells
-from featx.errors import FeatxError
+from featx.errors import FeatxError, SourceError
 from featx.experiment_parts import Experiment, FinetuneSpec, FitSpec
+from featx.experiment_stages import divide_images, read_images
 from featx.manifest import Manifest
 from featx.mistakes import Problems, close_names, refuse
 from featx.rows import as_label
 from featx.where import select_rows
 
 
-def check_images(experiment: Experiment, manifest: Manifest) -> None:
-    """Refuse an experiment whose images lack something, before anything is computed of them.
+def read_and_check_images(experiment: Experiment, *, echo: Callable[[str], None] = lambda line: None) -> Manifest:
+    """Read an experiment's images, and refuse what can't be done with them before anything is computed.
+
+    Returns
+    -------
+    Manifest
+        Divided as the experiment says.
 
     Raises
     ------
     FeatxError
-        All that they lack, by dotted key.
+        All that is wrong with the source and the split, and all that the images lack, by dotted key.
     """
     problems: Problems = {}
-    for section in ("finetunes", "fits"):
+    manifest = undivided = None
+    try:
+        undivided = read_images(experiment, echo=echo)
+    except SourceError as error:
+        problems["source"] = str(error)
+    else:
+        absent = [name for name in _stratify_of(experiment) if name not in undivided.table]
+        try:
+            manifest = divide_images(experiment, undivided)
+        except SourceError as error:
+            key = "split.stratify" if absent else "split"
+            problems[key] = _no_column(absent[0], undivided.table) if absent else str(error).removeprefix("split: ")
+    for section in ("finetunes", "fits") if undivided is not None else ():
         for name, spec in getattr(experiment, section).items():
-            images = manifest if manifest.has_splits else _with_stored_splits(experiment, spec.store, manifest)
-            for key, text in _list_problems(spec, images):
+            for key, text in _list_all(experiment, spec, undivided, manifest):
                 problems.setdefault(f"{section}.{name}{key}", text)
     refuse(str(experiment.path), problems)
+    return manifest
+
+
+def _list_all(
+    experiment: Experiment, spec: FitSpec | FinetuneSpec, undivided: Manifest, manifest: Manifest | None
+) -> Iterator[tuple[str, str]]:
+    """Yield what the images lack; of images that couldn't be divided, what doesn't hang on their splits."""
+    if manifest is None:
+        yield from _column_problems(spec, undivided.table)
+        return
+    images = manifest if manifest.has_splits else _with_stored_splits(experiment, spec.store, manifest)
+    yield from _column_problems(spec, images.table)
+    yield from _split_problems(spec, images.table)
 
 
 def _with_stored_splits(experiment: Experiment, store: str, manifest: Manifest) -> Manifest:
@@ -47,22 +77,37 @@ def _with_stored_splits(experiment: Experiment, store: str, manifest: Manifest) 
     return replace(manifest, table=manifest.table.assign(split=manifest.table["path"].map(splits).fillna("")))
 
 
-def _list_problems(spec: FitSpec | FinetuneSpec, manifest: Manifest) -> Iterator[tuple[str, str]]:
-    table = manifest.table
+def _stratify_of(experiment: Experiment) -> tuple[str, ...]:
+    return () if experiment.split is None else experiment.split.stratify
+
+
+def _no_column(column: str, table: pd.DataFrame) -> str:
+    return f"no column {column!r} {close_names(column, list(table.columns))}"
+
+
+def _column_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterator[tuple[str, str]]:
     columns = {"label": spec.label, "sample_weight": spec.sample_weight}
     if isinstance(spec, FinetuneSpec):
         columns["split"] = spec.split
     for key, column in columns.items():
         if column is not None and column not in table:
-            yield f".{key}", f"no column {column!r} {close_names(column, list(table.columns))}"
+            yield f".{key}", _no_column(column, table)
     for column in (spec.stratify or ()) if isinstance(spec, FitSpec) else ():
         if column not in table:
-            yield ".stratify", f"no column {column!r} {close_names(column, list(table.columns))}"
+            yield ".stratify", _no_column(column, table)
+    if spec.where is not None:
+        try:
+            select_rows(table, spec.where)
+        except FeatxError as error:
+            yield ".where", str(error).removeprefix(f"--where {spec.where!r}: ")
+
+
+def _split_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterator[tuple[str, str]]:
     if spec.where is not None:
         try:
             table = table[select_rows(table, spec.where)]
-        except FeatxError as error:
-            yield ".where", str(error).removeprefix(f"--where {spec.where!r}: ")
+        except FeatxError:
+            # What is wrong with it is said already.
             return
     has_folds = isinstance(spec, FitSpec) and spec.cv is not None and spec.label in table
     if has_folds and (problem := _folds_problem(spec, table)):

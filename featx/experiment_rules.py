@@ -21,19 +21,20 @@ def broken_rules(parts: "Parts") -> Iterator[tuple[str, str]]:
     yield from _broken_source_rules(parts)
     yield from _broken_name_rules(parts)
     yield from _broken_references(parts)
-    for name, store in parts.stores.items():
+    for name, store in parts.entries("stores", "backbone", "weights"):
         yield from ((f"stores.{name}.{key}", text) for key, text in _broken_store_rules(parts, store))
-    for name, finetune in parts.finetunes.items():
+    for name, finetune in parts.entries("finetunes"):
         yield from ((f"finetunes.{name}.{key}", text) for key, text in _broken_finetune_rules(parts, finetune))
-    for name, fit in parts.fits.items():
+    for name, fit in parts.entries("fits", "repeats", "train_per_class"):
         yield from ((f"fits.{name}.{key}", text) for key, text in _broken_fit_rules(parts, fit))
-    for name, choice in parts.choices.items():
+    for name, choice in parts.entries("choices"):
         if texts := list(_broken_choice_rules(parts, choice)):
             yield f"choices.{name}.among", "; ".join(texts)
 
 
 def _broken_source_rules(parts: "Parts") -> Iterator[tuple[str, str]]:
-    source, split = parts.source, parts.split
+    source = parts.either("source", "path", "dataset", "n_images")
+    split = parts.either("split", "shares", "train_per_class")
     if source is not None and (source.path is None) == (source.dataset is None):
         yield "source", "expected either path or dataset"
     elif source is not None and source.dataset is not None:

@@ -11,8 +11,8 @@ from featx.errors import FeatxError, StoppedError
 from featx.experiment_found import find_all
 from featx.experiment_parts import Experiment
 from featx.experiment_record import RecordKeeper, check_kept_source, read_record
-from featx.experiment_rows import check_images
-from featx.experiment_stages import Stage, choose_stages, list_stages, read_images
+from featx.experiment_rows import read_and_check_images
+from featx.experiment_stages import Stage, choose_stages, list_stages
 from featx.experiment_stores import Found
 from featx.experiment_work import Work, describe_stage, tuning_options
 from featx.manifest import Manifest
@@ -173,13 +173,13 @@ def prepare(
         If something else is in the place of the record or of a folder, the images can't be read, they lack what a run
         asks for, or no store is asked for and the source or the split is another than the record's.
     """
+    _check_folder(experiment.output, is_written=False)
     read_record(experiment)
     stages = list_stages(experiment)
     chosen = choose_stages(stages, only)
     manifest = None
     if any(stage.section == "stores" for stage in chosen):
-        manifest = read_images(experiment, echo=echo)
-        check_images(experiment, manifest)
+        manifest = read_and_check_images(experiment, echo=echo)
     elif note := check_kept_source(experiment):
         echo(note)
     found = find_all(experiment, stages, chosen, manifest)
@@ -189,12 +189,12 @@ def prepare(
     return Prepared(chosen, found, manifest)
 
 
-def _check_folder(path: Path) -> None:
-    """Refuse a folder that can't be made or written to; nothing is made."""
+def _check_folder(path: Path, *, is_written: bool = True) -> None:
+    """Refuse a folder that can't be made or, if it is to be, written to; nothing is made."""
     nearest = next(each for each in (path, *path.parents) if os.path.lexists(each))
     if not nearest.is_dir():
         raise FeatxError(f"{nearest}: expected a folder, found a file; move it away, or name another output")
-    if not os.access(nearest, os.W_OK | os.X_OK):
+    if is_written and not os.access(nearest, os.W_OK | os.X_OK):
         raise FeatxError(f"{nearest}: this folder can't be written to: give yourself the right to, or another output")
 
 
@@ -293,7 +293,9 @@ def _make_folder(stage: Stage) -> None:
     try:
         stage.path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FeatxError(f"{stage.path.parent}: this folder can't be made: {error.strerror}") from error
+        raise FeatxError(
+            f"{stage.key}: {stage.path.parent}: this folder can't be made: {error.strerror}. Name another output"
+        ) from error
 
 
 _BEGINNINGS = {

@@ -15,6 +15,8 @@ from featx.splits import make_count_splits, make_splits
 SECTIONS = ("stores", "finetunes", "fits", "choices", "report")
 """What the stages of an experiment are of, in this order but for stores of fine-tuned networks."""
 
+_SINGULAR = {"store": "stores", "finetune": "finetunes", "fit": "fits", "choice": "choices"}
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -80,7 +82,7 @@ def choose_stages(stages: Sequence[Stage], only: Sequence[str] | None) -> list[S
     ----------
     stages : sequence of Stage
     only : sequence of str or None
-        Sections (`fits`), stages (`fits.rf`) and patterns of them (`fits.rf-*`); None: all.
+        Sections (`fits`, or `fit`), stages (`fits.rf`) and patterns of them (`fits.rf-*`); None: all.
 
     Raises
     ------
@@ -90,6 +92,7 @@ def choose_stages(stages: Sequence[Stage], only: Sequence[str] | None) -> list[S
     chosen: set[str] = set()
     for name in only or ():
         section, _, pattern = name.partition(".")
+        section = _SINGULAR.get(section, section)
         if section not in SECTIONS:
             raise FeatxError(f"--only {name}: no such part {close_names(section, SECTIONS)}")
         found = [stage.key for stage in stages if stage.section == section and fnmatchcase(stage.name, pattern or "*")]
@@ -104,14 +107,14 @@ def choose_stages(stages: Sequence[Stage], only: Sequence[str] | None) -> list[S
 
 
 def read_images(experiment: Experiment, *, echo: Callable[[str], None] = lambda line: None) -> Manifest:
-    """List the images of an experiment's source, divided as the experiment says.
+    """List the images of an experiment's source, not divided yet.
 
     Raises
     ------
     SourceError
-        If the source or the split isn't usable.
+        If the source isn't usable.
     """
-    source, split = experiment.source, experiment.split
+    source = experiment.source
     if source.dataset is not None:
         manifest = read_elpv(source.n_images)
     else:
@@ -125,6 +128,18 @@ def read_images(experiment: Experiment, *, echo: Callable[[str], None] = lambda 
         )
     for note in manifest.notes:
         echo(note)
+    return manifest
+
+
+def divide_images(experiment: Experiment, manifest: Manifest) -> Manifest:
+    """Divide an experiment's images as it says.
+
+    Raises
+    ------
+    SourceError
+        If they can't be divided so.
+    """
+    split = experiment.split
     if split is None:
         return manifest
     if split.shares is not None:

@@ -23,7 +23,7 @@ class Resolved:
     origins : dict of (int, str) to str
         By a stage's number and key: what gave the value, where that isn't the stage.
     problems : dict of str to str
-        What is wrong with `training` itself, by key.
+        What is wrong with `training` itself, and with changes, by key.
     """
 
     record: dict[str, object]
@@ -31,7 +31,7 @@ class Resolved:
     problems: dict[str, str] = field(default_factory=dict)
 
 
-def resolve_stages(record: Mapping[str, object], changes: Mapping[str, object], *, source: str) -> Resolved:
+def resolve_stages(record: Mapping[str, object], changes: Mapping[str, object]) -> Resolved:
     """Give every stage the settings of `training` that it lacks, then make the changes.
 
     Parameters
@@ -40,18 +40,16 @@ def resolve_stages(record: Mapping[str, object], changes: Mapping[str, object], 
         Of a file, not yet checked.
     changes : mapping of str to object
         See `featx.recipes.read_recipe`.
-    source : str
-        What a message calls the file.
 
-    Raises
-    ------
-    FeatxError
-        If there is no such setting or stage to change.
+    Returns
+    -------
+    Resolved
+        With what can't be changed, and what is wrong with `training`, among its problems.
 
     Examples
     --------
     >>> stages = [{"name": "head"}, {"name": "all", "epochs": 30}]
-    >>> resolve_stages({"training": {"epochs": 20}, "stages": stages}, {}, source="recipe").record
+    >>> resolve_stages({"training": {"epochs": 20}, "stages": stages}, {}).record
     {'stages': [{'name': 'head', 'epochs': 20}, {'name': 'all', 'epochs': 30}]}
     """
     resolved = Resolved(dict(record))
@@ -69,7 +67,7 @@ def resolve_stages(record: Mapping[str, object], changes: Mapping[str, object], 
                 lacking = {key: value for key, value in training.items() if key not in stage and key != "name"}
                 stage.update(lacking)
                 resolved.origins.update({(i, key): f"training.{key}" for key in lacking})
-    _make_changes(resolved, changes, source)
+    _make_changes(resolved, changes)
     return resolved
 
 
@@ -103,24 +101,22 @@ def parse_changes(texts: Sequence[str], *, example: str = "epochs=5 or head.epoc
     return changes
 
 
-def _make_changes(resolved: Resolved, changes: Mapping[str, object], source: str) -> None:
+def _make_changes(resolved: Resolved, changes: Mapping[str, object]) -> None:
     found = resolved.record.get("stages")
     stages = [stage for stage in found if isinstance(stage, dict)] if isinstance(found, list) else []
     names = [str(stage.get("name")) for stage in stages]
-    wrong = []
     # Those of one stage last, so that they win.
     for key in sorted(changes, key=lambda key: "." in key):
         name, dot, setting = key.rpartition(".")
         if not dot and setting in _OF_RECIPE:
             resolved.record[setting] = changes[key]
         elif setting not in _OF_STAGES:
-            wrong.append(f"{key}: no setting {setting!r} {close_names(setting, (*_OF_STAGES, *_OF_RECIPE))}")
+            settings = (*_OF_STAGES, *_OF_RECIPE)
+            resolved.problems[f"change {key}"] = f"no setting {setting!r} {close_names(setting, settings)}"
         elif dot and name not in names:
-            wrong.append(f"{key}: no stage {name!r} {close_names(name, names)}")
+            resolved.problems[f"change {key}"] = f"no stage {name!r} {close_names(name, names)}"
         else:
             for i, stage in enumerate(found if stages else ()):
                 if isinstance(stage, dict) and name in ("", str(stage.get("name"))):
                     stage[setting] = changes[key]
                     resolved.origins[i, setting] = f"change {key}"
-    if wrong:
-        raise FeatxError(f"{source}: can't change {'; '.join(wrong)}")

@@ -118,7 +118,7 @@ def read_recipe(source: str | Path, *, changes: Mapping[str, object] | None = No
     if not isinstance(record, dict):
         keys = ", ".join(field.name for field in fields(Recipe)[:6])
         raise FeatxError(f"{label}: expected a mapping with the keys {keys}; 'featx recipes NAME' prints an example")
-    resolved = resolve_stages(record, changes or {}, source=label)
+    resolved = resolve_stages(record, changes or {})
     return check_recipe(resolved.record, source=label, origins=resolved.origins, problems=resolved.problems)
 
 

@@ -45,14 +45,44 @@ def select_rows(table: pd.DataFrame, text: str) -> np.ndarray:
     >>> select_rows(table, 'type == "mono" and p > 0.5')
     array([False, False,  True])
     """
-    try:
-        tree = ast.parse(text.strip(), mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise FeatxError(f"--where {text!r}: can't be read; {_EXPECTED}") from error
-    chosen = _evaluate(tree.body, table, text)
+    chosen = _evaluate(_read(text), table, text)
     if not chosen.any():
         raise FeatxError(f"--where {text!r}: no row is so")
     return chosen
+
+
+def check_expression(text: str) -> None:
+    """Refuse an expression that can't be read, whatever columns there are.
+
+    Parameters
+    ----------
+    text : str
+        See `select_rows`.
+
+    Raises
+    ------
+    FeatxError
+    """
+    _check(_read(text), text)
+
+
+def _read(text: str) -> ast.AST:
+    try:
+        return ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise FeatxError(f"--where {text!r}: can't be read; {_EXPECTED}") from error
+
+
+def _check(node: ast.AST, text: str) -> None:
+    if isinstance(node, ast.BoolOp):
+        for value in node.values:
+            _check(value, text)
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        _check(node.operand, text)
+    elif isinstance(node, ast.Compare) and isinstance(node.left, ast.Name) and len(node.ops) == 1:
+        _read_wanted(node.ops[0], node.comparators[0], text)
+    else:
+        raise FeatxError(f"--where {text!r}: {_EXPECTED}")
 
 
 def _evaluate(node: ast.AST, table: pd.DataFrame, text: str) -> np.ndarray:
@@ -72,7 +102,8 @@ def _column(name: str, table: pd.DataFrame, text: str) -> np.ndarray:
     return table[name].to_numpy()
 
 
-def _compare(values: np.ndarray, comparison: ast.cmpop, node: ast.AST, text: str) -> np.ndarray:
+def _read_wanted(comparison: ast.cmpop, node: ast.AST, text: str) -> object:
+    """Return the value, or the list of values, that a column is compared with."""
     try:
         wanted = ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
@@ -80,6 +111,12 @@ def _compare(values: np.ndarray, comparison: ast.cmpop, node: ast.AST, text: str
     is_list = isinstance(comparison, ast.In | ast.NotIn)
     if is_list != isinstance(wanted, list | tuple | set):
         raise FeatxError(f"--where {text!r}: in and not in take a list, other comparisons one value")
+    return wanted
+
+
+def _compare(values: np.ndarray, comparison: ast.cmpop, node: ast.AST, text: str) -> np.ndarray:
+    wanted = _read_wanted(comparison, node, text)
+    is_list = isinstance(comparison, ast.In | ast.NotIn)
     column_is_text = values.dtype.kind not in "biuf"
     for value in wanted if is_list else [wanted]:
         if not isinstance(value, str | int | float) or isinstance(value, str) != column_is_text:

@@ -207,6 +207,61 @@ def test_every_mistake_is_named_at_once_with_its_key(path):
         assert expected in text, expected
 
 
+def test_a_mistake_hides_no_other_of_the_same_entry(path):
+    text = mistakes_of(
+        path,
+        source__path="nowhere",
+        source__labels=3,
+        split__shares=[0.6, 0.2],
+        split__seed=-1,
+        stores__plain__batch_size=0,
+        stores__plain__layers="block9",
+        stores__plain__pool="avg,min",
+        finetunes__net__seed=-1,
+        finetunes__net__set={"epochs": -3, "head.learning_rate": -1, "nostage.epochs": 3},
+        fits__rf__seed=-1,
+        fits__rf__where="a ==",
+        fits__rf__layers="block3",
+        fits__svm__grid={"C": [0]},
+        fits__svm__choose_by="log_loss",
+        fits__svm__each_layer=True,
+    )
+    for expected in (
+        "source.labels: unknown key",
+        f"source.path: no such folder or CSV file: {path.parent / 'nowhere'}",
+        "split.shares: expected two (train, test) or three",
+        "split.seed: expected 0 or more, found -1",
+        "stores.plain.batch_size: expected auto",
+        "stores.plain.layers: vgg16 has no layer 'block9'",
+        "stores.plain.pool: pooling 'min': expected avg, max, std",
+        "finetunes.net.seed: expected 0 or more, found -1",
+        "finetunes.net.set: recipe mame-i: 3 mistakes: change nostage.epochs: no stage 'nostage'",
+        "change epochs: expected 1 or more, found -3",
+        "change head.learning_rate: expected more than 0, found -1",
+        "fits.rf.seed: expected 0 or more, found -1",
+        "fits.rf.where: can't be read; expected comparisons of columns with values",
+        "fits.svm.grid.C[0]: expected a number over 0, found 0",
+        "fits.svm.choose_by: GramSVC tells no probabilities",
+        "fits.svm.each_layer: of one split, and repeats is given",
+    ):
+        assert expected in text, expected
+    # What hangs on a store that is wrong itself is not guessed at.
+    assert "fits.rf.layers" not in text
+    assert text.startswith(f"{path}: 14 mistakes: ")
+
+
+def test_nothing_is_said_of_what_hangs_on_a_wrong_value(path):
+    for changes in (
+        {"fits__svm__repeats": "many"},
+        {"split__shares": "all"},
+        {"source__path": 3},
+        {"stores__plain__backbone": "vgg"},
+        {"fits__rf__model": "forest", "fits__rf__grid": {"C": [1]}},
+    ):
+        text = mistakes_of(path, **changes)
+        assert "mistakes" not in text, text
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -239,7 +294,7 @@ def test_every_mistake_is_named_at_once_with_its_key(path):
         ({"stores.tuned.backbone": "vgg19"}, "stores.tuned.backbone: vgg19, and the run 'net' is of vgg16"),
         ({"finetunes.net.store": "tuned"}, "finetunes.net.store: tuned is of a fine-tuned network"),
         ({"finetunes.net.store": "plane"}, "finetunes.net.store: no store 'plane' in stores (close: plain)"),
-        ({"finetunes.net.set.epoch": 3}, "finetunes.net.recipe: recipe mame-i: can't change epoch: no setting"),
+        ({"finetunes.net.set.epoch": 3}, "finetunes.net.set: recipe mame-i: change epoch: no setting"),
         (
             {"finetunes.net.recipe": "flowers-5", "finetunes.net.set": {}},
             "finetunes.net.recipe: flowers-5 is for resnet50",
@@ -256,6 +311,9 @@ def test_every_mistake_is_named_at_once_with_its_key(path):
         ({"fits.rf.cv": True}, "fits.rf.cv: expected a whole number, found true"),
         ({"fits.rf.stratify": ["type"]}, "fits.rf.stratify: of random splits: give repeats too"),
         ({"fits.svm.each_layer": True}, "fits.svm.each_layer: of one split, and repeats is given"),
+        ({"fits.rf.where": "type = 'mono'"}, "fits.rf.where: can't be read; expected comparisons"),
+        ({"finetunes.net.where": "type in 'mono'"}, "finetunes.net.where: in and not in take a list"),
+        ({"source.path": "photos", "output": "./photos/"}, "output: the folder of the images: give another one"),
         ({"fits.svm.choose_by": "log_loss"}, "fits.svm.choose_by: GramSVC tells no probabilities"),
         ({"fits.new": {"store": "plain", "model": "knn", "class_weight": "balanced"}}, "knn knows no class weights"),
         ({"choices.best.among": ["svm"]}, "choices.best.among: expected two fits or more"),

@@ -147,7 +147,9 @@ def test_run_again_nothing_is_done_from_the_file_or_its_record(folder, study, na
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"fits.rf.grid.n_estimators": [5]}, {"fits.rf": "other cells"}),
+        ({"fits.rf.grid.n_estimators": [5]}, {"fits.rf": "grid.n_estimators [5, 10], now [5]"}),
+        ({"fits.rf.grid.max_depth": [3]}, {"fits.rf": "grid.max_depth null, now [3]"}),
+        ({"fits.again.discretize": "both"}, {"fits.again": 'discretize ["none"], now ["none", "ternary"]'}),
         ({"fits.rf.model": "knn", "fits.rf.grid": {}}, {"fits.rf": 'model "rf", now "knn"'}),
         ({"fits.rf.cv": 2, "fits.again.cv": 3}, {"fits.rf": "cv null, now 2", "fits.again": "cv 2, now 3"}),
         ({"fits.rf.layers": "block1_conv2"}, {"fits.rf": "other layers, now block1_conv2"}),
@@ -403,7 +405,10 @@ def test_a_part_needs_what_comes_before_it(short, study):
     assert "fits.rf: needs stores.plain, which is not there: run --only stores.plain first" in text
     assert "report: needs finetunes.net, which is not there: run --only finetunes.net first" in text
     assert not (short.parent / "output").exists()
-    with pytest.raises(featx.FeatxError, match=r"--only fit: no such part \(close: fits\)"):
+    with pytest.raises(featx.FeatxError, match=r"--only fitz: no such part \(close: fits\)"):
+        run(short, only=["fitz"])
+    with pytest.raises(featx.FeatxError, match=r"fits.rf: needs stores.plain, .*; fits.again: needs"):
+        # The command's own name for it.
         run(short, only=["fit"])
     with pytest.raises(featx.FeatxError, match=r"--only fits.rg: no entry 'rg' in fits \(there are: rf"):
         run(short, only=["fits.rg"])
@@ -527,6 +532,7 @@ def test_a_dry_run_writes_nothing_and_says_what_is_known(short, folder, study):
 
 
 def test_images_that_lack_what_a_run_asks_for(short):
+    (short.parent / "empty").mkdir()
     cases = {
         "fits.rf.label: no column 'labels' (close: label)": {"fits.rf.label": "labels"},
         "fits.again.stratify: no column 'type'": {"fits.again.stratify": ["type"]},
@@ -543,6 +549,15 @@ def test_images_that_lack_what_a_run_asks_for(short):
         assert expected in str(caught.value)
     with pytest.raises(featx.FeatxError, match=r"finetunes.net: no validation images"):
         run(short, {"split": {"train_per_class": 5}})
+    with pytest.raises(featx.FeatxError) as caught:
+        run(short, SHORT | {"split.stratify": ["zz"], "fits.rf.label": "labels", "fits.again.stratify": ["type"]})
+    assert str(caught.value).startswith(f"{short}: 3 mistakes: split.stratify: no column 'zz' (there are: path, ")
+    with pytest.raises(featx.FeatxError) as caught:
+        run(short, SHORT | {"split": {"train_per_class": 50}, "fits.rf.where": 'type == "mono"'})
+    assert f"{short}: 2 mistakes: split: the class 'ash' has 12 images" in str(caught.value)
+    with pytest.raises(featx.FeatxError) as caught:
+        run(short, SHORT | {"source.path": "empty"}, only=["stores"])
+    assert str(caught.value).startswith(f"{short}: source: {short.parent / 'empty'}")
     assert not (short.parent / "output").exists()
 
 
@@ -564,7 +579,7 @@ def test_no_file_of_others_is_replaced(short, monkeypatch):
     with pytest.raises(featx.FeatxError, match="stands where featx run keeps its record, and is none"):
         run(short, SHORT | {"output": "."})
     (short.parent / "output").write_text("mine")
-    with pytest.raises(featx.FeatxError, match=r"output/experiment.yaml: can't be read: Not a directory"):
+    with pytest.raises(featx.FeatxError, match=r"output: expected a folder, found a file"):
         run(short, SHORT)
     (short.parent / "output").unlink()
     (short.parent / "output").mkdir()
