@@ -23,6 +23,9 @@ from featx.errors import FeatxError
 _LOOK_SECONDS = 1.0
 _LOST_SECONDS = 10
 
+# What takes longer is told.
+_SILENT_SECONDS = 1.0
+
 
 @contextlib.contextmanager
 def open_cluster(
@@ -249,6 +252,9 @@ def _open_running(
 ) -> tuple[object, int]:
     from distributed import Client, Security
 
+    line = f"waiting for the scheduler at {address}, up to {settings.wait:g} seconds"
+    timer = threading.Timer(_SILENT_SECONDS, echo, [line])
+    timer.start()
     try:
         client = stack.enter_context(
             Client(address.url, timeout=settings.wait, security=Security(), set_as_default=False)
@@ -258,6 +264,8 @@ def _open_running(
             f"--cluster {address}: no scheduler answers there within {settings.wait:g} seconds ({_first_line(error)}). "
             "Is it running, and can this machine reach it?"
         ) from error
+    finally:
+        timer.cancel()
     return client, max(1, len(client.nthreads()))
 
 

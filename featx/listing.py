@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from featx.csv_tables import list_columns, load_csv
 from featx.errors import SourceError
 from featx.folders import list_images
 from featx.images import EXTENSIONS
-from featx.manifest import load_csv
 
 
 def list_sources(
@@ -55,14 +55,14 @@ def list_sources(
 
 
 def _list_csv(csv_path: Path, column: str, root: Path) -> list[Path]:
-    table = load_csv(csv_path)
+    table, notes = load_csv(csv_path)
     if column not in table:
         raise SourceError(
-            f"{csv_path}: no column {column!r}; it has {', '.join(map(repr, table.columns))}. "
+            f"{csv_path}: no column {column!r}; it has {list_columns(table, notes)}. "
             "Name the right one with --path-column"
         )
     cells = table[column].str.strip()
     empty = cells.index[(cells == "") | cells.str.contains("\0", regex=False)]
     if len(empty):
-        raise SourceError(f"{csv_path}: line {empty[0] + 2} has no usable path ({len(empty):,} such lines)")
+        raise SourceError(f"{csv_path}: line {empty[0] + 2} has no usable path (such lines: {len(empty):,})")
     return [root / cell for cell in cells]

@@ -1,20 +1,24 @@
 """Where images come from: a folder with one folder a class, or a CSV, as one table of path, label, split and more."""
 
 import os
-import warnings
-from dataclasses import dataclass, field
+import re
+import unicodedata
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from featx.class_folders import SPLIT_NAMES, read_classes
+from featx.csv_tables import list_columns, load_csv
 from featx.errors import SourceError
 
 SPLITS = ("train", "validation", "test")
 
 _WHOLE_NUMBER = r"\s*-?(0|[1-9]\d*)\s*"
 _NUMBER = r"\s*-?(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?\s*"
+# Unicode's line separators among them.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ def read_source(
     Parameters
     ----------
     source : path
-        A folder `<class>/...`, or `<split>/<class>/...`, or of images alone (they get no label); or a CSV file.
+        A folder `<class>/...`, or `<split>/<class>/...`, or of images alone (they get no label); or a CSV file,
+        UTF-8, its cells separated by commas; its columns without a name are left out.
     path_column, label_column : str
         Columns of the CSV. `label_column=""` reads images without labels.
     split_column, group_column : str, optional
@@ -90,7 +95,7 @@ def read_source(
     else:
         raise SourceError(f"{source}: no such folder or CSV file")
     _check_labels(manifest.table, source)
-    return manifest
+    return replace(manifest, notes=(*manifest.notes, *_note_twins(manifest.table["label"])))
 
 
 def _check_labels(table: pd.DataFrame, source: Path) -> None:
@@ -98,56 +103,46 @@ def _check_labels(table: pd.DataFrame, source: Path) -> None:
     if len(labels) == 1 and labels[0] != "":
         raise SourceError(
             f"{source}: one class only ({labels[0]!r}, {len(table):,} images), and a classifier needs two. For "
-            "features without labels, give the folder that holds the images themselves, or a CSV with --label-column ''"
+            "features without labels, give the folder that holds the images themselves, or a CSV with "
+            "--label-column '' (in an experiment file: source.label_column: '')"
         )
 
 
-def load_csv(csv_path: Path) -> pd.DataFrame:
-    """Load a CSV with all its cells as text; row i of its index is line i + 2.
-
-    Raises
-    ------
-    SourceError
-        If it can't be read, or has no rows.
-    """
-    try:
-        with warnings.catch_warnings():
-            # A row with too many fields would lose some.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                csv_path,
-                dtype=str,
-                keep_default_na=False,
-                encoding="utf-8-sig",
-                index_col=False,
-                skip_blank_lines=False,
+def _note_twins(labels: pd.Series) -> tuple[str, ...]:
+    """Name labels that look alike and are two classes, such as one file system's "é" and another's."""
+    notes, seen = [], {}
+    for label in labels.unique():
+        other = seen.setdefault(unicodedata.normalize("NFC", label), label)
+        if other != label:
+            notes.append(
+                f"the labels {other!a} and {label!a} are the same text, composed in two ways, and two "
+                "classes: write them alike if one class is meant"
             )
-    except (ValueError, OSError, pd.errors.ParserWarning) as error:
-        raise SourceError(f"{csv_path}: not a CSV that can be read: {error}") from error
-    # Blank lines are read, and dropped here, so that row numbers are those of the file.
-    table = table[(table != "").any(axis=1)]
-    if table.empty:
-        raise SourceError(f"{csv_path}: no rows below the header")
-    return table
+    return tuple(notes)
 
 
 def _read_csv(csv_path: Path, *, columns: dict[str, str | None], root: Path) -> Manifest:
-    table = _name_columns(load_csv(csv_path), csv_path, columns)
+    table, notes = load_csv(csv_path)
+    table = _name_columns(table, csv_path, columns, notes)
     for column in ("path", "label", "split"):
         table[column] = table[column].str.strip()
     _check_paths(table, csv_path, root)
+    _refuse_control(table["label"], csv_path)
     table["split"] = _canonical_splits(table["split"], csv_path)
     further = [name for name in table.columns if name not in ("path", "label", "split")]
     for name in further:
         if name != "group":
             table[name] = _numbers_where_possible(table[name])
     n_unlabelled = int((table["label"] == "").sum())
-    notes = (f"{n_unlabelled:,} images have no label",) if n_unlabelled else ()
+    if n_unlabelled:
+        notes = (*notes, f"{_count(n_unlabelled, 'image has', 'images have')} no label")
     table = table[["path", "label", "split", *further]].reset_index(drop=True)
     return Manifest(table, root.resolve(), notes)
 
 
-def _name_columns(table: pd.DataFrame, csv_path: Path, columns: dict[str, str | None]) -> pd.DataFrame:
+def _name_columns(
+    table: pd.DataFrame, csv_path: Path, columns: dict[str, str | None], notes: tuple[str, ...]
+) -> pd.DataFrame:
     """Give the chosen columns featx's own names; say which columns there are when one is missing."""
     chosen = {}
     for name, column in columns.items():
@@ -157,12 +152,12 @@ def _name_columns(table: pd.DataFrame, csv_path: Path, columns: dict[str, str | 
             chosen[column] = name
         elif column and not optional:
             raise SourceError(
-                f"{csv_path}: no column {column!r}; it has {', '.join(map(repr, table.columns))}. "
-                f"Name the right one with --{name}-column"
+                f"{csv_path}: no column {column!r}; it has {list_columns(table, notes)}. "
+                f"Name the right one with --{name}-column (in an experiment file: source.{name}_column)"
             )
     clash = [name for name in chosen.values() if name in table.columns and name not in chosen]
     reserved = [name for name in ("sha256", *clash) if name in table.columns]
-    unusable = [name for name in table.columns if "/" in name or not name.strip() or "\0" in name or name == "."]
+    unusable = [name for name in table.columns if "/" in name or "\0" in name or name == "."]
     if reserved or unusable:
         name = (reserved + unusable)[0]
         raise SourceError(f"{csv_path}: the column {name!r} can't be carried into a store: rename it or leave it out")
@@ -177,12 +172,21 @@ def _check_paths(table: pd.DataFrame, csv_path: Path, root: Path) -> None:
     """Every path is there, and there once; line 1 of the file is its header."""
     empty = table.index[(table["path"] == "") | table["path"].str.contains("\0", regex=False)]
     if len(empty):
-        raise SourceError(f"{csv_path}: line {empty[0] + 2} has no usable path ({len(empty):,} such lines)")
+        raise SourceError(f"{csv_path}: line {empty[0] + 2} has no usable path (such lines: {len(empty):,})")
     repeated = table["path"][table["path"].map(lambda path: os.path.normpath(root.absolute() / path)).duplicated()]
     if len(repeated):
         raise SourceError(
-            f"{csv_path}: {len(repeated):,} paths stand there twice; the first is {repeated.iloc[0]!r}, again in line "
-            f"{repeated.index[0] + 2}. Keep one line an image"
+            f"{csv_path}: {_count(len(repeated), 'path stands', 'paths stand')} there twice; the first is "
+            f"{repeated.iloc[0]!r}, again in line {repeated.index[0] + 2}. Keep one line an image"
+        )
+
+
+def _refuse_control(labels: pd.Series, csv_path: Path) -> None:
+    wrong = labels.index[labels.isin([label for label in labels.unique() if _CONTROL.search(label)])]
+    if len(wrong):
+        raise SourceError(
+            f"{csv_path}: line {wrong[0] + 2}: the label {labels[wrong[0]]!r} has a line break or another control "
+            "character in it: take it out"
         )
 
 
@@ -195,6 +199,10 @@ def _canonical_splits(splits: pd.Series, csv_path: Path) -> pd.Series:
             "or nothing"
         )
     return known
+
+
+def _count(n: int, one: str, more: str) -> str:
+    return f"1 {one}" if n == 1 else f"{n:,} {more}"
 
 
 def _numbers_where_possible(column: pd.Series) -> pd.Series:

@@ -150,7 +150,8 @@ def _check_labelled(manifest: Manifest) -> None:
     if manifest.has_splits:
         raise SourceError("the source brings its own splits: leave the split out, or take them out of the source")
     if n_unlabelled := int((manifest.table["label"] == "").sum()):
-        raise SourceError(f"{n_unlabelled:,} images have no label, and a split goes by labels: label them first")
+        images = "1 image has" if n_unlabelled == 1 else f"{n_unlabelled:,} images have"
+        raise SourceError(f"{images} no label, and a split goes by labels: label every image first")
 
 
 def _check_divisible(manifest: Manifest, shares: dict[str, float], stratify: Sequence[str]) -> None:

@@ -369,6 +369,16 @@ def test_a_running_scheduler_is_used_and_left_running(running):
         pass
 
 
+def test_a_scheduler_that_is_waited_for_is_named():
+    address, lines = "tcp://127.0.0.1:9", []
+    with (
+        pytest.raises(FeatxError, match="no scheduler answers there within 3 sec"),
+        open_cluster(address, ClusterSettings(wait=3), echo=lines.append),
+    ):
+        pass
+    assert lines == [f"waiting for the scheduler at {address}, up to 3 seconds"]
+
+
 @pytest.mark.parametrize("is_own", [True, False])
 def test_without_workers_work_ends_in_words(is_own):
     # A scheduler of featx's own gives up by itself; one that runs elsewhere may wait for ever.

@@ -22,7 +22,9 @@ def test_sources_keep_their_order_and_labels_play_no_part(tmp_path):
     [
         ("path\n", "no rows below the header"),
         ("file\na.png\n", r"no column 'path'; it has 'file'\. .*--path-column"),
-        ("path,x\na.png,1\n ,2\n", r"line 3 has no usable path \(1 such"),
+        ("path,x\na.png,1\n ,2\n", r"line 3 has no usable path \(such lines: 1\)"),
+        ("path;x\na.png;1\n", r"separated by ';'"),
+        (",x\na.png,1\n", "it has 'x'; 1 column without a name is left out. "),
     ],
 )
 def test_tables_that_name_no_images_are_refused(tmp_path, text, message):

@@ -114,18 +114,33 @@ def test_a_csv_without_labels_if_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,label\na.png,x\n", r"no column 'path'; it has 'file', 'label'.*--path-column"),
-        ("path,kind\na.png,x\n", "no column 'label'"),
+        ("file,label\na.png,x\n", r"no column 'path'; it has 'file', 'label'.*--path-column .*source\.path_column"),
+        ("path,kind\na.png,x\n", r"no column 'label'.*--label-column .*source\.label_column"),
+        (",label\na.png,x\n", "no column 'path'; it has 'label'; 1 column without a name is left out"),
+        (
+            "path;label;split\na.png;x;train\n",
+            r"separated by ';' \(its header: 'path;label;split'\): save it with commas",
+        ),
+        ("path;label;share\na.png;x;0,5\n", "separated by ';'"),
+        ("path\tlabel\na.png\tx\n", "separated by tabs"),
+        ("path,label,label\na.png,x,y\nb.png,y,z\n", "the column 'label' is there twice: rename one"),
+        ('path,label\na.png,x\nb.png,"y\nz"\n', r"line 3: the label 'y\\nz' has a line break or another control"),
+        ("path,label\na.png,x\x1b[31m\nb.png,y\n", r"line 2: the label 'x\\x1b\[31m' has"),
+        ("path,label\na.png,x\nb.png,y\u2028z\n", "line 3: the label"),
         (
             "path,label\na.png,x\nb.png,y\na.png,x\n",
-            r"1 paths stand there twice; the first is 'a.png', again in line 4",
+            r": 1 path stands there twice; the first is 'a.png', again in line 4",
         ),
+        ("path,label\na.png,x\nb.png,y\na.png,x\nb.png,y\n", ": 2 paths stand there twice"),
         ("path,label\na.png,x\n./a.png,y\n", "twice"),
-        ("path,label\n,x\nb.png,y\n", "line 2 has no usable path"),
+        ("path,label\n,x\nb.png,y\n", r"line 2 has no usable path \(such lines: 1\)"),
         ("path,label,split\na.png,x,trian\nb.png,y,test\n", "line 2: 'trian' is no split"),
         ("path,label\n", "no rows below the header"),
         ("", "not a CSV"),
-        ("path,label\na.png,x\nb.png,x\n", "one class only"),
+        (
+            "path,label\na.png,x\nb.png,x\n",
+            r"one class only.*--label-column '' \(in an experiment file: source\.label_column: ''\)",
+        ),
         ("path,label\nc,x.png,b\nd.png,y\n", "not a CSV that can be read"),
         ("path,label\na.png,x\n\n,y\n", "line 4 has no usable path"),
         ("path,label,sha256\na.png,x,1\nb.png,y,2\n", "'sha256' can't be carried"),
@@ -278,3 +293,32 @@ def test_a_csv_that_is_no_text(tmp_path):
     path.write_bytes(b"\xff\xfe\x00\x01" * 50)
     with pytest.raises(FeatxError, match="not a CSV that can be read"):
         read_source(path)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "near"), [("latin-1", "'path,label\\na.png,caf\ufffd\\nb.png,oil"), ("utf-16", "'\ufffd\ufffd")]
+)
+def test_a_csv_in_another_encoding_is_to_be_saved_as_utf_8(tmp_path, encoding, near):
+    (tmp_path / "m.csv").write_bytes("path,label\na.png,caf\xe9\nb.png,oil\n".encode(encoding))
+    with pytest.raises(FeatxError, match="save it as UTF-8") as caught:
+        read_source(tmp_path / "m.csv")
+    assert f"not UTF-8 near {near}" in str(caught.value)
+
+
+def test_columns_without_a_name_are_left_out_and_told(tmp_path):
+    one = read_source(write_csv(tmp_path / "one.csv", ",path,label,year\n0,a.png,x,1620\n1,b.png,y,1630\n"))
+    assert list(one.table.columns) == ["path", "label", "split", "year"]
+    assert one.table["path"].tolist() == ["a.png", "b.png"]
+    assert one.table["year"].tolist() == [1620, 1630]
+    assert one.notes == ("1 column without a name is left out",)
+    two = read_source(write_csv(tmp_path / "two.csv", "path,label, ,\na.png,x,,\nb.png,,,\n"))
+    assert list(two.table.columns) == ["path", "label", "split"]
+    assert two.notes == ("2 columns without a name are left out", "1 image has no label")
+
+
+def test_labels_of_one_text_composed_in_two_ways_are_told(tmp_path):
+    note = "the labels 'caf\\xe9' and 'cafe\\u0301' are the same text, composed in two ways, and two classes"
+    csv = write_csv(tmp_path / "m.csv", "path,label\na.png,caf\xe9\nb.png,cafe\u0301\nc.png,tea\nd.png,cafe\n")
+    manifest = read_source(csv)
+    assert manifest.table["label"].tolist() == ["caf\xe9", "cafe\u0301", "tea", "cafe"]
+    assert [told.partition(": ")[0] for told in manifest.notes] == [note]

@@ -60,7 +60,7 @@ def test_images_without_a_group_do_not_stick_together():
         (["a"] * 9 + ["b"] * 9, (0.6, 0.2), {}, "add up to 1"),
         (["a"] * 9 + ["b"] * 9, (0.5, 0.2, 0.2, 0.1), {}, "two shares"),
         (["a"] * 9 + ["b"] * 9, (0.0, 0.5, 0.5), {}, "share of train is 0"),
-        (["a"] * 9 + [""], (0.5, 0.5), {}, "1 images have no label"),
+        (["a"] * 9 + [""], (0.5, 0.5), {}, "1 image has no label"),
         (["a"] * 9 + ["b"] * 9, (0.5, 0.5), {"group": ["g"] * 9 + ["h"] * 9}, "has 1 groups"),
     ],
 )
@@ -128,7 +128,7 @@ def test_counts_are_drawn_by_the_seed():
         (["a"] * 9 + ["b"] * 5, (3, 2), {}, "the class 'b' has 5 images, and 3 train and 2 validation"),
         (["a", "b"] * 9, (0, 2), {}, "1 or more of train"),
         (["a", "b"] * 9, (2, -1), {}, "0 or more of validation"),
-        (["a"] * 9 + [""], (2, 0), {}, "1 images have no label"),
+        (["a"] * 9 + [""], (2, 0), {}, "1 image has no label"),
         (["a", "b"] * 9, (2, 0), {"group": ["g"] * 18}, "have groups"),
     ],
 )
