@@ -255,7 +255,10 @@ def test_changes_are_for_all_stages_or_one(read):
         ({"stages": []}, "change stages: no setting 'stages' (there are: unfreeze, "),
         ({"head.precision": "float32"}, "change head.precision: no setting 'precision'"),
         ({"haed.epochs": 5}, "change haed.epochs: no stage 'haed' (close: head)"),
-        ({"x.epochs": 5, "y.epochs": 5}, "x.epochs: no stage 'x' (there are: head, all); change y.epochs: no stage 'y'"),
+        (
+            {"x.epochs": 5, "y.epochs": 5},
+            "x.epochs: no stage 'x' (there are: head, all); change y.epochs: no stage 'y'",
+        ),
         ({"head.epochs": 0}, "mine.yaml: change head.epochs: expected 1 or more, found 0"),
         ({"epochs": "x"}, "mine.yaml: change epochs: expected a whole number, found 'x'"),
         ({"plateau": {"factor": 3}}, "mine.yaml: change plateau.factor: expected less than 1, found 3"),
