@@ -25,13 +25,13 @@ def check_images(experiment: Experiment, manifest: Manifest) -> None:
     problems: Problems = {}
     for section in ("finetunes", "fits"):
         for name, spec in getattr(experiment, section).items():
-            images = manifest if manifest.has_splits else _with_stored_splits(experiment, spec.store, manifest)
+            images = manifest if manifest.has_splits else with_stored_splits(experiment, spec.store, manifest)
             for key, text in _list_problems(spec, images):
                 problems.setdefault(f"{section}.{name}{key}", text)
     refuse(str(experiment.path), problems)
 
 
-def _with_stored_splits(experiment: Experiment, store: str, manifest: Manifest) -> Manifest:
+def with_stored_splits(experiment: Experiment, store: str, manifest: Manifest) -> Manifest:
     """Take the splits of a store that is there, which are kept where the source has none."""
     from featx.store import Store
 
