@@ -160,10 +160,12 @@ def _plan_store(
     echo: Callable[[str], None],
 ) -> PlannedStage:
     spec, found = stage.spec, prepared.found[stage.key]
+    notes = ("at most: only what is missing is computed",) if found.status == "incomplete" else ()
     beside = _nearest_folder(stage.path.parent) / stage.path.name
     try:
         if spec.of_run is not None and not prepared.is_there(stage.needs[0]):
             options = store_options(spec) | {"build": foresee_network(experiment, prepared, spec.of_run)}
+            notes = (f"by random weights: {stage.needs[0]} is yet to be done",)
         else:
             options = network_options(experiment, spec)
         forecast = forecast_extraction(prepared.manifest, beside, echo=echo, **options)
@@ -180,7 +182,7 @@ def _plan_store(
         disk_bytes=forecast.store_bytes + forecast.parts_bytes,
         passing_bytes=forecast.parts_bytes,
         memory_bytes=forecast.memory_bytes,
-        notes=("at most: only what is missing is computed",) if found.status == "incomplete" else (),
+        notes=notes,
     )
 
 

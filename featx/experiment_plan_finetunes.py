@@ -1,7 +1,6 @@
 """What a fine-tuning of an experiment would take, whether or not its store is there; and what its network will be."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -81,9 +80,8 @@ def _note(forecast: TrainingForecast, is_measured: bool, *, is_kept: bool) -> It
         seconds = ", ".join(f"{stage.seconds_per_epoch:,.2f} s ({stage.name})" for stage in forecast.stages)
         yield f"an epoch takes {seconds}"
     if forecast.cache_bytes:
-        yield (
-            f"{forecast.cache_bytes / 1e6:,.1f} MB of the disk are the cache's, {'kept' if is_kept else 'deleted at the end'}"
-        )
+        ending = "kept" if is_kept else "deleted at the end"
+        yield f"{forecast.cache_bytes / 1e6:,.1f} MB of the disk are the cache's, {ending}"
     if forecast.n_rejected:
         yield f"{forecast.n_rejected:,} of {forecast.n_tried:,} images tried can't be read"
 
@@ -157,7 +155,7 @@ def foresee_network(experiment: Experiment, prepared: Prepared, name: str) -> Ca
         If rows or splits don't allow the fine-tuning.
     """
     spec = experiment.finetunes[name]
-    task, _ = _foresee(experiment, prepared, replace(spec, root=None), lambda line: None)
+    task, _ = _foresee(experiment, prepared, spec, lambda line: None)
     tuned = FineTuned(
         path=experiment.run_path(name),
         recipe=read_recipe(spec.recipe, changes=spec.set),

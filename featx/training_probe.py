@@ -27,7 +27,7 @@ keras = load_keras()
 _N_IMAGES = 32
 
 # So many batches are timed; more if fewer took less than this.
-_N_BATCHES = (1, 4, 16)
+_N_BATCHES = (1, 8)
 _ENOUGH_SECONDS = 2.0
 
 
