@@ -1,4 +1,4 @@
-"""What a fit of an experiment would take: its cells, its matrix and Gram matrices, and seconds where scores tell."""
+"""What a fit of an experiment would take: its cells, its matrix and Gram matrices, and seconds by a few of its rows."""
 
 import math
 from collections.abc import Mapping
@@ -13,8 +13,10 @@ from featx.experiment_found import read_journal
 from featx.experiment_parts import Experiment, FitSpec
 from featx.experiment_run import Prepared
 from featx.experiment_stages import Stage
+from featx.fit_forecast import FitWork, choose_tried_rows, forecast_fit, make_up_features
+from featx.fitting import choose_model
 from featx.gram import SharedGram
-from featx.rows import choose_features, choose_stored_layers
+from featx.rows import Rows, as_label, choose_features, choose_stored_layers
 from featx.store import Store
 from featx.where import select_rows
 
@@ -48,56 +50,97 @@ def plan_fit(
         What these are by.
     """
     spec = stage.spec
-    n_cells = len(plan_cells(spec.model, spec.grid, spec.discretize))
+    cells = plan_cells(spec.model, spec.grid, spec.discretize)
     times = f" x {spec.cv} folds" if spec.cv is not None else ""
     times += f" x {spec.repeats} splits" if spec.repeats is not None else ""
-    what = [f"{n_cells:,} cell{'s' if n_cells > 1 else ''}{times}"]
+    what = [f"{len(cells):,} cell{'s' if len(cells) > 1 else ''}{times}"]
+    seconds, notes = _time_fit(stage, len(cells))
     table = _images_of(experiment, prepared, spec)
     n_features = _count_features(experiment, prepared, spec, forecasts)
-    memory = None
-    if table is not None and n_features is not None:
-        n_rows, n_fit, n_score = _count_rows(spec, table)
-        matrix = 4 * n_features * n_rows
-        what.append(f"a matrix of {n_rows:,} x {n_features:,} ({matrix / 1e6:,.1f} MB)")
-        memory = matrix
-        if spec.model == "svm":
-            gram = SharedGram(np.zeros((1, min(n_features, _WIDE)), np.float32)).predict_memory(n_fit, n_score)
-            what.append(f"Gram matrices and a cell on them {gram / 1e6:,.1f} MB")
-            memory = matrix + gram
-    seconds, by = _time_fit(stage, n_cells)
-    return ", ".join(what), seconds, memory, (by,) if by else ()
+    if table is None or n_features is None:
+        return ", ".join(what), seconds, None, notes
+    work = _count_work(spec, table, len(cells))
+    n_rows = work.n_known + work.n_test
+    memory = matrix = 4 * n_features * n_rows
+    what.append(f"a matrix of {n_rows:,} x {n_features:,} ({matrix / 1e6:,.1f} MB)")
+    if spec.model == "svm":
+        most = work.n_known, max(work.n_test, work.n_score)
+        gram = SharedGram(np.zeros((1, min(n_features, _WIDE)), np.float32)).predict_memory(*most)
+        what.append(f"Gram matrices and a cell on them {gram / 1e6:,.1f} MB")
+        memory += gram
+    if seconds is None:
+        seconds, notes = _try_fit(experiment, prepared, spec, table, n_features, work)
+    return ", ".join(what), seconds, memory, notes
 
 
 def _images_of(experiment: Experiment, prepared: Prepared, spec: FitSpec) -> pd.DataFrame | None:
-    """Return the rows that a fit takes, of the source, or of its store where no source was read."""
-    if prepared.manifest is not None:
-        table = prepared.manifest.table
-    elif prepared.found[f"stores.{spec.store}"].status == "there":
+    """Return the labelled rows that a fit takes, of its store where that is there, else of the source."""
+    if _is_there(prepared, spec):
         with Store(experiment.store_path(spec.store)) as store:
             table = store.images
+    elif prepared.manifest is not None:
+        table = prepared.manifest.table
     else:
         return None
-    return table if spec.where is None else table[select_rows(table, spec.where)]
+    takes_part = (table[spec.label].map(as_label) != "").to_numpy()
+    return table[takes_part if spec.where is None else takes_part & select_rows(table, spec.where)]
 
 
-def _count_rows(spec: FitSpec, table: pd.DataFrame) -> tuple[int, int, int]:
-    """Return how many rows take part, the most that one fit takes, and the most that are scored at once."""
+def _is_there(prepared: Prepared, spec: FitSpec) -> bool:
+    return prepared.found[f"stores.{spec.store}"].status == "there"
+
+
+def _count_work(spec: FitSpec, table: pd.DataFrame, n_cells: int) -> FitWork:
+    """Return how often cells are fitted, and on how many rows."""
     if spec.repeats is None:
         counts = table["split"].value_counts()
-        n_known = int(counts.get("train", 0) + counts.get("validation", 0))
-        n_test, n_validation = int(counts.get("test", 0)), int(counts.get("validation", 0))
-        return n_known + n_test, n_known, max(n_test, n_validation)
-    if spec.train_per_class is not None:
-        n_train = min(spec.train_per_class * table[spec.label].nunique(), len(table))
-        return len(table), n_train, len(table) - n_train
-    n_test = round(len(table) * spec.test_share)
-    return len(table), len(table) - n_test, n_test
+        n_train, n_validation, n_test = (int(counts.get(split, 0)) for split in ("train", "validation", "test"))
+        n_known = n_train + n_validation
+        if spec.cv is None:
+            return FitWork(int(n_validation > 0), n_train, n_validation, 1, n_known, n_test)
+    elif spec.train_per_class is not None:
+        n_known = min(spec.train_per_class * table[spec.label].nunique(), len(table))
+        n_test = len(table) - n_known
+    else:
+        n_test = round(len(table) * spec.test_share)
+        n_known = len(table) - n_test
+    n_splits = spec.repeats or 1
+    n_folds = n_splits * spec.cv if n_cells > 1 or spec.repeats is None else 0
+    return FitWork(n_folds, n_known - n_known // spec.cv, n_known // spec.cv, n_splits, n_known, n_test)
+
+
+def _try_fit(
+    experiment: Experiment, prepared: Prepared, spec: FitSpec, table: pd.DataFrame, n_features: int, work: FitWork
+) -> tuple[float | None, tuple[str, ...]]:
+    """Return seconds by cells on a few rows, and what they are by."""
+    y = table[spec.label].map(as_label).to_numpy(dtype=object)
+    tried = choose_tried_rows(y, n_features)
+    if _is_there(prepared, spec):
+        with Store(experiment.store_path(spec.store)) as store:
+            features = store.take(table.index.to_numpy()[tried])
+            X = np.concatenate([features[layer] for layer in choose_stored_layers(store, spec.layers)], axis=1)
+        X, by = X.astype(np.float32, copy=False), "rows of the store"
+    else:
+        X, by = (
+            make_up_features(y[tried], n_features),
+            "rows of made-up features; real ones may take several times that",
+        )
+    rows = Rows(X, y[tried], np.full(len(tried), "", dtype=object), tried.astype(str))
+    cells = plan_cells(spec.model, spec.grid, spec.discretize)
+    try:
+        model, notes = choose_model(spec.model, rows, work.n_known, max(work.n_test, work.n_score))
+        forecast = forecast_fit(model, cells, X, y[tried], work, class_weight=spec.class_weight)
+    except FeatxError as error:
+        return None, (f"no time is known: {error}",)
+    layers = spec.each_layer or spec.leave_one_layer_out or spec.importance
+    beside = "; figures of layers not counted" if layers else ""
+    return forecast.seconds, (*notes, f"by {forecast.n_tried:,} {by}{beside}")
 
 
 def _count_features(
     experiment: Experiment, prepared: Prepared, spec: FitSpec, forecasts: Mapping[str, Forecast]
 ) -> int | None:
-    if prepared.found[f"stores.{spec.store}"].status == "there":
+    if _is_there(prepared, spec):
         with Store(experiment.store_path(spec.store)) as store:
             return sum(store.n_channels[layer] for layer in choose_stored_layers(store, spec.layers))
     forecast = forecasts.get(spec.store)
@@ -112,15 +155,15 @@ def _count_features(
     return sum(forecast.n_channels[name] for name in names)
 
 
-def _time_fit(stage: Stage, n_cells: int) -> tuple[float | None, str]:
+def _time_fit(stage: Stage, n_cells: int) -> tuple[float | None, tuple[str, ...]]:
     """Return seconds, and what they are by: scores of the same fit that was stopped."""
     spec = stage.spec
     n_wanted = spec.repeats if spec.repeats is not None else n_cells * (spec.cv or 1)
     scored = [entry["seconds"] for entry in read_journal(stage) if isinstance(entry.get("seconds"), float | int)]
     n_left = max(0, n_wanted - len(scored))
     if not scored:
-        return None, ""
+        return None, ()
     what = "splits" if spec.repeats is not None else "cells and folds"
     seconds = n_left * math.fsum(scored) / len(scored)
     refit = "" if spec.repeats is not None else "; the last fit not counted"
-    return round(seconds, 1), f"by the {len(scored):,} of {n_wanted:,} {what} that are scored{refit}"
+    return round(seconds, 1), (f"by the {len(scored):,} of {n_wanted:,} {what} that are scored{refit}",)

@@ -259,7 +259,8 @@ def test_a_stopped_grid_goes_on(short, monkeypatch):
     assert planned["fits.rf"].status == "unfinished"
     assert planned["fits.rf"].seconds is not None
     assert "by the 1 of 2 cells and folds that are scored" in planned["fits.rf"].notes[0]
-    assert planned["fits.again"].seconds is None
+    assert planned["fits.again"].seconds > 0
+    assert planned["fits.again"].notes[-1].endswith(" rows of the store")
     scored = []
     with monkeypatch.context() as patch:
         patch.setattr(cell_scores, "score_cells", counting)
@@ -517,7 +518,10 @@ def test_a_dry_run_writes_nothing_and_says_what_is_known(short, folder, study):
     planned = plan_experiment(featx.read_experiment(short, changes=changes)).stages
     assert planned[1].what == "2 cells, a matrix of 30 x 64 (0.0 MB)"
     assert stages["fits.again"]["what"].startswith("2 cells x 2 folds x 2 splits, a matrix of 30 x 128")
-    for key in ("fits.rf", "report"):
+    for key in ("fits.rf", "fits.again", "fits.again-tuned"):
+        assert stages[key]["seconds"] > 0
+        assert "rows of made-up features" in stages[key]["notes"][-1]
+    for key in ("choices.best", "report"):
         assert stages[key]["seconds"] is None
     assert snapshot(short.parent) == before
     again = CliRunner().invoke(main, ["run", str(folder / "experiment.yaml"), "--dry-run"])

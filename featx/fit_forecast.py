@@ -1,0 +1,208 @@
+"""How long fitting would take: cells on a few rows, then on twice as many, timed and drawn out to all rows."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from featx.classifiers import CellPlan, make_estimator
+from featx.errors import FeatxError
+from featx.fitting import FIT_ERRORS, fit_estimator, score_cells
+from featx.rows import Rows
+
+# Tries grow until one takes so long: by then, what all sizes have in common no longer counts.
+_TRY_SECONDS = 1.0
+
+# Of a large grid, so many cells are tried.
+_MOST_TRIED = 64
+
+# Rows and bytes that tries may take.
+_MOST_ROWS, _MOST_BYTES = 4096, 2**28
+_FEWEST_ROWS = 128
+
+# Seconds grow at least as the rows do; a solver that has much to do, as their cube.
+_EXPONENTS = (1.0, 3.0)
+
+_N_LATENT = 16
+
+
+@dataclass(frozen=True)
+class FitWork:
+    """How often, and on how many rows, cells are fitted.
+
+    Attributes
+    ----------
+    n_folds : int
+        Times that all cells are fitted and scored; 0 where there is nothing to choose.
+    n_fit, n_score : int
+        Rows of each of these.
+    n_refits : int
+        Times that the chosen cell is fitted again.
+    n_known, n_test : int
+        Rows of each of these.
+    """
+
+    n_folds: int
+    n_fit: int
+    n_score: int
+    n_refits: int
+    n_known: int
+    n_test: int
+
+
+@dataclass(frozen=True)
+class FitForecast:
+    """What fitting is expected to take.
+
+    Attributes
+    ----------
+    seconds : float
+        Of all cells on all folds, and of what is fitted again, by one process here; reading features, intervals and
+        files left out.
+    n_tried : int
+        The most rows that were fitted on to say so.
+    """
+
+    seconds: float
+    n_tried: int
+
+
+def choose_tried_rows(y: np.ndarray, n_features: int) -> np.ndarray:
+    """Return rows to try: of every class the first ones, in the classes' shares.
+
+    They lie together in a store, whether its images come class by class or in any order.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_rows,), str
+    n_features : int
+        The more there are, the fewer rows.
+
+    Returns
+    -------
+    ndarray of int, ascending
+    """
+    n_wanted = min(len(y), _MOST_ROWS, max(_FEWEST_ROWS, _MOST_BYTES // (4 * max(1, n_features))))
+    chosen = []
+    for label in np.unique(y.astype(str)):
+        rows = np.flatnonzero(y.astype(str) == label)
+        chosen.append(rows[: max(2, round(n_wanted * len(rows) / len(y)))])
+    return np.sort(np.concatenate(chosen))
+
+
+def make_up_features(y: np.ndarray, n_features: int) -> np.ndarray:
+    """Make features that tell classes apart as those of a network do: of few dimensions, never below 0.
+
+    Forests and SVMs take half to twice as long on a network's features; linear-svm and logreg several times as long:
+    those are harder to optimise on.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_rows,), str
+    n_features : int
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_features), float32
+    """
+    random = np.random.default_rng(0)
+    classes, places = np.unique(y.astype(str), return_inverse=True)
+    means = random.normal(scale=0.5, size=(len(classes), _N_LATENT))
+    latent = (means[places] + random.normal(size=(len(y), _N_LATENT))).astype(np.float32)
+    features = latent @ random.standard_normal((_N_LATENT, n_features), dtype=np.float32) / math.sqrt(_N_LATENT)
+    features += random.standard_normal(features.shape, dtype=np.float32)
+    return np.maximum(features, 0, out=features)
+
+
+def forecast_fit(
+    model: str,
+    cells: Sequence[CellPlan],
+    X: np.ndarray,
+    y: np.ndarray,
+    work: FitWork,
+    *,
+    class_weight: str | None = None,
+) -> FitForecast:
+    """Say how long a grid would take, by its own cells on some rows.
+
+    Parameters
+    ----------
+    model : str
+        One of `featx.classifiers.MODELS`.
+    cells : sequence of (discretization, parameters)
+    X : ndarray of shape (n_rows, n_features), float32
+        Of some rows; see `choose_tried_rows`.
+    y : ndarray of shape (n_rows,), str
+        Their labels.
+    work : FitWork
+    class_weight : {"balanced"}, optional
+
+    Raises
+    ------
+    FeatxError
+        If cells can't be fitted on these rows.
+    """
+    rows = Rows(X, y, np.full(len(y), "", dtype=object), np.arange(len(y)).astype(str))
+    tried = [cells[number] for number in _spread(len(cells), _MOST_TRIED)] if work.n_folds else []
+    options = {"class_weight": class_weight}
+    most = min(len(y) - 1, work.n_fit)
+    n_fit = min(most, max(_FEWEST_ROWS // 2, 2 * len(set(y))))
+    # The first try also pays for what is imported and started once.
+    _try(model, tried, cells[-1], rows, n_fit, work, options)
+    seconds, before = _try(model, tried, cells[-1], rows, n_fit, work, options), None
+    while n_fit < most and seconds.sum() < _TRY_SECONDS:
+        before, n_fit = (n_fit, seconds), min(most, 2 * n_fit)
+        seconds = _try(model, tried, cells[-1], rows, n_fit, work, options)
+    grows = _EXPONENTS[0] if before is None else _exponent(before, (n_fit, seconds))
+    fold, again = seconds
+    total = work.n_folds * len(cells) / max(1, len(tried)) * fold * (work.n_fit / n_fit) ** grows
+    total += work.n_refits * again * (work.n_known / n_fit) ** grows
+    return FitForecast(seconds=round(float(total), 3), n_tried=n_fit)
+
+
+def _spread(n_all: int, n_wanted: int) -> list[int]:
+    """Return some of the numbers below n_all, evenly from all of them."""
+    return np.unique(np.linspace(0, n_all - 1, min(n_all, n_wanted)).astype(int)).tolist()
+
+
+def _try(
+    model: str,
+    cells: Sequence[CellPlan],
+    last: CellPlan,
+    rows: Rows,
+    n_fit: int,
+    work: FitWork,
+    options: dict[str, object],
+) -> np.ndarray:
+    """Return seconds to fit and score cells on so many rows, and to fit the last one and label with it."""
+    n_score = max(1, min(len(rows) - n_fit, round(n_fit * work.n_score / max(1, work.n_fit))))
+    n_test = max(1, min(len(rows) - n_fit, round(n_fit * work.n_test / max(1, work.n_known))))
+    fit, others = _divide(rows.y.astype(str), n_fit)
+    begun = time.monotonic()
+    if cells:
+        failed = [found.error for _, found in score_cells(model, cells, rows, (fit, others[:n_score]), **options)]
+        if all(error is not None for error in failed):
+            raise FeatxError(f"every cell failed; the first with {failed[0]}")
+    scored = time.monotonic()
+    estimator = make_estimator(model, *last, **options)
+    try:
+        fit_estimator(estimator, rows, fit).predict(rows.X[others[:n_test]])
+    except FIT_ERRORS as error:
+        raise FeatxError(f"{model} failed: {type(error).__name__}: {error}") from error
+    return np.array([scored - begun if cells else 0.0, time.monotonic() - scored])
+
+
+def _divide(y: np.ndarray, n_fit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return so many rows to fit, all classes among them, and the others; both in random order."""
+    _, firsts = np.unique(y, return_index=True)
+    others = np.setdiff1d(np.random.default_rng(0).permutation(len(y)), firsts, assume_unique=True)
+    return tuple(np.split(np.concatenate([firsts, others]), [n_fit]))
+
+
+def _exponent(smaller: tuple[int, np.ndarray], larger: tuple[int, np.ndarray]) -> float:
+    """Return the power of the rows that seconds grow with."""
+    ratio = float(larger[1].sum()) / max(float(smaller[1].sum()), 1e-9)
+    lowest, highest = _EXPONENTS
+    return min(max(math.log(max(ratio, 1e-9)) / math.log(larger[0] / smaller[0]), lowest), highest)
