@@ -1,8 +1,10 @@
 """A few images and a few batches, through the very code that trains, with a clock beside it; nothing is written."""
 
 import contextlib
+import logging
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -254,8 +256,21 @@ def _fit(
     """Train and validate on a few batches, as an epoch does; return how many rows of each there were."""
     few = _take_few(task, plan, n_batches)
     train, validation = make_batches(few, plan, computed.sources, seed=seed)
-    model.fit(train, validation_data=validation, callbacks=[clock], shuffle=False, verbose=0)
+    with _without_advice():
+        model.fit(train, validation_data=validation, callbacks=[clock], shuffle=False, verbose=0)
     return len(few.rows.of("train")), len(few.rows.of("validation"))
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Hold back TensorFlow's warning that one model after another is compiled for a few batches: that is meant so."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _take_few(task: Task, plan: StagePlan, n_batches: int) -> Task:
