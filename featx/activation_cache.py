@@ -56,19 +56,9 @@ def open_cache(
     FeatxError
         If the entry is over the limit, the disk hasn't room for it, or another process uses it.
     """
-    folder = cache_dir() / "activations"
-    block_rows = choose_block(shapes)
-    files = {
-        name: RowFiles(folder / key / name, n_rows, shape, dtype, block_rows=block_rows)
-        for name, (shape, dtype) in shapes.items()
-    }
-    needed = sum(rows.n_bytes for rows in files.values())
-    what = f"{', '.join(shapes)} of {n_rows:,} images"
-    if needed > limit:
-        raise FeatxError(
-            f"{what} take {needed / 1e9:,.2f} GB, more than the cache may ({limit / 1e9:,.2f} GB). Give --cache-limit "
-            f"{math.ceil(needed / 1e7) / 100:g} or more, or --no-cache to compute them in every epoch"
-        )
+    folder = _folder()
+    files = _list_files(folder / key, n_rows, shapes)
+    needed, what = _check_limit(files, limit)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -93,11 +83,61 @@ def open_cache(
             shutil.rmtree(folder / key, ignore_errors=True)
 
 
+def check_room(key: str, n_rows: int, shapes: Mapping[str, tuple[tuple[int, ...], str]], *, limit: int) -> int:
+    """Refuse an entry that `open_cache` would refuse for its size; nothing is written, and nothing deleted.
+
+    Parameters
+    ----------
+    key, n_rows, shapes, limit
+        See `open_cache`.
+
+    Returns
+    -------
+    int
+        The bytes of the entry.
+
+    Raises
+    ------
+    FeatxError
+        If it is over the limit, or the disk hasn't room for it.
+    """
+    folder = _folder()
+    needed, what = _check_limit(_list_files(folder / key, n_rows, shapes), limit)
+    sizes, freed = _sizes_of_others(folder, key), 0
+    while sizes and sum(sizes.values()) > limit - needed:
+        freed += sizes.pop(next(iter(sizes)))
+    _check_disk(folder, what, needed - _size_of(folder / key), freed=freed)
+    return needed
+
+
+def _folder() -> Path:
+    return cache_dir() / "activations"
+
+
+def _list_files(path: Path, n_rows: int, shapes: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, RowFiles]:
+    block_rows = choose_block(shapes)
+    return {
+        name: RowFiles(path / name, n_rows, shape, dtype, block_rows=block_rows)
+        for name, (shape, dtype) in shapes.items()
+    }
+
+
+def _check_limit(files: Mapping[str, RowFiles], limit: int) -> tuple[int, str]:
+    """Return the bytes that files take when they are whole, and what a message calls them."""
+    needed = sum(rows.n_bytes for rows in files.values())
+    what = f"{', '.join(files)} of {len(next(iter(files.values()))):,} images"
+    if needed > limit:
+        raise FeatxError(
+            f"{what} take {needed / 1e9:,.2f} GB, more than the cache may ({limit / 1e9:,.2f} GB). Give --cache-limit "
+            f"{math.ceil(needed / 1e7) / 100:g} or more, or --no-cache to compute them in every epoch"
+        )
+    return needed, what
+
+
 def _make_room(folder: Path, key: str, allowed: int) -> None:
     """Delete other entries, the ones not used for longest first, until they take no more than is allowed."""
-    others = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and path.name != key]
-    sizes = {path: _size_of(path) for path in others}
-    for path in sorted(others, key=_last_used):
+    sizes = _sizes_of_others(folder, key)
+    for path in list(sizes):
         if sum(sizes.values()) <= allowed:
             return
         lock = make_lock(folder / f"{path.name}.lock")
@@ -106,8 +146,16 @@ def _make_room(folder: Path, key: str, allowed: int) -> None:
             del sizes[path]
 
 
-def _check_disk(folder: Path, what: str, missing: int) -> None:
-    free = shutil.disk_usage(folder).free - _DISK_LEFT
+def _sizes_of_others(folder: Path, key: str) -> dict[Path, int]:
+    """Return the bytes of other entries, the ones not used for longest first."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    others = [path for path in paths if path.is_dir() and not path.is_symlink() and path.name != key]
+    return {path: _size_of(path) for path in sorted(others, key=_last_used)}
+
+
+def _check_disk(folder: Path, what: str, missing: int, *, freed: int = 0) -> None:
+    there = next(path for path in (folder, *folder.parents) if path.is_dir())
+    free = shutil.disk_usage(there).free + freed - _DISK_LEFT
     if missing > free:
         raise FeatxError(
             f"{what} take {missing / 1e9:,.2f} GB more of the disk, and {max(free, 0) / 1e9:,.2f} GB are left to use "

@@ -94,6 +94,7 @@ def forecast_extraction(
     store_dtype: str = "float32",
     batch_size: int | str = "auto",
     echo: Callable[[str], None] = lambda line: None,
+    build: Callable[..., PooledNetwork] = build_network,
     **network_options: object,
 ) -> Forecast:
     """Say what `featx.extract_features` would take with the same arguments.
@@ -113,6 +114,8 @@ def forecast_extraction(
     store_dtype : {"float32", "float16"}, default "float32"
     echo : callable, optional
         Is told what a user should know, a line at a time.
+    build : callable, optional
+        What makes the network, as `featx.network.build_network` does, which is the default.
 
     Raises
     ------
@@ -120,7 +123,7 @@ def forecast_extraction(
         If the network can't be built, or none of the images tried can be read.
     """
     begun = time.perf_counter()
-    network = build_network(
+    network = build(
         backbone, image_size=image_size, precision=precision, batch_size=batch_size, echo=echo, **network_options
     )
     size = network.image_size

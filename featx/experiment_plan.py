@@ -10,12 +10,11 @@ import pandas as pd
 from featx.dry_run import Forecast, forecast_extraction
 from featx.errors import FeatxError
 from featx.experiment_parts import Experiment
+from featx.experiment_plan_finetunes import foresee_network, plan_finetune
 from featx.experiment_plan_fits import plan_fit
 from featx.experiment_run import Prepared, list_blocked, prepare
 from featx.experiment_stages import Stage
-from featx.experiment_work import network_options
-from featx.recipes import read_recipe
-from featx.results import read_run
+from featx.experiment_work import network_options, store_options
 from featx.run_folder import RunFolder
 
 
@@ -38,6 +37,8 @@ class PlannedStage:
         Predicted by what was measured; None: nothing tells.
     disk_bytes : int or None
         Of the result and, while it is made, beside it. None: nothing tells.
+    passing_bytes : int
+        Those of them that are free again when the stage is done.
     memory_bytes : int or None
         The most of this process, or (of a fit) of the matrix and Gram matrices. None: nothing tells.
     notes : tuple of str
@@ -52,6 +53,7 @@ class PlannedStage:
     what: str = ""
     seconds: float | None = None
     disk_bytes: int | None = None
+    passing_bytes: int = 0
     memory_bytes: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -92,8 +94,9 @@ def plan_experiment(
 ) -> ExperimentPlan:
     """Say what `featx.run_experiment` would do with the same arguments. Nothing is written.
 
-    A few batches of images go through the network of every store that is to be made. Other figures are those of
-    earlier runs in the output folder, or plain arithmetic; where nothing tells, there is none.
+    A few batches of images go through the network of every store that is to be made, and every stage of a fine-tuning
+    trains on a few. Other figures are those of earlier runs in the output folder, or plain arithmetic; where nothing
+    tells, there is none.
 
     Parameters
     ----------
@@ -141,7 +144,7 @@ def _plan(
     if stage.section == "stores":
         return _plan_store(experiment, prepared, stage, plan, forecasts, echo)
     if stage.section == "finetunes":
-        return _plan_finetune(experiment, stage, plan)
+        return replace(plan, **plan_finetune(experiment, prepared, stage, echo=echo))
     if stage.section == "fits":
         what, seconds, memory_bytes, notes = plan_fit(experiment, prepared, stage, forecasts)
         return replace(plan, what=what, seconds=seconds, memory_bytes=memory_bytes, notes=notes)
@@ -157,12 +160,14 @@ def _plan_store(
     echo: Callable[[str], None],
 ) -> PlannedStage:
     spec, found = stage.spec, prepared.found[stage.key]
-    if spec.of_run is not None and prepared.found[stage.needs[0]].status != "there":
-        notes = (f"known once {stage.needs[0]} is there",)
-        return replace(plan, what=f"{len(prepared.manifest):,} images", notes=notes)
-    options = network_options(experiment, spec)
+    notes = ("at most: only what is missing is computed",) if found.status == "incomplete" else ()
     beside = _nearest_folder(stage.path.parent) / stage.path.name
     try:
+        if spec.of_run is not None and not prepared.is_there(stage.needs[0]):
+            options = store_options(spec) | {"build": foresee_network(experiment, prepared, spec.of_run)}
+            notes = (f"by random weights: {stage.needs[0]} is yet to be done",)
+        else:
+            options = network_options(experiment, spec)
         forecast = forecast_extraction(prepared.manifest, beside, echo=echo, **options)
     except FeatxError as error:
         return replace(plan, problem=str(error))
@@ -175,29 +180,10 @@ def _plan_store(
         f"{forecast.device}",
         seconds=round(seconds, 1),
         disk_bytes=forecast.store_bytes + forecast.parts_bytes,
+        passing_bytes=forecast.parts_bytes,
         memory_bytes=forecast.memory_bytes,
-        notes=("at most: only what is missing is computed",) if found.status == "incomplete" else (),
+        notes=notes,
     )
-
-
-def _plan_finetune(experiment: Experiment, stage: Stage, plan: PlannedStage) -> PlannedStage:
-    """Count epochs; how long one takes only an earlier training of the same stages tells."""
-    spec = stage.spec
-    recipe = read_recipe(spec.recipe, changes=spec.set)
-    n_epochs = sum(each.epochs for each in recipe.stages)
-    what = f"{recipe.name}: {len(recipe.stages)} stages, at most {n_epochs:,} epochs"
-    notes = [f"the cache of activations takes at most {spec.cache_limit / 1e9:g} GB, beside what the network does"]
-    seconds = None
-    try:
-        trained = {each["name"]: each for each in (read_run(stage.path).baseline or {})["stages"]}
-        seconds = sum(
-            each.epochs * trained[each.name]["seconds"] / trained[each.name]["epochs"] for each in recipe.stages
-        )
-        notes.append("at most, by the run that is there")
-    except (FeatxError, KeyError, TypeError, ZeroDivisionError):
-        # No run, or of other stages.
-        seconds = None
-    return replace(plan, what=what, seconds=None if seconds is None else round(seconds, 1), notes=tuple(notes))
 
 
 _IS = {"other": "other settings"}
@@ -233,8 +219,21 @@ def describe_plan(plan: ExperimentPlan) -> Iterator[str]:
     if not left:
         yield "everything is there"
         return
-    for name, unit, shown in (("seconds", 1, "s"), ("disk_bytes", 1e6, "MB of disk")):
-        known = [getattr(stage, name) for stage in left if getattr(stage, name) is not None]
-        rest = f", and {len(left) - len(known)} stages of which nothing tells" if len(known) < len(left) else ""
-        yield f"{sum(known) / unit:,.1f} {shown} in all{rest}"
+    seconds = [stage.seconds for stage in left if stage.seconds is not None]
+    yield f"{sum(seconds):,.1f} s in all{_unknown(left, seconds)}"
+    sizes = [stage.disk_bytes for stage in left if stage.disk_bytes is not None]
+    yield f"{_sum_disk(left) / 1e6:,.1f} MB of disk in all{_unknown(left, sizes)}"
     yield f"{plan.free_bytes / 1e6:,.0f} MB of disk are free"
+
+
+def _unknown(left: Sequence[PlannedStage], known: Sequence[float]) -> str:
+    return f", and {len(left) - len(known)} stages of which nothing tells" if len(known) < len(left) else ""
+
+
+def _sum_disk(left: Sequence[PlannedStage]) -> int:
+    """Return the most that the disk must hold at once, as far as it is known: stages are done one after the other."""
+    kept = most = 0
+    for stage in left:
+        most = max(most, kept + (stage.disk_bytes or 0))
+        kept += (stage.disk_bytes or 0) - stage.passing_bytes
+    return most

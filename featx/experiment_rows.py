@@ -56,12 +56,12 @@ def _list_all(
     if manifest is None:
         yield from _column_problems(spec, undivided.table)
         return
-    images = manifest if manifest.has_splits else _with_stored_splits(experiment, spec.store, manifest)
+    images = manifest if manifest.has_splits else with_stored_splits(experiment, spec.store, manifest)
     yield from _column_problems(spec, images.table)
     yield from _split_problems(spec, images.table)
 
 
-def _with_stored_splits(experiment: Experiment, store: str, manifest: Manifest) -> Manifest:
+def with_stored_splits(experiment: Experiment, store: str, manifest: Manifest) -> Manifest:
     """Take the splits of a store that is there, which are kept where the source has none."""
     from featx.store import Store
 

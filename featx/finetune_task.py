@@ -1,10 +1,11 @@
 """What a network is fine-tuned on: the labelled rows of a store and their files, checked before anything begins."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from featx.activations import Images
 from featx.backbones import build_backbone
@@ -99,12 +100,77 @@ def read_task(
         attributes = store.attributes
         table = store.images
         described = describe_store(store, [])
+    root = Path(root if root is not None else attributes["root"])
+    task = _make_task(store_path, rows, table, root, Settings.from_record(attributes), described, notes)
+    task.images.check_there()
+    return task
+
+
+@dataclass(frozen=True)
+class StoreToBe:
+    """What is known of a store that is yet to be made, in the place of it for `featx.rows.read_rows`.
+
+    Attributes
+    ----------
+    path : Path
+        Where it will be.
+    images : DataFrame
+        Columns path, label, split and any further ones.
+    """
+
+    path: Path
+    images: pd.DataFrame
+
+    def matrix(self, layers: Sequence[str]) -> np.ndarray:
+        """Return no features: ndarray of shape (n_images, 0), float32."""
+        return np.empty((len(self.images), 0), np.float32)
+
+
+def foresee_task(
+    store: StoreToBe,
+    settings: Settings,
+    *,
+    root: str | Path,
+    label: str = "label",
+    where: str | None = None,
+    split: str = "split",
+    sample_weight: str | None = None,
+) -> Task:
+    """Say what `read_task` will read once a store is there; no file is looked at, and no digest known.
+
+    Parameters
+    ----------
+    store : StoreToBe
+    settings : Settings
+        Of the store.
+    root : path
+        Where the images' paths start.
+    label, where, split, sample_weight : str, optional
+        See `featx.rows.read_rows`.
+
+    Raises
+    ------
+    FeatxError
+        If rows or splits don't allow it.
+    """
+    rows, notes = read_rows(store, [], label=label, where=where, split=split, sample_weight=sample_weight)
+    return _make_task(store.path, rows, store.images.assign(sha256=""), Path(root), settings, {}, notes)
+
+
+def _make_task(
+    store_path: str | Path,
+    rows: Rows,
+    table: pd.DataFrame,
+    root: Path,
+    settings: Settings,
+    described: dict[str, object],
+    notes: Sequence[str],
+) -> Task:
     check_splits(store_path, rows)
     _check_fitting(store_path, rows)
     digest_of = dict(zip(table["path"], table["sha256"], strict=True))
-    settings = Settings.from_record(attributes)
     images = Images(
-        root=Path(root if root is not None else attributes["root"]),
+        root=root,
         paths=rows.paths,
         sha256=np.array([digest_of[path] for path in rows.paths], dtype=object),
         image_size=settings.image_size,
@@ -112,7 +178,6 @@ def read_task(
         interpolation=settings.interpolation,
         jpeg=settings.jpeg,
     )
-    images.check_there()
     return Task(
         rows=rows,
         images=images,

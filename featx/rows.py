@@ -67,7 +67,7 @@ def read_rows(
 
     Parameters
     ----------
-    store : Store
+    store : Store, or featx.finetune_task.StoreToBe
     layers : sequence of str
     label : str, default "label"
         The column that holds the labels.

@@ -2,7 +2,8 @@
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from featx.activation_cache import open_cache
 from featx.activations import (
@@ -14,6 +15,7 @@ from featx.activations import (
     compute_rows,
     make_network,
 )
+from featx.batches import Network
 from featx.cores import available_cores
 from featx.finetune_task import Task
 from featx.keras_setup import describe_device, load_keras
@@ -22,6 +24,57 @@ from featx.stage_plans import StagePlan
 from featx.training_data import Batches, RowSource
 from featx.tuned_network import TunedNetwork, split_at
 from featx.views import FLIPS
+
+
+@dataclass(frozen=True)
+class Once:
+    """What is computed once for all stages.
+
+    Attributes
+    ----------
+    key : str
+        Of its entry in the cache; says what is in there.
+    cuts : dict of str to list of str
+        By view, the layers whose activations stages take: a pass through the network each.
+    shapes : dict of str to (shape of a row, dtype)
+        Of all that is kept, by the name that it has in the cache.
+    """
+
+    key: str
+    cuts: dict[str, list[str]]
+    shapes: dict[str, tuple[tuple[int, ...], str]]
+
+
+def plan_sources(task: Task, network: TunedNetwork, plans: Sequence[StagePlan], *, engine: str) -> Once:
+    """Say what `open_sources` computes and keeps.
+
+    Parameters
+    ----------
+    task, network, plans, engine
+        See `open_sources`.
+    """
+    size = task.images.image_size
+    cuts = {plan.source for plan in plans} - {PIXELS}
+    trunk = split_at(network, cuts).model if cuts else None
+    outputs = trunk.output if cuts else {}
+    # By view, so that one pass serves every stage that takes it.
+    wanted = {
+        view: [cut for cut in outputs if any(cut == plan.source and view in plan.views for plan in plans)]
+        for view in FLIPS["both"]
+    }
+    shapes = {
+        _name_view(cut, view): (tuple(outputs[cut].shape[1:]), "float32")
+        for view, names in wanted.items()
+        for cut in names
+    }
+    shapes |= {PIXELS: ((size, size, 3), "uint8")} if any(plan.source == PIXELS for plan in plans) else {}
+    # By their kinds and precisions, too: a mean and a maximum have the same name and shape.
+    layers = (
+        [(type(layer).__name__, layer.name, layer.dtype_policy.name) for layer in trunk.layers[1:]] if cuts else None
+    )
+    parts = (network.backbone.weights_sha256, layers, task.settings.preprocessing, engine)
+    key = _digest(task.images.digest, shapes, *(parts if cuts else ()))
+    return Once(key[:16], {view: names for view, names in wanted.items() if names}, shapes)
 
 
 @contextlib.contextmanager
@@ -66,37 +119,28 @@ def open_sources(
     if limit == 0:
         yield {PIXELS: ImageReader(task.images)}
         return
-    size = task.images.image_size
-    cuts = {plan.source for plan in plans} - {PIXELS}
-    trunk = split_at(network, cuts).model if cuts else None
-    outputs = trunk.output if cuts else {}
-    # By view, so that one pass serves every stage that takes it.
-    wanted = {
-        view: [cut for cut in outputs if any(cut == plan.source and view in plan.views for plan in plans)]
-        for view in FLIPS["both"]
-    }
-    shapes = {
-        _name_view(cut, view): (tuple(outputs[cut].shape[1:]), "float32")
-        for view, names in wanted.items()
-        for cut in names
-    }
-    shapes |= {PIXELS: ((size, size, 3), "uint8")} if any(plan.source == PIXELS for plan in plans) else {}
-    # By their kinds and precisions, too: a mean and a maximum have the same name and shape.
-    layers = (
-        [(type(layer).__name__, layer.name, layer.dtype_policy.name) for layer in trunk.layers[1:]] if cuts else None
-    )
-    parts = (network.backbone.weights_sha256, layers, task.settings.preprocessing, engine)
-    key = _digest(task.images.digest, shapes, *(parts if cuts else ()))
-    with open_cache(key[:16], len(task.images), shapes, limit=limit, keep=keep, echo=echo) as files:
-        for view, names in wanted.items():
-            found = {cut: files[_name_view(cut, view)] for cut in names}
-            if found and not _is_whole(found):
-                runner = make_network(split_at(network, names), engine=engine)
-                runner = MirroredNetwork(runner, view) if view else runner
+    once = plan_sources(task, network, plans, engine=engine)
+    with open_cache(once.key, len(task.images), once.shapes, limit=limit, keep=keep, echo=echo) as files:
+        for view, names in once.cuts.items():
+            found = choose_files(files, names, view)
+            if not _is_whole(found):
+                runner = make_runner(network, names, view, engine=engine)
                 compute_rows(runner, task.images, found, what=" ".join(found), progress=progress)
         if PIXELS in files:
-            compute_rows(PixelNetwork(size), task.images, {PIXELS: files[PIXELS]}, what=PIXELS, progress=progress)
+            pixels = PixelNetwork(task.images.image_size)
+            compute_rows(pixels, task.images, {PIXELS: files[PIXELS]}, what=PIXELS, progress=progress)
         yield files
+
+
+def make_runner(network: TunedNetwork, cuts: Sequence[str], view: str, *, engine: str) -> Network:
+    """Return what gives the activations of some layers for a view of an image, by the layers' names."""
+    runner = make_network(split_at(network, cuts), engine=engine)
+    return MirroredNetwork(runner, view) if view else runner
+
+
+def choose_files(files: Mapping[str, RowFiles], cuts: Sequence[str], view: str) -> dict[str, RowFiles]:
+    """Return what the activations of some layers for a view of an image are written to, by the layers' names."""
+    return {cut: files[_name_view(cut, view)] for cut in cuts}
 
 
 def make_batches(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from featx import FeatxError
-from featx.activation_cache import open_cache
+from featx.activation_cache import check_room, open_cache
 from featx.locks import hold
 
 SHAPES = {"block4_pool": ((2, 2, 8), "float32"), "pixels": ((4, 4, 3), "uint8")}
@@ -155,3 +155,21 @@ def test_a_folder_that_can_not_be_written(tmp_path, taken):
         path.write_text("a file")
     with pytest.raises(FeatxError, match=r"activations.*nothing can be written there.*(?i:set) FEATX_CACHE to another"):
         fill("a")
+
+
+def test_room_is_looked_for_and_nothing_changed(folder, monkeypatch):
+    assert check_room("a", 10, SHAPES, limit=N_BYTES) == N_BYTES
+    assert not folder.parent.exists()
+    with pytest.raises(FeatxError, match=r"more than the cache may .*--cache-limit 0\.01 or more"):
+        check_room("a", 10, SHAPES, limit=N_BYTES - 1)
+    fill("old", age=300)
+    fill("new", age=100)
+    usage = shutil.disk_usage(folder)
+    # What would go is as good as free: of two entries, the older one, then both.
+    for limit, freed in ((3 * N_WRITTEN, 0), (2 * N_WRITTEN, N_WRITTEN), (N_WRITTEN, 2 * N_WRITTEN)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, f=freed: usage._replace(free=2**28 + N_BYTES - f))
+        assert check_room("now", 10, SHAPES, limit=limit) == N_BYTES
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, f=freed: usage._replace(free=2**28 + N_BYTES - f - 1))
+        with pytest.raises(FeatxError, match="GB more of the disk"):
+            check_room("now", 10, SHAPES, limit=limit)
+    assert entries(folder) == ["new", "old"]

@@ -508,18 +508,25 @@ def test_a_dry_run_writes_nothing_and_says_what_is_known(short, folder, study):
     assert store["disk_bytes"] > 30 * 128 * 4
     assert store["memory_bytes"] > 10**7
     assert "30 images, 128 features" in store["what"]
-    assert stages["stores.tuned"]["notes"] == ["known once finetunes.net is there"]
-    assert stages["finetunes.net"]["what"] == "small: 2 stages, at most 4 epochs"
+    tuned, trained = stages["stores.tuned"], stages["finetunes.net"]
+    # Of a network that is yet to be trained: block3_conv3, and fc1 of its head.
+    assert "30 images, 264 features" in tuned["what"]
+    assert tuned["notes"] == ["by random weights: finetunes.net is yet to be done"]
+    assert trained["what"] == "small: 2 stages, at most 4 epochs"
+    for stage in (tuned, trained):
+        assert min(stage["seconds"], stage["disk_bytes"], stage["memory_bytes"]) > 0
+        assert 0 < stage["passing_bytes"] < stage["disk_bytes"]
+    assert "30 x 264" in stages["fits.again-tuned"]["what"]
     assert stages["fits.rf"]["what"] == "2 cells, a matrix of 30 x 128 (0.0 MB)"
     assert stages["fits.rf"]["memory_bytes"] == 30 * 128 * 4
     changes = SHORT | {"fits.rf.layers": "block1_conv2"}
     planned = plan_experiment(featx.read_experiment(short, changes=changes)).stages
     assert planned[1].what == "2 cells, a matrix of 30 x 64 (0.0 MB)"
     assert stages["fits.again"]["what"].startswith("2 cells x 2 folds x 2 splits, a matrix of 30 x 128")
-    for key in ("fits.rf", "fits.again"):
+    for key in ("fits.rf", "fits.again", "fits.again-tuned"):
         assert stages[key]["seconds"] > 0
         assert "rows of made-up features" in stages[key]["notes"][-1]
-    for key in ("finetunes.net", "stores.tuned", "report"):
+    for key in ("choices.best", "report"):
         assert stages[key]["seconds"] is None
     assert snapshot(short.parent) == before
     again = CliRunner().invoke(main, ["run", str(folder / "experiment.yaml"), "--dry-run"])
