@@ -14,6 +14,7 @@ from featx.experiment_plan_finetunes import foresee_network, plan_finetune
 from featx.experiment_plan_fits import plan_fit
 from featx.experiment_run import Prepared, list_blocked, prepare
 from featx.experiment_stages import Stage
+from featx.experiment_stores import WITHOUT_PIXELS
 from featx.experiment_work import network_options, store_options
 from featx.run_folder import RunFolder
 
@@ -146,8 +147,7 @@ def _plan(
     if stage.section == "finetunes":
         return replace(plan, **plan_finetune(experiment, prepared, stage, echo=echo))
     if stage.section == "fits":
-        what, seconds, memory_bytes, notes = plan_fit(experiment, prepared, stage, forecasts)
-        return replace(plan, what=what, seconds=seconds, memory_bytes=memory_bytes, notes=notes)
+        return replace(plan, **plan_fit(experiment, prepared, stage, forecasts))
     return replace(plan, what=f"{len(stage.needs)} runs")
 
 
@@ -172,6 +172,9 @@ def _plan_store(
     except FeatxError as error:
         return replace(plan, problem=str(error))
     forecasts[stage.name] = forecast
+    if found.status == "incomplete" and set(found.details) <= set(WITHOUT_PIXELS):
+        disk_bytes = stage.path.stat().st_size
+        return replace(plan, what="no image is computed again", seconds=0.0, disk_bytes=disk_bytes, memory_bytes=0)
     n_done = min(RunFolder(stage.path).n_done(), forecast.n_images) if found.status == "unfinished" else 0
     seconds = forecast.startup_seconds + (forecast.n_images - n_done) / forecast.images_per_second
     return replace(
@@ -215,6 +218,8 @@ def describe_plan(plan: ExperimentPlan) -> Iterator[str]:
             yield f"{stage.key}: {stage.problem}"
         elif texts := (*stage.details, *stage.notes):
             yield f"{stage.key}: {'; '.join(texts)}"
+    if any(stage.status == "other" and stage.problem for stage in plan.stages):
+        yield "--overwrite makes anew what has other settings; another output leaves it alone"
     left = [stage for stage in plan.stages if stage.status != "there"]
     if not left:
         yield "everything is there"
@@ -227,7 +232,8 @@ def describe_plan(plan: ExperimentPlan) -> Iterator[str]:
 
 
 def _unknown(left: Sequence[PlannedStage], known: Sequence[float]) -> str:
-    return f", and {len(left) - len(known)} stages of which nothing tells" if len(known) < len(left) else ""
+    n_unknown = len(left) - len(known)
+    return f", and {n_unknown} stage{'s' if n_unknown > 1 else ''} of which nothing tells" if n_unknown else ""
 
 
 def _sum_disk(left: Sequence[PlannedStage]) -> int:

@@ -1,4 +1,4 @@
-"""What a fit of an experiment would take: its cells, its matrix and Gram matrices, and seconds by a few of its rows."""
+"""What a fit of an experiment would take: its cells, its matrices, and seconds and disk by a few of its rows."""
 
 import math
 from collections.abc import Mapping
@@ -23,10 +23,13 @@ from featx.where import select_rows
 # More columns than these make no difference to what Gram matrices take; see `featx.gram.SharedGram.predict_memory`.
 _WIDE = 1 << 13
 
+# What is kept of a random split, and of a test row.
+_RECORD_BYTES, _ROW_BYTES = 1000, 200
+
 
 def plan_fit(
     experiment: Experiment, prepared: Prepared, stage: Stage, forecasts: Mapping[str, Forecast]
-) -> tuple[str, float | None, int | None, tuple[str, ...]]:
+) -> dict[str, object]:
     """Say what a fit would take.
 
     Parameters
@@ -40,25 +43,18 @@ def plan_fit(
 
     Returns
     -------
-    str
-        How much there is to do.
-    float or None
-        Seconds, where scores of a fit that was stopped tell.
-    int or None
-        Bytes of memory, where that is known by the rows and features alone.
-    tuple of str
-        What these are by.
+    dict of str to object
+        Of `featx.experiment_plan.PlannedStage`: what there is to do, figures and notes.
     """
     spec = stage.spec
     cells = plan_cells(spec.model, spec.grid, spec.discretize)
     times = f" x {spec.cv} folds" if spec.cv is not None else ""
     times += f" x {spec.repeats} splits" if spec.repeats is not None else ""
     what = [f"{len(cells):,} cell{'s' if len(cells) > 1 else ''}{times}"]
-    seconds, notes = _time_fit(stage, len(cells))
     table = _images_of(experiment, prepared, spec)
     n_features = _count_features(experiment, prepared, spec, forecasts)
     if table is None or n_features is None:
-        return ", ".join(what), seconds, None, notes
+        return {"what": ", ".join(what)}
     work = _count_work(spec, table, len(cells))
     n_rows = work.n_known + work.n_test
     memory = matrix = 4 * n_features * n_rows
@@ -68,9 +64,11 @@ def plan_fit(
         gram = SharedGram(np.zeros((1, min(n_features, _WIDE)), np.float32)).predict_memory(*most)
         what.append(f"Gram matrices and a cell on them {gram / 1e6:,.1f} MB")
         memory += gram
-    if seconds is None:
-        seconds, notes = _try_fit(experiment, prepared, spec, table, n_features, work)
-    return ", ".join(what), seconds, memory, notes
+    planned = {"what": ", ".join(what), "memory_bytes": memory}
+    planned |= _try_fit(experiment, prepared, spec, table, n_features, work)
+    if scored := _time_fit(stage, len(cells)):
+        planned |= {"seconds": scored[0], "notes": scored[1:]}
+    return planned
 
 
 def _images_of(experiment: Experiment, prepared: Prepared, spec: FitSpec) -> pd.DataFrame | None:
@@ -111,8 +109,8 @@ def _count_work(spec: FitSpec, table: pd.DataFrame, n_cells: int) -> FitWork:
 
 def _try_fit(
     experiment: Experiment, prepared: Prepared, spec: FitSpec, table: pd.DataFrame, n_features: int, work: FitWork
-) -> tuple[float | None, tuple[str, ...]]:
-    """Return seconds by cells on a few rows, and what they are by."""
+) -> dict[str, object]:
+    """Return seconds and disk by cells on a few rows, and what they are by."""
     y = table[spec.label].map(as_label).to_numpy(dtype=object)
     tried = choose_tried_rows(y, n_features)
     if _is_there(prepared, spec):
@@ -131,10 +129,16 @@ def _try_fit(
         model, notes = choose_model(spec.model, rows, work.n_known, max(work.n_test, work.n_score))
         forecast = forecast_fit(model, cells, X, y[tried], work, class_weight=spec.class_weight)
     except FeatxError as error:
-        return None, (f"no time is known: {error}",)
+        return {"notes": (f"no time is known: {error}",)}
     layers = spec.each_layer or spec.leave_one_layer_out or spec.importance
     beside = "; figures of layers not counted" if layers else ""
-    return forecast.seconds, (*notes, f"by {forecast.n_tried:,} {by}{beside}")
+    # Of random splits no model is kept.
+    kept = _RECORD_BYTES * spec.repeats if spec.repeats else forecast.model_bytes + _ROW_BYTES * work.n_test
+    return {
+        "seconds": forecast.seconds,
+        "disk_bytes": kept,
+        "notes": (*notes, f"by {forecast.n_tried:,} {by}{beside}"),
+    }
 
 
 def _count_features(
@@ -155,15 +159,15 @@ def _count_features(
     return sum(forecast.n_channels[name] for name in names)
 
 
-def _time_fit(stage: Stage, n_cells: int) -> tuple[float | None, tuple[str, ...]]:
-    """Return seconds, and what they are by: scores of the same fit that was stopped."""
+def _time_fit(stage: Stage, n_cells: int) -> tuple[float, str] | None:
+    """Return seconds, and what they are by: scores of the same fit that was stopped, if any are there."""
     spec = stage.spec
     n_wanted = spec.repeats if spec.repeats is not None else n_cells * (spec.cv or 1)
     scored = [entry["seconds"] for entry in read_journal(stage) if isinstance(entry.get("seconds"), float | int)]
     n_left = max(0, n_wanted - len(scored))
     if not scored:
-        return None, ()
+        return None
     what = "splits" if spec.repeats is not None else "cells and folds"
     seconds = n_left * math.fsum(scored) / len(scored)
     refit = "" if spec.repeats is not None else "; the last fit not counted"
-    return round(seconds, 1), (f"by the {len(scored):,} of {n_wanted:,} {what} that are scored{refit}",)
+    return round(seconds, 1), f"by the {len(scored):,} of {n_wanted:,} {what} that are scored{refit}"

@@ -15,6 +15,9 @@ from featx.run_folder import RunFolder
 from featx.shards import digest_paths
 from featx.weights import is_source
 
+WITHOUT_PIXELS = ("another order of the images", "other labels, splits or columns of the images")
+"""What a store may lack that is in its table alone: nothing is computed for it."""
+
 _PLAIN = ("backbone", "resize", "interpolation", "precision", "jpeg", "views", "store_dtype")
 # What stores lack that were made before there was a choice.
 _SINCE_THEN = {"engine": "keras", "views": "none", "store_dtype": "float32", "jpeg": "full"}
@@ -248,6 +251,6 @@ def _other_rows(base: Base, manifest: Manifest) -> Iterator[str]:
     if new:
         yield f"{new:,} images"
     elif list(table["path"]) != list(stored["path"]):
-        yield "another order of the images"
+        yield WITHOUT_PIXELS[0]
     elif not is_same_table(table.assign(sha256=stored["sha256"].to_numpy()), stored):
-        yield "other labels, splits or columns of the images"
+        yield WITHOUT_PIXELS[1]

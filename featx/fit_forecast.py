@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import skops.io
 
 from featx.classifiers import CellPlan, make_estimator
 from featx.errors import FeatxError
@@ -63,10 +64,13 @@ class FitForecast:
         files left out.
     n_tried : int
         The most rows that were fitted on to say so.
+    model_bytes : int
+        Of the chosen cell's model on disk, at most.
     """
 
     seconds: float
     n_tried: int
+    model_bytes: int
 
 
 def choose_tried_rows(y: np.ndarray, n_features: int) -> np.ndarray:
@@ -151,15 +155,30 @@ def forecast_fit(
     n_fit = min(most, max(_FEWEST_ROWS // 2, 2 * len(set(y))))
     # The first try also pays for what is imported and started once.
     _try(model, tried, cells[-1], rows, n_fit, work, options)
-    seconds, before = _try(model, tried, cells[-1], rows, n_fit, work, options), None
-    while n_fit < most and seconds.sum() < _TRY_SECONDS:
-        before, n_fit = (n_fit, seconds), min(most, 2 * n_fit)
-        seconds = _try(model, tried, cells[-1], rows, n_fit, work, options)
-    grows = _EXPONENTS[0] if before is None else _exponent(before, (n_fit, seconds))
-    fold, again = seconds
-    total = work.n_folds * len(cells) / max(1, len(tried)) * fold * (work.n_fit / n_fit) ** grows
-    total += work.n_refits * again * (work.n_known / n_fit) ** grows
-    return FitForecast(seconds=round(float(total), 3), n_tried=n_fit)
+    last, before = _try(model, tried, cells[-1], rows, n_fit, work, options), None
+    while n_fit < most and last.seconds < _TRY_SECONDS:
+        before, n_fit = last, min(most, 2 * n_fit)
+        last = _try(model, tried, cells[-1], rows, n_fit, work, options)
+    grows = _EXPONENTS[0] if before is None else _exponent(before, last)
+    total = work.n_folds * len(cells) / max(1, len(tried)) * last.fold_seconds * (work.n_fit / n_fit) ** grows
+    total += work.n_refits * last.refit_seconds * (work.n_known / n_fit) ** grows
+    # Support vectors, trees and neighbours are as many as rows, at most.
+    model_bytes = math.ceil(len(skops.io.dumps(last.estimator)) * max(1.0, work.n_known / n_fit))
+    return FitForecast(seconds=round(total, 3), n_tried=n_fit, model_bytes=model_bytes)
+
+
+@dataclass(frozen=True)
+class _Try:
+    """Cells on some rows, and the last of them fitted again."""
+
+    n_fit: int
+    fold_seconds: float
+    refit_seconds: float
+    estimator: object
+
+    @property
+    def seconds(self) -> float:
+        return self.fold_seconds + self.refit_seconds
 
 
 def _spread(n_all: int, n_wanted: int) -> list[int]:
@@ -175,8 +194,8 @@ def _try(
     n_fit: int,
     work: FitWork,
     options: dict[str, object],
-) -> np.ndarray:
-    """Return seconds to fit and score cells on so many rows, and to fit the last one and label with it."""
+) -> _Try:
+    """Fit and score cells on so many rows, fit the last one and label with it."""
     n_score = max(1, min(len(rows) - n_fit, round(n_fit * work.n_score / max(1, work.n_fit))))
     n_test = max(1, min(len(rows) - n_fit, round(n_fit * work.n_test / max(1, work.n_known))))
     fit, others = _divide(rows.y.astype(str), n_fit)
@@ -188,10 +207,11 @@ def _try(
     scored = time.monotonic()
     estimator = make_estimator(model, *last, **options)
     try:
-        fit_estimator(estimator, rows, fit).predict(rows.X[others[:n_test]])
+        fitted = fit_estimator(estimator, rows, fit)
+        fitted.predict(rows.X[others[:n_test]])
     except FIT_ERRORS as error:
         raise FeatxError(f"{model} failed: {type(error).__name__}: {error}") from error
-    return np.array([scored - begun if cells else 0.0, time.monotonic() - scored])
+    return _Try(n_fit, scored - begun if cells else 0.0, time.monotonic() - scored, fitted)
 
 
 def _divide(y: np.ndarray, n_fit: int) -> tuple[np.ndarray, np.ndarray]:
@@ -201,8 +221,8 @@ def _divide(y: np.ndarray, n_fit: int) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.split(np.concatenate([firsts, others]), [n_fit]))
 
 
-def _exponent(smaller: tuple[int, np.ndarray], larger: tuple[int, np.ndarray]) -> float:
+def _exponent(smaller: _Try, larger: _Try) -> float:
     """Return the power of the rows that seconds grow with."""
-    ratio = float(larger[1].sum()) / max(float(smaller[1].sum()), 1e-9)
+    ratio = max(larger.seconds, 1e-9) / max(smaller.seconds, 1e-9)
     lowest, highest = _EXPONENTS
-    return min(max(math.log(max(ratio, 1e-9)) / math.log(larger[0] / smaller[0]), lowest), highest)
+    return min(max(math.log(ratio) / math.log(larger.n_fit / smaller.n_fit), lowest), highest)

@@ -525,6 +525,7 @@ def test_a_dry_run_writes_nothing_and_says_what_is_known(short, folder, study):
     assert stages["fits.again"]["what"].startswith("2 cells x 2 folds x 2 splits, a matrix of 30 x 128")
     for key in ("fits.rf", "fits.again", "fits.again-tuned"):
         assert stages[key]["seconds"] > 0
+        assert stages[key]["disk_bytes"] > 1000
         assert "rows of made-up features" in stages[key]["notes"][-1]
     for key in ("choices.best", "report"):
         assert stages[key]["seconds"] is None
@@ -536,6 +537,12 @@ def test_a_dry_run_writes_nothing_and_says_what_is_known(short, folder, study):
     assert other.exit_code == 1
     assert "fits.rf: " in other.stdout
     assert "seed 0, now 3" in other.stdout
+    assert "--overwrite makes anew what has other settings" in other.stdout
+    again = CliRunner().invoke(
+        main, ["run", str(folder / "experiment.yaml"), "--dry-run", "--set", "split.seed=3", "--json"]
+    )
+    store = json.loads(again.stdout)["stages"][0]
+    assert (store["status"], store["what"], store["seconds"]) == ("incomplete", "no image is computed again", 0)
 
 
 def test_images_that_lack_what_a_run_asks_for(short):

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import skops.io
+from sklearn.dummy import DummyClassifier
 
 import featx
 from featx import fit_forecast
-from featx.classifiers import MODELS, plan_cells
+from featx.classifiers import MODELS, make_estimator, plan_cells
 from featx.fit_forecast import FitWork, choose_tried_rows, forecast_fit, make_up_features
 from featx.fitting import CellScore
 
@@ -23,6 +25,18 @@ def test_every_model_is_tried_on_no_more_rows_than_it_would_be_fitted_on(model):
     assert 64 <= forecast.n_tried <= 80
 
 
+@pytest.mark.parametrize("model", ["rf", "svm", "knn"])
+def test_a_model_takes_the_disk_that_was_told(model):
+    y = labels(400)
+    X, cells = make_up_features(y, 256), plan_cells(model, {}, "none")
+    work = FitWork(n_folds=0, n_fit=300, n_score=100, n_refits=1, n_known=300, n_test=100)
+    told = forecast_fit(model, cells, X, y, work).model_bytes
+    estimator = make_estimator(model, *cells[-1]).fit(X[:300], y[:300].astype(str))
+    assert 0.7 < told / len(skops.io.dumps(estimator)) < 1.4
+    larger = FitWork(n_folds=0, n_fit=300, n_score=100, n_refits=1, n_known=600, n_test=100)
+    assert forecast_fit(model, cells, X, y, larger).model_bytes == pytest.approx(2 * told, rel=0.01)
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """Cells of known cost, by a clock of their own: a scored cell takes what `costs` says of the rows to fit."""
@@ -35,13 +49,9 @@ def clock(monkeypatch):
             now[0] += clock.costs(len(fit))
             yield number, CellScore(1.0, 0.0, score=1.0)
 
-    class Estimator:
-        def predict(self, X):
-            return X
-
     def fit_estimator(estimator, rows, known):
         now[0] += clock.costs(len(known))
-        return Estimator()
+        return DummyClassifier().fit(rows.X[known], rows.y[known])
 
     clock = type("Clock", (), {"costs": staticmethod(lambda n_fit: 0.0), "tries": tries})()
     monkeypatch.setattr(fit_forecast, "score_cells", score_cells)
