@@ -11,7 +11,7 @@ from featx.dry_run import Forecast, forecast_extraction
 from featx.errors import FeatxError
 from featx.experiment_parts import Experiment
 from featx.experiment_plan_finetunes import foresee_network, plan_finetune
-from featx.experiment_plan_fits import plan_fit
+from featx.experiment_plan_fits import RECORD_BYTES, plan_fit
 from featx.experiment_run import Prepared, list_blocked, prepare
 from featx.experiment_stages import Stage
 from featx.experiment_stores import WITHOUT_PIXELS
@@ -148,7 +148,12 @@ def _plan(
         return replace(plan, **plan_finetune(experiment, prepared, stage, echo=echo))
     if stage.section == "fits":
         return replace(plan, **plan_fit(experiment, prepared, stage, forecasts))
-    return replace(plan, what=f"{len(stage.needs)} runs")
+    what = f"{len(stage.needs)} runs"
+    if stage.section == "choices":
+        # Records are compared, and nothing is fitted.
+        disk_bytes = RECORD_BYTES * experiment.fits[stage.spec.among[0]].repeats
+        return replace(plan, what=what, seconds=0.0, disk_bytes=disk_bytes, memory_bytes=0)
+    return replace(plan, what=what)
 
 
 def _plan_store(

@@ -23,8 +23,11 @@ from featx.where import select_rows
 # More columns than these make no difference to what Gram matrices take; see `featx.gram.SharedGram.predict_memory`.
 _WIDE = 1 << 13
 
-# What is kept of a random split, and of a test row.
-_RECORD_BYTES, _ROW_BYTES = 1000, 200
+RECORD_BYTES = 1000
+"""What is kept of a random split."""
+
+# Of a test row.
+_ROW_BYTES = 200
 
 
 def plan_fit(
@@ -133,7 +136,7 @@ def _try_fit(
     layers = spec.each_layer or spec.leave_one_layer_out or spec.importance
     beside = "; figures of layers not counted" if layers else ""
     # Of random splits no model is kept.
-    kept = _RECORD_BYTES * spec.repeats if spec.repeats else forecast.model_bytes + _ROW_BYTES * work.n_test
+    kept = RECORD_BYTES * spec.repeats if spec.repeats else forecast.model_bytes + _ROW_BYTES * work.n_test
     return {
         "seconds": forecast.seconds,
         "disk_bytes": kept,

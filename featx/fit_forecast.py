@@ -1,4 +1,4 @@
-"""How long fitting would take: cells on a few rows, then on twice as many, timed and drawn out to all rows."""
+"""How long fitting would take: cells on a few rows, then on twice as many, again and again, drawn out to all rows."""
 
 import math
 import time
@@ -13,8 +13,8 @@ from featx.errors import FeatxError
 from featx.fitting import FIT_ERRORS, fit_estimator, score_cells
 from featx.rows import Rows
 
-# Tries grow until one takes so long: by then, what all sizes have in common no longer counts.
-_TRY_SECONDS = 1.0
+# Tries grow until one takes so much longer than the first, or all together so long.
+_MORE_SECONDS, _ALL_SECONDS = 0.5, 10.0
 
 # Of a large grid, so many cells are tried.
 _MOST_TRIED = 64
@@ -23,8 +23,8 @@ _MOST_TRIED = 64
 _MOST_ROWS, _MOST_BYTES = 4096, 2**28
 _FEWEST_ROWS = 128
 
-# Seconds grow at least as the rows do; a solver that has much to do, as their cube.
-_EXPONENTS = (1.0, 3.0)
+# Beside what every size takes, seconds grow at least as the rows do; a solver that has much to do, as their cube.
+_POWERS = (1.0, 3.0)
 
 _N_LATENT = 16
 
@@ -153,18 +153,53 @@ def forecast_fit(
     options = {"class_weight": class_weight}
     most = min(len(y) - 1, work.n_fit)
     n_fit = min(most, max(_FEWEST_ROWS // 2, 2 * len(set(y))))
+    begun = time.monotonic()
     # The first try also pays for what is imported and started once.
     _try(model, tried, cells[-1], rows, n_fit, work, options)
-    last, before = _try(model, tried, cells[-1], rows, n_fit, work, options), None
-    while n_fit < most and last.seconds < _TRY_SECONDS:
-        before, n_fit = last, min(most, 2 * n_fit)
-        last = _try(model, tried, cells[-1], rows, n_fit, work, options)
-    grows = _EXPONENTS[0] if before is None else _exponent(before, last)
-    total = work.n_folds * len(cells) / max(1, len(tried)) * last.fold_seconds * (work.n_fit / n_fit) ** grows
-    total += work.n_refits * last.refit_seconds * (work.n_known / n_fit) ** grows
+    tries = [_try(model, tried, cells[-1], rows, n_fit, work, options)]
+    while 2 * n_fit <= most and time.monotonic() - begun < _ALL_SECONDS:
+        n_fit *= 2
+        tries.append(_try(model, tried, cells[-1], rows, n_fit, work, options))
+        if tries[-1].seconds > tries[0].seconds + max(_MORE_SECONDS, tries[0].seconds):
+            break
+    sizes = [each.n_fit for each in tries]
+    fold_seconds = draw_out(sizes, [each.fold_seconds for each in tries], work.n_fit)
+    refit_seconds = draw_out(sizes, [each.refit_seconds for each in tries], work.n_known)
+    seconds = work.n_folds * len(cells) / max(1, len(tried)) * fold_seconds + work.n_refits * refit_seconds
     # Support vectors, trees and neighbours are as many as rows, at most.
-    model_bytes = math.ceil(len(skops.io.dumps(last.estimator)) * max(1.0, work.n_known / n_fit))
-    return FitForecast(seconds=round(total, 3), n_tried=n_fit, model_bytes=model_bytes)
+    model_bytes = math.ceil(len(skops.io.dumps(tries[-1].estimator)) * max(1.0, work.n_known / n_fit))
+    return FitForecast(seconds=round(seconds, 3), n_tried=n_fit, model_bytes=model_bytes)
+
+
+def draw_out(sizes: Sequence[int], seconds: Sequence[float], size: int) -> float:
+    """Say how long something takes at a larger size: a part that is always the same, and one that grows by a power.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Each twice the one before. The last three say by which power, two by themselves as if nothing were always the
+        same; one, as if it grew in proportion.
+    seconds : sequence of float
+        At these sizes.
+    size : int
+
+    Examples
+    --------
+    >>> draw_out([100, 200, 400], [6.0, 9.0, 21.0], 1000)    # 5 + (n / 100)²
+    105.0
+    """
+    if len(sizes) == 1:
+        return seconds[0] * size / sizes[0]
+    smallest = max(-3, -len(sizes))
+    grown = [seconds[-1], seconds[-2]]
+    if smallest == -3:
+        grown = [seconds[-1] - seconds[-2], seconds[-2] - seconds[-3]]
+    lowest, highest = _POWERS
+    power = highest if min(grown) <= 0 else min(max(math.log2(grown[0] / grown[1]), lowest), highest)
+    if smallest == -2:
+        return seconds[-1] * (size / sizes[-1]) ** power
+    a_row = max(0.0, seconds[-1] - seconds[-3]) / (sizes[-1] ** power - sizes[-3] ** power)
+    return max(0.0, seconds[-1] - a_row * sizes[-1] ** power) + a_row * size**power
 
 
 @dataclass(frozen=True)
@@ -219,10 +254,3 @@ def _divide(y: np.ndarray, n_fit: int) -> tuple[np.ndarray, np.ndarray]:
     _, firsts = np.unique(y, return_index=True)
     others = np.setdiff1d(np.random.default_rng(0).permutation(len(y)), firsts, assume_unique=True)
     return tuple(np.split(np.concatenate([firsts, others]), [n_fit]))
-
-
-def _exponent(smaller: _Try, larger: _Try) -> float:
-    """Return the power of the rows that seconds grow with."""
-    ratio = max(larger.seconds, 1e-9) / max(smaller.seconds, 1e-9)
-    lowest, highest = _EXPONENTS
-    return min(max(math.log(ratio) / math.log(larger.n_fit / smaller.n_fit), lowest), highest)

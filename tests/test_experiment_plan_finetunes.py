@@ -134,4 +134,4 @@ def test_the_disk_in_all_is_the_most_at_once():
     found = ExperimentPlan(None, "output", 30, tuple(stages), 10**9)
     assert "11.0 MB of disk in all" in list(describe_plan(found))
     unknown = replace(found, stages=(*stages, PlannedStage("report", "r", "missing")))
-    assert "11.0 MB of disk in all, and 1 stages of which nothing tells" in list(describe_plan(unknown))
+    assert "11.0 MB of disk in all, and 1 stage of which nothing tells" in list(describe_plan(unknown))

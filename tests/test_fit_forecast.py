@@ -8,7 +8,7 @@ from sklearn.dummy import DummyClassifier
 import featx
 from featx import fit_forecast
 from featx.classifiers import MODELS, make_estimator, plan_cells
-from featx.fit_forecast import FitWork, choose_tried_rows, forecast_fit, make_up_features
+from featx.fit_forecast import FitWork, choose_tried_rows, draw_out, forecast_fit, make_up_features
 from featx.fitting import CellScore
 
 
@@ -60,9 +60,10 @@ def clock(monkeypatch):
     return clock
 
 
+@pytest.mark.parametrize("always", [0, 0.05])
 @pytest.mark.parametrize("power", [1, 2, 3])
-def test_what_grows_by_a_power_of_the_rows_is_told_exactly(clock, power):
-    clock.costs = lambda n_fit: 1e-3 * (n_fit / 100) ** power
+def test_what_grows_by_a_power_of_the_rows_is_told_exactly(clock, power, always):
+    clock.costs = lambda n_fit: always + 1e-3 * (n_fit / 100) ** power
     y = labels(3000)
     work = FitWork(n_folds=5, n_fit=100_000, n_score=25_000, n_refits=2, n_known=125_000, n_test=10_000)
     cells = plan_cells("linear-svm", {"C": [1, 2, 3]}, "none")
@@ -78,7 +79,7 @@ def test_tries_end_with_all_rows_or_when_one_takes_long(clock):
     X = np.zeros((3000, 2), np.float32)
     work = FitWork(n_folds=1, n_fit=700, n_score=70, n_refits=0, n_known=770, n_test=0)
     clock.costs = lambda n_fit: 1e-6 * n_fit
-    assert forecast_fit("knn", cells, X, y, work).n_tried == 700
+    assert forecast_fit("knn", cells, X, y, work).n_tried == 512
     clock.costs = lambda n_fit: 5.0
     clock.tries.clear()
     forecast = forecast_fit("knn", cells, X, y, work)
@@ -95,6 +96,22 @@ def test_of_a_large_grid_some_cells_stand_for_all(clock):
     forecast = forecast_fit("logreg", cells, np.zeros((1000, 2), np.float32), y, work)
     assert {n_cells for n_cells, *_ in clock.tries} == {64}
     assert forecast.seconds == pytest.approx(1000 * clock.costs(500), abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ([1.0], 10.0),
+        ([1.0, 4.0], 4.0 * 25),
+        # No power under 1 or over 3, and nothing below what was seen, whatever the clock said.
+        ([2.0, 2.1], 2.1 * 5),
+        ([1.0, 1.0, 9.0], 1.0 + 8.0 / 63 * 999),
+        ([3.0, 2.0, 1.0], 1.0),
+    ],
+)
+def test_seconds_are_drawn_out(seconds, expected):
+    sizes = [100, 200, 400][: len(seconds)]
+    assert draw_out(sizes, seconds, 1000) == pytest.approx(expected)
 
 
 def test_a_single_cell_without_a_choice_is_only_fitted_again(clock):
