@@ -70,9 +70,12 @@ def build_backbone(
     _check_sizes(spec, wanted, weights, size)
     # Whatever is done to a network on the way to its weights, all that take part are set in the end.
     build = cache(partial(build_application, spec, size))
+    needs_top = _needs_top(spec, wanted)
     if not all(map(spec.knows, wanted)):
-        choose_layers(layers, spec, [*named_outputs(build(include_top=False)), *spec.top])
-    loaded = load_weights(weights, spec, build=build, include_top=_needs_top(spec, wanted))
+        # A large network takes seconds to build: the one that the weights are for tells its layers.
+        there = dict.fromkeys([*named_outputs(build(include_top=needs_top)), *spec.top])
+        choose_layers(layers, spec, list(there))
+    loaded = load_weights(weights, spec, build=build, include_top=needs_top)
     wanted = _drop_absent(wanted, layers, loaded, spec, echo)
     network = build(include_top=_needs_top(spec, wanted))
     # In network order.

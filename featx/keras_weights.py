@@ -4,7 +4,7 @@ import contextlib
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from featx.applications import has_given_name
 from featx.errors import WeightsError
 from featx.layers import Backbone
 
-Arrays = dict[str, tuple[np.ndarray, ...]]
+Arrays = Mapping[str, tuple[np.ndarray, ...]]
 
 
 def weighted_layers(network: object) -> list:
@@ -47,12 +47,34 @@ def download(spec: Backbone, build: Callable, *, include_top: bool, other_ways: 
 
 def draw(seed: int, build: Callable, *, include_top: bool) -> Arrays:
     """Draw random weights with NumPy, the same under every Keras backend: He-normal kernels, the rest near neutral."""
-    arrays = {}
-    for row, layer in enumerate(weighted_layers(build(include_top=include_top))):
-        # A generator a layer: a layer's weights don't depend on which others are drawn.
-        rng = np.random.default_rng([seed, row])
-        arrays[layer.name] = tuple(_draw_one(rng, weight.name, tuple(weight.shape), layer) for weight in layer.weights)
-    return arrays
+    return _Drawn(seed, weighted_layers(build(include_top=include_top)))
+
+
+class _Drawn(Mapping):
+    """Random weights by layer, each drawn when it is first asked for: of a deep network, few may be."""
+
+    def __init__(self, seed: int, layers: list) -> None:
+        self._seed = seed
+        self._rows = {layer.name: (row, layer) for row, layer in enumerate(layers)}
+        self._drawn: dict[str, tuple[np.ndarray, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
+    def __getitem__(self, name: str) -> tuple[np.ndarray, ...]:
+        if name not in self._drawn:
+            row, layer = self._rows[name]
+            # A generator a layer: a layer's weights don't depend on which others are drawn.
+            rng = np.random.default_rng([self._seed, row])
+            shapes = [(weight.name, tuple(weight.shape)) for weight in layer.weights]
+            self._drawn[name] = tuple(_draw_one(rng, kind, shape, layer) for kind, shape in shapes)
+        return self._drawn[name]
 
 
 def _draw_one(rng: np.random.Generator, kind: str, shape: tuple[int, ...], layer: object) -> np.ndarray:

@@ -41,7 +41,7 @@ class Weights:
     ----------
     name : str
         What was asked for: imagenet, imagenet-conv, random:SEED, or a file's name.
-    arrays : dict of str to tuple of ndarray
+    arrays : mapping of str to tuple of ndarray
         By layer name, in network order, float32 as Keras has them: kernel and bias of a convolution (height, width,
         in, out) or a dense layer (in, out); gamma, beta, mean and variance of a batch normalization.
     """

@@ -1,5 +1,6 @@
 """What tests share: tiny generated images, a network of random weights at 32 x 32, stores made of both."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -17,6 +18,21 @@ from PIL import Image
 # The reference engine, whose batches have one shape: the harder case for what goes on around it.
 SMALL = {"weights": "random", "image_size": 32, "batch_size": 4, "engine": "keras"}
 
+# Files that take longest, longest first. Tests side by side take one file after the other: a long one that is begun
+# last would be waited for alone.
+LONGEST = (
+    *("test_pipelines_data.py", "test_cluster.py", "test_slurm.py", "test_demo.py", "test_report_size.py"),
+    *("test_finetune.py", "test_other_backends.py", "test_applications.py", "test_experiment_run.py"),
+    *("test_weights.py", "test_ncnn_graph.py", "test_pipelines.py", "test_extract.py", "test_interruptions.py"),
+    *("test_tuned_network.py", "test_additions.py", "test_backbones.py", "test_report_browser.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first; the order within a file stays."""
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory):
@@ -25,6 +41,13 @@ def _cache(tmp_path_factory):
         os.environ["FEATX_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     elif worker := os.environ.get("PYTEST_XDIST_WORKER"):
         os.environ["FEATX_CACHE"] = str(Path(os.environ["FEATX_CACHE"], worker))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _settled():
+    """Take what is loaded out of the garbage collector's sight: it would walk through all of TensorFlow each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def make_image(path: Path, seed: int, size: tuple[int, int] = (40, 30), shade: int = 0) -> Path:

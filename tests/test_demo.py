@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from conftest import run_featx
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
@@ -43,13 +42,13 @@ def test_a_part_keeps_the_shares():
 def demo(tmp_path_factory):
     """The demo on 60 photographs: its folder, and what it printed."""
     folder = tmp_path_factory.mktemp("demo") / "demo"
-    return folder, run_featx("demo", "--images", 60, "-o", folder)
+    return folder, CliRunner().invoke(main, ["demo", "--images", "60", "-o", str(folder)])
 
 
 @pytest.mark.slow
 def test_the_demo_goes_the_whole_way(demo):
     folder, done = demo
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert done.stdout.count("random forest") == 2
     assert "always the majority class" in done.stdout
     assert "published: fine-tuned VGG19" in done.stdout

@@ -284,7 +284,7 @@ def test_the_commands_print_every_cell(noisy_store, tmp_path):
     low, high = run.test["accuracy_interval"]
     assert f"test accuracy {run.test['accuracy']:.4f} [{low:.4f}, {high:.4f}] on 30 images" in done.stdout
     options = ("--kernel", "linear", "--C", "0.01,1", "--json")
-    done = run_featx("fit", "svm", noisy_store, "-o", tmp_path / "svm", *options)
+    done = CliRunner().invoke(main, ["fit", "svm", str(noisy_store), "-o", str(tmp_path / "svm"), *options])
     assert json.loads(done.stdout)["model"] == "svm"
 
 

@@ -9,7 +9,6 @@ import pandas as pd
 import psutil
 import pytest
 from click.testing import CliRunner
-from conftest import run_featx
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
@@ -245,9 +244,9 @@ def test_questions_without_rows_or_layers_to_answer_them_on(small_store, tmp_pat
 
 
 def test_the_commands_take_the_options(small_store, tmp_path):
-    options = ("--layers", "block1", "--each-layer", "--leave-one-layer-out", "--importance", "--shuffles", 3)
-    done = run_featx("fit", "rf", small_store, "-o", tmp_path / "rf", *options)
-    assert done.returncode == 0, done.stderr
+    options = ("--layers", "block1", "--each-layer", "--leave-one-layer-out", "--importance", "--shuffles", "3")
+    done = CliRunner().invoke(main, ["fit", "rf", str(small_store), "-o", str(tmp_path / "rf"), *options])
+    assert done.exit_code == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("| block1_conv")]
     run = read_run(tmp_path / "rf")
     for line, figures in zip(lines, run.layers, strict=True):

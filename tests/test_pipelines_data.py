@@ -83,9 +83,41 @@ def images_of(output, name):
         return store.images
 
 
-def test_mame_runs(tmp_path, monkeypatch):
-    pipeline = set_up("mame", tmp_path)
-    output = run(pipeline, *TINY_FORESTS, *TINY_RECIPES, "report=false")
+# Numbers alone: a network's own recipes, with one epoch of small batches.
+SHORT_RECIPES = ("finetunes.*.set.epochs=1", "finetunes.*.set.batch_size=16")
+SMALL_NUMBERS = {
+    "mame": TINY_FORESTS,
+    "flowers": (*TINY_FORESTS, "report=false"),
+    "caltech256": (
+        *("split.train_per_class=4", "split.validation_per_class=2", "fits.*.train_per_class=4"),
+        *("fits.*.repeats=2", "fits.*-splits.cv=2", "fits.linear-svm-fc2.grid.C=[0.01]", "report=false"),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def run_once(tmp_path_factory):
+    """Run an experiment with its own network and recipes, once for all tests; only numbers are cut down.
+
+    Caltech-256's store and one of its fits are made before, as batch jobs make them.
+    """
+    done = {}
+
+    def run_experiment_of(name):
+        if name not in done:
+            pipeline = set_up(name, tmp_path_factory.mktemp(name))
+            made = make_by_batch_jobs(pipeline) if name == "caltech256" else {}
+            run(pipeline, *SHORT_RECIPES, *SMALL_NUMBERS[name])
+            done[name] = pipeline, made
+        return done[name]
+
+    return run_experiment_of
+
+
+@pytest.mark.slow
+def test_mame_runs(run_once, monkeypatch):
+    pipeline, _ = run_once("mame")
+    output = pipeline / "output"
 
     images = images_of(output, "frozen")
     # The blank at the end of a label is gone, val is validation, and the other columns are there.
@@ -133,28 +165,30 @@ def test_mame_keeps_its_grid_and_recipes(tmp_path):
     assert experiment.stores["frozen"].image_size == 256
 
 
-def test_caltech256_runs_on_what_batch_jobs_have_made(tmp_path, monkeypatch):
-    pipeline = set_up("caltech256", tmp_path)
-    monkeypatch.chdir(pipeline)
+def make_by_batch_jobs(pipeline):
+    """Make Caltech-256's store and a fit as its batch files do it; return what was made, and when."""
     (pipeline / "output" / "stores").mkdir(parents=True)
-    # As extract-array.sh and merge.sh do it.
-    source = ("data/256_ObjectCategories", "--split-per-class", "4,2", "-o", "output/stores/frozen.h5")
-    small = ("--weights", "random", "--image-size", "32", "--engine", "keras", "--batch-size", "16")
-    for shard in ("1/2", "2/2"):
-        done = CliRunner().invoke(main, ["extract", *source, *small, "--shard", shard])
-        assert done.exit_code == 0, done.output
-    assert CliRunner().invoke(main, ["merge", source[-1]]).exit_code == 0
-    # As fit.sh does it.
-    grid = ("--layers", "fc2", "--C", "0.01", "-o", "output/runs/linear-svm-fc2")
-    assert CliRunner().invoke(main, ["fit", "linear-svm", source[-1], *grid]).exit_code == 0
-    made = [Path(source[-1]), Path(grid[-1], "run.json")]
-    times = [path.stat().st_mtime_ns for path in made]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(pipeline)
+        # As extract-array.sh and merge.sh do it.
+        source = ("data/256_ObjectCategories", "--split-per-class", "4,2", "-o", "output/stores/frozen.h5")
+        small = ("--weights", "random", "--image-size", "32", "--engine", "keras", "--batch-size", "16")
+        for shard in ("1/2", "2/2"):
+            done = CliRunner().invoke(main, ["extract", *source, *small, "--shard", shard])
+            assert done.exit_code == 0, done.output
+        assert CliRunner().invoke(main, ["merge", source[-1]]).exit_code == 0
+        # As fit.sh does it.
+        grid = ("--layers", "fc2", "--C", "0.01", "-o", "output/runs/linear-svm-fc2")
+        assert CliRunner().invoke(main, ["fit", "linear-svm", source[-1], *grid]).exit_code == 0
+        return {path.resolve(): path.stat().st_mtime_ns for path in (Path(source[-1]), Path(grid[-1], "run.json"))}
 
-    counts = ("split.train_per_class=4", "split.validation_per_class=2", "fits.*.train_per_class=4")
-    few = ("fits.*.repeats=2", "fits.*-splits.cv=2", "fits.linear-svm-fc2.grid.C=[0.01]", "report=false")
-    output = run(pipeline, *counts, *few, *TINY_RECIPES)
 
-    assert [path.stat().st_mtime_ns for path in made] == times
+@pytest.mark.slow
+def test_caltech256_runs_on_what_batch_jobs_have_made(run_once):
+    pipeline, made = run_once("caltech256")
+    output = pipeline / "output"
+    assert len(made) == 2
+    assert {path: path.stat().st_mtime_ns for path in made} == made
     images = images_of(output, "frozen")
     # Clutter is a class, and what is no image is none.
     assert sorted(set(images["label"])) == list(small_datasets.CALTECH_CLASSES)
@@ -179,11 +213,10 @@ def test_caltech256_keeps_the_published_protocol(tmp_path):
     assert experiment.fits["linear-svm-fc2"].layers == "fc2"
 
 
-def test_flowers_run(tmp_path):
-    pipeline = set_up("flowers", tmp_path)
-    # ResNet50 takes long to build; the experiment is the same with another network.
-    network = ("stores.*.backbone=vgg16", "stores.*.layers=block1,last")
-    output = run(pipeline, *network, *TINY_FORESTS, *TINY_RECIPES, "report=false")
+@pytest.mark.slow
+def test_flowers_run(run_once):
+    pipeline, _ = run_once("flowers")
+    output = pipeline / "output"
     images = images_of(output, "frozen")
     assert images.groupby("label").size().to_dict() == dict.fromkeys(small_datasets.FLOWERS, 6)
     assert (images.groupby("label")["split"].nunique() == 3).all()
@@ -203,35 +236,18 @@ def test_scenes_run(tmp_path):
     assert [repeat["n_train"] for repeat in several["repeats"]] == [45] * 2
 
 
-# Numbers alone: a network's own recipes, with one epoch of small batches.
-SHORT_RECIPES = ("finetunes.*.set.epochs=1", "finetunes.*.set.batch_size=16")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "changes"),
-    [
-        ("mame", TINY_FORESTS),
-        ("flowers", (*TINY_FORESTS, "report=false")),
-        (
-            "caltech256",
-            (
-                *("split.train_per_class=4", "split.validation_per_class=2", "fits.*.train_per_class=6"),
-                *("fits.*.repeats=2", "fits.*-splits.cv=2", "report=false"),
-            ),
-        ),
-    ],
-)
-def test_experiments_run_with_their_own_networks_and_recipes(tmp_path, name, changes):
+@pytest.mark.parametrize("name", SMALL_NUMBERS)
+def test_experiments_run_with_their_own_networks_and_recipes(run_once, name):
     """Only numbers are cut down: sizes of images and batches, epochs, cells, splits."""
-    pipeline = set_up(name, tmp_path)
-    output = run(pipeline, *SHORT_RECIPES, *changes)
+    pipeline, _ = run_once(name)
+    output = pipeline / "output"
     experiment = read_experiment(pipeline / "experiment.yaml")
     for run_name, spec in experiment.finetunes.items():
         baseline = record_of(output, run_name)["baseline"]
         assert baseline["recipe"]["name"] == spec.recipe
         assert experiment.stores[spec.store].backbone in baseline["recipe"]["backbones"]
-    if "report=false" not in changes:
+    if "report=false" not in SMALL_NUMBERS[name]:
         page = (output / "report.html").read_text(encoding="utf-8")
         assert all(run_name in page for run_name in (*experiment.finetunes, *experiment.fits))
 

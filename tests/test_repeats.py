@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from conftest import SMALL, make_tree, run_featx
+from conftest import SMALL, make_tree
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -192,16 +192,18 @@ def test_classes_too_small_for_the_folds_are_named(store_path, tmp_path):
 
 
 def test_the_command_prints_every_split_and_their_spread(store_path, tmp_path):
-    options = ("--repeats", 3, "--stratify", "label,type", "--cv", 2, "--C", "0.1", "--where", 'type == "poly"')
-    done = run_featx("fit", "svm", store_path, "-o", tmp_path / "run", *options)
-    assert done.returncode == 0, done.stderr
+    options = ("--repeats", "3", "--stratify", "label,type", "--cv", "2", "--C", "0.1", "--where", 'type == "poly"')
+    done = CliRunner().invoke(main, ["fit", "svm", str(store_path), "-o", str(tmp_path / "run"), *options])
+    assert done.exit_code == 0, done.stderr
     assert "3 random splits, test accuracy 0." in done.stdout
     assert "75 of 100 images take part" in done.stderr
     record = json.loads((tmp_path / "run" / "repeats.json").read_text())
     assert record["featx_repeats"] == 1
     assert len(pd.read_csv(tmp_path / "run" / "repeats.csv")) == 3
-    refused = run_featx("fit", "svm", store_path, "-o", tmp_path / "other", "--test-share", 0.3)
-    assert refused.returncode == 1
+    refused = CliRunner().invoke(
+        main, ["fit", "svm", str(store_path), "-o", str(tmp_path / "other"), "--test-share", "0.3"]
+    )
+    assert refused.exit_code == 1
     assert "give --repeats too" in refused.stderr
 
 

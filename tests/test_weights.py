@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import run_featx
 
 from featx import FeatxError
 from featx.applications import build_application
@@ -284,11 +283,11 @@ def test_downloads_are_found_whatever_they_are_of(monkeypatch, tmp_path):
 
 
 def test_weights_list_and_verify(empty_cache):
-    listed = run_featx("weights", "list")
-    assert listed.returncode == 0
+    listed = CliRunner().invoke(main, ["weights", "list"])
+    assert listed.exit_code == 0
     assert "imagenet-conv" in listed.stdout
-    verified = run_featx("weights", "verify", "imagenet-conv")
-    assert verified.returncode == 0, verified.stderr
+    verified = CliRunner().invoke(main, ["weights", "verify", "imagenet-conv"])
+    assert verified.exit_code == 0, verified.stderr
     assert verified.stdout.count("same") == 14
     assert "13 of 13 published layers are the same" in verified.stdout
 
