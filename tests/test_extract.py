@@ -465,15 +465,23 @@ def test_the_command_splits_by_images_a_class(tree, tmp_path):
         assert "neither --split nor --stratify beside it" in refused.stderr
 
 
-@pytest.mark.parametrize(("options", "size"), [({}, 40), ({"image_size": 48}, 48)])
-def test_the_image_size_is_the_backbones_own(options, size, tree, tmp_path, monkeypatch):
-    spec = replace(BACKBONES["vgg19"], image_size=40)
-    monkeypatch.setitem(BACKBONES, "vgg19", spec)
-    network = {"backbone": "vgg19", "layers": "block1_conv1", "weights": "random"}
+@pytest.mark.parametrize(
+    ("backbone", "layer", "options", "size", "n_features"),
+    [
+        # A layer that the network itself has to tell.
+        ("inception_v3", "conv2d_1", {}, 75, 32),
+        ("vgg19", "block1_conv1", {"image_size": 48}, 48, 64),
+    ],
+)
+def test_the_image_size_is_the_backbones_own(backbone, layer, options, size, n_features, tree, tmp_path, monkeypatch):
+    monkeypatch.setitem(BACKBONES, backbone, replace(BACKBONES[backbone], image_size=75))
+    network = {"backbone": backbone, "layers": layer, "weights": "random"}
     featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", **network, **options)
     with featx.open(tmp_path / "s.h5") as store:
         assert store.attributes["image_size"] == size
-    assert forecast_extraction(featx.read_source(tree), tmp_path / "t.h5", **network, **options).n_features == 64
+    assert (
+        forecast_extraction(featx.read_source(tree), tmp_path / "t.h5", **network, **options).n_features == n_features
+    )
 
 
 def test_an_unknown_backbone_is_named(tree, tmp_path):
