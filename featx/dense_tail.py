@@ -15,6 +15,12 @@ _KINDS = (
 )
 
 
+# BLAS takes other routines for other shapes, and a row's last bits are then others; so all products have one shape. Of
+# eight rows, OpenBLAS gives a row the same bits in any place, whichever x86-64 it is built for; of most numbers it
+# doesn't.
+_BLOCK_ROWS = 8
+
+
 @dataclass(frozen=True)
 class DenseTail:
     """What follows the last activations with height and width.
@@ -95,9 +101,12 @@ def _is_known(call: Call) -> bool:
 
 def _multiply(layer: object, weights: list[np.ndarray], values: np.ndarray) -> np.ndarray:
     kernel, *bias = weights
-    # One row alone would go through another routine of BLAS, and differ in its last bits from itself in a batch.
-    rows = values if len(values) > 1 else np.repeat(values, 2, axis=0)
-    products = (rows @ kernel)[: len(values)]
+    products = np.empty((len(values), kernel.shape[1]), np.float32)
+    for first in range(0, len(values), _BLOCK_ROWS):
+        rows = values[first : first + _BLOCK_ROWS]
+        if len(rows) < _BLOCK_ROWS:
+            rows = np.concatenate([rows, np.zeros((_BLOCK_ROWS - len(rows), rows.shape[1]), rows.dtype)])
+        products[first : first + _BLOCK_ROWS] = (rows @ kernel)[: len(values) - first]
     return _ACTIVATIONS[activation_of(layer)](products + bias[0] if bias else products)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from functools import cache
 from typing import TypeVar
 
@@ -20,6 +21,9 @@ from featx.mistakes import Problems, close_names, describe_mistake, join_locatio
 SECTIONS = ("title", "output", "source", "split", *NAMED, "report")
 
 Part = TypeVar("Part")
+
+# What has no default, so that the rest of an entry can be looked at without it.
+_STAND_INS = {"store": "", "recipe": "", "model": "rf"}
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,59}")
 # What stands beside a run while it is made.
@@ -81,7 +85,7 @@ class Parts:
                 yield name, part
 
     def either(self, key: str, *deciding: str) -> object | None:
-        """Return `source` or `split`, or what is left of it, as `entries` does."""
+        """Return `source`, `split` or `report`, or what is left of it, as `entries` does."""
         part, wrong = self.doubtful.get(key, (getattr(self, key), frozenset()))
         return part if wrong.isdisjoint(deciding) else None
 
@@ -152,7 +156,7 @@ def _take_entries(parts: Parts, section: str, kind: type) -> None:
         left, wrong = (spec, frozenset()) if spec is not None else parts.doubtful.get(key, (None, frozenset()))
         if isinstance(left, FitSpec):
             left = _write_out_repeats(left)
-            taken = _take_grid(parts, key, left)
+            taken = None if "model" in wrong else _take_grid(parts, key, left)
             if taken is None:
                 left, wrong = replace(left, grid={}), wrong | {"grid"}
             else:
@@ -182,20 +186,23 @@ def _take(parts: Parts, kind: type[Part], record: object, key: str) -> Part | No
         return _adapter(kind).validate_python(record)
     except ValidationError as error:
         mistakes = error.errors(include_url=False)
+    names = [known.name for known in fields(kind)]
+    wrong: set[str] = set()
     for mistake in mistakes:
         where = join_location((key, *mistake["loc"]))
+        wrong |= {str(step) for step in mistake["loc"][:1]}
         if mistake["type"] == "unexpected_keyword_argument":
-            names = [known.name for known in fields(kind)]
-            parts.note(where, f"unknown key {close_names(str(mistake['loc'][-1]), names)}")
+            unknown = str(mistake["loc"][-1])
+            parts.note(where, f"unknown key {close_names(unknown, names)}")
+            # Whichever key was meant, what stands in its place now is its default.
+            wrong |= {*(get_close_matches(unknown, names) or {*names} - {*record})}
         else:
             parts.note(where, describe_mistake(mistake))
     if isinstance(record, Mapping):
-        wrong = frozenset(str(mistake["loc"][0]) for mistake in mistakes if mistake["loc"])
-        # A store that isn't named as it should be leaves the rest to be looked at.
-        stand_in = {"store": ""} if "store" in wrong else {}
         rest = {name: value for name, value in record.items() if name not in wrong}
+        rest |= {name: value for name, value in _STAND_INS.items() if name in wrong and name in names}
         with contextlib.suppress(ValidationError):
-            parts.doubtful[key] = (_adapter(kind).validate_python(rest | stand_in), wrong)
+            parts.doubtful[key] = (_adapter(kind).validate_python(rest), frozenset(wrong))
     return None
 
 

@@ -12,7 +12,7 @@ from featx.errors import FeatxError
 from featx.experiment_parts import Experiment
 from featx.experiment_plan_finetunes import foresee_network, plan_finetune
 from featx.experiment_plan_fits import RECORD_BYTES, plan_fit
-from featx.experiment_run import Prepared, list_blocked, prepare
+from featx.experiment_run import OTHER_SETTINGS, Prepared, list_blocked, prepare
 from featx.experiment_stages import Stage
 from featx.experiment_stores import WITHOUT_PIXELS
 from featx.experiment_work import network_options, store_options
@@ -114,9 +114,10 @@ def plan_experiment(
     forecasts: dict[str, Forecast] = {}
     planned = []
     for stage in prepared.stages:
-        echo(f"{stage.key}: {prepared.found[stage.key].status}")
-        plan = _plan(experiment, prepared, stage, forecasts, echo)
-        planned.append(replace(plan, problem=problems.get(stage.key, plan.problem)))
+        found = prepared.found[stage.key]
+        echo(f"{stage.key}: {found.status}")
+        plan = PlannedStage(stage.key, str(stage.path), found.status, found.details, problems.get(stage.key, ""))
+        planned.append(plan if plan.problem else _plan(experiment, prepared, stage, plan, forecasts, echo))
     return ExperimentPlan(
         title=experiment.title,
         output=str(experiment.output),
@@ -135,12 +136,11 @@ def _plan(
     experiment: Experiment,
     prepared: Prepared,
     stage: Stage,
+    plan: PlannedStage,
     forecasts: dict[str, Forecast],
     echo: Callable[[str], None],
 ) -> PlannedStage:
-    found = prepared.found[stage.key]
-    plan = PlannedStage(stage.key, str(stage.path), found.status, found.details)
-    if found.status == "there":
+    if plan.status == "there":
         return replace(plan, seconds=0.0, disk_bytes=0, memory_bytes=0)
     if stage.section == "stores":
         return _plan_store(experiment, prepared, stage, plan, forecasts, echo)
@@ -179,7 +179,8 @@ def _plan_store(
     forecasts[stage.name] = forecast
     if found.status == "incomplete" and set(found.details) <= set(WITHOUT_PIXELS):
         disk_bytes = stage.path.stat().st_size
-        return replace(plan, what="no image is computed again", seconds=0.0, disk_bytes=disk_bytes, memory_bytes=0)
+        figures = {"seconds": 0.0, "disk_bytes": disk_bytes, "passing_bytes": disk_bytes, "memory_bytes": 0}
+        return replace(plan, what="no image is computed again", **figures)
     n_done = min(RunFolder(stage.path).n_done(), forecast.n_images) if found.status == "unfinished" else 0
     seconds = forecast.startup_seconds + (forecast.n_images - n_done) / forecast.images_per_second
     return replace(
@@ -223,7 +224,7 @@ def describe_plan(plan: ExperimentPlan) -> Iterator[str]:
             yield f"{stage.key}: {stage.problem}"
         elif texts := (*stage.details, *stage.notes):
             yield f"{stage.key}: {'; '.join(texts)}"
-    if any(stage.status == "other" and stage.problem for stage in plan.stages):
+    if any(stage.status == "other" and OTHER_SETTINGS in stage.problem for stage in plan.stages):
         yield "--overwrite makes anew what has other settings; another output leaves it alone"
     left = [stage for stage in plan.stages if stage.status != "there"]
     if not left:

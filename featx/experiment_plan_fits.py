@@ -11,6 +11,7 @@ from featx.dry_run import Forecast
 from featx.errors import FeatxError
 from featx.experiment_found import read_journal
 from featx.experiment_parts import Experiment, FitSpec
+from featx.experiment_rows import with_stored_splits
 from featx.experiment_run import Prepared
 from featx.experiment_stages import Stage
 from featx.fit_forecast import FitWork, choose_tried_rows, forecast_fit, make_up_features
@@ -54,11 +55,16 @@ def plan_fit(
     times = f" x {spec.cv} folds" if spec.cv is not None else ""
     times += f" x {spec.repeats} splits" if spec.repeats is not None else ""
     what = [f"{len(cells):,} cell{'s' if len(cells) > 1 else ''}{times}"]
-    table = _images_of(experiment, prepared, spec)
-    n_features = _count_features(experiment, prepared, spec, forecasts)
+    try:
+        table = _images_of(experiment, prepared, spec)
+        n_features = _count_features(experiment, prepared, spec, forecasts)
+    except FeatxError as error:
+        return {"what": ", ".join(what), "problem": str(error)}
     if table is None or n_features is None:
         return {"what": ", ".join(what)}
     work = _count_work(spec, table, len(cells))
+    if work.n_fit < 1 or work.n_known < 1:
+        return {"what": ", ".join(what), "problem": "no labelled train rows"}
     n_rows = work.n_known + work.n_test
     memory = matrix = 4 * n_features * n_rows
     what.append(f"a matrix of {n_rows:,} x {n_features:,} ({matrix / 1e6:,.1f} MB)")
@@ -80,9 +86,12 @@ def _images_of(experiment: Experiment, prepared: Prepared, spec: FitSpec) -> pd.
         with Store(experiment.store_path(spec.store)) as store:
             table = store.images
     elif prepared.manifest is not None:
-        table = prepared.manifest.table
+        manifest = prepared.manifest
+        table = (manifest if manifest.has_splits else with_stored_splits(experiment, spec.store, manifest)).table
     else:
         return None
+    if spec.label not in table:
+        raise FeatxError(f"no column {spec.label!r}; there are {', '.join(table.columns)}")
     takes_part = (table[spec.label].map(as_label) != "").to_numpy()
     return table[takes_part if spec.where is None else takes_part & select_rows(table, spec.where)]
 
@@ -118,8 +127,10 @@ def _try_fit(
     tried = choose_tried_rows(y, n_features)
     if _is_there(prepared, spec):
         with Store(experiment.store_path(spec.store)) as store:
-            features = store.take(table.index.to_numpy()[tried])
-            X = np.concatenate([features[layer] for layer in choose_stored_layers(store, spec.layers)], axis=1)
+            layers = choose_stored_layers(store, spec.layers)
+            X = np.concatenate([*store.take(table.index.to_numpy()[tried], layers).values()], axis=1)
+        if not np.isfinite(X.sum(axis=1, dtype=np.float64)).all():
+            return {"problem": f"{experiment.store_path(spec.store)}: features are not finite: extract it again"}
         X, by = X.astype(np.float32, copy=False), "rows of the store"
     else:
         X, by = (

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from sklearn.utils.validation import has_fit_parameter
+
 from featx.applications import build_application, named_outputs
 from featx.choosing import check_choice
 from featx.classifiers import make_estimator, plan_cells
@@ -40,14 +42,19 @@ def _list_problems(parts: Parts) -> Iterator[tuple[str, str]]:
     yield from _source_problems(parts)
     for name, store in parts.entries("stores", "backbone", "weights"):
         yield from ((f"stores.{name}.{key}", text) for key, text in _store_problems(store))
+    for name, store in parts.entries("stores", "backbone", "weights", "layers", "image_size"):
+        yield from ((f"stores.{name}.{key}", text) for key, text in _top_problems(store))
     for name, finetune in parts.entries("finetunes"):
         yield from ((f"finetunes.{name}.{key}", text) for key, text in _finetune_problems(parts, finetune))
     for name, fit in parts.entries("fits"):
         yield from ((f"fits.{name}.{key}", text) for key, text in _fit_problems(parts, fit))
+    for name, fit in parts.entries("fits", "model"):
+        yield from ((f"fits.{name}.{key}", text) for key, text in _model_problems(fit))
     if parts.source is not None and parts.source.path == parts.output:
         yield "output", "the folder of the images: give another one"
-    if parts.report is not None and parts.report.root is not None and not Path(parts.report.root).is_dir():
-        yield "report.root", f"no such folder: {parts.report.root}"
+    report = parts.either("report")
+    if report is not None and report.root is not None and not Path(report.root).is_dir():
+        yield "report.root", f"no such folder: {report.root}"
 
 
 def _source_problems(parts: Parts) -> Iterator[tuple[str, str]]:
@@ -78,8 +85,6 @@ def _store_problems(store: StoreSpec) -> Iterator[tuple[str, str]]:
         yield "image_size", problem
     elif problem := _layers_problem(store):
         yield "layers", problem
-    else:
-        yield from _top_problems(store, size)
 
 
 def _weights_problems(weights: str, backbone: str, *, may_be_run: bool) -> Iterator[tuple[str, str]]:
@@ -125,11 +130,12 @@ def _engine_problems(store: StoreSpec) -> Iterator[tuple[str, str]]:
         yield "engine", "ncnn is not installed: pip install 'featx[cpu]'"
 
 
-def _top_problems(store: StoreSpec, image_size: int) -> Iterator[tuple[str, str]]:
+def _top_problems(store: StoreSpec) -> Iterator[tuple[str, str]]:
     """Find layers of a backbone's top that its weights can't give, or not at this size; see `featx.backbones`."""
     spec = BACKBONES[store.backbone]
-    if store.of_run is not None or is_run(store.weights):
+    if store.of_run is not None or is_run(store.weights) or _layers_problem(store):
         return
+    image_size = spec.image_size if store.image_size is None else store.image_size
     wanted = expand_layers(store.layers, spec)
     of_top = [layer for layer in wanted if layer in spec.top]
     if store.weights == "imagenet-conv" and store.backbone == "vgg16":
@@ -166,7 +172,14 @@ def _layers_of(backbone: str) -> tuple[str, ...]:
 
 
 def _finetune_problems(parts: Parts, finetune: FinetuneSpec) -> Iterator[tuple[str, str]]:
+    yield from _where_problems(finetune)
+    if finetune.root is not None and not Path(finetune.root).is_dir():
+        yield "root", f"no such folder: {finetune.root}"
     store = parts.stores.get(finetune.store)
+    if finetune.weights is not None and store is not None and finetune.weights != store.weights:
+        yield from _weights_problems(finetune.weights, store.backbone, may_be_run=False)
+    if not finetune.recipe:
+        return
     try:
         read_recipe(finetune.recipe)
         key = "set"
@@ -179,14 +192,10 @@ def _finetune_problems(parts: Parts, finetune: FinetuneSpec) -> Iterator[tuple[s
     else:
         if store is not None and store.backbone not in recipe.backbones:
             yield "recipe", f"{recipe.name} is for {', '.join(recipe.backbones)}, and the store is of {store.backbone}"
-    if finetune.weights is not None and store is not None:
-        yield from _weights_problems(finetune.weights, store.backbone, may_be_run=False)
-    if finetune.root is not None and not Path(finetune.root).is_dir():
-        yield "root", f"no such folder: {finetune.root}"
-    yield from _where_problems(finetune)
 
 
-def _fit_problems(parts: Parts, fit: FitSpec) -> Iterator[tuple[str, str]]:
+def _model_problems(fit: FitSpec) -> Iterator[tuple[str, str]]:
+    """Find what a model doesn't know."""
     problem = _problem_of(lambda: make_estimator(fit.model, "none", _first_params(fit), class_weight=fit.class_weight))
     if problem:
         yield "class_weight", problem
@@ -194,6 +203,11 @@ def _fit_problems(parts: Parts, fit: FitSpec) -> Iterator[tuple[str, str]]:
         estimator = make_estimator(fit.model, "none", _first_params(fit), class_weight=fit.class_weight)
         if problem := _problem_of(lambda: check_choice(fit.choose_by, estimator, rows=None)):
             yield "choose_by", problem.partition(": ")[2]
+        if fit.sample_weight is not None and not has_fit_parameter(estimator[-1], "sample_weight"):
+            yield "sample_weight", f"{fit.model} takes no sample weights: leave it out"
+
+
+def _fit_problems(parts: Parts, fit: FitSpec) -> Iterator[tuple[str, str]]:
     store = parts.stores.get(fit.store)
     if store is not None and (problem := _stored_layers_problem(store, fit)):
         yield "layers", problem

@@ -39,8 +39,11 @@ def read_and_check_images(experiment: Experiment, *, echo: Callable[[str], None]
         try:
             manifest = divide_images(experiment, undivided)
         except SourceError as error:
-            key = "split.stratify" if absent else "split"
-            problems[key] = _no_column(absent[0], undivided.table) if absent else str(error).removeprefix("split: ")
+            if absent:
+                problems["split.stratify"] = _no_column(absent[0], undivided.table)
+            # It may be that column, or something else.
+            if not absent or f"no column {absent[0]!r}" not in str(error):
+                problems["split"] = str(error).removeprefix("split: ")
     for section in ("finetunes", "fits") if undivided is not None else ():
         for name, spec in getattr(experiment, section).items():
             for key, text in _list_all(experiment, spec, undivided, manifest):
@@ -109,19 +112,37 @@ def _split_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterat
         except FeatxError:
             # What is wrong with it is said already.
             return
-    has_folds = isinstance(spec, FitSpec) and spec.cv is not None and spec.label in table
-    if has_folds and (problem := _folds_problem(spec, table)):
-        yield ".cv", problem
-    if isinstance(spec, FitSpec) and spec.repeats is not None:
+    split = spec.split if isinstance(spec, FinetuneSpec) else "split"
+    if spec.label not in table or split not in table:
         return
-    splits = set(table[spec.split if isinstance(spec, FinetuneSpec) and spec.split in table else "split"])
+    table = table[(table[spec.label].map(as_label) != "").to_numpy()]
+    if not len(table):
+        yield ".label", "no image that takes part has a label"
+        return
+    n_cells = len(plan_cells(spec.model, spec.grid, spec.discretize)) if isinstance(spec, FitSpec) else 0
+    if isinstance(spec, FitSpec) and spec.repeats is not None:
+        if n_cells > 1 and (problem := _folds_problem(spec, table)):
+            yield ".cv", problem
+        yield from _classes_problem(spec, table)
+        return
+    if isinstance(spec, FitSpec) and spec.cv is not None and (problem := _folds_problem(spec, table)):
+        yield ".cv", problem
+    splits = set(table[split])
+    if "train" in splits:
+        yield from _classes_problem(spec, table[(table[split] == "train").to_numpy()])
     if "train" not in splits:
         yield "", "no image is in the train split: give split, a source with a split column, or (of a fit) repeats"
     elif "validation" not in splits:
         if isinstance(spec, FinetuneSpec):
             yield "", "no validation images, by which an epoch is chosen: give three shares, or validation_per_class"
-        elif spec.cv is None and len(plan_cells(spec.model, spec.grid, spec.discretize)) > 1:
+        elif spec.cv is None and n_cells > 1:
             yield ".cv", "several cells, and no validation images to choose on: give cv: 5, or three shares"
+
+
+def _classes_problem(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    classes = set(table[spec.label].map(as_label))
+    if len(classes) < 2:
+        yield ".label", f"one class only ({classes.pop()!r}) to learn from; a classifier needs two"
 
 
 def _folds_problem(spec: FitSpec, table: pd.DataFrame) -> str | None:

@@ -21,6 +21,9 @@ from featx.run_folder import RunFolder
 if TYPE_CHECKING:
     from featx.cluster_tasks import Cluster
 
+OTHER_SETTINGS = "is there with other settings"
+"""How a message says that something would have to be made anew."""
+
 _STATUS = {
     "missing": "not there",
     "unfinished": "unfinished",
@@ -227,7 +230,7 @@ def list_blocked(prepared: Prepared, *, overwrite: bool) -> Iterator[tuple[str, 
                 break
         else:
             if found.status == "other" and not overwrite:
-                yield stage.key, f"{stage.path} is there with other settings: {'; '.join(found.details)}"
+                yield stage.key, f"{stage.path} {OTHER_SETTINGS}: {'; '.join(found.details)}"
 
 
 def _group(prepared: Prepared) -> list[list[Stage]]:

@@ -74,7 +74,7 @@ class FitForecast:
 
 
 def choose_tried_rows(y: np.ndarray, n_features: int) -> np.ndarray:
-    """Return rows to try: of every class the first ones, in the classes' shares.
+    """Return rows to try: of every class, or of as many as there is room for, the first ones in the classes' shares.
 
     They lie together in a store, whether its images come class by class or in any order.
 
@@ -89,8 +89,9 @@ def choose_tried_rows(y: np.ndarray, n_features: int) -> np.ndarray:
     ndarray of int, ascending
     """
     n_wanted = min(len(y), _MOST_ROWS, max(_FEWEST_ROWS, _MOST_BYTES // (4 * max(1, n_features))))
+    labels = np.unique(y.astype(str))
     chosen = []
-    for label in np.unique(y.astype(str)):
+    for label in labels[_spread(len(labels), max(2, n_wanted // 2))]:
         rows = np.flatnonzero(y.astype(str) == label)
         chosen.append(rows[: max(2, round(n_wanted * len(rows) / len(y)))])
     return np.sort(np.concatenate(chosen))
@@ -152,7 +153,9 @@ def forecast_fit(
     tried = [cells[number] for number in _spread(len(cells), _MOST_TRIED)] if work.n_folds else []
     options = {"class_weight": class_weight}
     most = min(len(y) - 1, work.n_fit)
-    n_fit = min(most, max(_FEWEST_ROWS // 2, 2 * len(set(y))))
+    # Neighbours are found among as many rows at least.
+    n_needed = max((int(params.get("n_neighbors", 0)) for _, params in cells), default=0)
+    n_fit = min(most, max(_FEWEST_ROWS // 2, 2 * len(set(y)), n_needed))
     begun = time.monotonic()
     # The first try also pays for what is imported and started once.
     _try(model, tried, cells[-1], rows, n_fit, work, options)
@@ -166,9 +169,9 @@ def forecast_fit(
     fold_seconds = draw_out(sizes, [each.fold_seconds for each in tries], work.n_fit)
     refit_seconds = draw_out(sizes, [each.refit_seconds for each in tries], work.n_known)
     seconds = work.n_folds * len(cells) / max(1, len(tried)) * fold_seconds + work.n_refits * refit_seconds
-    # Support vectors, trees and neighbours are as many as rows, at most.
-    model_bytes = math.ceil(len(skops.io.dumps(tries[-1].estimator)) * max(1.0, work.n_known / n_fit))
-    return FitForecast(seconds=round(seconds, 3), n_tried=n_fit, model_bytes=model_bytes)
+    return FitForecast(
+        seconds=round(seconds, 3), n_tried=n_fit, model_bytes=_draw_out_bytes(tries[0], tries[-1], work.n_known)
+    )
 
 
 def draw_out(sizes: Sequence[int], seconds: Sequence[float], size: int) -> float:
@@ -195,11 +198,21 @@ def draw_out(sizes: Sequence[int], seconds: Sequence[float], size: int) -> float
     if smallest == -3:
         grown = [seconds[-1] - seconds[-2], seconds[-2] - seconds[-3]]
     lowest, highest = _POWERS
-    power = highest if min(grown) <= 0 else min(max(math.log2(grown[0] / grown[1]), lowest), highest)
+    power = lowest
+    if grown[0] > 0:
+        power = highest if grown[1] <= 0 else min(max(math.log2(grown[0] / grown[1]), lowest), highest)
     if smallest == -2:
         return seconds[-1] * (size / sizes[-1]) ** power
     a_row = max(0.0, seconds[-1] - seconds[-3]) / (sizes[-1] ** power - sizes[-3] ** power)
     return max(0.0, seconds[-1] - a_row * sizes[-1] ** power) + a_row * size**power
+
+
+def _draw_out_bytes(first: "_Try", last: "_Try", size: int) -> int:
+    """Return a model's bytes on disk: what it always takes, and support vectors, trees or neighbours by the row."""
+    small, large = (len(skops.io.dumps(each.estimator)) for each in (first, last))
+    if first.n_fit == last.n_fit:
+        return math.ceil(large * max(1.0, size / last.n_fit))
+    return math.ceil(large + max(0.0, (large - small) / (last.n_fit - first.n_fit)) * max(0, size - last.n_fit))
 
 
 @dataclass(frozen=True)

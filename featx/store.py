@@ -207,13 +207,15 @@ class Store:
             raise StoreError(f"{self.path}: no image is in the split {split!r}; there are {there}")
         return np.flatnonzero(splits == split)
 
-    def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Read every layer's features of some rows.
+    def take(self, rows: np.ndarray, layers: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """Read features of some rows.
 
         Parameters
         ----------
         rows : ndarray of int
             In any order, repeated or not; rows that follow one another are read at once.
+        layers : sequence of str, optional
+            Which layers; default: all, in network order.
 
         Returns
         -------
@@ -223,8 +225,9 @@ class Store:
         ascending, places = np.unique(rows, return_inverse=True)
         runs = np.split(ascending, np.flatnonzero(np.diff(ascending) > 1) + 1) if len(ascending) else []
         found = {}
-        for layer, channels in self.n_channels.items():
+        for layer in self._known(layers):
             dataset = self._file["features"][layer]
+            channels = dataset.shape[1]
             blocks = [self._read(dataset, slice(int(run[0]), int(run[-1]) + 1)) for run in runs]
             found[layer] = np.concatenate([np.empty((0, channels), dataset.dtype), *blocks])[places]
         return found

@@ -109,6 +109,8 @@ def _read_wanted(comparison: ast.cmpop, node: ast.AST, text: str) -> object:
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
         raise FeatxError(f"--where {text!r}: {_EXPECTED}") from error
     is_list = isinstance(comparison, ast.In | ast.NotIn)
+    if not is_list and type(comparison) not in _COMPARISONS:
+        raise FeatxError(f"--where {text!r}: {_EXPECTED}")
     if is_list != isinstance(wanted, list | tuple | set):
         raise FeatxError(f"--where {text!r}: in and not in take a list, other comparisons one value")
     return wanted

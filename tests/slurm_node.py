@@ -119,7 +119,7 @@ class Slurm:
         self.wait_until(lambda: all(state in IS_OVER for job in jobs for state in self.states(job)), seconds=seconds)
         return [state for job in jobs for state in self.states(job)]
 
-    def wait_until(self, is_so: Callable[[], bool], *, seconds: float = 90) -> None:
+    def wait_until(self, is_so: Callable[[], bool], *, seconds: float = 180) -> None:
         end = time.monotonic() + seconds
         while not is_so():
             assert time.monotonic() < end, f"after {seconds} s: {self.call('squeue', '--states=all')}"
