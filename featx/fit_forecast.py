@@ -88,10 +88,11 @@ def choose_tried_rows(y: np.ndarray, n_features: int) -> np.ndarray:
     -------
     ndarray of int, ascending
     """
-    n_wanted = min(len(y), _MOST_ROWS, max(_FEWEST_ROWS, _MOST_BYTES // (4 * max(1, n_features))))
+    n_room = min(_MOST_ROWS, max(_FEWEST_ROWS, _MOST_BYTES // (4 * max(1, n_features))))
+    n_wanted = min(len(y), n_room)
     labels = np.unique(y.astype(str))
     chosen = []
-    for label in labels[_spread(len(labels), max(2, n_wanted // 2))]:
+    for label in labels[_spread(len(labels), n_room // 2)]:
         rows = np.flatnonzero(y.astype(str) == label)
         chosen.append(rows[: max(2, round(n_wanted * len(rows) / len(y)))])
     return np.sort(np.concatenate(chosen))

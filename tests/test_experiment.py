@@ -225,6 +225,7 @@ def test_a_mistake_hides_no_other_of_the_same_entry(path):
         fits__svm__grid={"C": [0]},
         fits__svm__choose_by="log_loss",
         fits__svm__each_layer=True,
+        **{"fits__svm-tuned__model": "svmm", "fits__svm-tuned__where": "a is 1", "report": {"title": 3, "root": "no"}},
     )
     for expected in (
         "source.labels: unknown key",
@@ -243,11 +244,15 @@ def test_a_mistake_hides_no_other_of_the_same_entry(path):
         "fits.svm.grid.C[0]: expected a number over 0, found 0",
         "fits.svm.choose_by: GramSVC tells no probabilities",
         "fits.svm.each_layer: of one split, and repeats is given",
+        "fits.svm-tuned.model: expected 'rf', 'svm'",
+        "fits.svm-tuned.where: expected comparisons of columns with values",
+        "report.title: expected text, found 3",
+        f"report.root: no such folder: {path.parent / 'no'}",
     ):
         assert expected in text, expected
     # What hangs on a store that is wrong itself is not guessed at.
     assert "fits.rf.layers" not in text
-    assert text.startswith(f"{path}: 14 mistakes: ")
+    assert text.startswith(f"{path}: 18 mistakes: ")
 
 
 def test_nothing_is_said_of_what_hangs_on_a_wrong_value(path):
@@ -257,6 +262,11 @@ def test_nothing_is_said_of_what_hangs_on_a_wrong_value(path):
         {"source__path": 3},
         {"stores__plain__backbone": "vgg"},
         {"fits__rf__model": "forest", "fits__rf__grid": {"C": [1]}},
+        {"split": {"share": [0.6, 0.4]}},
+        {"source": {"pth": "images"}},
+        {"fits__svm": {"store": "plain", "model": "svm", "repeat": 3, "test_share": 0.25, "stratify": ["label"]}},
+        {"stores__plain": {"backbon": "resnet50", "layers": "conv5", "weights": "random"}},
+        {"stores__plain": {"layers": ["conv", 3], "image_size": 300}},
     ):
         text = mistakes_of(path, **changes)
         assert "mistakes" not in text, text
@@ -311,6 +321,10 @@ def test_nothing_is_said_of_what_hangs_on_a_wrong_value(path):
         ({"fits.rf.cv": True}, "fits.rf.cv: expected a whole number, found true"),
         ({"fits.rf.stratify": ["type"]}, "fits.rf.stratify: of random splits: give repeats too"),
         ({"fits.svm.each_layer": True}, "fits.svm.each_layer: of one split, and repeats is given"),
+        (
+            {"fits.rf.model": "knn", "fits.rf.grid": {}, "fits.rf.sample_weight": "w"},
+            "fits.rf.sample_weight: knn takes no",
+        ),
         ({"fits.rf.where": "type = 'mono'"}, "fits.rf.where: can't be read; expected comparisons"),
         ({"finetunes.net.where": "type in 'mono'"}, "finetunes.net.where: in and not in take a list"),
         ({"source.path": "photos", "output": "./photos/"}, "output: the folder of the images: give another one"),

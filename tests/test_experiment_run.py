@@ -544,10 +544,32 @@ def test_a_dry_run_writes_nothing_and_says_what_is_known(short, folder, study):
     assert (store["status"], store["what"], store["seconds"]) == ("incomplete", "no image is computed again", 0)
 
 
+def test_a_dry_run_names_what_a_fit_can_not_be_fitted_on(folder, study, short):
+    options = ["run", str(folder / "experiment.yaml"), "--dry-run", "--only", "fits", "--overwrite"]
+    for change, problem in (
+        ("fits.rf.label=labels", "fits.rf: no column 'labels'; there are path, label, split"),
+        ('fits.rf.where=label == "oak"', "fits.rf: --where 'label == \"oak\"': no row is so"),
+    ):
+        result = CliRunner().invoke(main, [*options, "--set", change])
+        assert result.exit_code == 1
+        assert problem in result.stdout
+        # The others are planned all the same.
+        assert "fits.again" in result.stdout
+    for path in (short.parent / "images").glob("*/*"):
+        path.rename(short.parent / "images" / f"{path.parent.name}-{path.name}")
+    for path in [each for each in (short.parent / "images").iterdir() if each.is_dir()]:
+        path.rmdir()
+    with pytest.raises(featx.FeatxError, match=r"split: 30 images have no label"):
+        plan_experiment(featx.read_experiment(short, changes=SHORT))
+    with pytest.raises(featx.FeatxError, match=r"fits.again.label: no image that takes part has a label"):
+        plan_experiment(featx.read_experiment(short, changes=SHORT | {"split": None, "fits.rf": None}))
+
+
 def test_images_that_lack_what_a_run_asks_for(short):
     (short.parent / "empty").mkdir()
     cases = {
         "fits.rf.label: no column 'labels' (close: label)": {"fits.rf.label": "labels"},
+        "fits.rf.label: one class only ('ash') to learn from": {"fits.rf.where": 'label == "ash"'},
         "fits.again.stratify: no column 'type'": {"fits.again.stratify": ["type"]},
         "fits.rf.where: no column 'type'": {"fits.rf.where": 'type == "mono"'},
         "fits.rf.sample_weight: no column 'weight'": {"fits.rf.sample_weight": "weight"},

@@ -26,7 +26,10 @@ def test_every_model_is_tried_on_no_more_rows_than_it_would_be_fitted_on(model):
 
 
 @pytest.mark.parametrize("model", ["rf", "svm", "knn"])
-def test_a_model_takes_the_disk_that_was_told(model):
+def test_a_model_takes_the_disk_that_was_told(model, monkeypatch):
+    # How many rows are tried hangs on nothing but their number.
+    monkeypatch.setattr(fit_forecast, "_MORE_SECONDS", 1e9)
+    monkeypatch.setattr(fit_forecast, "_ALL_SECONDS", 1e9)
     y = labels(400)
     X, cells = make_up_features(y, 256), plan_cells(model, {}, "none")
     work = FitWork(n_folds=0, n_fit=300, n_score=100, n_refits=1, n_known=300, n_test=100)
@@ -34,7 +37,7 @@ def test_a_model_takes_the_disk_that_was_told(model):
     estimator = make_estimator(model, *cells[-1]).fit(X[:300], y[:300].astype(str))
     assert 0.7 < told / len(skops.io.dumps(estimator)) < 1.4
     larger = FitWork(n_folds=0, n_fit=300, n_score=100, n_refits=1, n_known=600, n_test=100)
-    assert forecast_fit(model, cells, X, y, larger).model_bytes == pytest.approx(2 * told, rel=0.01)
+    assert told < forecast_fit(model, cells, X, y, larger).model_bytes < 2.2 * told
 
 
 @pytest.fixture
@@ -107,6 +110,8 @@ def test_of_a_large_grid_some_cells_stand_for_all(clock):
         ([2.0, 2.1], 2.1 * 5),
         ([1.0, 1.0, 9.0], 1.0 + 8.0 / 63 * 999),
         ([3.0, 2.0, 1.0], 1.0),
+        # A last try that took no longer than the one before says that rows count little.
+        ([1.0, 1.2, 1.2], 1.0 + 0.2 / 300 * 900 + 0.2 / 300 * 100 - 0.2 / 3),
     ],
 )
 def test_seconds_are_drawn_out(seconds, expected):
@@ -146,6 +151,10 @@ def test_rows_to_try_are_the_first_of_every_class():
     # A gigabyte is not read to say how long a gigabyte takes.
     assert 600 < len(choose_tried_rows(y, 100_000)) < 700
     assert choose_tried_rows(labels(5), 64).tolist() == [0, 1, 2, 3, 4]
+    # Nor where there are more classes than room for rows.
+    many = choose_tried_rows(labels(20_000, n_classes=1000), 500_000)
+    assert len(many) < 300
+    assert len(set(many % 1000)) > 60
 
 
 def test_made_up_features_are_of_the_classes():
