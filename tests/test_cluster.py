@@ -424,7 +424,9 @@ def test_a_scheduler_that_goes_away_is_one_line(capfd):
     with subprocess.Popen(command, text=True, env=environment, **quiet) as process:
         try:
             address = process.stdout.readline().strip()
-            with open_cluster(address) as cluster:
+            # How long dask tries to reach it again is dask's own setting.
+            short = {"distributed.comm.timeouts.connect": "3s"}
+            with dask.config.set(short), open_cluster(address) as cluster:
                 answers = cluster.run(nap, [("a", (0,)), ("b", (60,))])
                 assert next(answers)[1].result == 0
                 process.kill()
