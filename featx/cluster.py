@@ -6,13 +6,11 @@ This module and the other `cluster_*` ones are all that import dask, and not bef
 import contextlib
 import logging
 import os
-import signal
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 
+from featx.cluster_dask import choices_of_featx, load_dask, quiet
 from featx.cluster_settings import Address, ClusterSettings, no_worker, parse_address, read_settings
 from featx.cluster_tasks import Cluster
 from featx.cluster_worker import PRELOAD, describe_versions, threads_for, visible_gpus
@@ -21,7 +19,6 @@ from featx.errors import FeatxError
 
 # How often lost workers are replaced.
 _LOOK_SECONDS = 1.0
-_LOST_SECONDS = 10
 
 # What takes longer is told.
 _SILENT_SECONDS = 1.0
@@ -63,48 +60,12 @@ def open_cluster(
     dask = load_dask()
     opens = {"local": _open_local, "slurm": _open_slurm, "running": _open_running}[address.kind]
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_quiet())
-        stack.enter_context(dask.config.set(_choices(dask, settings)))
+        stack.enter_context(quiet())
+        stack.enter_context(dask.config.set(choices_of_featx(dask, settings)))
         client, n_workers = opens(stack, address, settings, uses_gpus, echo)
-        _wait(client, address, settings)
+        _wait(client, address, settings, echo)
         check_workers(client, address)
         yield Cluster(client, address, settings, n_workers)
-
-
-def load_dask() -> ModuleType:
-    """Import dask.
-
-    Raises
-    ------
-    FeatxError
-        If it, or a part of it, isn't installed.
-    """
-    try:
-        import cryptography  # noqa: F401
-        import dask
-        import distributed  # noqa: F401
-
-        with keep_signals():
-            import dask_jobqueue  # noqa: F401 (it brings its part of dask's configuration)
-    except ImportError as error:
-        raise FeatxError(f"--cluster: {error}: pip install 'featx[cluster]'") from error
-    return dask
-
-
-@contextlib.contextmanager
-def keep_signals() -> Iterator[None]:
-    """Leave Ctrl-C and SIGTERM to what takes care of them: importing dask-jobqueue would have them end everything."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            # None: not Python's, and left alone.
-            if handler is not None:
-                signal.signal(number, handler)
 
 
 def check_workers(client: object, address: Address) -> None:
@@ -136,37 +97,6 @@ def check_workers(client: object, address: Address) -> None:
             f"--cluster {address}: the worker {crowded[0][0]} has {crowded[0][1]} threads; start workers with "
             "--nthreads 1: featx gives a process one task at a time, which takes all its cores"
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back dask's own log: what matters comes as an error's one line."""
-    families = ("distributed", "tornado", "asyncio", "dask_jobqueue")
-    # Some have levels of their own.
-    names = {*families, *(name for name in logging.root.manager.loggerDict if name.partition(".")[0] in families)}
-    loggers = [logging.getLogger(name) for name in names]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="distributed|dask_jobqueue|joblib")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
-
-
-def _choices(dask: ModuleType, settings: ClusterSettings) -> dict[str, object]:
-    """Return what featx has to say to dask's configuration, of schedulers and workers that it starts."""
-    given = dask.config.get("distributed.deploy.lost-worker-timeout", "15s")
-    lost = max(_LOST_SECONDS, dask.utils.parse_timedelta(given))
-    return {
-        "distributed.deploy.lost-worker-timeout": f"{lost}s",
-        "distributed.scheduler.no-workers-timeout": f"{settings.wait}s",
-        # One task in a worker's hands, so that its death is blamed on no other.
-        "distributed.scheduler.worker-saturation": 1.0,
-    }
 
 
 def _security() -> object:
@@ -252,20 +182,17 @@ def _open_running(
 ) -> tuple[object, int]:
     from distributed import Client, Security
 
-    line = f"waiting for the scheduler at {address}, up to {settings.wait:g} seconds"
-    timer = threading.Timer(_SILENT_SECONDS, echo, [line])
-    timer.start()
+    wait = f"{settings.wait:g} seconds"
     try:
-        client = stack.enter_context(
-            Client(address.url, timeout=settings.wait, security=Security(), set_as_default=False)
-        )
+        with _tell_later(echo, f"waiting for the scheduler at {address}, up to {wait}"):
+            client = stack.enter_context(
+                Client(address.url, timeout=settings.wait, security=Security(), set_as_default=False)
+            )
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise FeatxError(
-            f"--cluster {address}: no scheduler answers there within {settings.wait:g} seconds ({_first_line(error)}). "
+            f"--cluster {address}: no scheduler answers there within {wait} ({_first_line(error)}). "
             "Is it running, and can this machine reach it?"
         ) from error
-    finally:
-        timer.cancel()
     return client, max(1, len(client.nthreads()))
 
 
@@ -285,13 +212,27 @@ def _close(cluster: object) -> None:
         cluster.close(timeout=20)
 
 
-def _wait(client: object, address: Address, settings: ClusterSettings) -> None:
+def _wait(client: object, address: Address, settings: ClusterSettings, echo: Callable[[str], None]) -> None:
     from distributed import TimeoutError as DaskTimeoutError
 
+    line = f"waiting for a worker of {address}, up to {settings.wait:g} seconds"
     try:
-        client.wait_for_workers(1, timeout=settings.wait)
+        # Of workers that are started from here, a user has been told.
+        with _tell_later(echo, line) if address.kind == "running" else contextlib.nullcontext():
+            client.wait_for_workers(1, timeout=settings.wait)
     except DaskTimeoutError as error:
         raise FeatxError(no_worker(address, settings)) from error
+
+
+@contextlib.contextmanager
+def _tell_later(echo: Callable[[str], None], line: str) -> Iterator[None]:
+    """Tell what is waited for, unless it comes at once."""
+    timer = threading.Timer(_SILENT_SECONDS, echo, [line])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _first_line(error: BaseException) -> str:

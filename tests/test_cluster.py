@@ -354,8 +354,13 @@ def test_a_running_scheduler_is_used_and_left_running(running):
         pass
     running.scale(0)
     running.sync(running._correct_state)
-    with pytest.raises(FeatxError, match="no worker for 1 seconds: start some"), open_cluster(address, settings):
+    lines = []
+    with (
+        pytest.raises(FeatxError, match="no worker for 2 seconds: start some"),
+        open_cluster(address, ClusterSettings(wait=2), echo=lines.append),
+    ):
         pass
+    assert lines == [f"waiting for a worker of {address}, up to 2 seconds"]
     running.worker_spec.clear()
     running.new_spec["options"]["nthreads"] = 1
     running.scale(1)

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from featx import FeatxError
 from featx.cli import main
-from featx.cluster import load_dask, open_cluster
+from featx.cluster import open_cluster
+from featx.cluster_dask import load_dask
 from featx.cluster_settings import Address, ClusterSettings, parse_address, read_settings, wall_seconds
 from featx.cluster_slurm import as_files, slurm_arguments
 from featx.cluster_worker import THREADS, take_share, threads_for, visible_gpus, when_free
@@ -208,7 +209,7 @@ def test_without_slurm_or_dask_it_says_so(monkeypatch, tmp_path):
 def test_opening_a_cluster_leaves_ctrl_c_as_it_is():
     program = """if True:
         import signal
-        from featx.cluster import load_dask
+        from featx.cluster_dask import load_dask
         before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
         load_dask()
         print(before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)])
