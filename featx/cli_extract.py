@@ -86,8 +86,11 @@ if TYPE_CHECKING:
 @click.option("--seed", type=SEED, default=0, help="Of the split.")
 @click.option("--path-column", default="path", help="Of a CSV.")
 @click.option("--label-column", default="label", help="Of a CSV; '' for images without labels.")
-@click.option("--split-column", help="Of a CSV.  [default: split, if it is there]")
-@click.option("--group-column", help="Of a CSV: images of one group stay together.  [default: group, if it is there]")
+@click.option("--split-column", help="Of a CSV; '' for none.  [default: split, if it is there]")
+@click.option(
+    "--group-column",
+    help="Of a CSV: images of one group stay together; '' for none.  [default: group, if it is there]",
+)
 @click.option("--root", type=click.Path(path_type=Path), help="Where a CSV's paths start.  [default: its folder]")
 @click.option(
     "--max-rejected",

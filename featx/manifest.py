@@ -68,7 +68,8 @@ def read_source(
     path_column, label_column : str
         Columns of the CSV. `label_column=""` reads images without labels.
     split_column, group_column : str, optional
-        Columns of the CSV; without them, columns called `split` and `group` are used where they are there.
+        Columns of the CSV; without them, columns called `split` and `group` are used where they are there. `""` does
+        without, and leaves a column of that name out.
     root : path, optional
         The folder that the CSV's paths start from; default: the CSV's own.
 
@@ -145,16 +146,18 @@ def _name_columns(
 ) -> pd.DataFrame:
     """Give the chosen columns featx's own names; say which columns there are when one is missing."""
     chosen = {}
+    unwanted = [name for name, column in columns.items() if column == "" and name != "path"]
     for name, column in columns.items():
-        optional = column is None
-        column = name if optional else column
+        optional = column is None or name in unwanted
+        column = name if column is None else column
         if column in table.columns:
             chosen[column] = name
-        elif column and not optional:
+        elif not optional:
             raise SourceError(
                 f"{csv_path}: no column {column!r}; it has {list_columns(table, notes)}. "
                 f"Name the right one with --{name}-column (in an experiment file: source.{name}_column)"
             )
+    table = table.drop(columns=[name for name in unwanted if name in table.columns and name not in chosen])
     clash = [name for name in chosen.values() if name in table.columns and name not in chosen]
     reserved = [name for name in ("sha256", *clash) if name in table.columns]
     unusable = [name for name in table.columns if "/" in name or "\0" in name or name == "."]

@@ -111,6 +111,25 @@ def test_a_csv_without_labels_if_asked_for(tmp_path):
     assert read_source(csv, label_column="").table["label"].tolist() == ["", ""]
 
 
+def test_a_csv_without_columns_that_it_has_if_asked_for(tmp_path):
+    csv = write_csv(tmp_path / "m.csv", "path,label,split,group,year\na.png,x,train,g,1620\nb.png,x,odd,g,1621\n")
+    table = read_source(csv, label_column="", split_column="", group_column="").table
+    assert list(table.columns) == ["path", "label", "split", "year"]
+    assert [*table["label"], *table["split"]] == [""] * 4
+    # What a column is read as, it is not left out for.
+    again = write_csv(tmp_path / "n.csv", "label,split\na.png,x\nb.png,y\n")
+    table = read_source(again, path_column="label", label_column="split", split_column="").table
+    assert table[["path", "label", "split"]].to_numpy().tolist() == [["a.png", "x", ""], ["b.png", "y", ""]]
+
+
+def test_paths_are_never_done_without(tmp_path):
+    csv = write_csv(tmp_path / "m.csv", "path,label\na.png,x\nb.png,y\n")
+    with pytest.raises(
+        FeatxError, match=r"no column ''; it has 'path', 'label'\. Name the right one with --path-column"
+    ):
+        read_source(csv, path_column="")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
