@@ -163,8 +163,11 @@ def _choose_selection(store_path: str | Path, rows: Rows, cells: list[CellPlan],
         counts = pd.Series(rows.y[rows.of("train", "validation")]).value_counts()
         if counts.min() < cv:
             fewest, label = counts.min(), counts.idxmin()
-            mend = f"Use --cv {fewest} or add images" if fewest > 1 else "Add images"
-            raise FeatxError(f"--cv {cv}: the class {label!r} has {fewest} rows outside test, fewer than folds. {mend}")
+            mend = f"Use --cv {fewest}, add images," if fewest > 1 else "Add images,"
+            raise FeatxError(
+                f"--cv {cv}: the class {label!r} has {fewest} row{'' if fewest == 1 else 's'} outside test, fewer than "
+                f"folds. {mend} or leave the class out with --where"
+            )
         return "cv"
     if len(rows.of("validation")):
         return "validation"

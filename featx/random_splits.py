@@ -9,9 +9,12 @@ import pandas as pd
 from sklearn.model_selection import train_test_split
 
 from featx.errors import FeatxError
-from featx.rows import Rows, digest_rows
+from featx.rows import WITHOUT_GROUPS, Rows, digest_rows
 from featx.splits import divide_groups, draw_by_class
 from featx.store import Store
+
+# Between what a row is stratified by, in its stratum; no text of a store has it.
+_BETWEEN = "\0"
 
 
 def read_strata(store: Store, rows: Rows, stratify: Sequence[str], label: str) -> np.ndarray | None:
@@ -45,7 +48,7 @@ def read_strata(store: Store, rows: Rows, stratify: Sequence[str], label: str) -
             f"{store.path}: no column {missing[0]!r} to stratify by; there are {', '.join(images.columns)}"
         )
     columns = [rows.y if column == "label" else images.loc[rows.paths, column].to_numpy() for column in stratify]
-    return np.array(["\0".join(map(str, values)) for values in zip(*columns, strict=True)], dtype=object)
+    return np.array([_BETWEEN.join(map(str, values)) for values in zip(*columns, strict=True)], dtype=object)
 
 
 def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -67,19 +70,52 @@ def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: i
     Raises
     ------
     FeatxError
-        If a stratum has too few rows.
+        If a stratum has too few rows, or train or test would have none, or train one class only.
     """
     everything = np.arange(len(rows))
     if rows.groups is not None:
         shares = {"train": 1 - test_share, "test": test_share}
         kept = rows.y if strata is None else strata
         parts = divide_groups(pd.Series(kept), pd.Series(rows.groups), shares, seed)
-        return everything[parts == "train"], everything[parts == "test"]
-    try:
-        train, test = train_test_split(everything, test_size=test_share, random_state=seed, stratify=strata)
-    except ValueError as error:
-        raise FeatxError(f"{len(rows):,} rows can't be split, {test_share:g} for test: {error}") from error
+        train, test = everything[parts == "train"], everything[parts == "test"]
+        if not len(train) or not len(test):
+            raise FeatxError(
+                f"seed {seed}: {_count_groups(rows)} can't be split, {test_share:g} for test: none is left to "
+                f"{'test' if len(train) else 'train'} on. Give another --test-share, or extract {WITHOUT_GROUPS}"
+            )
+    else:
+        _check_strata(strata)
+        try:
+            train, test = train_test_split(everything, test_size=test_share, random_state=seed, stratify=strata)
+        except ValueError as error:
+            raise FeatxError(
+                f"{len(rows):,} rows can't be split, {test_share:g} for test: {error}. Give another --test-share, or "
+                "--stratify '' to keep no shares"
+            ) from error
+    if len(set(rows.y[train])) < 2:
+        raise FeatxError(
+            f"seed {seed}: one class only ({rows.y[train[0]]!r}) in the train rows of this random split; a classifier "
+            "needs two. Give a smaller --test-share, add images, or keep the shares of classes with --stratify label"
+        )
     return train, test
+
+
+def _count_groups(rows: Rows) -> str:
+    n_groups = len(set(rows.groups))
+    return f"{n_groups:,} group{'' if n_groups == 1 else 's'} of {len(rows):,} rows"
+
+
+def _check_strata(strata: np.ndarray | None) -> None:
+    """Refuse rows that no other row has the strata of, by the first one's; scikit-learn would name them all."""
+    counts = pd.Series([] if strata is None else strata, dtype=object).value_counts()
+    alone = sorted(counts.index[counts < 2])
+    if alone:
+        more = f" ({len(alone):,} are so alone)" if len(alone) > 1 else ""
+        raise FeatxError(
+            f"one row only is of {' and '.join(map(repr, alone[0].split(_BETWEEN)))}{more}, and a random split that "
+            "keeps shares takes two. Add images, leave such rows out with --where, or name fewer columns with "
+            "--stratify ('' for none)"
+        )
 
 
 def draw_per_class(rows: Rows, train_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +141,7 @@ def draw_per_class(rows: Rows, train_per_class: int, seed: int) -> tuple[np.ndar
     if rows.groups is not None:
         raise FeatxError(
             "the rows have groups, which stay together, so that a class can't have a given number of train rows: give "
-            "a test share instead"
+            "--test-share instead of --train-per-class"
         )
     order = draw_by_class(rows.y.astype(str), seed)
     small = {label: len(numbers) for label, numbers in order.items() if len(numbers) <= train_per_class}

@@ -171,9 +171,11 @@ def _make_inner_folds(rows: Rows, train: np.ndarray, cv: int, seed: int) -> list
     """Divide one split's train rows into folds."""
     counts = pd.Series(rows.y[train]).value_counts()
     if counts.min() < cv:
+        fewest = counts.min()
+        mend = f"Use --cv {fewest}" if fewest > 1 else "Give every class more train rows, or leave it out with --where"
         raise FeatxError(
-            f"seed {seed}: the class {counts.idxmin()!r} has {counts.min()} train rows, fewer than {cv} folds. Use a "
-            "smaller --cv"
+            f"seed {seed}: the class {counts.idxmin()!r} has {fewest} train row{'' if fewest == 1 else 's'}, fewer "
+            f"than {cv} folds. {mend}; a grid of one cell needs no folds"
         )
     return make_folds(rows, train, cv, seed=seed)
 

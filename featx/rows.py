@@ -18,6 +18,9 @@ from featx.store import Store
 
 Fold = tuple[np.ndarray, np.ndarray]
 
+# Of a CSV: nothing else has groups. Features stay as they are.
+WITHOUT_GROUPS = "again with --group-column '', so that there are no groups"
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -200,8 +203,11 @@ def make_folds(rows: Rows, known: np.ndarray, n_folds: int, *, seed: int) -> lis
         pairs = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(known, y)
     else:
         groups = rows.groups[known].astype(str)
-        if len(set(groups)) < n_folds:
-            raise FeatxError(f"--cv {n_folds}: only {len(set(groups))} groups outside test; use fewer folds")
+        n_groups = len(set(groups))
+        if n_groups < n_folds:
+            found = "only 1 group" if n_groups == 1 else f"only {n_groups} groups"
+            mend = f"Use --cv {n_groups}, or extract" if n_groups > 1 else "Extract"
+            raise FeatxError(f"--cv {n_folds}: {found} outside test. {mend} {WITHOUT_GROUPS}")
         pairs = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(known, y, groups)
     folds = [(known[fit], known[score]) for fit, score in pairs]
     for fit, _ in folds:
@@ -209,7 +215,7 @@ def make_folds(rows: Rows, known: np.ndarray, n_folds: int, *, seed: int) -> lis
         if absent:
             raise FeatxError(
                 f"--cv {n_folds}: in one fold no row of the class {absent[0]!r} is left to fit on: its groups are too "
-                "few. Use fewer folds, or leave the group column out"
+                f"few. Leave the class out with --where, or extract {WITHOUT_GROUPS}"
             )
     return folds
 

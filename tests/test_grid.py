@@ -267,7 +267,7 @@ def test_no_test_rows_give_no_test_figures(relabelled, tmp_path):
 
 
 def test_more_folds_than_a_class_has_rows(noisy_store, tmp_path):
-    with pytest.raises(FeatxError, match=r"--cv 60: the class '\w+' has \d+ rows outside test"):
+    with pytest.raises(FeatxError, match=r"--cv 60: the class '\w+' has \d+ rows outside .* Use --cv \d+, add images,"):
         featx.fit_grid(noisy_store, "rf", tmp_path / "run", cv=60)
 
 

@@ -16,7 +16,9 @@ from sklearn.svm import SVC
 import featx
 from featx import FeatxError
 from featx.cli import main
+from featx.random_splits import draw_split
 from featx.repeats import fit_repeats, repeat_share
+from featx.rows import Rows
 from featx.shards import Shard
 
 
@@ -189,6 +191,42 @@ def test_groups_stay_whole(store_path, tmp_path):
 def test_classes_too_small_for_the_folds_are_named(store_path, tmp_path):
     with pytest.raises(FeatxError, match=r"seed 0: the class '\w+' has \d+ train rows, fewer than 60 folds"):
         fit_repeats(store_path, "rf", tmp_path / "run", n_repeats=1, cv=60, grid={"n_estimators": (2, 3)})
+
+
+def test_a_class_of_one_train_row_is_not_told_to_take_fewer_folds(store_path, tmp_path):
+    options = {"n_repeats": 1, "train_per_class": 1, "grid": {"n_estimators": (2, 3)}}
+    with pytest.raises(FeatxError, match=r"has 1 train row, fewer than 5 folds. Give every class more train rows"):
+        fit_repeats(store_path, "rf", tmp_path / "run", **options)
+
+
+@pytest.mark.parametrize(
+    ("y", "groups", "share", "message"),
+    [
+        ("ab" * 6, "g" * 12, 0.2, r"seed 7: 1 group of 12 rows .*: none is left to (train|test) on.*--group-column ''"),
+        ("ab" * 6, "gghhiijjkkll", 0.001, "6 groups of 12 rows .* none is left to test on. Give another --test-share"),
+        ("a" + "b" * 9, None, 0.2, "one row only is of 'a', .* out with --where"),
+        ("aabbccddee", None, 0.1, "10 rows can't be split, 0.1 for test: .* or --stratify ''"),
+    ],
+)
+def test_rows_that_can_not_be_split_say_what_to_do(y, groups, share, message):
+    y = np.array(list(y), dtype=object)
+    groups = None if groups is None else np.array(list(groups), dtype=object)
+    rows = Rows(np.zeros((len(y), 1)), y, np.full(len(y), ""), np.arange(len(y)).astype(str), groups)
+    with pytest.raises(FeatxError, match=message):
+        draw_split(rows, y, share, 7)
+
+
+def test_a_random_split_of_one_class_to_train_on_is_refused():
+    y = np.array(["a", "b", "b", "b"], dtype=object)
+    rows = Rows(np.zeros((4, 1)), y, np.full(4, ""), np.arange(4).astype(str))
+    with pytest.raises(FeatxError, match=r"one class only .* --stratify label"):
+        for seed in range(20):
+            draw_split(rows, None, 0.5, seed)
+
+
+def test_strata_of_one_row_are_named_by_their_values(store_path, tmp_path):
+    with pytest.raises(FeatxError, match=r"one row only is of '(ash|birch)' and '[0-9a-f]{64}' \(100 are so alone\), "):
+        fit_repeats(store_path, "rf", tmp_path / "run", n_repeats=1, stratify=("label", "sha256"))
 
 
 def test_the_command_prints_every_split_and_their_spread(store_path, tmp_path):
