@@ -11,8 +11,9 @@ from featx.activations import Images
 from featx.backbones import build_backbone
 from featx.errors import FeatxError, WeightsError
 from featx.pooling import layer_of
-from featx.rows import Rows, check_splits, describe_store, notes_on_splits, read_rows
+from featx.rows import Rows, describe_store, read_rows
 from featx.settings import Settings
+from featx.split_checks import check_splits, notes_on_splits
 from featx.store import Store
 from featx.weights import is_file_name, is_source
 
@@ -101,7 +102,7 @@ def read_task(
         table = store.images
         described = describe_store(store, [])
     root = Path(root if root is not None else attributes["root"])
-    task = _make_task(store_path, rows, table, root, Settings.from_record(attributes), described, notes)
+    task = _make_task(store_path, rows, table, root, Settings.from_record(attributes), described, notes, where)
     task.images.check_there()
     return task
 
@@ -154,7 +155,7 @@ def foresee_task(
         If rows or splits don't allow it.
     """
     rows, notes = read_rows(store, [], label=label, where=where, split=split, sample_weight=sample_weight)
-    return _make_task(store.path, rows, store.images.assign(sha256=""), Path(root), settings, {}, notes)
+    return _make_task(store.path, rows, store.images.assign(sha256=""), Path(root), settings, {}, notes, where)
 
 
 def _make_task(
@@ -165,8 +166,9 @@ def _make_task(
     settings: Settings,
     described: dict[str, object],
     notes: Sequence[str],
+    where: str | None,
 ) -> Task:
-    check_splits(store_path, rows)
+    check_splits(store_path, rows, where)
     _check_fitting(store_path, rows)
     digest_of = dict(zip(table["path"], table["sha256"], strict=True))
     images = Images(

@@ -266,6 +266,8 @@ def fit_estimator(estimator: object, rows: Rows, known: np.ndarray) -> object:
     ------
     FeatxError
         If rows have weights and the classifier takes none.
+    One of FIT_ERRORS
+        What the classifier has against the rows or its parameters.
     """
     weights = rows.weights_of(known)
     if weights is None:

@@ -22,12 +22,10 @@ from featx.layerwise import LayerQuestions, check_questions, score_layers
 from featx.metrics import count_confusion, peak_memory, report_classes
 from featx.refit import Refit, refit
 from featx.results import Cell, Run, check_free, write_run
-from featx.rows import (
-    Rows,
-    notes_on_splits,
-)
+from featx.rows import Rows
 from featx.score_columns import score_columns
 from featx.shards import Shard
+from featx.split_checks import notes_on_splits
 
 if TYPE_CHECKING:
     from featx.cluster_tasks import Cluster

@@ -15,13 +15,13 @@ from featx.fitting import choose_model
 from featx.rows import (
     Fold,
     Rows,
-    check_splits,
     choose_stored_layers,
     describe_store,
     digest_rows,
     make_folds,
     read_rows,
 )
+from featx.split_checks import check_splits
 from featx.store import Store
 
 
@@ -140,7 +140,7 @@ def plan_grid(
         described = describe_store(store, chosen_layers)
         widths = {layer: store.n_channels[layer] for layer in chosen_layers}
         images_per_second = store.images_per_second
-    check_splits(store_path, rows)
+    check_splits(store_path, rows, where)
     known, test = rows.of("train", "validation"), rows.of("test")
     most = len(known), max(len(test), len(rows.of("validation")))
     model, model_notes = choose_model(model, rows, *most, worker_memory=worker_memory)

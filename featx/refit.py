@@ -1,6 +1,8 @@
 """The chosen cell once more: fitted on all rows but the test rows, and scored there once."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,10 +11,12 @@ from sklearn.pipeline import Pipeline
 
 from featx.choosing import tell_scores
 from featx.classifiers import CellPlan, make_estimator
+from featx.errors import FeatxError
 from featx.fitted_size import count_parameters
-from featx.fitting import fit_estimator
+from featx.fitting import FIT_ERRORS, fit_estimator
 from featx.metrics import score
 from featx.rows import Rows
+from featx.run_tables import describe_params
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,29 @@ class Refit:
     scores: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+@contextmanager
+def failures_told(cell: CellPlan, where: str = "") -> Iterator[None]:
+    """Turn what the cell to score fails with into one line: there is no other cell to take in its place.
+
+    Parameters
+    ----------
+    cell : (discretization, parameters)
+    where : str, optional
+        What the line begins with.
+
+    Raises
+    ------
+    FeatxError
+    """
+    try:
+        yield
+    except FIT_ERRORS as error:
+        raise FeatxError(
+            f"{where}the cell to score, {describe_params(cell[1])}, failed with {type(error).__name__}: {error}. Give "
+            "other values"
+        ) from error
+
+
 def refit(model: str, cell: CellPlan, rows: Rows, *, seed: int = 0, class_weight: str | None = None) -> Refit:
     """Fit a cell on train and validation rows together, and label the test rows.
 
@@ -58,11 +85,17 @@ def refit(model: str, cell: CellPlan, rows: Rows, *, seed: int = 0, class_weight
     seed : int, default 0
         Of the classifier, and of the interval's resamples.
     class_weight : {"balanced"}, optional
+
+    Raises
+    ------
+    FeatxError
+        If the cell fails: where there was nothing to choose, nobody has tried it before.
     """
     known, test = rows.of("train", "validation"), rows.of("test")
     begun = time.monotonic()
     best = make_estimator(model, *cell, seed=seed, class_weight=class_weight)
-    fit_estimator(best, rows, known)
+    with failures_told(cell):
+        fit_estimator(best, rows, known)
     seconds = time.monotonic() - begun
     if model == "rf":
         # Several threads add up a forest's trees in the order they come; predictions are to be the same every time.
@@ -72,7 +105,8 @@ def refit(model: str, cell: CellPlan, rows: Rows, *, seed: int = 0, class_weight
         return Refit(best, np.array([], dtype=str), None, seconds, None, n_parameters)
     X = rows.X[test]
     begun = time.monotonic()
-    predicted = best.predict(X)
+    with failures_told(cell):
+        predicted = best.predict(X)
     predict_seconds = (time.monotonic() - begun) * 1000 / len(test)
     scores = tell_scores(best, X)
     figures = score(

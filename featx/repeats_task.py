@@ -16,9 +16,11 @@ from featx.errors import FeatxError
 from featx.fitting import choose_model, fit_estimator, score_cells
 from featx.metrics import score
 from featx.random_splits import digest_draws, draw_per_class, draw_split, read_strata
+from featx.refit import failures_told
 from featx.repeated import Repeat
 from featx.rows import Fold, Rows, choose_stored_layers, describe_store, digest_rows, make_folds, read_rows
 from featx.store import Store
+from featx.where import told_with
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,11 @@ def plan_repeats(
         strata = read_strata(store, rows, stratify, label) if train_per_class is None else None
         described = describe_store(store, chosen_layers)
     if len(set(rows.y)) < 2:
-        raise FeatxError(f"{store_path}: one class only ({rows.y[0]!r}); a classifier needs two")
+        so, other_rows = told_with(where)
+        raise FeatxError(
+            f"{store_path}: one class only ({rows.y[0]!r}){so}; a classifier needs two: name the column that holds the "
+            f"labels with --label{other_rows}"
+        )
     drawn_by: dict[str, object] = {"test_share": test_share, "stratify": list(stratify)}
     if train_per_class is not None:
         drawn_by = {"train_per_class": train_per_class}
@@ -142,7 +148,9 @@ def _fit_once(
         folds = _make_inner_folds(rows, train, cv, seed)
         chosen, validation_accuracy, validation_score = _choose(model, cells, rows, folds, options, choose_by)
     best = make_estimator(model, *cells[chosen], **options)
-    fit_estimator(best, rows, train)
+    with failures_told(cells[chosen], f"seed {seed}: "):
+        fit_estimator(best, rows, train)
+        predicted = best.predict(rows.X[test])
     if model == "rf":
         # Several threads add up a forest's trees in the order they come, and ranks of rows hang on the last digit.
         best[-1].set_params(n_jobs=1)
@@ -152,7 +160,7 @@ def _fit_once(
         **tell_scores(best, rows.X[test]),
         "seed": seed,
     }
-    y, predicted, weights = rows.y[test].astype(str), best.predict(rows.X[test]), rows.weights_of(test)
+    y, weights = rows.y[test].astype(str), rows.weights_of(test)
     return Repeat(
         seed=seed,
         n_train=len(train),
@@ -186,11 +194,13 @@ def _choose(
     """Return the best cell's number, the first of equals, and means over the folds: its accuracy, and what chose it."""
     check_choice(choose_by, make_estimator(model, *cells[0], **options), rows, folds)
     means = np.zeros((2, len(cells)))
+    errors = []
     for fold in folds:
         for number, found in score_cells(model, cells, rows, fold, **options, choose_by=choose_by):
+            errors += [] if found.error is None else [found.error]
             pair = (np.nan, np.nan) if found.error is not None else (found.accuracy, found.score)
             means[:, number] += np.divide(pair, len(folds))
     if np.isnan(means).all():
-        raise FeatxError(f"seed {options['seed']}: every cell failed")
+        raise FeatxError(f"seed {options['seed']}: every cell failed; the first with {errors[0]}")
     chosen = int(np.nanargmax(rank(means[1], choose_by)))
     return chosen, *means[:, chosen].tolist()

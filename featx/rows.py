@@ -15,6 +15,7 @@ from featx.pooling import layer_of, name_features
 from featx.settings import Settings
 from featx.splits import group_of_each
 from featx.store import Store
+from featx.where import select_rows, told_with
 
 Fold = tuple[np.ndarray, np.ndarray]
 
@@ -108,8 +109,6 @@ def read_rows(
     notes = []
     takes_part = np.ones(len(images), dtype=bool)
     if where is not None:
-        from featx.where import select_rows
-
         takes_part = select_rows(images, where)
         notes.append(f"{int(takes_part.sum()):,} of {len(images):,} images take part: {where}")
     labels = images[label].map(as_label)
@@ -120,8 +119,12 @@ def read_rows(
         n_without = int((is_empty & takes_part).sum())
         takes_part &= ~is_empty
         if n_without and not takes_part.any():
-            mend = "a CSV with a split column, or --split" if name == "split" else "class folders or a label column"
-            raise FeatxError(f"{store.path}: no image has a {name}. Extract again with {mend}")
+            so, other_rows = told_with(where)
+            lack, mend = "split", "extract again with a CSV with a split column, or --split"
+            if name == "label":
+                lack = f"label in the column {label!r}"
+                mend = "name another with --label, or extract again with class folders or a label column"
+            raise FeatxError(f"{store.path}: no image has a {lack}{so}: {mend}{other_rows}")
         if n_without:
             notes.append(f"{n_without:,} images without a {name} take no part")
     table = images[takes_part]
@@ -167,22 +170,6 @@ def _read_weights(store: Store, table, column: str | None) -> np.ndarray | None:
     return weights
 
 
-def notes_on_splits(rows: Rows) -> list[str]:
-    """Say what makes a test less telling than it looks: groups on both sides, labels never seen."""
-    notes = []
-    known, test = rows.of("train", "validation"), rows.of("test")
-    if rows.groups is not None:
-        n_shared = len(set(rows.groups[known]) & set(rows.groups[test]))
-        if n_shared:
-            notes.append(
-                f"{n_shared:,} groups have images in test and outside it: the test is easier than new groups are"
-            )
-    n_unseen = sum(label not in set(rows.y[known]) for label in rows.y[test])
-    if n_unseen:
-        notes.append(f"{n_unseen:,} test images have a label that no other image has: they count as wrong")
-    return notes
-
-
 def make_folds(rows: Rows, known: np.ndarray, n_folds: int, *, seed: int) -> list[Fold]:
     """Divide rows into folds: stratified by label, and whole groups where there are groups.
 
@@ -218,27 +205,6 @@ def make_folds(rows: Rows, known: np.ndarray, n_folds: int, *, seed: int) -> lis
                 f"few. Leave the class out with --where, or extract {WITHOUT_GROUPS}"
             )
     return folds
-
-
-def check_splits(store_path: object, rows: Rows) -> None:
-    """Refuse rows that nothing can be fitted on.
-
-    Raises
-    ------
-    FeatxError
-        If there are no train rows, or they are of one class.
-    """
-    train = rows.of("train")
-    if not len(train):
-        there = ", ".join(sorted({repr(str(name)) for name in rows.split} & {repr(name) for name in SPLITS}))
-        raise FeatxError(
-            f"{store_path}: no labelled train rows (there are {there}). Extract again with --split 0.6,0.2,0.2"
-        )
-    for split in SPLITS:
-        if len(rows.of(split)) and rows.weights is not None and not rows.weights[rows.of(split)].any():
-            raise FeatxError(f"{store_path}: the weights of all {split} rows are 0")
-    if len(set(rows.y[train])) < 2:
-        raise FeatxError(f"{store_path}: one class only ({rows.y[train][0]!r}) in train; a classifier needs two")
 
 
 def choose_stored_layers(store: Store, text: str) -> list[str]:

@@ -66,6 +66,17 @@ def check_expression(text: str) -> None:
     _check(_read(text), text)
 
 
+def told_with(text: str | None) -> tuple[str, str]:
+    """Return what a message about rows says of the expression that chose them, and how its advice ends.
+
+    Parameters
+    ----------
+    text : str or None
+        None: all rows take part, and there is nothing to say.
+    """
+    return ("", "") if text is None else (f" where {text}", ", or give another --where")
+
+
 def _read(text: str) -> ast.AST:
     try:
         return ast.parse(text.strip(), mode="eval").body

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from featx import FeatxError
 from featx.classifiers import make_estimator
 from featx.fitted_size import count_parameters
 from featx.refit import refit
@@ -35,6 +36,13 @@ def test_seconds_are_of_a_thousand_rows(rows, monkeypatch):
     monkeypatch.setattr("featx.refit.time", SimpleNamespace(monotonic=lambda: next(ticks)))
     found = refit("lda", ("none", {"shrinkage": "auto"}), rows)
     assert (found.seconds, found.predict_seconds) == (10, 50)
+
+
+def test_what_the_cell_fails_with_is_told(rows):
+    # Where there was nothing to choose, it has not been tried before.
+    cell = ("none", {"n_neighbors": 500, "weights": "uniform", "metric": "euclidean"})
+    with pytest.raises(FeatxError, match=r"the cell to score, n_neighbors=500 .*, failed with ValueError: Expected"):
+        refit("knn", cell, rows)
 
 
 def test_without_test_rows_there_is_nothing_to_tell_of_them(rows):

@@ -193,6 +193,18 @@ def test_classes_too_small_for_the_folds_are_named(store_path, tmp_path):
         fit_repeats(store_path, "rf", tmp_path / "run", n_repeats=1, cv=60, grid={"n_estimators": (2, 3)})
 
 
+@pytest.mark.parametrize(
+    ("n_neighbors", "message"),
+    [
+        ((500,), "seed 0: the cell to score, n_neighbors=500 .*, failed with ValueError: Expected n_neighbors <= "),
+        ((500, 600), "seed 0: every cell failed; the first with ValueError: Expected n_neighbors <= "),
+    ],
+)
+def test_what_cells_fail_with_is_told(store_path, tmp_path, n_neighbors, message):
+    with pytest.raises(FeatxError, match=message):
+        fit_repeats(store_path, "knn", tmp_path / "run", n_repeats=1, cv=2, grid={"n_neighbors": n_neighbors})
+
+
 def test_a_class_of_one_train_row_is_not_told_to_take_fewer_folds(store_path, tmp_path):
     options = {"n_repeats": 1, "train_per_class": 1, "grid": {"n_estimators": (2, 3)}}
     with pytest.raises(FeatxError, match=r"has 1 train row, fewer than 5 folds. Give every class more train rows"):

@@ -9,7 +9,8 @@ from conftest import SMALL
 import featx
 from featx import FeatxError
 from featx.layers import BACKBONES
-from featx.rows import Rows, check_splits, choose_stored_layers, make_folds, notes_on_splits, read_rows
+from featx.rows import Rows, choose_stored_layers, make_folds, read_rows
+from featx.split_checks import check_splits, notes_on_splits
 
 
 def rows_of(y, split="train", groups=None, weights=None):
@@ -84,6 +85,19 @@ def test_a_store_with_nothing_to_fit_says_what_is_missing(tree, tmp_path, column
         read_rows(store, ["block1_conv1"])
 
 
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("label == ''", "no image has a label in the column 'label' where label == '': .*, or give another --where$"),
+        ("split == ''", "no image has a split where split == '': .*, or give another --where$"),
+    ],
+)
+def test_rows_without_label_or_split_by_choice_are_not_the_stores_fault(tree, tmp_path, where, message):
+    columns = {"label": ["ash"] * 20 + [""] * 10, "split": [""] * 10 + ["train"] * 20}
+    with store_of(tree, tmp_path, **columns) as store, pytest.raises(FeatxError, match=message):
+        read_rows(store, ["block1_conv1"], where=where)
+
+
 def test_folds_are_stratified_and_keep_to_their_rows():
     rows = rows_of(["a"] * 20 + ["b"] * 10 + ["a"] * 9, split=["train"] * 30 + ["test"] * 9)
     scored = []
@@ -145,6 +159,12 @@ def test_splits_that_flatter_are_named():
 def test_rows_that_nothing_can_be_fitted_on(rows, message):
     with pytest.raises(FeatxError, match=message):
         check_splits("s.h5", rows)
+
+
+@pytest.mark.parametrize("rows", [rows_of(["a", "b"], "test"), rows_of(["a", "a"])])
+def test_rows_chosen_by_an_expression_may_be_chosen_otherwise(rows):
+    with pytest.raises(FeatxError, match=r"train.* where n > 1\b.*, or give another --where$"):
+        check_splits("s.h5", rows, "n > 1")
 
 
 class StoreOf:

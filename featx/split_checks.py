@@ -1,0 +1,56 @@
+"""What is to be said of the splits of rows: what nothing can be fitted on, and what flatters."""
+
+from featx.errors import FeatxError
+from featx.manifest import SPLITS
+from featx.rows import Rows
+from featx.where import told_with
+
+
+def check_splits(store_path: object, rows: Rows, where: str | None = None) -> None:
+    """Refuse rows that nothing can be fitted on.
+
+    Parameters
+    ----------
+    store_path : path
+        What a message begins with.
+    rows : Rows
+    where : str, optional
+        What they were chosen by.
+
+    Raises
+    ------
+    FeatxError
+        If there are no train rows, or they are of one class.
+    """
+    so, other_rows = told_with(where)
+    train = rows.of("train")
+    if not len(train):
+        there = ", ".join(sorted({repr(str(name)) for name in rows.split} & {repr(name) for name in SPLITS}))
+        raise FeatxError(
+            f"{store_path}: no labelled train rows{so} (there are {there}): extract again with --split "
+            f"0.6,0.2,0.2, and --split-column '' where a CSV has splits of its own{other_rows}"
+        )
+    for split in SPLITS:
+        if len(rows.of(split)) and rows.weights is not None and not rows.weights[rows.of(split)].any():
+            raise FeatxError(f"{store_path}: the weights of all {split} rows are 0: give some a weight over 0")
+    if len(set(rows.y[train])) < 2:
+        raise FeatxError(
+            f"{store_path}: one class only ({rows.y[train][0]!r}) in train{so}; a classifier needs two: name the "
+            f"column that holds the labels with --label{other_rows}"
+        )
+
+
+def notes_on_splits(rows: Rows) -> list[str]:
+    """Say what makes a test less telling than it looks: groups on both sides, labels never seen."""
+    notes = []
+    known, test = rows.of("train", "validation"), rows.of("test")
+    if rows.groups is not None:
+        n_shared = len(set(rows.groups[known]) & set(rows.groups[test]))
+        if n_shared:
+            notes.append(
+                f"{n_shared:,} groups have images in test and outside it: the test is easier than new groups are"
+            )
+    n_unseen = sum(label not in set(rows.y[known]) for label in rows.y[test])
+    if n_unseen:
+        notes.append(f"{n_unseen:,} test images have a label that no other image has: they count as wrong")
+    return notes
