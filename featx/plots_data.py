@@ -91,10 +91,16 @@ def count_classes(table: pd.DataFrame, *, label: str = "label", split: str = "sp
             raise FeatxError(f"no column {name!r} in the table of images; there are {', '.join(table)}")
     if not len(table):
         raise FeatxError("no images: there is nothing to count")
-    counts = pd.crosstab(table[label].astype(str), table[split].astype(str))
+    # It loads scikit-learn, which figures have no other use for.
+    from featx.rows import as_label
+
+    counts = pd.crosstab(table[label].map(as_label), table[split].map(as_label))
     unknown = [name for name in counts if name not in _SPLIT_LOOKS]
     if unknown:
-        raise FeatxError(f"the column {split!r} has {short_name(unknown[0])!r}; expected train, validation, test or ''")
+        raise FeatxError(
+            f"the column {split!r} has {short_name(unknown[0])!r}; expected train, validation, test or ''. Name "
+            "another with --split"
+        )
     counts = counts[[name for name in _SPLIT_LOOKS if name in counts]]
     counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
     names = [short_name(name) or "(no label)" for name in counts.index]

@@ -150,10 +150,19 @@ def _check_finite(store: Store, X: np.ndarray, paths) -> None:  # noqa: ANN001
 
 
 def as_label(value: object) -> str:
-    """Return a label as text: whole numbers without a point, missing numbers as no label."""
-    if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:g}"
-    return str(value)
+    """Return a label as text: whole numbers without a point, missing numbers as no label.
+
+    Examples
+    --------
+    >>> as_label(2.0), as_label(20260131.0), as_label(0.5), as_label(float("nan"))
+    ('2', '20260131', '0.5', '')
+    """
+    if not isinstance(value, float):
+        return str(value)
+    if np.isnan(value):
+        return ""
+    # {:g} alone would make one class of 20260131 and 20260130.
+    return f"{value:.0f}" if value.is_integer() and abs(value) < 2**53 else f"{value:g}"
 
 
 def _read_weights(store: Store, table, column: str | None) -> np.ndarray | None:  # noqa: ANN001

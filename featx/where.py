@@ -1,7 +1,9 @@
 """Choosing rows by an expression over the columns of a table of images, without running it as code."""
 
 import ast
+import keyword
 import operator
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -45,7 +47,7 @@ def select_rows(table: pd.DataFrame, text: str) -> np.ndarray:
     >>> select_rows(table, 'type == "mono" and p > 0.5')
     array([False, False,  True])
     """
-    chosen = _evaluate(_read(text), table, text)
+    chosen = _evaluate(_read(text, table.columns), table, text)
     if not chosen.any():
         raise FeatxError(f"--where {text!r}: no row is so")
     return chosen
@@ -77,10 +79,16 @@ def told_with(text: str | None) -> tuple[str, str]:
     return ("", "") if text is None else (f" where {text}", ", or give another --where")
 
 
-def _read(text: str) -> ast.AST:
+def _read(text: str, columns: Iterable[str] = ()) -> ast.AST:
     try:
         return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        for name in columns:
+            if name in text and (keyword.iskeyword(name) or not name.isidentifier()):
+                raise FeatxError(
+                    f"--where {text!r}: the column {name!r} can't be named here, only one whose name is a word and no "
+                    "word of Python's own: give it another name in the CSV and extract again"
+                ) from error
         raise FeatxError(f"--where {text!r}: can't be read; {_EXPECTED}") from error
 
 

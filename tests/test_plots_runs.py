@@ -425,6 +425,11 @@ def test_classes_beyond_twenty_are_one():
     assert count_classes(make_images(21)).index[-1] == "1 more class"
 
 
+def test_labels_that_are_numbers_are_named_as_classifiers_see_them():
+    table = pd.DataFrame({"p": [1.0, 1.0, 1.0, 0.5, 0.5, np.nan], "split": "train"})
+    assert count_classes(table, label="p").index.tolist() == ["1", "0.5", "(no label)"]
+
+
 def test_images_without_label_or_split_are_told():
     table = pd.DataFrame({"label": ["a", "", ""], "split": ["", "train", "train"], "kind": ["x", "y", "y"]})
     counts = count_classes(table)

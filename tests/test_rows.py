@@ -9,7 +9,7 @@ from conftest import SMALL
 import featx
 from featx import FeatxError
 from featx.layers import BACKBONES
-from featx.rows import Rows, choose_stored_layers, make_folds, read_rows
+from featx.rows import Rows, as_label, choose_stored_layers, make_folds, read_rows
 from featx.split_checks import check_splits, notes_on_splits
 
 
@@ -75,6 +75,14 @@ def test_another_column_as_the_label_some_rows_and_weights(tree, tmp_path):
             read_rows(store, ["block1_conv1"], sample_weight="type")
         with pytest.raises(FeatxError, match=r"'p' of ash/000\.png is nan; weights are numbers"):
             read_rows(store, ["block1_conv1"], sample_weight="p")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(20260131.0, "20260131"), (1e6, "1000000"), (-3.0, "-3"), (0.25, "0.25"), (np.nan, ""), (7, "7"), ("a", "a")],
+)
+def test_labels_that_are_numbers_keep_all_their_digits(value, text):
+    assert as_label(value) == text
 
 
 @pytest.mark.parametrize(

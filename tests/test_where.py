@@ -29,6 +29,15 @@ def test_rows_are_those_that_it_is_true_for(text, expected):
     assert np.flatnonzero(select_rows(TABLE, text)).tolist() == expected
 
 
+@pytest.mark.parametrize("name", ["Date of birth", "class"])
+def test_a_column_that_can_not_be_named_is_said_to_be_so(name):
+    table = TABLE.rename(columns={"n": name})
+    with pytest.raises(FeatxError, match=f"the column '{name}' can't be named here"):
+        select_rows(table, f"p > 0.1 and {name} == 1")
+    with pytest.raises(FeatxError, match=f"^(?!.*'{name}' can't be named)"):
+        select_rows(table, "p >> 0.1")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
