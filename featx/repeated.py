@@ -107,12 +107,12 @@ def read_repeats(run_path: str | Path) -> RepeatedRun:
             Repeat(**{"validation_score": entry["validation_accuracy"], **entry}) for entry in record["repeats"]
         )
         run = RepeatedRun(**{**record, "repeats": repeats, "notes": tuple(record["notes"])})
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise FeatxError(
             f"{path}: no such file; expected a folder that featx fit --repeats or featx choose has written"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FeatxError(f"{path}: not a record of random splits: {error!r}") from error
+        raise FeatxError(f"{path}: not a record of random splits: {error!r}. Fit the run again") from error
     return run
 
 

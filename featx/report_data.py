@@ -191,12 +191,13 @@ def _find_runs(given: Sequence[Path]) -> tuple[list[Path], list[LeftOut]]:
     """Return the folders of runs, each once, and what was named and is none."""
     found: dict[Path, Path] = {}
     left_out = []
+    of_splits = "random splits (--repeats): a report is of one split; featx compare shows them"
     for path in given:
         inner = _list_folders(path, "run.json")
         for folder in inner:
             found.setdefault(folder.resolve(), folder)
         repeated = _list_folders(path, "repeats.json")
-        left_out += [LeftOut(str(folder), "random splits (--repeats): a report is of one split") for folder in repeated]
+        left_out += [LeftOut(str(folder), of_splits) for folder in repeated]
         if not inner and not repeated:
             what = "neither a run nor a folder of runs" if path.exists() else "no such folder"
             left_out.append(LeftOut(str(path), what))

@@ -28,20 +28,20 @@ def read_record(folder: Path) -> Run:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise FeatxError(f"{path}: {place}: {first['msg']}. Run featx fit again") from error
+        raise FeatxError(f"{path}: {place}: {first['msg']}. Make the run again") from error
     wrong = [figure for figure in _shares(run) if not isinstance(figure, float) or not 0 <= figure <= 1]
     if wrong:
-        raise FeatxError(f"{path}: {wrong[0]!r} is no accuracy. Run featx fit again")
+        raise FeatxError(f"{path}: {wrong[0]!r} is no accuracy. Make the run again")
     if not 0 <= run.chosen < len(run.cells):
-        raise FeatxError(f"{path}: chosen is {run.chosen}, of {len(run.cells)} cells. Run featx fit again")
+        raise FeatxError(f"{path}: chosen is {run.chosen}, of {len(run.cells)} cells. Make the run again")
     if run.is_finetuned and not all({"recipe", "stage"} <= set(cell.params) for cell in run.cells):
         raise FeatxError(f"{path}: a fine-tuned run without recipe or stages. Run featx finetune again")
     if not isinstance(run.protocol.get("classes"), list):
-        raise FeatxError(f"{path}: protocol: no list of classes. Run featx fit again")
+        raise FeatxError(f"{path}: protocol: no list of classes. Make the run again")
     try:
         json.dumps(asdict(run), ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise FeatxError(f"{path}: holds what is no text: {error.reason}. Run featx fit again") from error
+        raise FeatxError(f"{path}: holds what is no text: {error.reason}. Make the run again") from error
     return run
 
 
@@ -87,6 +87,6 @@ def _as_stored(name: str) -> str:
 def _check_size(path: Path) -> None:
     most = _MOST_BYTES[path.name]
     if path.exists() and not path.is_file():
-        raise FeatxError(f"{path}: no file. Run featx fit again")
+        raise FeatxError(f"{path}: no file. Make the run again")
     if path.exists() and path.stat().st_size > most:
         raise FeatxError(f"{path}: {path.stat().st_size:,} bytes; no run of featx has more than {most:,}")

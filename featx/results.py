@@ -126,7 +126,7 @@ def write_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     except OSError as error:
-        raise FeatxError(f"{path}: this folder can't be made: {error.strerror}") from error
+        raise FeatxError(f"{path}: this folder can't be made: {error.strerror}. Give another --output") from error
     try:
         yield temporary
         # mkdtemp's folders are for their owner alone; a run's is like any other.
@@ -139,7 +139,10 @@ def write_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         else:
             temporary.rename(path)
     except OSError as error:
-        raise FeatxError(f"{path}: writing failed ({error.strerror or error}); nothing was kept of this run") from error
+        raise FeatxError(
+            f"{path}: writing failed ({error.strerror or error}); nothing was kept of this run. Mend it (free some "
+            "disk, say) and run it again"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -163,12 +166,17 @@ def read_run(run_path: str | Path) -> Run:
         cells = tuple(Cell(**{"validation_score": cell["validation_accuracy"], **cell}) for cell in record.pop("cells"))
         sequences = {name: tuple(record.get(name, ())) for name in ("notes", "layers")}
         return Run(**{**record, "cells": cells, **sequences})
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if path.with_name("repeats.json").exists():
+            raise FeatxError(
+                f"{path.parent}: a run of random splits, which keeps figures, but no model and no answers. featx "
+                "compare shows the figures; for more, fit one split, without --repeats"
+            ) from error
         raise FeatxError(
             f"{path}: no such run; expected a folder that featx fit or featx finetune has written"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FeatxError(f"{path}: not a record of a run: {error!r}") from error
+        raise FeatxError(f"{path}: not a record of a run: {error!r}. Make the run again") from error
 
 
 def load_model(run_path: str | Path) -> object:
@@ -180,7 +188,8 @@ def load_model(run_path: str | Path) -> object:
         untrusted = set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES)
         if untrusted:
             raise FeatxError(
-                f"{path}: holds {sorted(untrusted)[0]}, which no model of featx has: don't trust this file"
+                f"{path}: holds {sorted(untrusted)[0]}, which no model of featx has: don't trust this file, make "
+                "the run again"
             )
         return skops.io.load(path, trusted=list(TRUSTED_TYPES))
     except FileNotFoundError as error:
@@ -191,7 +200,7 @@ def load_model(run_path: str | Path) -> object:
             ) from error
         raise FeatxError(f"{path}: no such model") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise FeatxError(f"{path}: damaged, or no model of featx: {error}") from error
+        raise FeatxError(f"{path}: damaged, or no model of featx: {error}. Fit the run again") from error
 
 
 def _umask() -> int:

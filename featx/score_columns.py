@@ -96,13 +96,13 @@ def read_scores(folder: Path, classes: Sequence[str]) -> Scores:
             return Scores()
         table = pd.read_csv(path, usecols=found, dtype=np.float64, index_col=False, encoding_errors="surrogateescape")
     except FileNotFoundError as error:
-        raise FeatxError(f"{path}: no such file; expected the predictions that featx fit writes with a run") from error
+        raise FeatxError(f"{path}: no such file; every run has one: was its folder copied whole?") from error
     except (ValueError, OSError) as error:
-        raise FeatxError(f"{path}: scores that can't be read: {error}. Run featx fit again") from error
+        raise FeatxError(f"{path}: scores that can't be read: {error}. Make the run again") from error
     values = table[found].to_numpy()
     if not np.isfinite(values).all():
         row, column = (int(place[0]) for place in np.nonzero(~np.isfinite(values)))
-        raise FeatxError(f"{path}: row {row + 1}, {found[column]}: no finite number. Run featx fit again")
+        raise FeatxError(f"{path}: row {row + 1}, {found[column]}: no finite number. Make the run again")
     if found[0].startswith(PROBABILITY):
         return Scores(probabilities=values)
     return Scores(decision=values[:, 0] if len(classes) == 2 else values)

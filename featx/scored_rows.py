@@ -35,13 +35,13 @@ def read_predictions(folder: Path) -> pd.DataFrame:
             path, dtype=object, keep_default_na=False, index_col=False, encoding_errors="surrogateescape"
         )
     except FileNotFoundError as error:
-        raise FeatxError(f"{path}: no such file; expected the predictions that featx fit writes with a run") from error
+        raise FeatxError(f"{path}: no such file; every run has one: was its folder copied whole?") from error
     except (ValueError, OSError) as error:
-        raise FeatxError(f"{path}: not a CSV that can be read: {error}. Run featx fit again") from error
+        raise FeatxError(f"{path}: not a CSV that can be read: {error}. Make the run again") from error
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise FeatxError(
-            f"{path}: no column {missing[0]!r}; expected {', '.join(COLUMNS)}, found {', '.join(table)}. Run featx fit "
+            f"{path}: no column {missing[0]!r}; expected {', '.join(COLUMNS)}, found {', '.join(table)}. Make the run "
             "again"
         )
     table = table[list(COLUMNS)]
@@ -49,10 +49,12 @@ def read_predictions(folder: Path) -> pd.DataFrame:
         raise FeatxError(f"{path}: no test rows to compare. Extract with --split 0.6,0.2,0.2 and fit again")
     unfinished = (table == "").any(axis="columns")
     if unfinished.any():
-        raise FeatxError(f"{path}: row {unfinished.argmax() + 1} has an empty field. Run featx fit again")
+        raise FeatxError(f"{path}: row {unfinished.argmax() + 1} has an empty field. Make the run again")
     repeated = table["path"][table["path"].duplicated()]
     if len(repeated):
-        raise FeatxError(f"{path}: {repeated.iloc[0]!r} stands there twice; McNemar's test takes each test row once")
+        raise FeatxError(
+            f"{path}: {repeated.iloc[0]!r} stands there twice; expected each test row once. Make the run again"
+        )
     return table
 
 

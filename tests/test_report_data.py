@@ -195,7 +195,10 @@ def test_random_splits_and_nothing_are_told(results, tmp_path):
     (tmp_path / "some" / "repeated" / "repeats.json").write_text("{}")
     report = gather([results, tmp_path / "some", tmp_path / "nowhere"])
     assert [(left.path, left.reason) for left in report.left_out] == [
-        (str(tmp_path / "some" / "repeated"), "random splits (--repeats): a report is of one split"),
+        (
+            str(tmp_path / "some" / "repeated"),
+            "random splits (--repeats): a report is of one split; featx compare shows them",
+        ),
         (str(tmp_path / "nowhere"), "no such folder"),
     ]
 

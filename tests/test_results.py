@@ -10,6 +10,7 @@ import skops.io
 from sklearn.base import BaseEstimator
 
 from featx import FeatxError
+from featx.repeated import read_repeats
 from featx.results import Cell, Run, cells_table, describe_test, format_table, load_model, read_run, write_run
 
 
@@ -147,6 +148,20 @@ def test_folders_that_are_no_run(tmp_path, text, message):
         (tmp_path / "run.json").write_text(text)
     with pytest.raises(FeatxError, match=message):
         read_run(tmp_path)
+
+
+def test_a_run_of_random_splits_is_not_taken_for_none(tmp_path):
+    (tmp_path / "repeats.json").write_text("{}")
+    with pytest.raises(FeatxError, match=r"a run of random splits, .* no model .* without --repeats"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize(("read", "message"), [(read_run, "no such run"), (read_repeats, "no such file")])
+def test_a_file_is_no_run(tmp_path, read, message):
+    path = tmp_path / "s.h5"
+    path.write_bytes(b"")
+    with pytest.raises(FeatxError, match=f"{message}; expected a folder that featx"):
+        read(path)
 
 
 def test_models_come_back_as_they_went(tmp_path):
