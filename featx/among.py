@@ -18,8 +18,8 @@ from featx.results import check_free
 
 # What makes splits, folds and scores the same; classifiers, their grids and class weights may differ.
 _SAME = (
-    *("n_repeats", "seed", "test_share", "train_per_class", "stratify"),
-    *("label", "where", "sample_weight", "cv", "choose_by", "classes"),
+    *("n_repeats", "seed", "train_per_class", "test_share", "stratify"),
+    *("label", "where", "sample_weight", "cv", "choose_by"),
 )
 
 
@@ -53,13 +53,17 @@ def choose_among(run_paths: Sequence[str | Path], output: str | Path, *, overwri
     paths = [Path(path) for path in run_paths]
     output = Path(output)
     if len(paths) < 2:
-        raise FeatxError("expected two runs or more to choose among")
+        raise FeatxError(
+            f"choosing takes two runs or more, got {len(paths)}: featx choose results/a results/b -o results/chosen"
+        )
     if output.resolve() in [path.resolve() for path in paths]:
         raise FeatxError(f"{output}: is one of the runs to choose among. Give another --output")
     check_free(output, overwrite=overwrite)
+    resolved = [path.resolve() for path in paths]
+    repeated = [path for place, path in enumerate(paths) if resolved[place] in resolved[:place]]
+    if repeated:
+        raise FeatxError(f"{repeated[0]}: the same run is given twice. Give each once")
     runs = dict(zip(name_runs(paths), map(read_repeats, paths), strict=True))
-    if len(runs) < len(paths):
-        raise FeatxError("the same run is given twice")
     _check_scores(paths, runs)
     notes = [
         note for path, run in zip(paths, runs.values(), strict=True) for note in _check_same(paths, runs, path, run)
@@ -95,12 +99,15 @@ def _check_same(paths: Sequence[Path], runs: dict[str, RepeatedRun], path: Path,
     first = next(iter(runs.values()))
     for name in _SAME:
         if run.protocol.get(name) != first.protocol.get(name):
+            option = "--repeats" if name == "n_repeats" else f"--{name.replace('_', '-')}"
+            mend = "without" if first.protocol.get(name) is None else "with the same"
             raise FeatxError(
                 f"{path / RECORD}: {name} is {run.protocol.get(name)!r}, of {paths[0]} {first.protocol.get(name)!r}; "
-                "runs to choose among are of the same splits. Fit it anew with the other's options"
+                f"runs to choose among are of the same splits. Fit it anew {mend} {option}"
             )
     digests = {run.rows_sha256, first.rows_sha256}
-    if len(digests - {None}) == 2 or _shapes(run) != _shapes(first):
+    same_classes = run.protocol.get("classes") == first.protocol.get("classes")
+    if len(digests - {None}) == 2 or not same_classes or _shapes(run) != _shapes(first):
         raise FeatxError(
             f"{path / RECORD}: its splits are of other rows than those of {paths[0]} (images, their order, labels, "
             "groups, weights or strata). Runs to choose among are fitted on stores of the same images"

@@ -9,6 +9,9 @@ from featx.cli_cluster import check_first, cluster_options, opened
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, SHARD, Numbers, Words, say, show_json
 from featx.errors import FeatxError
 
+# Options that ask something of every layer.
+OF_LAYERS = ("each_layer", "leave_one_layer_out", "importance")
+
 
 def c_option(default: str) -> Callable:
     """Make the option that SVMs and logistic regression have in common."""
@@ -65,7 +68,7 @@ def fit_command(name: str) -> Callable:
         ),
         click.option("--leave-one-layer-out", is_flag=True, help="Score the chosen cell without each layer."),
         click.option("--importance", is_flag=True, help="Accuracy that is lost when a layer is shuffled."),
-        click.option("--shuffles", type=click.IntRange(1), default=10, help="Of each layer, for --importance."),
+        click.option("--shuffles", type=click.IntRange(1), help="Of each layer, for --importance.  [default: 10]"),
         click.option("--seed", type=SEED, default=0, help="Of classifiers and folds."),
         click.option(
             "--shard",
@@ -105,10 +108,14 @@ def rf(store: Path, **options: object) -> None:
 @click.option("--kernel", type=Words(["linear", "rbf"]), default="linear,rbf", help="linear, rbf.")
 @c_option("0.001,0.01,0.1,1,10")
 @click.option(
-    "--gamma", type=Numbers(float, 0, is_open=True, words=["scale", "auto"]), default="scale", help="Of the RBF kernel."
+    "--gamma",
+    type=Numbers(float, 0, is_open=True, words=["scale", "auto"]),
+    help="Of the RBF kernel.  [default: scale]",
 )
 def svm(store: Path, **options: object) -> None:
     """Support vector machines: --kernel linear,rbf --C 0.001,0.01,1,10."""
+    if options["gamma"] is not None and "rbf" not in options["kernel"]:
+        raise FeatxError("--gamma is of the RBF kernel: leave it out, or give --kernel linear,rbf")
     run_fit("svm", store, ("kernel", "C", "gamma"), options)
 
 
@@ -163,12 +170,16 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
     as_json = options.pop("as_json")
     output = options.pop("output") or Path("results", f"{model}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
     shuffles = options.pop("shuffles")
-    options["importance"] = shuffles if options["importance"] else 0
+    if shuffles is not None and not options["importance"]:
+        raise FeatxError("--shuffles is of --importance: give that too")
+    options["importance"] = (shuffles or 10) if options["importance"] else 0
     cluster, cluster_settings = options.pop("cluster"), options.pop("cluster_settings")
     if random["repeats"] is None and any(
         random[name] is not None for name in ("test_share", "train_per_class", "stratify")
     ):
         raise FeatxError("--test-share, --train-per-class and --stratify are of random splits: give --repeats too")
+    if random["repeats"] is not None and any(options[name] for name in OF_LAYERS):
+        raise FeatxError("--each-layer, --leave-one-layer-out and --importance are of one split: leave --repeats out")
     if shard is not None:
         if cluster is not None or cluster_settings is not None:
             raise FeatxError("--cluster divides the work by itself: leave --shard out")
@@ -177,10 +188,8 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
     columns = {name: options[name] for name in ("label", "where", "sample_weight")}
     check_first(cluster, store, output, overwrite=options["overwrite"], **columns)
     if random["repeats"] is not None:
-        if any(options.pop(name) for name in ("each_layer", "leave_one_layer_out", "importance")):
-            raise FeatxError(
-                "--each-layer, --leave-one-layer-out and --importance are of one split: leave --repeats out"
-            )
+        for name in OF_LAYERS:
+            options.pop(name)
         with opened(cluster, cluster_settings, uses_gpus=False) as options["cluster"]:
             run_repeats(model, store, output, grid, random, options, as_json=as_json)
         return
@@ -254,7 +263,7 @@ def run_share(
 
     check_free(output, overwrite=options.pop("overwrite"))
     # Questions about the chosen cell wait for the choice.
-    for name in ("each_layer", "leave_one_layer_out", "importance"):
+    for name in OF_LAYERS:
         options.pop(name)
     if random["repeats"] is None:
         share = fit_share(store, model, output, shard=shard, grid=grid, progress=True, **options)

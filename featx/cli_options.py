@@ -98,6 +98,7 @@ class Numbers(click.ParamType):
             if self.high is not None:
                 bound += f" to {self.high:g}"
             kind = "a whole number" if self.kind is int else "a number"
+            bound += ", a count" if self.counts else ""
             others = f" or {', '.join(self.words)}" if self.words else ""
             self.fail(f"{text!r} is not {kind} {bound}{others} (several: with commas)", param, ctx)
         return number

@@ -122,12 +122,13 @@ def test_the_first_of_equals_and_the_least_loss(folder, tmp_path, choose_by, bes
     ("options", "message"),
     [
         ({"seed": 1}, r"repeats\.json: seed is 1, of .*shallow 0"),
-        ({"n_repeats": 2}, "n_repeats is 2, of .*shallow 5"),
-        ({"test_share": 0.25}, "test_share is 0.25"),
+        ({"n_repeats": 2}, r"n_repeats is 2, of .*shallow 5; .* Fit it anew with the same --repeats$"),
+        ({"test_share": 0.25}, "test_share is 0.25, .* with the same --test-share$"),
+        ({"train_per_class": 12}, "train_per_class is 12, .* Fit it anew without --train-per-class$"),
         ({"stratify": ("label",)}, r"stratify is \['label'\]"),
         ({"cv": 2}, "cv is 2"),
         ({"label": "type", "stratify": ()}, "label is 'type'|stratify"),
-        ({"where": 'type == "poly"'}, "where is 'type == \"poly\"', of .*shallow None"),
+        ({"where": 'type == "poly"'}, "where is 'type == \"poly\"', of .*shallow None; .* without --where$"),
         ({"sample_weight": "weight"}, "sample_weight is 'weight'"),
         ({"choose_by": "accuracy"}, "choose_by is 'accuracy', of .*shallow 'roc_auc'"),
         ({"grid": {"kernel": ("linear",), "C": (1.0,)}}, "seed 0 has no score on inner folds: one cell"),
@@ -203,10 +204,11 @@ def test_what_is_no_record_is_said(folder, tmp_path, content, message):
 
 
 def test_fewer_than_two_runs_are_refused(folder, tmp_path):
-    with pytest.raises(FeatxError, match="two runs or more"):
+    with pytest.raises(FeatxError, match="two runs or more, got 1"):
         featx.choose_among([folder / "deep"], tmp_path / "chosen")
-    with pytest.raises(FeatxError, match="the same run is given twice"):
-        featx.choose_among([folder / "deep", folder / "deep"], tmp_path / "chosen")
+    for again in (folder / "deep", folder / "rbf" / ".." / "deep"):
+        with pytest.raises(FeatxError, match="the same run is given twice"):
+            featx.choose_among([folder / "deep", again], tmp_path / "chosen")
     with pytest.raises(FeatxError, match="is one of the runs"):
         featx.choose_among([folder / "deep", folder / "rbf"], folder / "deep", overwrite=True)
 

@@ -84,6 +84,7 @@ def test_choices_are_the_librarys():
         (["fit", "svm", "s.h5", "--kernel", "linear,poly"], "'poly' is none of linear, rbf"),
         (["fit", "svm", "s.h5", "--gamma", "big"], "or scale, auto"),
         (["fit", "svm", "s.h5", "--cv", "1"], "1 is not in the range"),
+        (["fit", "rf", "s.h5", "--max-features", "0"], "'0' is not a number over 0 to 1, a count or sqrt, log2"),
         (["fit", "svm", "s.h5", "--choose-by", "auc"], "'auc' is not one of"),
         (["extract", "x", "-o", "s.h5", "--image-size", "8"], "not in the range"),
         (["extract", "x", "-o", "s.h5", "--resize", "stretch"], "'stretch' is not one of"),
@@ -114,6 +115,27 @@ def test_what_a_user_can_mend_is_one_line_and_exit_code_1(arguments, tmp_path, m
     assert result.exit_code == 1
     assert re.fullmatch(r"featx: .*nowhere.*\n", result.stderr)
     assert isinstance(result.exception, SystemExit)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "svm", "--kernel", "linear", "--gamma", "1"], "--gamma is of the RBF kernel: leave it out, or give"),
+        (["fit", "rf", "--shuffles", "3"], "--shuffles is of --importance: give that too"),
+        (["fit", "rf", "--repeats", "2", "--each-layer"], "--importance are of one split: leave --repeats out"),
+        (["fit", "rf", "--repeats", "2", "--each-layer", "--shard", "1/2", "-o", "x"], "leave --repeats out"),
+        (["fit", "rf", "--stratify", ""], "are of random splits: give --repeats too"),
+        (["predict", "--root", "."], "--root and --path-column are of a CSV, and no FILE.csv is given: leave them out"),
+        (["predict", "--path-column", "file"], "--root and --path-column are of a CSV"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(arguments, message, small_store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = ["photo.png"] if arguments[0] == "predict" else []
+    result = CliRunner().invoke(main, [*arguments, str(small_store), *images])
+    assert result.exit_code == 1
+    assert re.fullmatch(rf"featx: .*{re.escape(message)}.*\n", result.stderr)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_score_that_cells_are_chosen_by_is_shown(small_store, tmp_path):
