@@ -114,18 +114,24 @@ def plan_cells(model: str, grid: Mapping[str, Sequence], discretize: str) -> lis
     Raises
     ------
     FeatxError
-        If an axis is unknown, or there are more than `MOST_CELLS`.
+        If the model, the discretization or an axis is unknown, an axis has no values, or there are more than
+        `MOST_CELLS`.
 
     Examples
     --------
     >>> plan_cells("svm", {"kernel": ["linear"], "C": [1, 10]}, "ternary")
     [('ternary', {'kernel': 'linear', 'C': 1}), ('ternary', {'kernel': 'linear', 'C': 10})]
     """
+    for what, name, known in (("model", model, MODELS), ("discretize", discretize, DISCRETIZATIONS)):
+        if name not in known:
+            raise FeatxError(f"{what}: expected one of {', '.join(known)}, got {name!r}")
     axes = MODELS[model].grid
-    unknown = [name for name in grid if name not in axes]
-    if unknown:
-        raise FeatxError(f"{model} has no parameter {unknown[0]!r}; there are {', '.join(axes)}")
-    values_of = {name: tuple(grid.get(name) or default) for name, default in axes.items()}
+    for name, values in grid.items():
+        if name not in axes:
+            raise FeatxError(f"{model} has no parameter {name!r}; there are {', '.join(axes)}")
+        if not len(values):
+            raise FeatxError(f"{model}: {name} has no values. Give some, or leave it out for its default")
+    values_of = {name: tuple(grid.get(name, default)) for name, default in axes.items()}
     values_of = {name: values for name, values in values_of.items() if values}
     n_cells = len(DISCRETIZATIONS[discretize]) * prod(map(len, values_of.values()))
     if n_cells > MOST_CELLS:

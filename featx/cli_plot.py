@@ -11,7 +11,9 @@ OUTPUT = click.option(
 )
 RUN = click.argument("run", type=click.Path(path_type=Path))
 STORE = click.option(
-    "--store", type=click.Path(path_type=Path), help="Where the run's store is now.  [default: where it was]"
+    "--store",
+    type=click.Path(path_type=Path),
+    help="Where the store is now of a run of an older featx, which kept no scores.  [default: where it was]",
 )
 
 
@@ -59,7 +61,7 @@ def confusion(run: Path, output: Path, shares: bool, overwrite: bool) -> None:
 def reliability(run: Path, output: Path, store: Path | None, overwrite: bool) -> None:
     """Plot how often RUN is right on its test rows, by the probability that it gives its answers.
 
-    A classifier's probabilities are computed from its saved model and its store; a fine-tuned run keeps its own.
+    They are in the run's predictions.csv; those of a classifier of an older featx are computed again.
     """
     check_output(output, overwrite=overwrite)
     from featx.errors import FeatxError
@@ -82,7 +84,7 @@ def reliability(run: Path, output: Path, store: Path | None, overwrite: bool) ->
 def roc(run: Path, output: Path, store: Path | None, overwrite: bool) -> None:
     """Plot ROC curves of RUN on its test rows, each class against the rest; of two classes one curve.
 
-    A classifier's scores are computed from its saved model and its store; a fine-tuned run keeps its own.
+    Scores are in the run's predictions.csv; those of a classifier of an older featx are computed again.
     """
     check_output(output, overwrite=overwrite)
     from featx.errors import FeatxError

@@ -130,7 +130,8 @@ def _try_fit(
             layers = choose_stored_layers(store, spec.layers)
             X = np.concatenate([*store.take(table.index.to_numpy()[tried], layers).values()], axis=1)
         if not np.isfinite(X.sum(axis=1, dtype=np.float64)).all():
-            return {"problem": f"{experiment.store_path(spec.store)}: features are not finite: extract it again"}
+            path = experiment.store_path(spec.store)
+            return {"problem": f"{path}: features are not finite: featx repair {path} makes them again"}
         X, by = X.astype(np.float32, copy=False), "rows of the store"
     else:
         X, by = (

@@ -16,6 +16,7 @@ from featx.rows import as_label
 from featx.selection import select
 from featx.store import Store
 from featx.stored_pictures import read_pictures
+from featx.where import told_with
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,7 +95,8 @@ def draw_correlation(
         rows, labels = rows[is_in], labels[is_in]
     X, labels, note = sample_features(store, [name], rows, labels, n_images, seed, by_class=True, progress=progress)
     if len(X) < 2:
-        raise FeatxError(f"{store.path}: one image to compare, expected at least 2: take more classes")
+        mend = "take more classes" if classes else "take more images"
+        raise FeatxError(f"{store.path}: one image to compare, expected at least 2: {mend}{told_with(where)[1]}")
     matrix = correlate(standardise(X) if features == "standardised" else X, kind)
     what = "correlation (Pearson's r)" if kind == "correlation" else "covariance"
     how = "each standardised over the images first" if features == "standardised" else "as they are stored"

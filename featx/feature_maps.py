@@ -248,9 +248,9 @@ def _find_umap() -> type:
 def _check(X: np.ndarray, *, fewest: int) -> None:
     n_rows, n_features = X.shape
     if n_rows < fewest:
-        raise FeatxError(f"{n_rows:,} images to compare, expected at least {fewest}: take more classes, or more images")
+        raise FeatxError(f"{n_rows:,} images to compare, expected at least {fewest}: take more images")
     if n_features < 2:
         raise FeatxError(f"{n_features} feature to compare images by, expected at least 2: take other layers")
     finite = np.isfinite(X.sum(axis=1, dtype=np.float64))
     if not finite.all():
-        raise FeatxError(f"the features of image {int(np.argmin(finite))} are not finite: extract it again")
+        raise FeatxError(f"the features of image {int(np.argmin(finite))} are not finite: leave it out")

@@ -70,7 +70,7 @@ def settings_of(store: Store) -> Settings:
     try:
         return Settings.from_record(store.attributes)
     except KeyError as error:
-        raise FeatxError(f"{store.path}: the attribute {error} is missing: extract it again") from error
+        raise FeatxError(f"{store.path}: the attribute {error} is missing: extract again with --overwrite") from error
 
 
 def sample_features(
@@ -139,5 +139,7 @@ def read_features(store: Store, layers: Sequence[str], rows: np.ndarray, *, prog
     finite = np.isfinite(X.sum(axis=1, dtype=np.float64))
     if not finite.all():
         path = store.images["path"].iloc[rows[int(np.argmin(finite))]]
-        raise FeatxError(f"{store.path}: the features of {path} are not finite: extract it again")
+        raise FeatxError(
+            f"{store.path}: the features of {path} are not finite: featx repair {store.path} makes them again"
+        )
     return X

@@ -146,7 +146,9 @@ def _check_finite(store: Store, X: np.ndarray, paths) -> None:  # noqa: ANN001
     finite = np.isfinite(X.sum(axis=1, dtype=np.float64))
     if not finite.all():
         path = paths.iloc[int(np.argmin(finite))]
-        raise FeatxError(f"{store.path}: the features of {path} are not finite: extract it again")
+        raise FeatxError(
+            f"{store.path}: the features of {path} are not finite: featx repair {store.path} makes them again"
+        )
 
 
 def as_label(value: object) -> str:

@@ -23,6 +23,19 @@ def test_an_unknown_axis_is_answered_with_those_there():
         plan_cells("rf", {"C": (1,)}, "none")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("svn", {}, "none"), "model: expected one of rf, svm, .*, got 'svn'"),
+        (("svm", {}, "binary"), "discretize: expected one of none, ternary, both, got 'binary'"),
+        (("svm", {"C": []}, "none"), r"svm: C has no values\. Give some, or leave it out for its default"),
+    ],
+)
+def test_what_is_no_grid_is_said(arguments, message):
+    with pytest.raises(FeatxError, match=message):
+        plan_cells(*arguments)
+
+
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("discretize", ["none", "ternary"])
 def test_every_default_cell_fits_and_predicts(model, discretize):

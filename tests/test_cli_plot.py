@@ -164,6 +164,7 @@ def test_the_ending_says_the_format(made, tmp_path, ending, begins):
         (["confusion", "rf", "-o", "nowhere/f.png"], r"the folder nowhere doesn't exist"),
         (["confusion", "none", "-o", "f.png"], r"none/run\.json: no such run"),
         (["classes", "rf", "-o", "f.png"], r"rf: a folder, not a store"),
+        (["classes", "store.h5", "--split", "label", "-o", "f.png"], r"expected train, .* Name another with --split"),
         (["classes", "store.h5", "--label", "year", "-o", "f.png"], r"no column 'year' .* label, split"),
         (["reliability", "svm", "-o", "f.png"], r"svm: its model tells no probabilities.* featx plot roc"),
         (["grid", "svm", "-o", "f.png"], r"svm: one cell, so there is no grid"),

@@ -144,7 +144,10 @@ def test_features_that_are_not_finite_name_their_image(small_store, tmp_path):
     with h5py.File(path, "a") as file:
         file["features/fc2"][5, 7] = np.nan
         name = file["images/path"].asstr()[5]
-    with featx.open(path) as store, pytest.raises(FeatxError, match=f"features of {name} are not finite"):
+    with (
+        featx.open(path) as store,
+        pytest.raises(FeatxError, match=f"features of {name} are not finite: featx repair {path} "),
+    ):
         read_rows(store, ["fc2"])
 
 
