@@ -1,6 +1,6 @@
 """The classifiers that featx fits on features: their grids' axes, and the pipeline of one cell."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -129,6 +129,8 @@ def plan_cells(model: str, grid: Mapping[str, Sequence], discretize: str) -> lis
     for name, values in grid.items():
         if name not in axes:
             raise FeatxError(f"{model} has no parameter {name!r}; there are {', '.join(axes)}")
+        if isinstance(values, str) or not isinstance(values, Collection):
+            raise FeatxError(f"{model}: {name}: expected several values, got {values!r}. Give a list, if of one")
         if not len(values):
             raise FeatxError(f"{model}: {name} has no values. Give some, or leave it out for its default")
     values_of = {name: tuple(grid.get(name, default)) for name, default in axes.items()}

@@ -37,10 +37,14 @@ def read_strata(store: Store, rows: Rows, stratify: Sequence[str], label: str) -
     Raises
     ------
     FeatxError
-        If a column isn't there.
+        If a column isn't there, or it says which rows stay together.
     """
     if not stratify:
         return None
+    if "group" in stratify:
+        raise FeatxError(
+            "the column 'group' can't be stratified by: a group is on one side only. Name others with --stratify, or ''"
+        )
     images = store.images.set_index("path")
     missing = [column for column in stratify if column not in images and column != "label"]
     if missing:
@@ -89,7 +93,8 @@ def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: i
             train, test = train_test_split(everything, test_size=test_share, random_state=seed, stratify=strata)
         except ValueError as error:
             raise FeatxError(
-                f"{len(rows):,} rows can't be split, {test_share:g} for test: {error}. Give another --test-share, or "
+                f"{len(rows):,} rows can't be split, {test_share:g} for test: {str(error).rstrip('.')}. Give another "
+                "--test-share, or "
                 "--stratify '' to keep no shares"
             ) from error
     if len(set(rows.y[train])) < 2:

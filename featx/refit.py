@@ -68,8 +68,8 @@ def failures_told(cell: CellPlan, where: str = "") -> Iterator[None]:
         yield
     except FIT_ERRORS as error:
         raise FeatxError(
-            f"{where}the cell to score, {describe_params(cell[1])}, failed with {type(error).__name__}: {error}. Give "
-            "other values"
+            f"{where}the cell to score, {describe_params(cell[1])}, failed with {type(error).__name__}: "
+            f"{str(error).rstrip('.')}. Give other values"
         ) from error
 
 

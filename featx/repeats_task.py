@@ -102,8 +102,11 @@ def plan_repeats(
     Raises
     ------
     FeatxError
-        If the store has nothing to fit, or the score to choose by can't be had of it.
+        If the store has nothing to fit, or the score to choose by can't be had of it; or a number is out of its range.
     """
+    for name, number in (("repeats", n_repeats), ("train-per-class", train_per_class)):
+        if number is not None and number < 1:
+            raise FeatxError(f"--{name} {number}: expected 1 or more")
     cells = plan_cells(model, grid or {}, discretize)
     with Store(store_path) as store:
         chosen_layers = choose_stored_layers(store, layers)

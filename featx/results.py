@@ -198,7 +198,7 @@ def load_model(run_path: str | Path) -> object:
                 f"{path}: no such model: this run is a fine-tuned network. Use featx predict {path.parent}, or featx "
                 f"extract --weights {path.parent} for its features"
             ) from error
-        raise FeatxError(f"{path}: no such model") from error
+        raise FeatxError(f"{path}: no such model; was the run's folder copied whole?") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise FeatxError(f"{path}: damaged, or no model of featx: {error}. Fit the run again") from error
 

@@ -195,7 +195,14 @@ def make_folds(rows: Rows, known: np.ndarray, n_folds: int, *, seed: int) -> lis
     Returns
     -------
     list of (rows to fit, rows to score)
+
+    Raises
+    ------
+    FeatxError
+        If there are too few folds, or groups, or a class is in too few groups.
     """
+    if n_folds < 2:
+        raise FeatxError(f"--cv {n_folds}: expected 2 folds or more")
     y = rows.y[known].astype(str)
     if rows.groups is None:
         pairs = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(known, y)

@@ -28,6 +28,8 @@ def test_an_unknown_axis_is_answered_with_those_there():
     [
         (("svn", {}, "none"), "model: expected one of rf, svm, .*, got 'svn'"),
         (("svm", {}, "binary"), "discretize: expected one of none, ternary, both, got 'binary'"),
+        (("svm", {"C": 1}, "none"), r"svm: C: expected several values, got 1\. Give a list"),
+        (("svm", {"kernel": "rbf"}, "none"), "svm: kernel: expected several values, got 'rbf'"),
         (("svm", {"C": []}, "none"), r"svm: C has no values\. Give some, or leave it out for its default"),
     ],
 )

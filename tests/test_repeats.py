@@ -236,6 +236,23 @@ def test_a_random_split_of_one_class_to_train_on_is_refused():
             draw_split(rows, None, 0.5, seed)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_repeats": 0}, "--repeats 0: expected 1 or more"),
+        ({"n_repeats": 1, "train_per_class": 0}, "--train-per-class 0: expected 1 or more"),
+        ({"n_repeats": 1, "cv": 1}, "--cv 1: expected 2 folds or more"),
+        (
+            {"n_repeats": 1, "stratify": ("label", "group")},
+            "'group' can't be stratified by: a group is on one side only",
+        ),
+    ],
+)
+def test_what_can_not_be_asked_for_is_said(store_path, tmp_path, options, message):
+    with pytest.raises(FeatxError, match=message):
+        fit_repeats(store_path, "rf", tmp_path / "run", grid={"n_estimators": (2, 3)}, **options)
+
+
 def test_strata_of_one_row_are_named_by_their_values(store_path, tmp_path):
     with pytest.raises(FeatxError, match=r"one row only is of '(ash|birch)' and '[0-9a-f]{64}' \(100 are so alone\), "):
         fit_repeats(store_path, "rf", tmp_path / "run", n_repeats=1, stratify=("label", "sha256"))

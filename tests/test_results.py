@@ -217,7 +217,7 @@ def test_a_run_whose_files_can_not_be_added_leaves_nothing(tmp_path):
 
 def test_a_run_without_a_model_says_so(tmp_path):
     write_finetuned(tmp_path / "run", None)
-    with pytest.raises(FeatxError, match=r"model\.skops: no such model$"):
+    with pytest.raises(FeatxError, match=r"model\.skops: no such model; was the run's folder copied whole\?$"):
         load_model(tmp_path / "run")
 
 
