@@ -200,6 +200,7 @@ def draw_top_images(
     channel: int,
     *,
     n: int = 12,
+    label: str = "label",
     root: "str | Path | None" = None,
     side: int = 200,
     echo: Callable[[str], None] = lambda line: None,
@@ -214,6 +215,8 @@ def draw_top_images(
     channel : int
         From 0.
     n : int, default 12
+    label : str, default "label"
+        The column that stands below the images, where there is one.
     root : path, optional
         Where the images' paths start; default: where they did when they were extracted.
     side : int, default 200
@@ -234,7 +237,7 @@ def draw_top_images(
     for reason in reasons:
         echo(reason)
     gone = f" {len(reasons):,} of them can't be read any more, or have changed." if reasons else ""
-    labels = [as_label(value) for value in found["label"]]
+    labels = [as_label(value) for value in found[label]] if label in found else []
     title = f"Channel {channel} of {name}: its strongest images"
     return FeatureFigure(
         f"What excites channel {channel} of {name}",

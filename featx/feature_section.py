@@ -38,6 +38,7 @@ def describe_features(
     store_path: str | Path,
     *,
     layer: str | None = None,
+    label: str = "label",
     images_root: str | Path | None = None,
     classes: Sequence[str] = (),
     seed: int = 0,
@@ -50,6 +51,8 @@ def describe_features(
     store_path : path
     layer : str, optional
         The one that correlations and the channel are of; default: the deepest.
+    label : str, default "label"
+        The column that says an image's class.
     images_root : path, optional
         Where the images' paths start; default: where they did when they were extracted.
     classes : sequence of str, optional
@@ -74,13 +77,13 @@ def describe_features(
     with Store(store_path) as store:
         name = one_layer(store, layer)
         drawn = [
-            partial(draw_correlation, store, name, seed=seed),
-            partial(_draw_closer, store, name, classes, seed),
-            partial(draw_embedding, store, method="pca", n_images=_N_PCA, seed=seed),
-            partial(draw_embedding, store, method="tsne", n_images=_N_TSNE, seed=seed),
+            partial(draw_correlation, store, name, label=label, seed=seed),
+            partial(_draw_closer, store, name, label, classes, seed),
+            partial(draw_embedding, store, method="pca", label=label, n_images=_N_PCA, seed=seed),
+            partial(draw_embedding, store, method="tsne", label=label, n_images=_N_TSNE, seed=seed),
             partial(draw_dead, store),
             partial(_draw_filters, store, echo),
-            partial(_draw_channel, store, name, images_root, seed, echo),
+            partial(_draw_channel, store, name, label, images_root, seed, echo),
         ]
         figures = [_try(draw, echo) for draw in drawn]
     return [tuple(figure) for figure in figures if figure is not None]
@@ -95,8 +98,8 @@ def _try(draw: Callable[[], FeatureFigure | None], echo: Callable[[str], None]) 
         return None
 
 
-def _draw_closer(store: Store, layer: str, classes: Sequence[str], seed: int) -> FeatureFigure | None:
-    rows, labels = labelled_rows(store)
+def _draw_closer(store: Store, layer: str, label: str, classes: Sequence[str], seed: int) -> FeatureFigure | None:
+    rows, labels = labelled_rows(store, label=label)
     if len(set(labels)) <= N_CLOSER:
         return None
     chosen = list(classes)
@@ -105,7 +108,7 @@ def _draw_closer(store: Store, layer: str, classes: Sequence[str], seed: int) ->
         kept = sample_rows(labels, _N_ALIKE, seed=seed)
         chosen = find_alike(read_features(store, [layer], rows[kept]), labels[kept])
         why = " The classes whose images correlate most with each other's."
-    heading, figure, caption = draw_correlation(store, layer, classes=chosen, seed=seed)
+    heading, figure, caption = draw_correlation(store, layer, classes=chosen, label=label, seed=seed)
     return FeatureFigure(f"{heading}, {len(chosen)} of {len(set(labels)):,} classes", figure, caption + why)
 
 
@@ -147,9 +150,9 @@ def _draw_filters(store: Store, echo: Callable[[str], None]) -> FeatureFigure | 
 
 
 def _draw_channel(
-    store: Store, layer: str, root: str | Path | None, seed: int, echo: Callable[[str], None]
+    store: Store, layer: str, label: str, root: str | Path | None, seed: int, echo: Callable[[str], None]
 ) -> FeatureFigure:
-    rows, labels = labelled_rows(store)
+    rows, labels = labelled_rows(store, label=label)
     train = (store.images["split"] == "train").to_numpy()[rows]
     where = ""
     # Test images are shown, but choose nothing.
@@ -157,6 +160,6 @@ def _draw_channel(
         rows, labels, where = rows[train], labels[train], " of train images"
     kept = sample_rows(labels, _N_PCA, seed=seed)
     channel = telling_channel(read_features(store, [layer], rows[kept]), labels[kept])
-    drawn = draw_top_images(store, layer, channel, n=_N_PICTURES, root=root, side=_SIDE, echo=echo)
+    drawn = draw_top_images(store, layer, channel, n=_N_PICTURES, label=label, root=root, side=_SIDE, echo=echo)
     why = f" This channel's means{where} differ most between the classes, for their spread (largest F)."
     return drawn._replace(caption=drawn.caption + why)

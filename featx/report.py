@@ -103,9 +103,15 @@ def _feature_panels(report: Report, root: str | Path | None, note: Callable[[str
     if report.store is None:
         return []
     images_root = root if root is not None else report.store.root
+    # What the runs tell apart, which need not be the column called label.
+    label = str(report.runs[0].run.protocol.get("label") or "label")
     try:
         drawn = describe_features(
-            report.store.path, images_root=images_root, classes=most_confused(report, N_CLOSER), echo=note
+            report.store.path,
+            label=label if label in report.store.columns else "label",
+            images_root=images_root,
+            classes=most_confused(report, N_CLOSER),
+            echo=note,
         )
     except FeatxError as error:
         # The page is about the runs: it is whole without them.

@@ -8,6 +8,7 @@ import pandas as pd
 
 from featx.errors import FeatxError
 from featx.manifest import SPLITS
+from featx.rows import as_label
 from featx.run_record import Run
 from featx.store import Store
 
@@ -116,8 +117,8 @@ def _read(path: Path, run: Run, first: Run) -> StoreData:
     images = pd.DataFrame(
         {
             "path": table["path"],
-            "label": table[label if label in table else "label"].astype(str),
-            "split": table[split if split in table else "split"].astype(str),
+            "label": table[label if label in table else "label"].map(as_label),
+            "split": table[split if split in table else "split"].map(as_label),
             "sha256": table["sha256"],
         }
     )

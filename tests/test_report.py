@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from report_runs import BAD_FILE, CLASSES, SCRIPT, make_results, make_run, make_table
+from report_runs import BAD_FILE, CLASSES, SCRIPT, make_results, make_run, make_store, make_table
 
 from featx import FeatxError
 from featx.cli import main
@@ -169,6 +169,16 @@ def test_features_have_a_section_of_their_own(results, tmp_path):
     page = Page(text)
     assert "features" in [attributes.get("id") for attributes in page.of("section")]
     assert any("Covariance <of> layers" in said for said in page.texts["figcaption"])
+
+
+def test_features_are_shown_by_what_the_runs_tell_apart(tmp_path):
+    table = make_table(60).assign(label="", grade=[("fair", "good")[row % 2] for row in range(60)])
+    named = table.assign(label=table["grade"])
+    protocol = {"label": "grade", "classes": ["fair", "good"]}
+    run = make_run(tmp_path / "run", named, store_path=make_store(tmp_path, table), protocol=protocol)
+    text = write_report(run, tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "no image has a label" not in text
+    assert any(said.startswith("Principal components") for said in Page(text).texts["figcaption"])
 
 
 def test_without_a_store_the_page_says_so(results, tmp_path):

@@ -218,3 +218,11 @@ def test_labels_of_another_column_are_counted(tmp_path):
         protocol={"label": "grade", "classes": ["0", "1"]},
     )
     assert gather(run).store.counts.index.tolist() == ["0", "1"]
+
+
+def test_labels_that_are_numbers_are_named_as_the_runs_name_them(tmp_path):
+    table = make_table(30).assign(grade=[np.nan if row % 5 == 0 else float(row % 2) for row in range(30)])
+    protocol = {"label": "grade", "classes": ["0", "1"]}
+    named = table.assign(label=[f"{grade:g}" for grade in table["grade"]])
+    run = make_run(tmp_path / "run", named, store_path=make_store(tmp_path, table), protocol=protocol)
+    assert gather(run).store.counts.index.tolist() == ["(no label)", "0", "1"]
