@@ -44,7 +44,11 @@ def fit_command(name: str) -> Callable:
             default="none",
             help="Map features to -1, 0 and 1 by thresholds learned from the rows fitted on.",
         ),
-        click.option("--cv", type=click.IntRange(2), help="Choose by so many folds instead of the validation rows."),
+        click.option(
+            "--cv",
+            type=click.IntRange(2),
+            help="Choose by so many folds instead of the validation rows.  [default of random splits: 5]",
+        ),
         click.option(
             "--choose-by",
             type=click.Choice(["accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss"]),
@@ -69,7 +73,7 @@ def fit_command(name: str) -> Callable:
         click.option("--leave-one-layer-out", is_flag=True, help="Score the chosen cell without each layer."),
         click.option("--importance", is_flag=True, help="Accuracy that is lost when a layer is shuffled."),
         click.option("--shuffles", type=click.IntRange(1), help="Of each layer, for --importance.  [default: 10]"),
-        click.option("--seed", type=SEED, default=0, help="Of classifiers and folds."),
+        click.option("--seed", type=SEED, default=0, help="Of classifiers, folds and the first random split."),
         click.option(
             "--shard",
             type=SHARD,

@@ -214,7 +214,7 @@ def _choose(cells: Sequence[Cell], choose_by: str) -> int:
     """Return the number of the best cell, the first of equals."""
     usable = [number for number, cell in enumerate(cells) if cell.error is None]
     if not usable:
-        raise FeatxError(f"every cell failed; the first with {cells[0].error}")
+        raise FeatxError(f"every cell failed; the first with {cells[0].error}. Give other values")
     return max(usable, key=lambda number: (rank(cells[number].validation_score or 0.0, choose_by), -number))
 
 

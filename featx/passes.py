@@ -309,8 +309,8 @@ class Passes:
             self.folder.remove()
             raise SourceError(
                 f"none of the {len(self.manifest):,} images could be read; the first, "
-                f"{self.manifest.root / paths.iloc[row]}: {reason}. Are the paths right? (--root says which folder "
-                "they start from)"
+                f"{self.manifest.root / paths.iloc[row]}: {reason}. Mend them; or, where a CSV names them, "
+                "say with --root which folder its paths start from"
             )
         stored = set(base.images["path"]) if base is not None else set()
         lost = [row for row in rejected if paths.iloc[row] in stored]

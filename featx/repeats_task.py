@@ -204,6 +204,6 @@ def _choose(
             pair = (np.nan, np.nan) if found.error is not None else (found.accuracy, found.score)
             means[:, number] += np.divide(pair, len(folds))
     if np.isnan(means).all():
-        raise FeatxError(f"seed {options['seed']}: every cell failed; the first with {errors[0]}")
+        raise FeatxError(f"seed {options['seed']}: every cell failed; the first with {errors[0]}. Give other values")
     chosen = int(np.nanargmax(rank(means[1], choose_by)))
     return chosen, *means[:, chosen].tolist()

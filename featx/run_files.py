@@ -148,6 +148,10 @@ def read_layer_figures(folder: str | Path) -> pd.DataFrame:
         If the folder is no run, or none were asked for.
     """
     run = read_run(folder)
+    if run.is_finetuned:
+        raise FeatxError(
+            f"{folder}: a fine-tuned network has no figures by layer; those are of featx fit, with --each-layer, say"
+        )
     if not run.layers:
         raise FeatxError(
             f"{folder}: no figures by layer. Fit again with --each-layer, --leave-one-layer-out or --importance"

@@ -169,6 +169,7 @@ def test_the_ending_says_the_format(made, tmp_path, ending, begins):
         (["reliability", "svm", "-o", "f.png"], r"svm: its model tells no probabilities.* featx plot roc"),
         (["grid", "svm", "-o", "f.png"], r"svm: one cell, so there is no grid"),
         (["grid", "tuned", "-o", "f.png"], r"tuned: a fine-tuned network has stages, no grid: featx plot curves"),
+        (["layers", "tuned", "-o", "f.png"], r"tuned: a fine-tuned network has no figures by layer"),
         (["layers", "svm", "-o", "f.png"], r"svm: no figures by layer\. Fit again with --each-layer"),
         (["curves", "rf", "-o", "f.png"], r"rf: a run of rf, which has no training curves"),
     ],
