@@ -48,14 +48,14 @@ def read_settings(run_path: str | Path, run: Run) -> Settings:
     if missing:
         raise FeatxError(
             f"{run_path}: run.json doesn't tell the store's {', '.join(missing)}; it is of an older featx, or was "
-            "changed: fit the run again"
+            "changed, or the store was: make the run again, on a store that featx verify finds whole"
         )
     check_known(run_path, recorded, "run")
     settings = Settings(**{name: recorded[name] for name in names} | {"layers": tuple(recorded["layers"])})
     if settings.sha256 != run.store.get("settings_sha256"):
         raise FeatxError(
             f"{run_path}: the settings in run.json are not those of the store that it was fitted on (their digests "
-            "differ): fit the run again"
+            "differ): make the run again, on a store that featx verify finds whole"
         )
     return settings
 

@@ -227,7 +227,13 @@ def make_folds(rows: Rows, known: np.ndarray, n_folds: int, *, seed: int) -> lis
 
 def choose_stored_layers(store: Store, text: str) -> list[str]:
     """Return the features asked for, in the store's order; see `choose_features`."""
-    return choose_features(store.layers, text, backbone=str(store.attributes.get("backbone")), path=store.path)
+    backbone = store.attributes.get("backbone")
+    if backbone not in BACKBONES and any(part.partition(":")[0].strip() != "all" for part in text.split(",")):
+        raise FeatxError(
+            f"{store.path}: the attribute backbone is {backbone!r}, expected one of {', '.join(BACKBONES)}; without "
+            "--layers, all layers are taken"
+        )
+    return choose_features(store.layers, text, backbone=str(backbone), path=store.path)
 
 
 def choose_features(stored: Sequence[str], text: str, *, backbone: str, path: str | Path) -> list[str]:

@@ -7,8 +7,6 @@ from functools import cached_property
 
 import numpy as np
 
-from featx.errors import FeatxError
-from featx.layers import BACKBONES
 from featx.store import Store
 
 BLOCK_BYTES = 2**26
@@ -116,12 +114,6 @@ def select(store: Store, layers: str | Sequence[str] | None = None, split: str |
         # It loads scikit-learn, which those who take all have no use for.
         from featx.rows import choose_stored_layers
 
-        backbone = store.attributes.get("backbone")
-        if backbone not in BACKBONES:
-            raise FeatxError(
-                f"{store.path}: the attribute backbone is {backbone!r}, expected one of {', '.join(BACKBONES)}; "
-                "without --layers, all layers are taken"
-            )
         chosen = choose_stored_layers(store, layers if isinstance(layers, str) else ",".join(layers))
     selection = Selection(store, tuple(chosen), split)
     if split is not None:

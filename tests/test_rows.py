@@ -230,6 +230,16 @@ def test_what_a_store_lacks_is_said(text):
         choose_stored_layers(StoreOf("vgg16", "block5_conv3"), text)
 
 
+@pytest.mark.parametrize("backbone", [None, "lenet"])
+def test_layers_of_a_backbone_that_nobody_knows(backbone):
+    store = StoreOf(backbone, "conv1", "conv2")
+    with pytest.raises(
+        FeatxError, match=f"the attribute backbone is {backbone!r}, expected one of vgg16, .* without --"
+    ):
+        choose_stored_layers(store, "conv1")
+    assert choose_stored_layers(store, "all") == ["conv1", "conv2"]
+
+
 def test_a_pooling_that_no_layer_has_is_said():
     with pytest.raises(FeatxError, match=r"s\.h5: no layer has the pooling 'std'; the store has block5_conv3"):
         choose_stored_layers(StoreOf("vgg16", "block5_conv3"), "all:std")
