@@ -9,6 +9,7 @@ import pandas as pd
 
 from featx.compare import name_runs
 from featx.errors import FeatxError
+from featx.folders import is_file
 from featx.repeated import RECORD, RepeatedRun, read_repeats
 
 # Test figures that the table shows, where they are defined.
@@ -60,7 +61,7 @@ def are_repeats(run_paths: Sequence[str | Path]) -> bool:
     FeatxError
         If some do and others don't.
     """
-    of_splits = [(Path(path) / RECORD).is_file() for path in run_paths]
+    of_splits = [is_file(Path(path) / RECORD) for path in run_paths]
     if any(of_splits) and not all(of_splits):
         one, other = run_paths[of_splits.index(True)], run_paths[of_splits.index(False)]
         raise FeatxError(f"{one} is a run of random splits, {other} is none; compare them apart")

@@ -135,3 +135,14 @@ def _scan(folder: Path) -> list[os.DirEntry]:
 
 def _refuse_unreadable(error: OSError) -> NoReturn:
     raise SourceError(f"{error.filename}: this folder can't be read: {error.strerror}") from error
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a file or leads to one; not if there is no telling, as where a name is too long."""
+    # Path's own raises there.
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder or leads to one; not if there is no telling."""
+    return os.path.isdir(path)  # noqa: PTH112

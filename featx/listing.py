@@ -5,7 +5,7 @@ from pathlib import Path
 
 from featx.csv_tables import list_columns, load_csv
 from featx.errors import SourceError
-from featx.folders import list_images
+from featx.folders import is_folder, list_images
 from featx.images import EXTENSIONS
 
 
@@ -40,7 +40,7 @@ def list_sources(
     """
     paths: list[Path] = []
     for source in map(Path, sources):
-        if source.is_dir():
+        if is_folder(source):
             found = list_images(source, recurse=True).images
             if not found:
                 raise SourceError(

@@ -68,17 +68,25 @@ def write_predictions(blocks: Iterable[Block], file: BinaryIO, *, as_json: bool 
 
 
 def check_writable(path: Path, *, overwrite: bool) -> None:
-    """Refuse a file that is taken, or whose folder isn't there.
+    """Refuse a file that is taken, is no file, or whose folder isn't there or can't be looked into.
 
     Raises
     ------
     FeatxError
     """
-    if path.is_dir():
+    try:
+        is_folder, is_there, is_file = path.is_dir(), path.exists(), path.is_file()
+        has_folder = path.absolute().parent.is_dir()
+    except OSError as error:
+        raise FeatxError(f"{path}: can't be written: {error.strerror or error}; give another --output") from error
+    if is_folder:
         raise FeatxError(f"{path}: a folder; give the name of a file to write")
-    if path.exists() and not overwrite:
+    if is_there and not is_file:
+        # A device or a pipe: what is renamed into its place would take it away from everybody.
+        raise FeatxError(f"{path}: neither a file nor free; give another --output")
+    if is_there and not overwrite:
         raise FeatxError(f"{path}: exists. Give another --output, or --overwrite to replace it")
-    if not path.absolute().parent.is_dir():
+    if not has_folder:
         raise FeatxError(f"{path}: the folder {path.parent} doesn't exist; make it first")
 
 

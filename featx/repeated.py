@@ -111,7 +111,9 @@ def read_repeats(run_path: str | Path) -> RepeatedRun:
         raise FeatxError(
             f"{path}: no such file; expected a folder that featx fit --repeats or featx choose has written"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise FeatxError(f"{path}: can't be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FeatxError(f"{path}: not a record of random splits: {error!r}. Fit the run again") from error
     return run
 

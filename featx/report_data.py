@@ -11,6 +11,7 @@ import pandas as pd
 
 from featx.compare import ComparedRun, describe_run, name_runs
 from featx.errors import FeatxError, one_line
+from featx.folders import is_file, is_folder
 from featx.metrics import count_confusion, report_classes
 from featx.report_answer import Answer, answer_question
 from featx.report_files import read_curves, read_record, read_rows
@@ -199,17 +200,17 @@ def _find_runs(given: Sequence[Path]) -> tuple[list[Path], list[LeftOut]]:
         repeated = _list_folders(path, "repeats.json")
         left_out += [LeftOut(str(folder), of_splits) for folder in repeated]
         if not inner and not repeated:
-            what = "neither a run nor a folder of runs" if path.exists() else "no such folder"
+            what = "neither a run nor a folder of runs" if is_file(path) or is_folder(path) else "no such folder"
             left_out.append(LeftOut(str(path), what))
     return list(found.values()), left_out
 
 
 def _list_folders(path: Path, record: str) -> list[Path]:
     """Return the folder itself, or those in it, that hold such a record."""
-    if (path / record).is_file():
+    if is_file(path / record):
         return [path]
     try:
-        return sorted(folder for folder in path.iterdir() if (folder / record).is_file())
+        return sorted(folder for folder in path.iterdir() if is_file(folder / record))
     except OSError:
         return []
 

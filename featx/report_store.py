@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from featx.errors import FeatxError
+from featx.folders import is_file
 from featx.manifest import SPLITS
 from featx.rows import as_label
 from featx.run_record import Run
@@ -89,14 +90,7 @@ def _find(named: str, folder: Path) -> Path | None:
     path = Path(named)
     above = folder.resolve().parents[:4]
     places = [path, *(parent / path for parent in above), *(parent / path.name for parent in above)]
-    return next((place for place in places if _is_file(place)), None)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+    return next((place for place in places if is_file(place)), None)
 
 
 def _is_same(one: Run, other: Run) -> bool:

@@ -57,11 +57,14 @@ TRUSTED_TYPES = (
 
 def check_free(run_path: Path, *, overwrite: bool) -> None:
     """Refuse a folder that is taken; only a run's own folder is ever replaced."""
-    if not run_path.exists():
-        return
-    if not overwrite:
-        raise FeatxError(f"{run_path}: exists. Give another --output, or --overwrite to replace it")
-    names = {path.name for path in run_path.iterdir()} if run_path.is_dir() else {run_path.name}
+    try:
+        if not run_path.exists():
+            return
+        if not overwrite:
+            raise FeatxError(f"{run_path}: exists. Give another --output, or --overwrite to replace it")
+        names = {path.name for path in run_path.iterdir()} if run_path.is_dir() else {run_path.name}
+    except OSError as error:
+        raise FeatxError(f"{run_path}: can't be written: {error.strerror or error}. Give another --output") from error
     others = sorted(names - _FILES_OF_A_RUN)
     if others or not names & {"run.json", "repeats.json"}:
         what = f"holds {others[0]!r}" if others else "holds no run"
@@ -175,7 +178,9 @@ def read_run(run_path: str | Path) -> Run:
         raise FeatxError(
             f"{path}: no such run; expected a folder that featx fit or featx finetune has written"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise FeatxError(f"{path}: can't be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FeatxError(f"{path}: not a record of a run: {error!r}. Make the run again") from error
 
 

@@ -29,14 +29,12 @@ def check_free_files(paths: Sequence[Path], *, overwrite: bool, keep: Path) -> N
     """
     for path in paths:
         try:
-            if path.exists() and path.samefile(keep):
-                raise FeatxError(f"{path}: the store itself; give another --output")
-            check_writable(path, overwrite=overwrite)
-            is_special = path.exists() and not path.is_file()
+            is_kept = path.exists() and path.samefile(keep)
         except OSError as error:
             raise FeatxError(f"{path}: can't be written: {error.strerror or error}; give another --output") from error
-        if is_special:
-            raise FeatxError(f"{path}: neither a file nor free; give another --output")
+        if is_kept:
+            raise FeatxError(f"{path}: the store itself; give another --output")
+        check_writable(path, overwrite=overwrite)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The command line: documented, quick to answer, one line for what a user can mend."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -136,6 +137,38 @@ def test_options_that_would_have_no_effect_are_refused(arguments, message, small
     assert result.exit_code == 1
     assert re.fullmatch(rf"featx: .*{re.escape(message)}.*\n", result.stderr)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit", "rf", "STORE", "-o", "LONG"],
+        ["choose", "a", "b", "-o", "LONG"],
+        ["predict", "a", "b.png", "-o", "LONG"],
+        ["predict", "a", "LONG"],
+        ["report", "a", "-o", "LONG"],
+        ["report", "LONG"],
+        ["compare", "LONG", "LONG"],
+        ["choose", "LONG", "LONG/b", "-o", "c"],
+        ["plot", "classes", "STORE", "-o", "LONG.svg"],
+        ["export", "STORE", "-o", "LONG.csv"],
+    ],
+)
+def test_names_that_a_file_system_does_not_take_are_one_line(arguments, small_store, tmp_path, monkeypatch):
+    # As what lies in a folder that may not be looked into, they are not just missing: Path.exists raises.
+    monkeypatch.chdir(tmp_path)
+    names = {"LONG": "x" * 300, "STORE": str(small_store)}
+    result = CliRunner().invoke(main, [re.sub("LONG|STORE", lambda found: names[found[0]], part) for part in arguments])
+    assert result.exit_code == 1
+    assert re.fullmatch(r"featx: .*\n", result.stderr)
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    result = CliRunner().invoke(main, ["report", "a", "--overwrite", "-o", str(tmp_path / "pipe")])
+    assert "pipe: neither a file nor free; give another --output" in result.stderr
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_the_score_that_cells_are_chosen_by_is_shown(small_store, tmp_path):
