@@ -63,7 +63,10 @@ def _list_problems(choose_by: str, rows: Rows, fold: Fold) -> Iterator[str]:
     if choose_by not in _NEEDED_METHODS:
         return
     for label in sorted(scored - known):
-        yield f"it is not defined where rows to score are of a class, {label!r}, that no row to fit is of"
+        yield (
+            f"it is not defined where rows to score are of a class, {label!r}, that no row to fit is of. Choose by "
+            "balanced_accuracy, give the class train rows, or leave it out with --where"
+        )
     if choose_by == "roc_auc":
         for label in sorted(known - scored):
             yield (

@@ -106,8 +106,8 @@ def fit_grid(
     Raises
     ------
     FeatxError
-        If the store has nothing to fit or to choose on, the score to choose by can't be had of it or of the model, or
-        the output is taken.
+        If the store has nothing to fit or to choose on, every cell or the one to score fails, the score to choose by
+        can't be had of the store or the model, or the output is taken.
     """
     check_free(Path(output), overwrite=overwrite)
     task = plan_grid(

@@ -167,7 +167,7 @@ def take_up_shards(journal: Journal) -> list[str]:
             if share.is_other:
                 notes.append(
                     f"{path}: scores of another grid, store or version, or of another model for want of memory; they "
-                    "were not taken up"
+                    "were not taken up. Delete it if nobody needs them"
                 )
                 continue
             journal.records |= share.records

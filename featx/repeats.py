@@ -67,6 +67,12 @@ def fit_repeats(
     -------
     RepeatedRun
         As written to `output`: repeats.json, and repeats.csv with a line a split.
+
+    Raises
+    ------
+    FeatxError
+        If the store has nothing to fit, its rows can't be split so, the cell to score fails, the score to choose by
+        can't be had of the store or the model, or the output is taken.
     """
     output = Path(output)
     check_free(output, overwrite=overwrite)

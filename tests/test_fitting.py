@@ -137,7 +137,7 @@ def relabel(rows, row, label):
         ("svm", "log_loss", make_rows(), r"GramSVC tells no probabilities\. Choose by accuracy, .*, roc_auc$"),
         ("rf", "roc_auc", relabel(make_rows(classes=["a", "b"]), SCORE, "a"), "no row to score is of the class 'b'"),
         ("rf", "roc_auc", relabel(make_rows(), 149, "d"), "a class, 'd', that no row to fit is of"),
-        ("rf", "log_loss", relabel(make_rows(), 149, "d"), "a class, 'd', that no row to fit is of"),
+        ("rf", "log_loss", relabel(make_rows(), 149, "d"), "no row to fit is of. Choose by balanced_accuracy, give"),
         ("rf", "roc_auc", make_rows((make_rows().y != "c").astype(float)), "no row to score is of the class 'c'"),
         ("rf", "macro_f1", make_rows(np.arange(150) < 90), "the weights of all rows to score are 0"),
     ],
