@@ -22,6 +22,9 @@ from featx.rows import Fold, Rows, choose_stored_layers, describe_store, digest_
 from featx.store import Store
 from featx.where import told_with
 
+# What NumPy takes for one.
+_LARGEST_SEED = 2**32 - 1
+
 
 @dataclass(frozen=True)
 class RepeatsTask:
@@ -107,6 +110,11 @@ def plan_repeats(
     for name, number in (("repeats", n_repeats), ("train-per-class", train_per_class)):
         if number is not None and number < 1:
             raise FeatxError(f"--{name} {number}: expected 1 or more")
+    if seed + n_repeats - 1 > _LARGEST_SEED:
+        raise FeatxError(
+            f"--seed {seed}: split {n_repeats} would have the seed {seed + n_repeats - 1}; expected {_LARGEST_SEED} or "
+            "less. Give a smaller one"
+        )
     cells = plan_cells(model, grid or {}, discretize)
     with Store(store_path) as store:
         chosen_layers = choose_stored_layers(store, layers)

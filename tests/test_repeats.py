@@ -241,6 +241,7 @@ def test_a_random_split_of_one_class_to_train_on_is_refused():
     [
         ({"n_repeats": 0}, "--repeats 0: expected 1 or more"),
         ({"n_repeats": 1, "train_per_class": 0}, "--train-per-class 0: expected 1 or more"),
+        ({"n_repeats": 2, "seed": 2**32 - 1}, "--seed 4294967295: split 2 would have the seed 4294967296; expected"),
         ({"n_repeats": 1, "cv": 1}, "--cv 1: expected 2 folds or more"),
         (
             {"n_repeats": 1, "stratify": ("label", "group")},
