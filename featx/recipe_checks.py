@@ -141,8 +141,8 @@ def _broken_rules(record: Mapping) -> Iterator[tuple[Location, str]]:
 def _broken_stage_rules(stage: Mapping) -> Iterator[tuple[str, str]]:
     if stage.get("schedule") is not None and stage.get("plateau") is not None:
         yield "plateau", "schedule is given too: expected one of them (the other null)"
-    if stage.get("momentum", 0) != 0 and stage.get("optimizer", "adam") != "sgd":
-        yield "momentum", f"of sgd alone, and the optimizer is {stage.get('optimizer', 'adam')}: expected 0 or none"
+    if stage.get("momentum", 0) != 0 and (optimizer := stage.get("optimizer", "adam")) != "sgd":
+        yield "momentum", f"of sgd alone, and the optimizer is {optimizer}: expected 0, or no such key"
     if stage.get("unfreeze") == "all" and stage.get("unfreeze_last"):
         yield "unfreeze_last", "unfreeze is all, so there are no more layers: expected one of the two"
     elif "all" in _items(stage, "unfreeze"):

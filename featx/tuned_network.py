@@ -12,7 +12,7 @@ from featx.errors import FeatxError
 from featx.heads import PREDICTIONS, add_head
 from featx.keras_setup import load_keras
 from featx.layers import Backbone, expand_layers, find_backbone
-from featx.recipes import Recipe, Stage
+from featx.recipes import Recipe, Stage, shipped_recipes
 from featx.topology import UnsupportedError, read_topology
 
 _STOCHASTIC = ("Dropout", "SpatialDropout2D", "GaussianDropout", "GaussianNoise")
@@ -68,10 +68,12 @@ def build_tuned_network(
         If the recipe is for other backbones, a layer or weights are missing, or the head doesn't fit.
     """
     if backbone not in recipe.backbones:
+        of_file = "in its file"
+        if recipe.name in shipped_recipes():
+            of_file = f"in a copy of its file (featx recipes {recipe.name}), which --recipe then names"
         raise FeatxError(
-            f"recipe {recipe.name!r}: backbones has {', '.join(recipe.backbones)}, and the store's is {backbone}. Copy "
-            f"the recipe (featx recipes {recipe.name}) and put {backbone} there, or extract with --backbone "
-            f"{recipe.backbones[0]}"
+            f"recipe {recipe.name!r}: backbones has {', '.join(recipe.backbones)}, and the store's is {backbone}. Add "
+            f"{backbone} to backbones {of_file}, or extract with --backbone {recipe.backbones[0]}"
         )
     spec = find_backbone(backbone)
     size = spec.image_size if image_size is None else image_size
@@ -117,6 +119,12 @@ def attach_head(recipe: Recipe, frozen: FrozenBackbone, source: str, n_classes: 
     """
     keras = load_keras()
     names = [operation.name for operation in frozen.model.operations]
+    if PREDICTIONS in names:
+        before = [name for name in named_outputs(frozen.model) if name != PREDICTIONS]
+        raise FeatxError(
+            f"recipe {recipe.name!r}: from_layer {source!r} is, or follows, the network's own probabilities of "
+            f"classes, which the head stands in for: name a layer before them, such as {before[-1]}"
+        )
     try:
         predictions = add_head(keras, frozen.model.output[source], recipe.head, n_classes, taken=names, seed=seed)
     except ValueError as error:
@@ -182,7 +190,7 @@ def unfrozen_layers(network: TunedNetwork, stage: Stage, *, batch_norm: str = "f
     if stage.unfreeze_last > len(weighted):
         raise FeatxError(
             f"stage {stage.name!r}: unfreeze_last {stage.unfreeze_last}, and {network.model.name} has {len(weighted)} "
-            "layers with weights"
+            f"layers with weights up to {network.backbone_layers[-1]}: give at most that, or unfreeze: all"
         )
     chosen |= {layer.name for layer in weighted[len(weighted) - stage.unfreeze_last :]}
     if batch_norm == "frozen":

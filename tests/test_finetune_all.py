@@ -22,7 +22,7 @@ def test_runs_are_named_by_their_recipes(tmp_path):
         tmp_path / "mame-i": "mame-i",
         tmp_path / "b5": "own/b5.yaml",
     }
-    with pytest.raises(FeatxError, match="--recipe b5: given twice"):
+    with pytest.raises(FeatxError, match=r"--recipe: own/b5\.yaml and b5 have one name, b5, .*leave one out, or copy"):
         name_runs(["own/b5.yaml", "b5"], tmp_path)
 
 

@@ -109,7 +109,11 @@ ALL = "{name: all, unfreeze: all, learning_rate: 1e-5}"
         ("unfreeze: all", "unfreeze: [5]", "stages[1].unfreeze[0] (all): expected all, or a list of names such as"),
         ("unfreeze: all", "unfreeze: [all]", "stages[1].unfreeze (all): all is no layer: expected 'unfreeze: all'"),
         ("unfreeze: all", "unfreeze: all, unfreeze_last: 3", "stages[1].unfreeze_last (all): unfreeze is all"),
-        ("1e-5", "1e-5, momentum: 0.9", "stages[1].momentum (all): of sgd alone, and the optimizer is adam"),
+        (
+            "1e-5",
+            "1e-5, momentum: 0.9",
+            "stages[1].momentum (all): of sgd alone, and the optimizer is adam: expected 0, or no such key",
+        ),
         ("1e-5", "1e-5, optimizer: sgd, momentum: 1", "stages[1].momentum (all): expected less than 1, found 1"),
         (
             "1e-5",
