@@ -169,7 +169,7 @@ def no_worker(address: Address, settings: ClusterSettings) -> str:
     """Say that no worker has come."""
     looks = {
         "slurm": "squeue --me shows whether jobs wait, and log_directory in --cluster-settings keeps what they say",
-        "running": "start some (dask worker ADDRESS --nthreads 1)",
+        "running": f"start some (dask worker {address} --nthreads 1)",
         "local": "is this machine very busy?",
     }[address.kind]
     return (
