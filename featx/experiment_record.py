@@ -219,5 +219,9 @@ def check_kept_source(experiment: Experiment) -> str:
 def _parse(experiment: Experiment, text: str | None) -> Record | None:
     if text is None:
         return None
-    record = parse_yaml(text, source=str(experiment.record_path))
+    try:
+        # In the place of its first line an empty one, so that lines are counted as in the file.
+        record = parse_yaml(f"\n{text}", source=str(experiment.record_path))
+    except FeatxError as error:
+        raise FeatxError(f"{error}. Delete this file, and it is written anew; or name another output") from error
     return record if isinstance(record, dict) else None

@@ -90,7 +90,7 @@ def head_source(recipe: Recipe, spec: Backbone, image_size: int) -> str:
     Raises
     ------
     FeatxError
-        If the recipe names several.
+        If the recipe names several, or what the head takes the place of.
     """
     if not recipe.from_layer:
         spec.check_image_size(image_size)
@@ -100,6 +100,11 @@ def head_source(recipe: Recipe, spec: Backbone, image_size: int) -> str:
         raise FeatxError(
             f"recipe {recipe.name!r}: from_layer {recipe.from_layer!r} stands for {len(names)} layers; name one of "
             f"them, such as {names[-1]}"
+        )
+    if names[0] == PREDICTIONS:
+        raise FeatxError(
+            f"recipe {recipe.name!r}: from_layer {recipe.from_layer!r} are the network's own probabilities of classes, "
+            f"which the head stands in for: name a layer before them, such as {spec.top[-2]}"
         )
     return names[0]
 
@@ -119,12 +124,6 @@ def attach_head(recipe: Recipe, frozen: FrozenBackbone, source: str, n_classes: 
     """
     keras = load_keras()
     names = [operation.name for operation in frozen.model.operations]
-    if PREDICTIONS in names:
-        before = [name for name in named_outputs(frozen.model) if name != PREDICTIONS]
-        raise FeatxError(
-            f"recipe {recipe.name!r}: from_layer {source!r} is, or follows, the network's own probabilities of "
-            f"classes, which the head stands in for: name a layer before them, such as {before[-1]}"
-        )
     try:
         predictions = add_head(keras, frozen.model.output[source], recipe.head, n_classes, taken=names, seed=seed)
     except ValueError as error:
@@ -182,8 +181,7 @@ def unfrozen_layers(network: TunedNetwork, stage: Stage, *, batch_norm: str = "f
     weighted = [layer for layer in layers if layer.weights]
     chosen = {layer.name for layer in weighted} if stage.unfreeze == "all" else set()
     for name in () if stage.unfreeze == "all" else stage.unfreeze:
-        # block5 stands for block5_conv1, and for the block5a_conv of networks that count blocks with letters.
-        found = {layer.name for layer in weighted if re.fullmatch(rf"{re.escape(name)}([a-z]?_.*)?", layer.name)}
+        found = {layer.name for layer in weighted if is_named_by(name, layer.name)}
         if not found:
             raise FeatxError(_absent(network, stage, name, [layer.name for layer in weighted]))
         chosen |= found
@@ -196,6 +194,19 @@ def unfrozen_layers(network: TunedNetwork, stage: Stage, *, batch_norm: str = "f
     if batch_norm == "frozen":
         chosen -= {layer.name for layer in weighted if type(layer).__name__ == "BatchNormalization"}
     return tuple(layer.name for layer in weighted if layer.name in chosen)
+
+
+def is_named_by(name: str, layer: str) -> bool:
+    """Whether a name of `unfreeze` stands for a layer: it is its name, or that of its block.
+
+    block5 stands for block5_conv1, and for the block5a_conv of networks that count blocks with letters.
+
+    Examples
+    --------
+    >>> is_named_by("block5", "block5_conv1"), is_named_by("block5", "block5a_conv"), is_named_by("block", "block5_a")
+    (True, True, False)
+    """
+    return re.fullmatch(rf"{re.escape(name)}([a-z]?_.*)?", layer) is not None
 
 
 def _absent(network: TunedNetwork, stage: Stage, name: str, names: list[str]) -> str:

@@ -211,7 +211,7 @@ def test_a_softmax_on_fc2():
             {"from_layer": "fc1", "head": (Bottleneck(4),)},
             r"recipe 'small': head doesn't fit fc1, whose activations are \(4096,\)",
         ),
-        ({"from_layer": "predictions"}, "from_layer 'predictions' is, .*name a layer before them, such as fc2$"),
+        ({"from_layer": "predictions"}, "from_layer 'predictions' are .*name a layer before them, such as fc2$"),
     ],
 )
 def test_recipes_that_do_not_fit(parts, message):
