@@ -232,6 +232,17 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch):
         train(tmp_path)
 
 
+def test_a_batch_that_is_too_large_is_said_in_one_line(tmp_path, monkeypatch):
+    def fail(*args, **options):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 3GiB")
+
+    monkeypatch.setattr("keras.Model.fit", fail)
+    with pytest.raises(
+        FeatxError, match=r"stage 'head': a batch of 8 images doesn't fit .*\(--set batch_size=\.\.\.\)$"
+    ):
+        train(tmp_path)
+
+
 def test_a_first_loss_that_is_no_number(tmp_path):
     rows = Rows()
     rows.values[:] = np.inf
