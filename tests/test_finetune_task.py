@@ -97,7 +97,7 @@ def test_rows_that_nothing_can_be_trained_on(options, message, tuned_store):
 def test_images_that_were_moved(tuned_store, tree, tmp_path):
     moved = shutil.copytree(tree, tmp_path / "moved")
     (moved / "birch" / "003.png").unlink()
-    message = r"moved/birch/003\.png: no such file \(1 of 30 images are not there\)\. If they were moved .*--root.*\(--overwrite\)$"
+    message = r"moved/birch/003\.png: no such file \(1 of 30 images are not there\)\. If .*--root.*\(--overwrite\)$"
     with pytest.raises(SourceError, match=message):
         read_task(tuned_store, root=moved)
     shutil.copy(tree / "birch" / "003.png", moved / "birch" / "003.png")

@@ -99,3 +99,21 @@ def test_elpv_s_study_runs_from_its_file(tmp_path):
     mono, poly = (read_repeats(tmp_path / "runs" / f"{kind}-plain-mean") for kind in ("mono", "poly"))
     assert sum(run.repeats[0].n_train + run.repeats[0].n_test for run in (mono, poly)) == 160
     assert mono.store["n_features"] == 4224
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [(None, "--split 0.6,0.2,0.2"), ("", ""), ("--layers fc", "--layers fc")]
+)
+def test_batch_jobs_are_given_the_options_that_are_asked_for_and_none_where_none_is(tmp_path, options, expected):
+    """Images that are divided already would be divided anew."""
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/submitted\necho 1\n')
+    sbatch.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SOURCE": "photos", "STORE": "s.h5"}
+    environment |= {} if options is None else {"EXTRACT_OPTIONS": options, "FIT_OPTIONS": options}
+    script = ROOT / "pipelines" / "slurm" / "submit.sh"
+    subprocess.run(["bash", script], env=environment, check=True, capture_output=True, cwd=tmp_path)  # noqa: S607
+    extract, _, cells, _ = (tmp_path / "submitted").read_text().splitlines()
+    assert extract.partition("extract-array.sh ")[2] == f"photos -o s.h5 {expected}".rstrip()
+    fit = "--discretize both" if options is None else options
+    assert cells.partition("fit-array.sh ")[2] == f"svm s.h5 -o results/svm {fit}".rstrip()
