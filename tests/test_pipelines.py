@@ -58,6 +58,25 @@ def test_elpv_runs_both_protocols(elpv_folder, protocol, head, choose_by):
     assert {record["protocol"]["choose_by"] for record in records} == {choose_by}
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--models", "svm,knn"], "expected svm or rf, found 'knn'"),
+        (["--repeats", "0"], "expected a whole number from 1 up, found '0'"),
+        (
+            ["--images", "100"],
+            "run.py: {store}: is there with 128 images, not 100: leave --images out, or give another",
+        ),
+    ],
+)
+def test_elpv_s_options_that_can_not_be_meant_are_refused_in_a_line(elpv_folder, options, message):
+    command = [sys.executable, ROOT / "pipelines" / "elpv" / "run.py", "binary", "-o", elpv_folder, *options]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    assert done.returncode in (1, 2)
+    assert message.format(store=elpv_folder / "elpv.h5") in done.stderr.splitlines()[-1]
+
+
 def test_elpv_fine_tunes_on_the_splits_of_the_binary_protocol(elpv_folder):
     done = run_elpv(elpv_folder, "fine-tuned", n_repeats=1)
     assert "featx, fine-tuned VGG16 (solar)" in done.stdout
