@@ -124,7 +124,7 @@ def test_elpv_s_study_runs_from_its_file(tmp_path):
     ("options", "expected"), [(None, "--split 0.6,0.2,0.2"), ("", ""), ("--layers fc", "--layers fc")]
 )
 def test_batch_jobs_are_given_the_options_that_are_asked_for_and_none_where_none_is(tmp_path, options, expected):
-    """Images that are divided already would be divided anew."""
+    """Images that are divided already are refused with --split."""
     sbatch = tmp_path / "sbatch"
     sbatch.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/submitted\necho 1\n')
     sbatch.chmod(0o755)
