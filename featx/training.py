@@ -143,6 +143,11 @@ def too_large_batch(stage: Stage, recipe: Recipe) -> FeatxError:
     )
 
 
+def is_compiled(model: object, recipe: Recipe) -> bool:
+    """Whether XLA compiles a model's steps: if the recipe says so, and no layer forbids it, as those that zoom do."""
+    return recipe.compile and all(getattr(layer, "supports_jit", True) for layer in all_layers(model))
+
+
 def compile_for_training(
     model: object, stage: Stage, recipe: Recipe, *, pretrained: Collection[str] = (), n_steps: int
 ) -> None:
@@ -165,7 +170,7 @@ def compile_for_training(
         # Where rows have weights, they count in accuracies as they do in the classifiers'.
         weighted_metrics=["accuracy"],
         # JAX runs compiled or hardly at all.
-        jit_compile="auto" if keras.backend.backend() == "jax" else recipe.compile,
+        jit_compile="auto" if keras.backend.backend() == "jax" else is_compiled(model, recipe),
     )
     # What training would create in its first step, there already: TensorFlow would trace the step once more for it.
     model.optimizer.build(model.trainable_variables)

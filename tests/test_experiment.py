@@ -351,6 +351,10 @@ def test_nothing_is_said_of_what_hangs_on_a_wrong_value(path):
             {"finetunes.net.set.unfreeze": ["block9"]},
             "finetunes.net.set: stage 'head': unfreeze names 'block9', and vgg",
         ),
+        (
+            {"finetunes.net.cache_limit": 0, "finetunes.net.keep_cache": True},
+            "finetunes.net.keep_cache: a cache_limit of 0 leaves",
+        ),
         ({"finetunes.net.set.from_layer": "block9"}, "finetunes.net.set: vgg16 has no layer 'block9'"),
         ({"finetunes.net.set.from_layer": "block5"}, "from_layer 'block5' stands for 3 layers; name one"),
         ({"finetunes.net.set.from_layer": "predictions"}, "name a layer before them, such as fc2"),
