@@ -7,6 +7,7 @@ import pandas as pd
 
 from featx.classifiers import plan_cells
 from featx.errors import FeatxError, SourceError
+from featx.experiment_changes import OF_ONE_SPLIT
 from featx.experiment_parts import Experiment, FinetuneSpec, FitSpec
 from featx.experiment_stages import divide_images, read_images
 from featx.manifest import SPLITS, Manifest
@@ -143,6 +144,8 @@ def _split_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterat
             yield "", "no validation images, by which an epoch is chosen: give three shares, or validation_per_class"
         elif spec.cv is None and n_cells > 1:
             yield ".cv", "several cells, and no validation images to choose on: give cv: 5, or three shares"
+        elif spec.cv is None and (asked := [name for name in OF_ONE_SPLIT if getattr(spec, name)]):
+            yield f".{asked[0]}", "it is scored on validation images, and there are none: give cv: 5, or three shares"
     elif isinstance(spec, FinetuneSpec):
         yield from _untrained_problem(spec, table[(table[split] != "").to_numpy()], split)
 

@@ -581,6 +581,11 @@ def test_images_that_lack_what_a_run_asks_for(short):
         "fits.rf.cv: 8 folds, and the class 'cedar' has 6 images to divide": {"fits.rf.cv": 8},
         "fits.again.cv: 9 folds, and the class 'cedar' has 8 images to divide": {"fits.again.cv": 9},
         "fits.rf.cv: several cells, and no validation images": {"split.shares": [0.8, 0.2]},
+        "fits.rf.importance: it is scored on validation images, and there are none: give cv: 5": {
+            "split.shares": [0.8, 0.2],
+            "fits.rf.grid": {"n_estimators": [5]},
+            "fits.rf.importance": 2,
+        },
     }
     for expected, changes in cases.items():
         with pytest.raises(featx.FeatxError) as caught:
