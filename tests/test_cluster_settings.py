@@ -60,6 +60,7 @@ def test_every_mistake_is_named(tmp_path):
         read_settings(SLURM, path)
     text = str(caught.value)
     assert text.startswith(f"{path}: 10 mistakes: wait: expected seconds, more than 0, found 0; jobs: expected a whole")
+    assert "cores: expected a whole number from 1 up, found true" in text
     assert "partion: unknown key (close: partition" in text
     for key in ("gpus", "memory", "time", "cores", "job_extra_directives", "partition", "scheduler_options"):
         assert f"{key}: expected " in text

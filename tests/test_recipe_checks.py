@@ -47,7 +47,7 @@ ALL = "{name: all, unfreeze: all, learning_rate: 1e-5}"
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("name: mine", "name: my own", "name: expected a word of letters, digits, '_' and '-', found 'my own'"),
+        ("name: mine", "name: my own", "name: expected a word of letters, digits, '.', '_' and '-', at most 60, that"),
         ("description: mine", "description: ''", "description: expected one line of text, found ''"),
         ("follows: nothing\n", "", "follows: missing"),
         ("follows: nothing", "folows: nothing", "follows: missing; folows: unknown key (close: follows)"),
@@ -91,9 +91,20 @@ ALL = "{name: all, unfreeze: all, learning_rate: 1e-5}"
         (
             "name: all",
             "name: a.b",
-            "stages[1].name (a.b): expected a word of letters, digits, '_' and '-', found 'a.b'",
+            "stages[1].name (a.b): expected a word of letters, digits, '_' and '-', at most 60, found 'a.b'",
         ),
         ("name: all, ", "", "stages[1].name: missing"),
+        (
+            "name: mine",
+            "name: .mine",
+            "name: expected a word of letters, digits, '.', '_' and '-', at most 60, that beg",
+        ),
+        ("name: mine", "name: mine\ntrainings: {}", "trainings: unknown key (close: training)"),
+        (
+            "name: mine",
+            "name: mine\ntraining: null",
+            "training: expected a mapping of settings for all stages, found nu",
+        ),
         ("- name: head", "- head", "stages[0]: expected a mapping, found 'head'"),
         ("1e-5", "0", "stages[1].learning_rate (all): expected more than 0, found 0"),
         ("1e-5", ".inf", "stages[1].learning_rate (all): expected a finite number, found Infinity"),
