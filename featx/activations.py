@@ -26,7 +26,8 @@ from featx.views import flip
 PIXELS = "pixels"
 
 _UNREADABLE = (
-    "{path}: {reason}; it could be read when the store was made. Put the file back as it was, or extract again"
+    "{path}: {reason}; it could be read when the store was made. Put the file back as it was, or extract anew without "
+    "it (--overwrite)"
 )
 
 
@@ -77,7 +78,8 @@ class Images:
                 mend = "extract again: the store has this path from its root on"
             raise SourceError(
                 f"{self.root / missing[0]}: no such file ({len(missing):,} of {len(self):,} images are not there). If "
-                f"they were moved since they were extracted, {mend}"
+                f"they were moved since they were extracted, {mend}; if they are gone, extract the others anew "
+                "(--overwrite)"
             )
 
 

@@ -24,7 +24,7 @@ class ClusterAddress(click.ParamType):
         try:
             return parse_address(value)
         except FeatxError as error:
-            self.fail(str(error).partition(": ")[2], param, ctx)
+            self.fail(str(error).removeprefix("--cluster "), param, ctx)
 
 
 def cluster_options(command: Callable) -> Callable:
@@ -83,10 +83,30 @@ def opened(cluster: object, cluster_settings: Path | None, *, uses_gpus: bool = 
     FeatxError
         If there are settings, and no cluster.
     """
+    _check_pair(cluster, cluster_settings)
     if cluster is None:
-        if cluster_settings is not None:
-            raise FeatxError("--cluster-settings is of a cluster: give --cluster too")
         return nullcontext()
     from featx.cluster import open_cluster
 
     return open_cluster(cluster, cluster_settings, uses_gpus=uses_gpus, echo=say)
+
+
+def note_of_dry_run(cluster: object, cluster_settings: Path | None) -> None:
+    """Check the options where nothing is done, and say that a prediction is of one process all the same.
+
+    Raises
+    ------
+    FeatxError
+        If there are settings, and no cluster; or if something is wrong with the settings.
+    """
+    _check_pair(cluster, cluster_settings)
+    if cluster is not None:
+        from featx.cluster_settings import read_settings
+
+        read_settings(cluster, cluster_settings)
+        say(f"seconds and memory are of one process on this machine, not of the workers of --cluster {cluster}")
+
+
+def _check_pair(cluster: object, cluster_settings: Path | None) -> None:
+    if cluster is None and cluster_settings is not None:
+        raise FeatxError("--cluster-settings is of a cluster: give --cluster too")

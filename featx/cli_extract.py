@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from featx.cli_cluster import cluster_options, opened
+from featx.cli_cluster import cluster_options, note_of_dry_run, opened
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, SHARD, BatchSize, CountOrShare, Numbers, say, show_json
 from featx.errors import FeatxError
 from featx.layers import BACKBONES
@@ -164,7 +164,10 @@ def extract(
     elif split_per_class is not None:
         train, validation = (*split_per_class, 0)[:2]
         manifest = make_count_splits(manifest, train=train, validation=validation, seed=seed)
+    if shard is not None and cluster is not None:
+        raise FeatxError("--cluster divides the work by itself: leave --shard out")
     if dry_run:
+        note_of_dry_run(cluster, cluster_settings)
         if shard is not None:
             n_images = len(manifest)
             manifest, output = take_shard(manifest, shard), shard.path_of(output)
@@ -176,8 +179,6 @@ def extract(
         else:
             click.echo(format_forecast(forecast))
         return
-    if shard is not None and cluster is not None:
-        raise FeatxError("--cluster divides the work by itself: leave --shard out")
     if cluster is not None:
         # Before a cluster is waited for.
         check_place(output)

@@ -6,6 +6,7 @@ import click
 
 from featx.cli_cluster import check_first, cluster_options, opened
 from featx.cli_options import AS_JSON, OVERWRITE, SEED, say, show_json
+from featx.errors import FeatxError
 
 
 @click.command()
@@ -87,7 +88,14 @@ def finetune(
     from featx.results import cells_table, describe_test, format_table
 
     named = {"from_layer": from_layer, "precision": precision, "compile": compiled}
-    wanted = parse_changes(changes) | {name: value for name, value in named.items() if value is not None}
+    given = {name: value for name, value in named.items() if value is not None}
+    wanted = parse_changes(changes)
+    if twice := given.keys() & wanted.keys():
+        name = min(twice)
+        raise FeatxError(f"--set {name}: --{name.replace('_', '-')} says it too: leave one of them out")
+    wanted |= given
+    if no_cache and options["keep_cache"]:
+        raise FeatxError("--no-cache leaves nothing to keep: leave it or --keep-cache out")
     name = Path(recipes[0]).stem if len(recipes) == 1 else "recipes"
     output = output or Path("results", f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
     folders = name_runs(recipes, output)
@@ -100,7 +108,8 @@ def finetune(
             *(store, folders),
             changes=wanted,
             split=split_column,
-            cache_limit=0 if no_cache else int(cache_limit * 1e9),
+            # However small a limit is, it is one.
+            cache_limit=0 if no_cache else max(1, round(cache_limit * 1e9)),
             cluster=workers,
             progress=True,
             echo=say,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from featx.cli_cluster import cluster_options, opened
+from featx.cli_cluster import cluster_options, note_of_dry_run, opened
 from featx.cli_options import AS_JSON, OVERWRITE, say, show_json
 
 
@@ -63,6 +63,7 @@ def run(
     wanted = read_experiment(experiment, changes=parse_changes(changes, example=EXAMPLE))
     options = {"only": only, "overwrite": overwrite, "echo": say}
     if dry_run:
+        note_of_dry_run(cluster, cluster_settings)
         show_plan(wanted, options, as_json=as_json)
         return
     with opened(cluster, cluster_settings) as options["cluster"]:

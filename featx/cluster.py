@@ -107,6 +107,32 @@ def _security() -> object:
     return configured if configured.tls_ca_file else Security.temporary()
 
 
+def _check_certificates(address: Address) -> None:
+    """Refuse an encrypted address where dask's configuration names no certificates to show there.
+
+    Raises
+    ------
+    FeatxError
+        If it names none, or they can't be read.
+    """
+    from distributed import Security
+
+    if not str(address).startswith("tls"):
+        return
+    try:
+        context = Security().get_connection_args("client")["ssl_context"]
+    except (OSError, ValueError) as error:
+        raise FeatxError(
+            f"--cluster {address}: the certificates that dask's configuration names (distributed.comm.tls) can't be "
+            f"read: {_first_line(error)}"
+        ) from error
+    if context is None:
+        raise FeatxError(
+            f"--cluster {address}: tls:// asks for certificates, and dask's configuration names none. Name them under "
+            "distributed.comm.tls in ~/.config/dask/distributed.yaml: ca-file, client.key, client.cert"
+        )
+
+
 def _open_local(
     stack: contextlib.ExitStack, address: Address, settings: ClusterSettings, uses_gpus: bool, echo: Callable
 ) -> tuple[object, int]:
@@ -183,6 +209,7 @@ def _open_running(
     from distributed import Client, Security
 
     wait = f"{settings.wait:g} seconds"
+    _check_certificates(address)
     try:
         with _tell_later(echo, f"waiting for the scheduler at {address}, up to {wait}"):
             client = stack.enter_context(

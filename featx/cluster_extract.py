@@ -28,6 +28,8 @@ _FEWEST = 8
 # Each worker has several shards, so that all are done at about the same time.
 _SHARDS_A_WORKER = 4
 _N_SHOWN = 3
+# Of so many images, the first that is there is what workers must see.
+_N_LOOKED_FOR = 100
 # The mark of a run that overwrites a store.
 _BEGUN = "overwrites"
 
@@ -138,7 +140,9 @@ def _for_workers(request: Request) -> Request:
 
 def _must_see(manifest: Manifest, request: Request) -> list[Path]:
     """Return what every worker must see beside the output's folder."""
-    seen = [manifest.root / manifest.table["path"].iloc[0]] if len(manifest) else []
+    # An image that isn't here either is rejected as by one process, and tells nothing of workers.
+    images = (manifest.root / path for path in manifest.table["path"].iloc[:_N_LOOKED_FOR])
+    seen = [image for image in images if image.exists()][:1]
     weights = Path(request.weights)
     return [*seen, weights] if not is_source(request.weights) and weights.exists() else seen
 

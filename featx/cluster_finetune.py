@@ -107,7 +107,9 @@ def _for_workers(options: Mapping[str, object]) -> tuple[dict[str, object], list
     if found["weights"] is not None and (is_source(found["weights"]) or not Path(found["weights"]).exists()):
         found["weights"] = None
     paths = {name: Path(value).absolute() for name, value in found.items() if value is not None}
-    return {**options, **{name: str(path) for name, path in paths.items()}}, list(paths.values())
+    # What isn't here either is no matter of workers.
+    there = [path for path in paths.values() if path.exists()]
+    return {**options, **{name: str(path) for name, path in paths.items()}}, there
 
 
 def _absolute(recipe: str | Path) -> str | Path:

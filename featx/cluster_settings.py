@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from featx.errors import FeatxError
-from featx.recipe_checks import close_names
+from featx.mistakes import close_names, show_value
 from featx.strict_yaml import read_yaml
 
 # A day in a queue is no rarity; a process of this machine that hasn't come within a minute doesn't come.
@@ -118,7 +118,7 @@ def read_settings(address: Address, path: Path | None = None) -> ClusterSettings
         elif key not in _COMMON and address.kind != "slurm":
             problems.append(f"{key}: of slurm alone, and --cluster is {address}")
         elif not _KEYS[key][2](value):
-            problems.append(f"{key}: expected {_KEYS[key][1]}, found {value!r}")
+            problems.append(f"{key}: expected {_KEYS[key][1]}, found {show_value(value)}")
     if problems:
         count = f"{len(problems)} mistakes: " if len(problems) > 1 else ""
         raise FeatxError(f"{path}: {count}{'; '.join(problems)}")
@@ -169,7 +169,7 @@ def no_worker(address: Address, settings: ClusterSettings) -> str:
     """Say that no worker has come."""
     looks = {
         "slurm": "squeue --me shows whether jobs wait, and log_directory in --cluster-settings keeps what they say",
-        "running": "start some (dask worker ADDRESS --nthreads 1)",
+        "running": f"start some (dask worker {address} --nthreads 1)",
         "local": "is this machine very busy?",
     }[address.kind]
     return (

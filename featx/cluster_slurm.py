@@ -69,7 +69,8 @@ def slurm_arguments(settings: ClusterSettings) -> dict[str, object]:
     given = dict(settings.slurm)
 
     def one(name: str) -> object:
-        return given.get(name) or config.get(f"jobqueue.slurm.{name.replace('_', '-')}", None)
+        # An empty list is said as well: none of what dask's configuration has.
+        return given[name] if name in given else config.get(f"jobqueue.slurm.{name.replace('_', '-')}", None)
 
     def lists(name: str) -> list[str]:
         return list(one(name) or [])
@@ -179,4 +180,7 @@ def _try_script(script: str) -> None:
         )
     if tried.returncode:
         said = tried.stderr.strip().splitlines()
-        raise FeatxError(f"--cluster slurm: Slurm refuses the job: {said[-1] if said else tried.returncode}")
+        raise FeatxError(
+            f"--cluster slurm: Slurm refuses the job: {said[-1] if said else tried.returncode}. Mend it in "
+            "--cluster-settings, or in dask's own configuration (jobqueue.slurm)"
+        )

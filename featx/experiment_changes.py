@@ -71,11 +71,12 @@ def _change_plain(record: Record, section: str, key: str, value: object) -> str 
 
 
 def _change_entries(record: Record, section: str, rest: str, value: object) -> str | None:
-    entries = record.get(section, {})
+    # A section that has nothing below its name is null.
+    entries = record[section] if record.get(section) is not None else {}
     if not isinstance(entries, dict):
         return f"{section} is no mapping"
     if rest in entries or "." not in rest:
-        return _change_whole(record, section, rest, value)
+        return _change_whole(record, section, rest, value, entries)
     pattern, key = _split_key(rest, entries, section)
     names = [name for name in entries if fnmatchcase(name, pattern)]
     if not names:
@@ -91,9 +92,8 @@ def _change_entries(record: Record, section: str, rest: str, value: object) -> s
     return None
 
 
-def _change_whole(record: Record, section: str, pattern: str, value: object) -> str | None:
+def _change_whole(record: Record, section: str, pattern: str, value: object, entries: Record) -> str | None:
     """Put an entry in, or in the place of those that a pattern stands for; null takes them out."""
-    entries = record.get(section, {})
     names = [name for name in entries if fnmatchcase(name, pattern)]
     if not names and (value is None or "*" in pattern):
         return f"no entry {pattern!r} in {section} {close_names(pattern, list(entries))}"

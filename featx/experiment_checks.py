@@ -113,7 +113,9 @@ def check_record(record: Mapping[str, object]) -> Parts:
     if record.get("split") is not None:
         parts.split = _take(parts, Split, record["split"], "split")
     report = record.get("report", True)
-    if report is not False:
+    if report is not False and report is not True and not isinstance(report, Mapping):
+        parts.note("report", f"expected true, false, or a mapping of title and root, found {show_value(report)}")
+    elif report is not False:
         parts.report = _take(parts, ReportSpec, {} if report is True else report, "report")
     for section, kind in NAMED.items():
         _take_entries(parts, section, kind)

@@ -15,6 +15,7 @@ from featx.experiment_plan_fits import RECORD_BYTES, plan_fit
 from featx.experiment_run import OTHER_SETTINGS, Prepared, list_blocked, prepare
 from featx.experiment_stages import Stage
 from featx.experiment_stores import WITHOUT_PIXELS
+from featx.experiment_words import in_keys
 from featx.experiment_work import network_options, store_options
 from featx.run_folder import RunFolder
 
@@ -175,7 +176,7 @@ def _plan_store(
             options = network_options(experiment, spec)
         forecast = forecast_extraction(prepared.manifest, beside, echo=echo, **options)
     except FeatxError as error:
-        return replace(plan, problem=str(error))
+        return replace(plan, problem=in_keys(str(error)))
     forecasts[stage.name] = forecast
     if found.status == "incomplete" and set(found.details) <= set(WITHOUT_PIXELS):
         disk_bytes = stage.path.stat().st_size

@@ -9,6 +9,7 @@ from featx.experiment_parts import Experiment, FinetuneSpec, StoreSpec
 from featx.experiment_rows import with_stored_splits
 from featx.experiment_run import Prepared
 from featx.experiment_stages import Stage
+from featx.experiment_words import in_keys
 from featx.finetune_forecast import TrainingForecast, forecast_training
 from featx.finetune_task import StoreToBe, Task, choose_weights, foresee_task, read_task
 from featx.finetuned import FineTuned, build_untrained
@@ -59,7 +60,7 @@ def plan_finetune(
             echo=echo,
         )
     except FeatxError as error:
-        return planned | {"problem": str(error)}
+        return planned | {"problem": in_keys(str(error))}
     measured = _read_epochs(stage, recipe)
     seconds = forecast.seconds
     if measured is not None:

@@ -14,6 +14,7 @@ from featx.experiment_parts import Experiment, FitSpec
 from featx.experiment_rows import with_stored_splits
 from featx.experiment_run import Prepared
 from featx.experiment_stages import Stage
+from featx.experiment_words import in_keys
 from featx.fit_forecast import FitWork, choose_tried_rows, forecast_fit, make_up_features
 from featx.fitting import choose_model
 from featx.gram import SharedGram
@@ -59,7 +60,7 @@ def plan_fit(
         table = _images_of(experiment, prepared, spec)
         n_features = _count_features(experiment, prepared, spec, forecasts)
     except FeatxError as error:
-        return {"what": ", ".join(what), "problem": str(error)}
+        return {"what": ", ".join(what), "problem": in_keys(str(error))}
     if table is None or n_features is None:
         return {"what": ", ".join(what)}
     work = _count_work(spec, table, len(cells))
@@ -144,7 +145,7 @@ def _try_fit(
         model, notes = choose_model(spec.model, rows, work.n_known, max(work.n_test, work.n_score))
         forecast = forecast_fit(model, cells, X, y[tried], work, class_weight=spec.class_weight)
     except FeatxError as error:
-        return {"notes": (f"no time is known: {error}",)}
+        return {"notes": (f"no time is known: {in_keys(str(error))}",)}
     layers = spec.each_layer or spec.leave_one_layer_out or spec.importance
     beside = "; figures of layers not counted" if layers else ""
     # Of random splits no model is kept.

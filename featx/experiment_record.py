@@ -11,6 +11,7 @@ from featx.experiment_parts import MAX_BYTES, OF_RUN, Experiment
 from featx.experiment_stages import Stage
 from featx.experiment_stores import Found
 from featx.manifest import Manifest
+from featx.mistakes import show_value
 from featx.predictions import open_whole
 from featx.strict_yaml import parse_yaml, to_yaml
 
@@ -200,14 +201,16 @@ def check_kept_source(experiment: Experiment) -> str:
     wanted = experiment_record(experiment)
     split, source = kept.get("split"), kept.get("source")
     problems = []
-    if wanted["split"] is not None and wanted["split"] != split:
-        problems.append(f"split: the stores were made with {split}, now {wanted['split']}")
+    if wanted["split"] is not None and not isinstance(split, Mapping):
+        problems.append("split: the stores were made without: their splits are those of the source")
+    elif wanted["split"] is not None:
+        changed = [name for name, value in wanted["split"].items() if value != split.get(name)]
+        problems += [_name_change(f"split.{name}", split.get(name), wanted["split"][name]) for name in changed]
     recorded = source if isinstance(source, Mapping) else wanted["source"]
     others = [name for name, value in wanted["source"].items() if value != recorded.get(name)]
     for name in others:
         if name not in _PLACES:
-            values = f"{recorded.get(name)!r}, now {wanted['source'][name]!r}"
-            problems.append(f"source.{name}: the stores were made with {values}")
+            problems.append(_name_change(f"source.{name}", recorded.get(name), wanted["source"][name]))
     if problems:
         raise FeatxError(
             f"{experiment.path}: {'; '.join(problems)}. No store is asked for, so that nothing would change: add "
@@ -216,8 +219,16 @@ def check_kept_source(experiment: Experiment) -> str:
     return "source: elsewhere than the record says, and not looked at, since no store is asked for" if others else ""
 
 
+def _name_change(key: str, before: object, now: object) -> str:
+    return f"{key}: the stores were made with {show_value(before)}, now {show_value(now)}"
+
+
 def _parse(experiment: Experiment, text: str | None) -> Record | None:
     if text is None:
         return None
-    record = parse_yaml(text, source=str(experiment.record_path))
+    try:
+        # In the place of its first line an empty one, so that lines are counted as in the file.
+        record = parse_yaml(f"\n{text}", source=str(experiment.record_path))
+    except FeatxError as error:
+        raise FeatxError(f"{error}. Delete this file, and it is written anew; or name another output") from error
     return record if isinstance(record, dict) else None

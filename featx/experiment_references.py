@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
@@ -14,14 +15,18 @@ from featx.choosing import check_choice
 from featx.classifiers import make_estimator, plan_cells
 from featx.errors import FeatxError
 from featx.experiment_checks import Parts
-from featx.experiment_parts import OF_RUN, FinetuneSpec, FitSpec, StoreSpec
+from featx.experiment_parts import OF_RUN, FinetuneSpec, FitSpec, Source, StoreSpec
+from featx.experiment_stores import name_weights
+from featx.experiment_words import in_keys
 from featx.finetuned import is_run, read_finetuned
 from featx.layers import BACKBONES, Backbone, choose_layers, expand_layers
 from featx.pooling import choose_poolings
-from featx.recipes import read_recipe
+from featx.recipes import Recipe, read_recipe
+from featx.tuned_network import head_source, is_named_by
 from featx.weights import is_file_name, is_source
 from featx.where import check_expression
 
+_OF_CSV = ("root", "path_column", "label_column", "split_column", "group_column")
 # The layers of a fine-tuned network's head; see `featx.heads`.
 _OF_HEADS = re.compile(r"(fc\d+|flatten\d*|(head_pool|head_dropout|head_norm)\d+|new_block\d+_\w+|predictions)")
 
@@ -65,6 +70,10 @@ def _source_problems(parts: Parts) -> Iterator[tuple[str, str]]:
         yield "source.path", f"no such folder or CSV file: {source.path}"
     if source.root is not None and not Path(source.root).is_dir():
         yield "source.root", f"no such folder: {source.root}"
+    elif source.path is not None and Path(source.path).is_dir():
+        for known in fields(Source):
+            if known.name in _OF_CSV and getattr(source, known.name) != known.default:
+                yield f"source.{known.name}", "of a CSV, and path is a folder: leave it out"
     if source.dataset == "elpv":
         try:
             importlib.metadata.distribution("elpv-dataset")
@@ -100,10 +109,8 @@ def _weights_problems(weights: str, backbone: str, *, may_be_run: bool) -> Itera
     elif is_source(weights):
         return
     elif not path.exists():
-        yield (
-            "weights",
-            f"neither imagenet, imagenet-conv, random[:SEED], {OF_RUN}NAME nor a file or a run's folder: {weights}",
-        )
+        others = f"{OF_RUN}NAME nor a file or a run's folder" if may_be_run else "nor a file"
+        yield "weights", f"neither imagenet, imagenet-conv, random[:SEED]{',' * may_be_run} {others}: {weights}"
     elif path.is_dir():
         problem = f"{weights}: a folder; expected a file" if not may_be_run else _problem_of_run(path, backbone)
         if problem:
@@ -177,7 +184,7 @@ def _finetune_problems(parts: Parts, finetune: FinetuneSpec) -> Iterator[tuple[s
         yield "root", f"no such folder: {finetune.root}"
     store = parts.stores.get(finetune.store)
     if finetune.weights is not None and store is not None and finetune.weights != store.weights:
-        yield from _weights_problems(finetune.weights, store.backbone, may_be_run=False)
+        yield from _other_weights_problems(finetune.weights, store)
     if not finetune.recipe:
         return
     try:
@@ -192,6 +199,38 @@ def _finetune_problems(parts: Parts, finetune: FinetuneSpec) -> Iterator[tuple[s
     else:
         if store is not None and store.backbone not in recipe.backbones:
             yield "recipe", f"{recipe.name} is for {', '.join(recipe.backbones)}, and the store is of {store.backbone}"
+        elif store is not None and (problem := _recipe_layers_problem(recipe, BACKBONES[store.backbone])):
+            yield ("set" if finetune.set else "recipe"), problem
+
+
+def _other_weights_problems(weights: str, store: StoreSpec) -> Iterator[tuple[str, str]]:
+    """Find weights that can't be those of the store's features, which fine-tuning starts from."""
+    if weights.startswith(OF_RUN):
+        yield "weights", "of a fine-tuned network, and only a backbone can be fine-tuned: leave it out"
+    elif is_source(weights) and is_source(store.weights) and name_weights(weights) != name_weights(store.weights):
+        yield "weights", f"{weights}, and the store's features are of {store.weights}: leave it out"
+    else:
+        yield from _weights_problems(weights, store.backbone, may_be_run=False)
+
+
+def _recipe_layers_problem(recipe: Recipe, spec: Backbone) -> str | None:
+    """Say which layer a recipe names that its backbone hasn't, as far as names tell."""
+    if recipe.from_layer:
+        problem = _problem_of(lambda: head_source(recipe, spec, spec.image_size))
+        names = expand_layers(recipe.from_layer, spec)
+        if problem or not all(map(spec.knows, names)):
+            return problem or _problem_of(lambda: choose_layers(recipe.from_layer, spec, _layers_of(spec.name)))
+    for stage in recipe.stages:
+        for name in stage.unfreeze if stage.unfreeze != "all" else ():
+            known = (layer for layers in spec.layer_sets.values() for layer in layers)
+            if not any(is_named_by(name, layer) for layer in (*known, *spec.top)) and not any(
+                is_named_by(name, layer) for layer in _layers_of(spec.name)
+            ):
+                return (
+                    f"stage {stage.name!r}: unfreeze names {name!r}, and {spec.name} has no such layer; 'featx "
+                    f"backbones {spec.name}' lists them"
+                )
+    return None
 
 
 def _model_problems(fit: FitSpec) -> Iterator[tuple[str, str]]:
@@ -217,7 +256,7 @@ def _fit_problems(parts: Parts, fit: FitSpec) -> Iterator[tuple[str, str]]:
 def _where_problems(spec: FitSpec | FinetuneSpec) -> Iterator[tuple[str, str]]:
     """Find what is wrong with an expression by itself; whether its columns are there, the images tell."""
     if spec.where is not None and (problem := _problem_of(lambda: check_expression(spec.where))):
-        yield "where", problem.removeprefix(f"--where {spec.where!r}: ")
+        yield "where", problem.removeprefix(f"where {spec.where!r}: ")
 
 
 def _first_params(fit: FitSpec) -> dict[str, object]:
@@ -247,5 +286,5 @@ def _problem_of(attempt) -> str | None:  # noqa: ANN001
     try:
         attempt()
     except FeatxError as error:
-        return str(error)
+        return in_keys(str(error))
     return None

@@ -7,9 +7,10 @@ import pandas as pd
 
 from featx.classifiers import plan_cells
 from featx.errors import FeatxError, SourceError
+from featx.experiment_changes import OF_ONE_SPLIT
 from featx.experiment_parts import Experiment, FinetuneSpec, FitSpec
 from featx.experiment_stages import divide_images, read_images
-from featx.manifest import Manifest
+from featx.manifest import SPLITS, Manifest
 from featx.mistakes import Problems, close_names, refuse
 from featx.rows import as_label
 from featx.where import select_rows
@@ -95,6 +96,8 @@ def _column_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Itera
     for key, column in columns.items():
         if column is not None and column not in table:
             yield f".{key}", _no_column(column, table)
+    if spec.sample_weight in table and table[spec.sample_weight].dtype.kind not in "biuf":
+        yield ".sample_weight", f"the column {spec.sample_weight!r} holds text; weights are numbers from 0 up"
     for column in (spec.stratify or ()) if isinstance(spec, FitSpec) else ():
         if column not in table:
             yield ".stratify", _no_column(column, table)
@@ -119,11 +122,15 @@ def _split_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterat
     if not len(table):
         yield ".label", "no image that takes part has a label"
         return
+    if unknown := sorted({*table[split].astype(str)} - {*SPLITS, ""}):
+        yield ".split", f"the column {split!r} has {unknown[0]!r}; expected {', '.join(SPLITS)} or ''"
+        return
     n_cells = len(plan_cells(spec.model, spec.grid, spec.discretize)) if isinstance(spec, FitSpec) else 0
     if isinstance(spec, FitSpec) and spec.repeats is not None:
         if n_cells > 1 and (problem := _folds_problem(spec, table)):
             yield ".cv", problem
         yield from _classes_problem(spec, table)
+        yield from _per_class_problem(spec, table)
         return
     if isinstance(spec, FitSpec) and spec.cv is not None and (problem := _folds_problem(spec, table)):
         yield ".cv", problem
@@ -137,12 +144,41 @@ def _split_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterat
             yield "", "no validation images, by which an epoch is chosen: give three shares, or validation_per_class"
         elif spec.cv is None and n_cells > 1:
             yield ".cv", "several cells, and no validation images to choose on: give cv: 5, or three shares"
+        elif spec.cv is None and (asked := [name for name in OF_ONE_SPLIT if getattr(spec, name)]):
+            yield f".{asked[0]}", "it is scored on validation images, and there are none: give cv: 5, or three shares"
+    elif isinstance(spec, FinetuneSpec):
+        yield from _untrained_problem(spec, table[(table[split] != "").to_numpy()], split)
 
 
 def _classes_problem(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterator[tuple[str, str]]:
     classes = set(table[spec.label].map(as_label))
     if len(classes) < 2:
         yield ".label", f"one class only ({classes.pop()!r}) to learn from; a classifier needs two"
+
+
+def _untrained_problem(spec: FinetuneSpec, table: pd.DataFrame, split: str) -> Iterator[tuple[str, str]]:
+    labels = table[spec.label].map(as_label)
+    absent = sorted(set(labels) - set(labels[(table[split] == "train").to_numpy()]))
+    if absent:
+        yield (
+            ".label",
+            f"the class {absent[0]!r} ({int((labels == absent[0]).sum()):,} images) has none in train, so that no "
+            "network can learn it: divide the images otherwise, or leave the class out with where",
+        )
+
+
+def _per_class_problem(spec: FitSpec, table: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    if spec.train_per_class is None:
+        return
+    counts = table[spec.label].map(as_label).value_counts()
+    if "group" in table:
+        yield ".train_per_class", "the images have groups, which stay together: give test_share instead"
+    elif counts.min() <= spec.train_per_class:
+        yield (
+            ".train_per_class",
+            f"the class {counts.idxmin()!r} has {counts.min()} images, and {spec.train_per_class} train images a class "
+            "leave none of it to test on: leave it out with where, or take fewer",
+        )
 
 
 def _folds_problem(spec: FitSpec, table: pd.DataFrame) -> str | None:
@@ -155,4 +191,5 @@ def _folds_problem(spec: FitSpec, table: pd.DataFrame) -> str | None:
         counts = counts.clip(upper=spec.train_per_class)
     if not len(counts) or counts.min() >= spec.cv:
         return None
-    return f"{spec.cv} folds, and the class {counts.idxmin()!r} has {counts.min()} images to divide: give fewer"
+    mend = "give fewer" if counts.min() > 1 else "add images to it, or leave it out with where"
+    return f"{spec.cv} folds, and the class {counts.idxmin()!r} has {counts.min()} images to divide: {mend}"

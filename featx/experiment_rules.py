@@ -107,6 +107,8 @@ def _broken_finetune_rules(parts: "Parts", finetune: FinetuneSpec) -> Iterator[t
     store = parts.stores.get(finetune.store)
     if store is not None and store.of_run is not None:
         yield "store", f"{finetune.store} is of a fine-tuned network, and only a backbone can be fine-tuned"
+    if finetune.keep_cache and finetune.cache_limit == 0:
+        yield "keep_cache", "a cache_limit of 0 leaves nothing to keep: leave one of them out"
 
 
 def _broken_fit_rules(parts: "Parts", fit: FitSpec) -> Iterator[tuple[str, str]]:

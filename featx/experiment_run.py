@@ -14,6 +14,7 @@ from featx.experiment_record import RecordKeeper, check_kept_source, read_record
 from featx.experiment_rows import read_and_check_images
 from featx.experiment_stages import Stage, choose_stages, list_stages
 from featx.experiment_stores import Found
+from featx.experiment_words import in_keys
 from featx.experiment_work import Work, describe_stage, tuning_options
 from featx.manifest import Manifest
 from featx.run_folder import RunFolder
@@ -274,7 +275,7 @@ def _do(work: Work, stages: Sequence[Stage], found: Mapping[str, Found], overwri
         # It says how to go on.
         raise
     except FeatxError as error:
-        raise FeatxError(f"{', '.join(stage.key for stage in stages)}: {error}") from error
+        raise FeatxError(f"{', '.join(stage.key for stage in stages)}: {in_keys(str(error))}") from error
     seconds = round(time.monotonic() - begun, 3)
     done = []
     for stage, summary in zip(stages, summaries, strict=True):

@@ -97,7 +97,7 @@ def choose_stages(stages: Sequence[Stage], only: Sequence[str] | None) -> list[S
             raise FeatxError(f"--only {name}: no such part {close_names(section, SECTIONS)}")
         found = [stage.key for stage in stages if stage.section == section and fnmatchcase(stage.name, pattern or "*")]
         if not found and not pattern:
-            of_report = "; a page is of runs on the images' own splits" if section == "report" else ""
+            of_report = ": report is false, or there is no run on the images' own splits" if section == "report" else ""
             raise FeatxError(f"--only {name}: this experiment has none{of_report}")
         if not found:
             names = [stage.name for stage in stages if stage.section == section]

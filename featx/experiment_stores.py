@@ -99,7 +99,7 @@ def _setting_differences(spec: StoreSpec, made: Mapping[str, object], run_path: 
     wanted = {name: getattr(spec, name) for name in _PLAIN}
     wanted["image_size"] = spec.image_size or own_image_size(spec.backbone, weights)
     wanted["preprocessing"] = spec.preprocessing or own
-    wanted["weights"] = _name_of(weights)
+    wanted["weights"] = name_weights(weights)
     if spec.engine != "auto":
         wanted["engine"] = spec.engine
     for name, value in wanted.items():
@@ -107,7 +107,7 @@ def _setting_differences(spec: StoreSpec, made: Mapping[str, object], run_path: 
             yield f"{name} {made.get(name)!r}, now {value!r}"
 
 
-def _name_of(weights: str) -> str:
+def name_weights(weights: str) -> str:
     """Return what a store's settings call weights."""
     if weights.partition(":")[0] == "random":
         return f"random:{int(weights.partition(':')[2] or 0)}"

@@ -18,7 +18,7 @@ from featx.recipes import Recipe, read_recipe, recipe_record
 from featx.results import Run, check_free
 from featx.rows import digest_rows
 from featx.stage_plans import StagePlan, build_stage_model, count_weights, plan_stages
-from featx.training import predict_rows, train_stage
+from featx.training import is_compiled, predict_rows, train_stage
 from featx.training_data import RowSource
 from featx.training_folder import TrainingFolder
 from featx.training_sources import make_batches, open_sources
@@ -187,8 +187,11 @@ def _train_all(
             if number:
                 network.model.load_weights(folder.weights_path(number - 1))
             train, validation = make_batches(task, plan, sources, seed=seed * 1000 + number)
+            model = build_stage_model(network, plan, seed=seed)
+            if recipe.compile and not is_compiled(model, recipe):
+                echo(f"stage {plan.stage.name}: not compiled: XLA doesn't take its augmentation of images")
             trained = train_stage(
-                build_stage_model(network, plan, seed=seed),
+                model,
                 plan.stage,
                 recipe,
                 train,

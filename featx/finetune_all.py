@@ -33,7 +33,11 @@ def name_runs(recipes: Sequence[str], output: Path) -> dict[Path, str]:
     names = [Path(recipe).stem for recipe in recipes]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise FeatxError(f"--recipe {twice}: given twice; each recipe's run is a folder of its name")
+        which = " and ".join(recipe for recipe in recipes if Path(recipe).stem == twice)
+        raise FeatxError(
+            f"--recipe: {which} have one name, {twice}, and each recipe's run is a folder of its name: leave one out, "
+            "or copy its file to another name"
+        )
     return {output / name: recipe for name, recipe in zip(names, recipes, strict=True)}
 
 

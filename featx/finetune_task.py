@@ -211,14 +211,14 @@ def choose_weights(
     WeightsError
         If they are others than the store's, or the store's came from a file that isn't named.
     """
+    if not is_source(settings.weights) and not is_file_name(settings.weights):
+        raise WeightsError(
+            f"{store_path}: its features are of the fine-tuned network {settings.weights!r}, and only a backbone can "
+            "be fine-tuned: give the store that it was fine-tuned on"
+        )
     if weights is None:
         if is_source(settings.weights):
             return settings.weights
-        if not is_file_name(settings.weights):
-            raise WeightsError(
-                f"{store_path}: its features are of the fine-tuned network {settings.weights!r}, and only a backbone "
-                "can be fine-tuned: give the store that it was fine-tuned on"
-            )
         raise WeightsError(
             f"{store_path}: its features' weights came from the file {settings.weights!r}: say where that is with "
             "--weights FILE"
@@ -235,7 +235,8 @@ def choose_weights(
     if found != settings.weights_sha256:
         raise WeightsError(
             f"weights {weights!r}: not those that made the features of {store_path} (SHA-256 {found[:16]}..., expected "
-            f"{settings.weights_sha256[:16]}... of {settings.weights!r}): the comparison would not be of one network"
+            f"{settings.weights_sha256[:16]}... of {settings.weights!r}): the comparison would not be of one network. "
+            f"{'Leave --weights out' if is_source(settings.weights) else 'Give that file'}"
         )
     return weights
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from featx.errors import FeatxError
-from featx.mistakes import close_names
+from featx.mistakes import close_names, show_value
 from featx.recipe_parts import Stage
 from featx.strict_yaml import parse_yaml
 
@@ -55,7 +55,7 @@ def resolve_stages(record: Mapping[str, object], changes: Mapping[str, object]) 
     resolved = Resolved(dict(record))
     training = resolved.record.pop("training", {})
     if not isinstance(training, Mapping):
-        resolved.problems["training"] = f"expected a mapping of settings for all stages, found {training!r}"
+        resolved.problems["training"] = f"expected a mapping of settings for all stages, found {show_value(training)}"
         training = {}
     if "name" in training:
         resolved.problems["training.name"] = "each stage has a name of its own"
@@ -94,7 +94,9 @@ def parse_changes(texts: Sequence[str], *, example: str = "epochs=5 or head.epoc
     for text in texts:
         key, _, value = (part.strip() for part in text.partition("="))
         if not key or not value:
-            raise FeatxError(f"change {text!r}: expected KEY=VALUE, such as {example}")
+            # A shell takes the quotes of KEY='' away.
+            empty = f"""; empty text, in a shell: --set "{key}=''\"""" if key and "=" in text else ""
+            raise FeatxError(f"change {text!r}: expected KEY=VALUE, such as {example}{empty}")
         if key in changes:
             raise FeatxError(f"change {text!r}: {key} is changed twice")
         changes[key] = parse_yaml(value, source=f"change {text!r}")

@@ -29,9 +29,10 @@ _TO_VECTOR = ("flatten", "average_pool", "max_pool")
 # What a key wants, where that says more.
 _EXPECTED_OF = {
     "unfreeze": "all, or a list of names such as [block5]",
-    "name": "a word of letters, digits, '_' and '-'",
+    "name": "a word of letters, digits, '_' and '-', at most 60",
     "description": "one line of text",
 }
+_RECIPE_NAME = "a word of letters, digits, '.', '_' and '-', at most 60, that begins with a letter or a digit"
 
 
 def check_recipe(
@@ -111,13 +112,16 @@ def _what_is_wrong(mistake: Mapping, location: Location) -> str:
     if kind == "unexpected_keyword_argument":
         *before, key = mistake["loc"]
         names = [field.name for field in fields(_RECORDS[_last_word(tuple(before))])]
+        # Of a file alone; it is divided among the stages before anything is checked.
+        names += [] if before or key == "training" else ["training"]
         return f"unknown key {close_names(key, names)}"
     if kind == "union_tag_not_found":
         return f"missing: expected one of {', '.join(_KINDS[_last_word(location[:-1])][1])}"
     if kind == "union_tag_invalid":
         kinds = _KINDS[_last_word(location[:-1])][1]
         return f"expected one of {', '.join(kinds)}, found {show_value(mistake['ctx']['tag'])}"
-    return describe_mistake(mistake, expected=_EXPECTED_OF.get(_last_word(location)))
+    expected = _RECIPE_NAME if location == ("name",) else _EXPECTED_OF.get(_last_word(location))
+    return describe_mistake(mistake, expected=expected)
 
 
 def _broken_rules(record: Mapping) -> Iterator[tuple[Location, str]]:
@@ -141,8 +145,8 @@ def _broken_rules(record: Mapping) -> Iterator[tuple[Location, str]]:
 def _broken_stage_rules(stage: Mapping) -> Iterator[tuple[str, str]]:
     if stage.get("schedule") is not None and stage.get("plateau") is not None:
         yield "plateau", "schedule is given too: expected one of them (the other null)"
-    if stage.get("momentum", 0) != 0 and stage.get("optimizer", "adam") != "sgd":
-        yield "momentum", f"of sgd alone, and the optimizer is {stage.get('optimizer', 'adam')}: expected 0 or none"
+    if stage.get("momentum", 0) != 0 and (optimizer := stage.get("optimizer", "adam")) != "sgd":
+        yield "momentum", f"of sgd alone, and the optimizer is {optimizer}: expected 0, or no such key"
     if stage.get("unfreeze") == "all" and stage.get("unfreeze_last"):
         yield "unfreeze_last", "unfreeze is all, so there are no more layers: expected one of the two"
     elif "all" in _items(stage, "unfreeze"):

@@ -271,7 +271,7 @@ class Recipe(Checked):
     precision : str
         float32, mixed_float16 or mixed_bfloat16.
     compile : bool
-        Whether the steps are compiled by XLA.
+        Whether the steps are compiled by XLA; those that see augmented images (more than flipped ones) never are.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]

@@ -108,7 +108,7 @@ class RowFiles:
             path = self._path_of(start)
             expected = (min(self.block_rows, self.n_rows - start), *self.shape)
             try:
-                rows = np.load(path, mmap_mode="r", allow_pickle=False)
+                rows = np.lib.format.open_memmap(path, mode="r")
                 if rows.shape != expected or rows.dtype != self.dtype:
                     raise ValueError(f"{rows.dtype} {rows.shape}, expected {self.dtype} {expected}")
                 self._open[number] = rows

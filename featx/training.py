@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
+from featx.batch_size import is_out_of_memory
 from featx.checkpoints import BeginEpochs, Curves, KeepEpochs, NoteEpochs, Retell, StageFolder, all_layers
 from featx.errors import FeatxError
 from featx.keras_backend import compile_model
-from featx.keras_setup import load_keras
+from featx.keras_setup import describe_device, load_keras
 from featx.optimizers import make_optimizer
 from featx.recipes import Recipe, Stage
 from featx.training_data import Batches, RowSource
@@ -83,14 +84,14 @@ def train_stage(
     Raises
     ------
     FeatxError
-        If a batch can't be read, or an epoch can't be written.
+        If a batch can't be read or doesn't fit into the device's memory, or an epoch can't be written.
     """
     compile_for_training(model, stage, recipe, pretrained=pretrained, n_steps=stage.epochs * len(train))
     if not _has_ended(stage, folder.curves):
         # TerminateOnNaN has something to say, on standard output, which is for results.
         with (
             contextlib.redirect_stdout(sys.stderr),
-            _plain_errors(folder, train, validation),
+            _plain_errors(folder, stage, recipe, train, validation),
             _bar(stage, train, folder.curves, progress) as advance,
         ):
             model.fit(
@@ -116,7 +117,7 @@ def train_stage(
 
 
 @contextlib.contextmanager
-def _plain_errors(folder: StageFolder, *batches: Batches) -> Iterator[None]:
+def _plain_errors(folder: StageFolder, stage: Stage, recipe: Recipe, *batches: Batches) -> Iterator[None]:
     """Raise what a user can mend as what it is: TensorFlow wraps what happens while it waits for a batch."""
     try:
         yield
@@ -129,7 +130,22 @@ def _plain_errors(folder: StageFolder, *batches: Batches) -> Iterator[None]:
                 f"{folder.path}: writing failed ({error.strerror or error}); the epochs before are kept. Free some "
                 "disk, and run the same command again"
             ) from error
+        if is_out_of_memory(error):
+            raise too_large_batch(stage, recipe) from error
         raise
+
+
+def too_large_batch(stage: Stage, recipe: Recipe) -> FeatxError:
+    """Return the error of a batch that doesn't fit into the device's memory."""
+    return FeatxError(
+        f"recipe {recipe.name!r}, stage {stage.name!r}: a batch of {stage.batch_size:,} images doesn't fit into the "
+        f"memory of {describe_device(keras)}. Give a smaller one (--set batch_size=...)"
+    )
+
+
+def is_compiled(model: object, recipe: Recipe) -> bool:
+    """Whether XLA compiles a model's steps: if the recipe says so, and no layer forbids it, as those that zoom do."""
+    return recipe.compile and all(getattr(layer, "supports_jit", True) for layer in all_layers(model))
 
 
 def compile_for_training(
@@ -154,7 +170,7 @@ def compile_for_training(
         # Where rows have weights, they count in accuracies as they do in the classifiers'.
         weighted_metrics=["accuracy"],
         # JAX runs compiled or hardly at all.
-        jit_compile="auto" if keras.backend.backend() == "jax" else recipe.compile,
+        jit_compile="auto" if keras.backend.backend() == "jax" else is_compiled(model, recipe),
     )
     # What training would create in its first step, there already: TensorFlow would trace the step once more for it.
     model.optimizer.build(model.trainable_variables)

@@ -73,13 +73,19 @@ class TrainingFolder:
             found = None
         except (OSError, ValueError):
             found = {}
+        found = found if found is None or isinstance(found, dict) else {}
         if found == identity:
             return
         if found is not None and not overwrite and self.n_epochs():
-            different = [name for name in identity if found.get(name) != identity[name]]
+            if not found:
+                raise FeatxError(
+                    f"{path}: can't be read as the record of this unfinished training, which can't go on without. Give "
+                    "--overwrite to begin anew"
+                )
+            different = ", ".join(_differences(found, identity)) or "other settings"
             raise FeatxError(
-                f"{self.path}: this unfinished training was begun with other {', '.join(different) or 'settings'}. "
-                "Give the same to go on, or --overwrite to begin anew"
+                f"{self.path}: this unfinished training was begun with {different}. Give the same to go on, or "
+                "--overwrite to begin anew"
             )
         for other in self.path.iterdir():
             if other.is_dir():
@@ -131,3 +137,13 @@ class TrainingFolder:
     def remove(self) -> None:
         """Delete the folder: the run is there."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _differences(found: Mapping[str, object], identity: Mapping[str, object]) -> Iterator[str]:
+    """Name what differs, with its values where they are few words; digests say nothing."""
+    for name, now in identity.items():
+        before = found.get(name)
+        if before != now and isinstance(now, int | list) and name in found:
+            yield f"other {name}, {before}, now {now}"
+        elif before != now:
+            yield f"other {name}"

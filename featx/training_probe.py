@@ -12,14 +12,14 @@ import numpy as np
 from featx.activations import PIXELS, ImageReader, Images, PixelNetwork, compute_rows, reader_of
 from featx.batch_size import is_out_of_memory
 from featx.decoding import read_ahead
-from featx.errors import FeatxError, SourceError
+from featx.errors import SourceError
 from featx.finetune_task import Task
 from featx.images import Picture
-from featx.keras_setup import describe_device, load_keras
+from featx.keras_setup import load_keras
 from featx.recipes import Recipe
 from featx.row_files import choose_block
 from featx.stage_plans import StagePlan, build_stage_model, count_weights
-from featx.training import compile_for_training
+from featx.training import compile_for_training, too_large_batch
 from featx.training_data import RowSource
 from featx.training_sources import Once, choose_files, make_batches, make_runner
 from featx.tuned_network import TunedNetwork
@@ -215,10 +215,7 @@ def try_stage(
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise FeatxError(
-            f"recipe {recipe.name!r}, stage {plan.stage.name!r}: a batch of {plan.stage.batch_size:,} images doesn't "
-            f"fit into the memory of {describe_device(keras)}. Give a smaller one (--set batch_size=...)"
-        ) from error
+        raise too_large_batch(plan.stage, recipe) from error
     return TriedStage(
         startup_seconds=startup_seconds,
         train_seconds=clock.train_seconds / n_train,

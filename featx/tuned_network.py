@@ -12,7 +12,7 @@ from featx.errors import FeatxError
 from featx.heads import PREDICTIONS, add_head
 from featx.keras_setup import load_keras
 from featx.layers import Backbone, expand_layers, find_backbone
-from featx.recipes import Recipe, Stage
+from featx.recipes import Recipe, Stage, shipped_recipes
 from featx.topology import UnsupportedError, read_topology
 
 _STOCHASTIC = ("Dropout", "SpatialDropout2D", "GaussianDropout", "GaussianNoise")
@@ -68,10 +68,12 @@ def build_tuned_network(
         If the recipe is for other backbones, a layer or weights are missing, or the head doesn't fit.
     """
     if backbone not in recipe.backbones:
+        of_file = "in its file"
+        if recipe.name in shipped_recipes():
+            of_file = f"in a copy of its file (featx recipes {recipe.name}), which --recipe then names"
         raise FeatxError(
-            f"recipe {recipe.name!r}: backbones has {', '.join(recipe.backbones)}, and the store's is {backbone}. Copy "
-            f"the recipe (featx recipes {recipe.name}) and put {backbone} there, or extract with --backbone "
-            f"{recipe.backbones[0]}"
+            f"recipe {recipe.name!r}: backbones has {', '.join(recipe.backbones)}, and the store's is {backbone}. Add "
+            f"{backbone} to backbones {of_file}, or extract with --backbone {recipe.backbones[0]}"
         )
     spec = find_backbone(backbone)
     size = spec.image_size if image_size is None else image_size
@@ -88,7 +90,7 @@ def head_source(recipe: Recipe, spec: Backbone, image_size: int) -> str:
     Raises
     ------
     FeatxError
-        If the recipe names several.
+        If the recipe names several, or what the head takes the place of.
     """
     if not recipe.from_layer:
         spec.check_image_size(image_size)
@@ -98,6 +100,11 @@ def head_source(recipe: Recipe, spec: Backbone, image_size: int) -> str:
         raise FeatxError(
             f"recipe {recipe.name!r}: from_layer {recipe.from_layer!r} stands for {len(names)} layers; name one of "
             f"them, such as {names[-1]}"
+        )
+    if names[0] == PREDICTIONS:
+        raise FeatxError(
+            f"recipe {recipe.name!r}: from_layer {recipe.from_layer!r} are the network's own probabilities of classes, "
+            f"which the head stands in for: name a layer before them, such as {spec.top[-2]}"
         )
     return names[0]
 
@@ -174,20 +181,32 @@ def unfrozen_layers(network: TunedNetwork, stage: Stage, *, batch_norm: str = "f
     weighted = [layer for layer in layers if layer.weights]
     chosen = {layer.name for layer in weighted} if stage.unfreeze == "all" else set()
     for name in () if stage.unfreeze == "all" else stage.unfreeze:
-        # block5 stands for block5_conv1, and for the block5a_conv of networks that count blocks with letters.
-        found = {layer.name for layer in weighted if re.fullmatch(rf"{re.escape(name)}([a-z]?_.*)?", layer.name)}
+        found = {layer.name for layer in weighted if is_named_by(name, layer.name)}
         if not found:
             raise FeatxError(_absent(network, stage, name, [layer.name for layer in weighted]))
         chosen |= found
     if stage.unfreeze_last > len(weighted):
         raise FeatxError(
             f"stage {stage.name!r}: unfreeze_last {stage.unfreeze_last}, and {network.model.name} has {len(weighted)} "
-            "layers with weights"
+            f"layers with weights up to {network.backbone_layers[-1]}: give at most that, or unfreeze: all"
         )
     chosen |= {layer.name for layer in weighted[len(weighted) - stage.unfreeze_last :]}
     if batch_norm == "frozen":
         chosen -= {layer.name for layer in weighted if type(layer).__name__ == "BatchNormalization"}
     return tuple(layer.name for layer in weighted if layer.name in chosen)
+
+
+def is_named_by(name: str, layer: str) -> bool:
+    """Whether a name of `unfreeze` stands for a layer: it is its name, or that of its block.
+
+    block5 stands for block5_conv1, and for the block5a_conv of networks that count blocks with letters.
+
+    Examples
+    --------
+    >>> is_named_by("block5", "block5_conv1"), is_named_by("block5", "block5a_conv"), is_named_by("block", "block5_a")
+    (True, True, False)
+    """
+    return re.fullmatch(rf"{re.escape(name)}([a-z]?_.*)?", layer) is not None
 
 
 def _absent(network: TunedNetwork, stage: Stage, name: str, names: list[str]) -> str:

@@ -117,6 +117,16 @@ def test_extraction_on_two_workers_is_that_of_one_process(pair, stub, photos, tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.h5", "photos", "shared.h5"]
 
 
+def test_a_first_image_that_is_nowhere_is_rejected_as_by_one_process(single, stub, photos, tmp_path):
+    manifest = read(photos)
+    (photos / "oak" / "000.png").unlink()
+    assert manifest.table["path"].iloc[0] == "oak/000.png"
+    done = featx.extract_features(manifest, tmp_path / "shared.h5", cluster=single, **OPTIONS)
+    featx.extract_features(manifest, tmp_path / "alone.h5", **OPTIONS)
+    assert_equal(tmp_path / "shared.h5", tmp_path / "alone.h5")
+    assert done.n_rejected == 1
+
+
 def test_a_store_that_is_there_is_added_to_by_one_worker(pair, stub, photos, tmp_path):
     manifest = read(photos)
     featx.extract_features(manifest, tmp_path / "store.h5", layers="block1_conv1", **OPTIONS)

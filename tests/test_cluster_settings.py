@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from conftest import make_tree
 
 from featx import FeatxError
 from featx.cli import main
@@ -40,7 +41,7 @@ def test_what_is_no_address_is_refused(text):
         parse_address(text)
     refused = CliRunner().invoke(main, ["extract", "photos", "-o", "x.h5", "--cluster", text])
     assert refused.exit_code == 2
-    assert "expected local, local:N" in refused.output
+    assert f"'--cluster': {text}: expected local, local:N" in refused.output
 
 
 def write(folder, text):
@@ -59,6 +60,7 @@ def test_every_mistake_is_named(tmp_path):
         read_settings(SLURM, path)
     text = str(caught.value)
     assert text.startswith(f"{path}: 10 mistakes: wait: expected seconds, more than 0, found 0; jobs: expected a whole")
+    assert "cores: expected a whole number from 1 up, found true" in text
     assert "partion: unknown key (close: partition" in text
     for key in ("gpus", "memory", "time", "cores", "job_extra_directives", "partition", "scheduler_options"):
         assert f"{key}: expected " in text
@@ -75,6 +77,25 @@ def test_settings_without_a_cluster_are_refused(tmp_path):
     assert refused.output == "featx: --cluster-settings is of a cluster: give --cluster too\n"
     refused = CliRunner().invoke(main, ["fit", "rf", "x.h5", "-o", "run", "--shard", "1/2", "--cluster", "local:1"])
     assert refused.output == "featx: --cluster divides the work by itself: leave --shard out\n"
+
+
+@pytest.mark.parametrize("command", ["extract", "run"])
+def test_a_dry_run_checks_the_settings_and_says_that_it_is_of_one_process(tmp_path, command):
+    images = make_tree(tmp_path / "images", {"a": 4, "b": 4})
+    experiment = tmp_path / "experiment.yaml"
+    experiment.write_text("source: {path: images}\nstores: {s: {layers: block1, weights: random, image_size: 32}}\n")
+    small = ["--layers", "block1", "--weights", "random", "--image-size", "32"]
+    dry = {"extract": ["extract", images, "-o", tmp_path / "s.h5", *small], "run": ["run", experiment]}[command]
+
+    def call(*more):
+        return CliRunner().invoke(main, [str(word) for word in (*dry, "--dry-run", *more)])
+
+    settings = ["--cluster-settings", write(tmp_path, "jobs: 2\n")]
+    assert call(*settings).output == "featx: --cluster-settings is of a cluster: give --cluster too\n"
+    assert "workers.yaml: jobs: of slurm alone" in call(*settings, "--cluster", "local:2").output
+    done = call("--cluster", "local:2")
+    assert done.exit_code == 0, done.output
+    assert "of one process on this machine, not of the workers of --cluster local:2\n" in done.stderr
 
 
 def test_what_a_file_leaves_out_stands_at_its_default(tmp_path):
@@ -171,7 +192,9 @@ def test_dask_s_own_configuration_counts():
     of_dask = {"cores": 4, "memory": "8GB", "walltime": "10", "worker-extra-args": ["--local-directory", "/scratch"]}
     with dask.config.set({"jobqueue.slurm": of_dask}):
         arguments = slurm_arguments(ClusterSettings(wait=1))
+        cleared = slurm_arguments(ClusterSettings(wait=1, slurm={"worker_extra_args": []}))
     assert arguments["worker_extra_args"][-2:] == ["--local-directory", "/scratch"]
+    assert "--local-directory" not in cleared["worker_extra_args"]
     assert "540s" in arguments["worker_extra_args"]
 
 
@@ -194,6 +217,25 @@ def test_certificates_are_files_of_the_owner_for_as_long_as_the_run(tmp_path):
     blank.mkdir()
     settings = ClusterSettings(wait=1, slurm={"shared_temp_directory": str(blank)})
     with pytest.raises(FeatxError, match=r"a b: .* no blanks"), as_files(Security.temporary(), settings):
+        pass
+
+
+def test_an_encrypted_address_asks_for_certificates(tmp_path):
+    import dask
+
+    address, settings = "tls://127.0.0.1:9", ClusterSettings(wait=1)
+    with (
+        pytest.raises(FeatxError, match=r"configuration names none\. Name them under distributed\.comm\.tls"),
+        open_cluster(address, settings),
+    ):
+        pass
+    nowhere = str(tmp_path / "none.pem")
+    named = {f"distributed.comm.tls.{key}": nowhere for key in ("ca-file", "client.key", "client.cert")}
+    with (
+        dask.config.set(named),
+        pytest.raises(FeatxError, match=r"certificates that dask's configuration names .* can't be read: .*No such"),
+        open_cluster(address, settings),
+    ):
         pass
 
 

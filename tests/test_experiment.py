@@ -329,12 +329,35 @@ def test_nothing_is_said_of_what_hangs_on_a_wrong_value(path):
         ({"finetunes.net.where": "type in 'mono'"}, "finetunes.net.where: in and not in take a list"),
         ({"source.path": "photos", "output": "./photos/"}, "output: the folder of the images: give another one"),
         ({"fits.svm.choose_by": "log_loss"}, "fits.svm.choose_by: GramSVC tells no probabilities"),
-        ({"fits.new": {"store": "plain", "model": "knn", "class_weight": "balanced"}}, "knn knows no class weights"),
+        (
+            {"fits.new": {"store": "plain", "model": "knn", "class_weight": "balanced"}},
+            "leave class_weight out",
+        ),
         ({"choices.best.among": ["svm"]}, "choices.best.among: expected two fits or more"),
         ({"choices.best.among": ["svm", "rf"]}, "choices.best.among: rf has no repeats"),
         ({"fits.svm.seed": 3}, "choices.best.among: svm-tuned and svm have other seed"),
         ({"fits.svm.grid": {"C": [1], "kernel": ["rbf"]}}, "choices.best.among: the grid of svm has one cell"),
-        ({"report": 3}, "report: expected a mapping, found 3"),
+        ({"report": 3}, "report: expected true, false, or a mapping of title and root, found 3"),
+        ({"report": None}, "report: expected true, false, or a mapping of title and root, found null"),
+        ({"source.root": "images"}, "source.root: of a CSV, and path is a folder: leave it out"),
+        ({"source.label_column": "medium"}, "source.label_column: of a CSV, and path is a folder: leave it out"),
+        ({"finetunes.net.weights": "run:net"}, "finetunes.net.weights: of a fine-tuned network, and only a backbone"),
+        ({"finetunes.net.weights": "imagenet"}, "finetunes.net.weights: imagenet, and the store's features are of ra"),
+        (
+            {"finetunes.net.weights": "no.h5"},
+            "finetunes.net.weights: neither imagenet, imagenet-conv, random[:SEED] nor",
+        ),
+        (
+            {"finetunes.net.set.unfreeze": ["block9"]},
+            "finetunes.net.set: stage 'head': unfreeze names 'block9', and vgg",
+        ),
+        (
+            {"finetunes.net.cache_limit": 0, "finetunes.net.keep_cache": True},
+            "finetunes.net.keep_cache: a cache_limit of 0 leaves",
+        ),
+        ({"finetunes.net.set.from_layer": "block9"}, "finetunes.net.set: vgg16 has no layer 'block9'"),
+        ({"finetunes.net.set.from_layer": "block5"}, "from_layer 'block5' stands for 3 layers; name one"),
+        ({"finetunes.net.set.from_layer": "predictions"}, "name a layer before them, such as fc2"),
         ({"fits.rf.repeats": 20_000}, "fits.rf.repeats: expected 10000 or less, found 20000"),
         ({"fits.rf.cv": 20_000}, "fits.rf.cv: expected 10000 or less"),
         ({"fits.rf.importance": 20_000}, "fits.rf.importance: expected 10000 or less"),
@@ -503,3 +526,16 @@ def test_the_examples_are_experiments(path):
         experiment = featx.read_experiment(path, changes=changes)
         assert list(experiment.choices) == ["best"]
         assert len(experiment.fits) == 5
+
+
+def test_a_section_with_nothing_below_its_name_takes_an_entry(path):
+    path.write_text(TEXT.replace("choices:\n  best: {among: [svm, svm-tuned]}", "choices:"), encoding="utf-8")
+    experiment = featx.read_experiment(path, changes={"choices.best": {"among": ["svm", "svm-tuned"]}})
+    assert experiment.choices["best"].among == ("svm", "svm-tuned")
+
+
+def test_layers_that_only_the_network_itself_knows_may_be_unfrozen(path):
+    changes = {"stores.plain.backbone": "resnet50", "stores.plain.layers": "all", "stores.tuned": None}
+    changes |= {"finetunes.net.recipe": "flowers-5", "finetunes.net.set": {"unfreeze": ["conv5_block3_2_conv"]}}
+    changes |= {"fits.svm-tuned": None, "fits.rf.layers": "all", "choices": {}}
+    assert featx.read_experiment(path, changes=changes).finetunes["net"].set == {"unfreeze": ["conv5_block3_2_conv"]}

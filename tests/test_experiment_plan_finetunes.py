@@ -101,7 +101,10 @@ def test_what_the_cache_cannot_take_is_a_problem_in_the_words_of_the_run(folder,
     assert not found.is_possible
     assert plan_table(found)["is"].tolist() == ["missing", "can't be done"]
     problem = found.stages[1].problem
-    assert "of 30 images take 0.00 GB, more than the cache may (0.00 GB). Give --cache-limit 0.01 or more" in problem
+    assert (
+        "of 30 images take 0.00 GB, more than the cache may (0.00 GB). Give cache_limit: 10000000 or more, or cache_"
+        in problem
+    )
     assert f"finetunes.net: {problem}" in list(describe_plan(found))
     assert plan_net(done, changes, only=["finetunes"], overwrite=True).problem == problem
     experiment = featx.read_experiment(done / "experiment.yaml", changes=changes)

@@ -414,7 +414,7 @@ def test_a_part_needs_what_comes_before_it(short, study):
         run(short, only=["fits.rg"])
     with pytest.raises(featx.FeatxError, match=r"--only choices: this experiment has none"):
         run(short, SHORT, only=["choices"])
-    with pytest.raises(featx.FeatxError, match=r"--only report: .* a page is of runs on the images' own splits"):
+    with pytest.raises(featx.FeatxError, match=r"--only report: .*there is no run on the images' own splits"):
         run(short, SHORT | {"fits.rf": None, "report": True}, only=["report"])
     stages = list_stages(featx.read_experiment(short))
     chosen = choose_stages(stages, ["fits.again*", "stores.plain", "report"])
@@ -438,7 +438,7 @@ def test_the_record_says_only_what_was_run(own, monkeypatch):
     """Of what a run leaves alone, or fails at, the record says what it said."""
     before = record_of(own)
     whole = snapshot(own.parent)
-    with pytest.raises(featx.FeatxError, match=r"split: the stores were made with .*'seed': 0.*No store is asked for"):
+    with pytest.raises(featx.FeatxError, match=r"split.seed: the stores were made with 0, now \d+\. No store is"):
         run(own, {"split.seed": 1}, only=["fits"])
     run(own, {"fits.rf.seed": 7, "stores.plain.batch_size": 8, "split": None}, only=["stores.plain", "fits.svm-tuned"])
     assert {path: at for path, at in snapshot(own.parent).items() if path.name != "experiment.yaml"} == {
@@ -548,7 +548,7 @@ def test_a_dry_run_names_what_a_fit_can_not_be_fitted_on(folder, study, short):
     options = ["run", str(folder / "experiment.yaml"), "--dry-run", "--only", "fits", "--overwrite"]
     for change, problem in (
         ("fits.rf.label=labels", "fits.rf: no column 'labels'; there are path, label, split"),
-        ('fits.rf.where=label == "oak"', "fits.rf: --where 'label == \"oak\"': no row is so"),
+        ('fits.rf.where=label == "oak"', "fits.rf: where 'label == \"oak\"': no row is so"),
     ):
         result = CliRunner().invoke(main, [*options, "--set", change])
         assert result.exit_code == 1
@@ -574,9 +574,18 @@ def test_images_that_lack_what_a_run_asks_for(short):
         "fits.rf.where: no column 'type'": {"fits.rf.where": 'type == "mono"'},
         "fits.rf.sample_weight: no column 'weight'": {"fits.rf.sample_weight": "weight"},
         "fits.rf: no image is in the train split": {"split": None},
+        "fits.rf.sample_weight: the column 'label' holds text": {"fits.rf.sample_weight": "label"},
+        "fits.again.train_per_class: the class 'cedar' has 8 images, and 9 train images a class leave none of it to": {
+            "fits.again": {"store": "plain", "model": "svm", "repeats": 2, "train_per_class": 9, "cv": 2}
+        },
         "fits.rf.cv: 8 folds, and the class 'cedar' has 6 images to divide": {"fits.rf.cv": 8},
         "fits.again.cv: 9 folds, and the class 'cedar' has 8 images to divide": {"fits.again.cv": 9},
         "fits.rf.cv: several cells, and no validation images": {"split.shares": [0.8, 0.2]},
+        "fits.rf.importance: it is scored on validation images, and there are none: give cv: 5": {
+            "split.shares": [0.8, 0.2],
+            "fits.rf.grid": {"n_estimators": [5]},
+            "fits.rf.importance": 2,
+        },
     }
     for expected, changes in cases.items():
         with pytest.raises(featx.FeatxError) as caught:
@@ -584,6 +593,8 @@ def test_images_that_lack_what_a_run_asks_for(short):
         assert expected in str(caught.value)
     with pytest.raises(featx.FeatxError, match=r"finetunes.net: no validation images"):
         run(short, {"split": {"train_per_class": 5}})
+    with pytest.raises(featx.FeatxError, match=r"finetunes.net.split: the column 'label' has 'ash'; expected train, "):
+        run(short, {"finetunes.net.split": "label"})
     with pytest.raises(featx.FeatxError) as caught:
         run(short, SHORT | {"split.stratify": ["zz"], "fits.rf.label": "labels", "fits.again.stratify": ["type"]})
     assert str(caught.value).startswith(f"{short}: 3 mistakes: split.stratify: no column 'zz' (there are: path, ")
@@ -594,6 +605,40 @@ def test_images_that_lack_what_a_run_asks_for(short):
         run(short, SHORT | {"source.path": "empty"}, only=["stores"])
     assert str(caught.value).startswith(f"{short}: source: {short.parent / 'empty'}")
     assert not (short.parent / "output").exists()
+
+
+def test_a_class_that_can_not_be_learnt_or_divided_is_named_before_any_work(short):
+    rows = [
+        f"images/{label}/{n:03d}.png,{label},train" for label, count in (("ash", 8), ("birch", 7)) for n in range(count)
+    ]
+    rows += [f"images/{label}/{n:03d}.png,{label},validation" for label in ("ash", "birch") for n in (8, 9)]
+    (short.parent / "t.csv").write_text("\n".join(["path,label,split", *rows, "images/cedar/000.png,cedar,validation"]))
+    changes = {"source.path": "t.csv", "split": None}
+    message = r"finetunes.net.label: the class 'cedar' \(1 images\) has none in train.*leave the class out with where"
+    with pytest.raises(featx.FeatxError, match=message):
+        run(short, changes)
+    with pytest.raises(
+        featx.FeatxError, match=r"fits.rf.cv: .*'cedar' has 1 images to divide: add images to it, or le"
+    ):
+        run(short, SHORT | changes | {"fits.rf.cv": 2})
+    assert not (short.parent / "output").exists()
+
+
+def test_a_stage_s_failure_names_keys_of_the_file_and_not_options(short):
+    changes = SHORT | {"fits.rf.choose_by": "roc_auc", "split": {"train_per_class": 2, "validation_per_class": 1}}
+    with pytest.raises(featx.FeatxError, match=r"^fits.again: ") as caught:
+        run(short, changes | {"fits.again.cv": 7})
+    assert "--" not in str(caught.value)
+
+
+def test_a_record_that_is_no_yaml_says_what_to_do(short):
+    (short.parent / "output").mkdir()
+    record = short.parent / "output/experiment.yaml"
+    record.write_text("# featx run\nx: [\n")
+    with pytest.raises(featx.FeatxError, match=r"experiment.yaml: line 3: not YAML: .*\. Delete this file, and it is"):
+        run(short, SHORT, only=["stores"])
+    record.unlink()
+    assert run(short, SHORT, only=["stores"]).record == str(record)
 
 
 def test_a_stage_that_fails_is_named_and_those_before_it_are_kept(short):

@@ -22,7 +22,7 @@ def test_runs_are_named_by_their_recipes(tmp_path):
         tmp_path / "mame-i": "mame-i",
         tmp_path / "b5": "own/b5.yaml",
     }
-    with pytest.raises(FeatxError, match="--recipe b5: given twice"):
+    with pytest.raises(FeatxError, match=r"--recipe: own/b5\.yaml and b5 have one name, b5, .*leave one out, or copy"):
         name_runs(["own/b5.yaml", "b5"], tmp_path)
 
 
@@ -133,6 +133,7 @@ def test_a_task_is_done_once(tuned_store, trained, tmp_path, monkeypatch, overwr
 def test_workers_are_told_where_files_are(tuned_store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.weights.h5").touch()
+    (tmp_path / "photos").mkdir()
     sent = []
 
     def run(function, tasks, *, paths):
@@ -146,3 +147,7 @@ def test_workers_are_told_where_files_are(tuned_store, tmp_path, monkeypatch):
         assert tasks[0][1][3] == {"weights": expected, "root": str(tmp_path / "photos"), "seed": 3}
         assert tmp_path / "photos" in paths
         assert (tmp_path / "own.weights.h5" in paths) == (weights != "random")
+    # A folder that isn't here either is no matter of what workers see.
+    options = {"root": "photoz", "seed": 3}
+    assert list(tune_on(SimpleNamespace(run=run), tuned_store, {tmp_path / "a": "mame-i"}, options)) == []
+    assert tmp_path / "photoz" not in sent.pop()[1]

@@ -58,6 +58,25 @@ def test_elpv_runs_both_protocols(elpv_folder, protocol, head, choose_by):
     assert {record["protocol"]["choose_by"] for record in records} == {choose_by}
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--models", "svm,knn"], "expected svm or rf, found 'knn'"),
+        (["--repeats", "0"], "expected a whole number from 1 up, found '0'"),
+        (
+            ["--images", "100"],
+            "run.py: {store}: is there with 128 images, not 100: leave --images out, or give another",
+        ),
+    ],
+)
+def test_elpv_s_options_that_can_not_be_meant_are_refused_in_a_line(elpv_folder, options, message):
+    command = [sys.executable, ROOT / "pipelines" / "elpv" / "run.py", "binary", "-o", elpv_folder, *options]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    assert done.returncode in (1, 2)
+    assert message.format(store=elpv_folder / "elpv.h5") in done.stderr.splitlines()[-1]
+
+
 def test_elpv_fine_tunes_on_the_splits_of_the_binary_protocol(elpv_folder):
     done = run_elpv(elpv_folder, "fine-tuned", n_repeats=1)
     assert "featx, fine-tuned VGG16 (solar)" in done.stdout
@@ -99,3 +118,21 @@ def test_elpv_s_study_runs_from_its_file(tmp_path):
     mono, poly = (read_repeats(tmp_path / "runs" / f"{kind}-plain-mean") for kind in ("mono", "poly"))
     assert sum(run.repeats[0].n_train + run.repeats[0].n_test for run in (mono, poly)) == 160
     assert mono.store["n_features"] == 4224
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [(None, "--split 0.6,0.2,0.2"), ("", ""), ("--layers fc", "--layers fc")]
+)
+def test_batch_jobs_are_given_the_options_that_are_asked_for_and_none_where_none_is(tmp_path, options, expected):
+    """Images that are divided already are refused with --split."""
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/submitted\necho 1\n')
+    sbatch.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SOURCE": "photos", "STORE": "s.h5"}
+    environment |= {} if options is None else {"EXTRACT_OPTIONS": options, "FIT_OPTIONS": options}
+    script = ROOT / "pipelines" / "slurm" / "submit.sh"
+    subprocess.run(["bash", script], env=environment, check=True, capture_output=True, cwd=tmp_path)  # noqa: S607
+    extract, _, cells, _ = (tmp_path / "submitted").read_text().splitlines()
+    assert extract.partition("extract-array.sh ")[2] == f"photos -o s.h5 {expected}".rstrip()
+    fit = "--discretize both" if options is None else options
+    assert cells.partition("fit-array.sh ")[2] == f"svm s.h5 -o results/svm {fit}".rstrip()

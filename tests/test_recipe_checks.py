@@ -47,7 +47,7 @@ ALL = "{name: all, unfreeze: all, learning_rate: 1e-5}"
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("name: mine", "name: my own", "name: expected a word of letters, digits, '_' and '-', found 'my own'"),
+        ("name: mine", "name: my own", "name: expected a word of letters, digits, '.', '_' and '-', at most 60, that"),
         ("description: mine", "description: ''", "description: expected one line of text, found ''"),
         ("follows: nothing\n", "", "follows: missing"),
         ("follows: nothing", "folows: nothing", "follows: missing; folows: unknown key (close: follows)"),
@@ -91,9 +91,20 @@ ALL = "{name: all, unfreeze: all, learning_rate: 1e-5}"
         (
             "name: all",
             "name: a.b",
-            "stages[1].name (a.b): expected a word of letters, digits, '_' and '-', found 'a.b'",
+            "stages[1].name (a.b): expected a word of letters, digits, '_' and '-', at most 60, found 'a.b'",
         ),
         ("name: all, ", "", "stages[1].name: missing"),
+        (
+            "name: mine",
+            "name: .mine",
+            "name: expected a word of letters, digits, '.', '_' and '-', at most 60, that beg",
+        ),
+        ("name: mine", "name: mine\ntrainings: {}", "trainings: unknown key (close: training)"),
+        (
+            "name: mine",
+            "name: mine\ntraining: null",
+            "training: expected a mapping of settings for all stages, found nu",
+        ),
         ("- name: head", "- head", "stages[0]: expected a mapping, found 'head'"),
         ("1e-5", "0", "stages[1].learning_rate (all): expected more than 0, found 0"),
         ("1e-5", ".inf", "stages[1].learning_rate (all): expected a finite number, found Infinity"),
@@ -109,7 +120,11 @@ ALL = "{name: all, unfreeze: all, learning_rate: 1e-5}"
         ("unfreeze: all", "unfreeze: [5]", "stages[1].unfreeze[0] (all): expected all, or a list of names such as"),
         ("unfreeze: all", "unfreeze: [all]", "stages[1].unfreeze (all): all is no layer: expected 'unfreeze: all'"),
         ("unfreeze: all", "unfreeze: all, unfreeze_last: 3", "stages[1].unfreeze_last (all): unfreeze is all"),
-        ("1e-5", "1e-5, momentum: 0.9", "stages[1].momentum (all): of sgd alone, and the optimizer is adam"),
+        (
+            "1e-5",
+            "1e-5, momentum: 0.9",
+            "stages[1].momentum (all): of sgd alone, and the optimizer is adam: expected 0, or no such key",
+        ),
         ("1e-5", "1e-5, optimizer: sgd, momentum: 1", "stages[1].momentum (all): expected less than 1, found 1"),
         (
             "1e-5",

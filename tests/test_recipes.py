@@ -287,6 +287,12 @@ def test_a_change_that_is_none_is_named(text):
     assert refusal(parse_changes, [text]).startswith(f"change {text!r}: ")
 
 
+def test_empty_text_is_given_with_quotes_within_quotes():
+    """A shell takes those of KEY='' away."""
+    assert refusal(parse_changes, ["from_layer="]).endswith("""; empty text, in a shell: --set "from_layer=''\"""")
+    assert parse_changes(["from_layer=''"]) == {"from_layer": ""}
+
+
 def test_a_key_is_changed_once():
     assert "epochs is changed twice" in refusal(parse_changes, ["epochs=5", "epochs=6"])
 

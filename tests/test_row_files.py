@@ -69,8 +69,10 @@ def test_a_half_written_file_is_not_there(files, tmp_path):
 )
 def test_a_damaged_file_is_named(files, tmp_path, damage):
     damage(tmp_path / "rows" / "0000000004.npy")
-    with pytest.raises(FeatxError, match=r"0000000004\.npy: can't be read .*\. Delete it, and run it again"):
+    with pytest.raises(FeatxError, match=r"0000000004\.npy: can't be read .*\. Delete it, and run it again") as caught:
         files.take(np.array([5]))
+    # Such as NumPy's of a file that is no array.
+    assert "load it unsafely" not in str(caught.value)
 
 
 def test_a_write_that_fails_leaves_nothing(tmp_path):

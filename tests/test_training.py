@@ -13,7 +13,7 @@ from featx.checkpoints import KeepEpochs, StageFolder, count_epochs
 from featx.errors import SourceError
 from featx.keras_setup import load_keras
 from featx.recipes import Augmentation, AveragePool, CosineSchedule, Plateau, Recipe, Stage
-from featx.training import compile_for_training, predict_rows, train_stage
+from featx.training import compile_for_training, is_compiled, predict_rows, train_stage
 from featx.training_data import Batches
 
 keras = load_keras()
@@ -232,6 +232,17 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch):
         train(tmp_path)
 
 
+def test_a_batch_that_is_too_large_is_said_in_one_line(tmp_path, monkeypatch):
+    def fail(*args, **options):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 3GiB")
+
+    monkeypatch.setattr("keras.Model.fit", fail)
+    with pytest.raises(
+        FeatxError, match=r"stage 'head': a batch of 8 images doesn't fit .*\(--set batch_size=\.\.\.\)$"
+    ):
+        train(tmp_path)
+
+
 def test_a_first_loss_that_is_no_number(tmp_path):
     rows = Rows()
     rows.values[:] = np.inf
@@ -336,3 +347,16 @@ def test_nothing_goes_to_standard_output(tmp_path, capfd):
     rows.values[:] = np.nan
     train(tmp_path, rows=rows)
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("name", "expected"), [("RandomFlip", True), ("RandomZoom", False)])
+def test_what_xla_does_not_take_is_not_compiled_and_nothing_is_said_of_it(name, expected, recwarn):
+    pixels = keras.Input((8, 8, 3))
+    moved = getattr(keras.layers, name)(*([] if name == "RandomFlip" else [0.1]))(pixels)
+    outputs = keras.layers.Dense(2, activation="softmax")(keras.layers.Flatten()(moved))
+    model, recipe = keras.Model(pixels, outputs), replace(RECIPE, compile=True)
+    assert is_compiled(model, recipe) == expected
+    assert not is_compiled(model, RECIPE)
+    compile_for_training(model, STAGE, recipe, n_steps=10)
+    assert model.jit_compile == expected
+    assert not [warning for warning in recwarn if "jit_compile" in str(warning.message)]

@@ -59,7 +59,7 @@ def test_the_same_goes_on(folder):
 def test_another_is_refused_by_name(folder):
     other = IDENTITY | {"rows": "abd", "seed": 1}
     with folder.lock():
-        with pytest.raises(FeatxError, match=r"run\.training: .* begun with other rows, seed\. Give the same to go on"):
+        with pytest.raises(FeatxError, match=r"run\.training: .* begun with other rows, other seed, 0, now 1\. Give"):
             folder.begin(other, overwrite=False)
         assert folder.n_epochs() == 2
         folder.begin(other, overwrite=True)
@@ -69,11 +69,21 @@ def test_another_is_refused_by_name(folder):
     assert json.loads((folder.path / "training.json").read_text())["seed"] == 1
 
 
-@pytest.mark.parametrize("record", ["", "[]x", '{"rows": "abc"}'])
-def test_a_record_that_can_not_be_read(folder, record):
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ("", r"training\.json: can't be read .*Give --overwrite to begin anew"),
+        ("[]x", r"training\.json: can't be read .*Give --overwrite to begin anew"),
+        ("[]", r"training\.json: can't be read .*Give --overwrite to begin anew"),
+        ('{"rows": "abc"}', "begun with other "),
+    ],
+)
+def test_a_record_that_can_not_be_read(folder, record, message):
     (folder.path / "training.json").write_text(record)
-    with folder.lock(), pytest.raises(FeatxError, match=r"begun with other "):
-        folder.begin(IDENTITY, overwrite=False)
+    with folder.lock():
+        with pytest.raises(FeatxError, match=message):
+            folder.begin(IDENTITY, overwrite=False)
+        folder.begin(IDENTITY, overwrite=True)
 
 
 def test_one_writer(folder):

@@ -158,7 +158,7 @@ def test_the_deepest_backbone():
         ({"unfreeze": ("block3_pool",)}, "no layer with weights of that name"),
         ({"unfreeze": ("block",)}, "no layer with weights of that name"),
         ({"unfreeze": ("fc1",)}, "no layer with weights of that name"),
-        ({"unfreeze_last": 8}, r"stage 'head': unfreeze_last 8, and vgg16 has 7 layers with weights"),
+        ({"unfreeze_last": 8}, r"stage 'head': unfreeze_last 8, and vgg16 has 7 layers with weights up to block3"),
     ],
 )
 def test_layers_that_the_backbone_lacks(options, message):
@@ -211,11 +211,21 @@ def test_a_softmax_on_fc2():
             {"from_layer": "fc1", "head": (Bottleneck(4),)},
             r"recipe 'small': head doesn't fit fc1, whose activations are \(4096,\)",
         ),
+        ({"from_layer": "predictions"}, "from_layer 'predictions' are .*name a layer before them, such as fc2$"),
     ],
 )
 def test_recipes_that_do_not_fit(parts, message):
     with pytest.raises(FeatxError, match=message):
         build_tuned_network(replace(RECIPE, **parts), "vgg16", 3, weights="random", image_size=32)
+
+
+@pytest.mark.parametrize("name", ["mine", "flowers-5"])
+def test_a_recipe_for_other_backbones_is_copied_where_it_ships_and_changed_where_it_is_a_users(name):
+    recipe = replace(RECIPE, name=name, backbones=("resnet50",))
+    with pytest.raises(FeatxError, match=r"Add vgg16 to backbones in .*or extract with --backbone resnet50$") as caught:
+        build_tuned_network(recipe, "vgg16", 3, weights="random", image_size=32)
+    assert ("(featx recipes flowers-5)" in str(caught.value)) == (name == "flowers-5")
+    assert "featx recipes mine" not in str(caught.value)
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])

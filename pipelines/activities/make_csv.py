@@ -49,7 +49,9 @@ def read_annotations(path: Path) -> pd.DataFrame:
     and act_name of each image).
     """
     try:
-        release = loadmat(path, variable_names=["RELEASE"])["RELEASE"][0, 0]
+        # Opened here: of a path that isn't there, SciPy says that it has no name.
+        with path.open("rb") as file:
+            release = loadmat(file, variable_names=["RELEASE"])["RELEASE"][0, 0]
         images, acts = release["annolist"][0], release["act"][:, 0]
         rows = [
             {
@@ -82,7 +84,10 @@ def keep_common(table: pd.DataFrame, fewest_videos: int) -> tuple[pd.DataFrame, 
     rare = n_videos.index[n_videos < fewest_videos]
     kept = table[~table["label"].isin(rare)]
     if kept["label"].nunique() < 2:
-        raise FeatxError(f"fewer than two categories have {fewest_videos} videos or more: nothing to tell apart")
+        raise FeatxError(
+            f"fewer than two categories have {fewest_videos} videos or more: nothing to tell apart; give a smaller "
+            "--fewest-videos"
+        )
     counts = table["label"].value_counts()
     return kept, {str(name): int(counts[name]) for name in rare}
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,23 +56,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("protocol", choices=["four-classes", "binary", "fine-tuned"])
     parser.add_argument("-o", "--output", type=Path, default=HERE / "output", help="folder for the store and the runs")
-    parser.add_argument("--repeats", type=int, help="default: 50 for four-classes, 10 for binary, 3 for fine-tuned")
-    parser.add_argument("--models", default="svm,rf")
+    parser.add_argument("--repeats", type=count, help="default: 50 for four-classes, 10 for binary, 3 for fine-tuned")
+    parser.add_argument("--models", type=list_models, default=("svm", "rf"), help="svm, rf, or both with a comma")
     parser.add_argument("--seed", type=int, default=0, help="of the first split")
     parser.add_argument("--choose-by", choices=CHOOSE_BY, help="default: accuracy for four-classes, roc_auc for binary")
     parser.add_argument("--recipe", default="solar", help="of fine-tuned")
     parser.add_argument("--small", action="store_true", help="one cell a model, one epoch a stage, to try this out")
-    parser.add_argument("--images", type=int, help="take so many of the 2,624 photographs")
+    parser.add_argument("--images", type=count, help="take so many of the 2,624 photographs")
     options = parser.parse_args()
+    try:
+        run(options)
+    except featx.FeatxError as error:
+        sys.exit(f"run.py: {error}")
 
+
+def count(text: str) -> int:
+    """Read a whole number from 1 up."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, found {text!r}")
+    return int(text)
+
+
+def list_models(text: str) -> tuple[str, ...]:
+    """Read models with commas."""
+    models = tuple(name.strip() for name in text.split(","))
+    for name in models:
+        if name not in CHOICES:
+            raise argparse.ArgumentTypeError(f"expected {' or '.join(CHOICES)}, found {name!r}")
+    return models
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run a protocol, print its table and write it."""
     options.output.mkdir(parents=True, exist_ok=True)
     store_path = make_store(options.output, options.images)
     run_protocol = {"four-classes": run_four_classes, "binary": run_binary, "fine-tuned": run_fine_tuned}[
         options.protocol
     ]
     choices = SMALL_CHOICES if options.small else CHOICES
-    models = "svm" if options.protocol == "fine-tuned" else options.models
-    choices = {model: choices[model] for model in models.split(",")}
+    models = ("svm",) if options.protocol == "fine-tuned" else options.models
+    choices = {model: choices[model] for model in models}
     table = run_protocol(store_path, options.output, choices, options)
     text = table.to_markdown(index=False)
     (options.output / f"{options.protocol}.md").write_text(text + "\n", encoding="utf-8")
@@ -82,7 +106,14 @@ def main() -> None:
 def make_store(output: Path, n_images: int | None) -> Path:
     """Extract the 13 convolutions' means at 224 pixels, unless that is done."""
     store_path = output / "elpv.h5"
-    if not store_path.exists():
+    if store_path.exists():
+        with featx.open(store_path) as store:
+            if n_images not in (None, len(store)):
+                raise featx.FeatxError(
+                    f"{store_path}: is there with {len(store):,} images, not {n_images:,}: leave --images out, or give "
+                    "another --output"
+                )
+    else:
         manifest = read_elpv(n_images)
         featx.extract_features(manifest, store_path, layers="conv", weights="imagenet-conv", progress=True, echo=print)
     return store_path

@@ -8,9 +8,10 @@ set -euo pipefail
 : "${SOURCE:=photos}" "${STORE:=photos.h5}" "${RUN:=results/svm}"
 # Tasks of the two arrays, and how many of them may run at once (all, if this is empty).
 : "${SHARDS:=16}" "${FIT_SHARDS:=4}" "${AT_ONCE:=}"
-# Options with spaces between them; those of featx extract are the same in every shard.
-: "${EXTRACT_OPTIONS:=--split 0.6,0.2,0.2}"
-: "${CLASSIFIER:=svm}" "${FIT_OPTIONS:=--discretize both}"
+# Options with spaces between them, '' for none (of images that are divided already); those of featx extract are the same
+# in every shard.
+: "${EXTRACT_OPTIONS=--split 0.6,0.2,0.2}"
+: "${CLASSIFIER:=svm}" "${FIT_OPTIONS=--discretize both}"
 
 here=$(dirname -- "$0")
 read -ra extract_options <<<"$EXTRACT_OPTIONS"
