@@ -148,6 +148,12 @@ def extract(
             "--split-per-class takes one or two numbers (train,validation), and neither --split nor --stratify beside "
             "it"
         )
+    if stratify and split is None:
+        raise FeatxError(f"--stratify {stratify}: of a split that --split makes; give --split too, or leave it out")
+    if shard is not None and cluster is not None:
+        raise FeatxError("--cluster divides the work by itself: leave --shard out")
+    if output.is_file() and source.is_file() and output.samefile(source):
+        raise FeatxError(f"{output}: the source itself; give another --output")
     manifest = read_source(
         source,
         path_column=path_column,
@@ -170,14 +176,14 @@ def extract(
             manifest, output = take_shard(manifest, shard), shard.path_of(output)
             if not len(manifest):
                 raise FeatxError(f"shard {shard}: none of the {n_images:,} images is in it")
+        if cluster is not None or cluster_settings is not None:
+            say("--dry-run tries this process alone, without a cluster")
         forecast = forecast_extraction(manifest, output, echo=say, **options)
         if as_json:
             show_json(asdict(forecast))
         else:
             click.echo(format_forecast(forecast))
         return
-    if shard is not None and cluster is not None:
-        raise FeatxError("--cluster divides the work by itself: leave --shard out")
     if cluster is not None:
         # Before a cluster is waited for.
         check_place(output)

@@ -15,6 +15,7 @@ import psutil
 
 from featx.decoding import n_decoders
 from featx.errors import SourceError
+from featx.extraction import check_folder
 from featx.images import ImageError, Picture, read_picture
 from featx.manifest import Manifest
 from featx.network import PooledNetwork, build_network
@@ -120,8 +121,9 @@ def forecast_extraction(
     Raises
     ------
     FeatxError
-        If the network can't be built, or none of the images tried can be read.
+        If no store can be made there, the network can't be built, or none of the images tried can be read.
     """
+    check_folder(Path(store_path))
     begun = time.perf_counter()
     network = build(
         backbone, image_size=image_size, precision=precision, batch_size=batch_size, echo=echo, **network_options

@@ -80,7 +80,7 @@ def run_extraction(
     """
     rejections = Rejections(manifest, max_rejected)
     folder = RunFolder(store_path)
-    _check_folder(folder.store_path)
+    check_folder(folder.store_path)
     with folder.lock():
         base = _find_base(folder, overwrite)
         # A shard has the splits of its whole, or none.
@@ -97,7 +97,14 @@ def run_extraction(
         return _finish(passes, {"run_id": run_id, "paths_sha256": source["paths_sha256"], **(marks or {})})
 
 
-def _check_folder(store_path: Path) -> None:
+def check_folder(store_path: Path) -> None:
+    """Refuse a place that no store can be made at.
+
+    Raises
+    ------
+    StoreError
+        If it is a folder, or its folder isn't there.
+    """
     if store_path.is_dir():
         raise StoreError(f"{store_path}: a folder; give the name of the HDF5 file to make")
     if not store_path.absolute().parent.is_dir():

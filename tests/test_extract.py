@@ -466,6 +466,29 @@ def test_the_command_splits_by_images_a_class(tree, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--stratify", "label"], "--stratify label: of a split that --split makes"),
+        (["--cluster", "local:2", "--shard", "1/2", "--dry-run"], "leave --shard out"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(options, message, tree, tmp_path):
+    refused = extract_here(tree, tmp_path / "s.h5", *options)
+    assert refused.exit_code == 1
+    assert message in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_list_of_images_is_never_overwritten(tree, tmp_path):
+    csv = tmp_path / "m.csv"
+    csv.write_text("path,label\n" + "".join(f"{tree / name / '000.png'},{name}\n" for name in ("ash", "birch")))
+    before = csv.read_bytes()
+    refused = extract_here(csv, csv, "--overwrite")
+    assert refused.stderr == f"featx: {csv}: the source itself; give another --output\n"
+    assert csv.read_bytes() == before
+
+
+@pytest.mark.parametrize(
     ("backbone", "layer", "options", "size", "n_features"),
     [
         # A layer that the network itself has to tell.

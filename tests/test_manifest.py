@@ -126,7 +126,7 @@ def test_a_column_is_read_as_one_thing(tmp_path):
     csv = write_csv(tmp_path / "m.csv", "path,label,split\na.png,x,train\nb.png,y,test\n")
     for options, message in (
         ({"group_column": "path"}, "'path' can't be both the path and the group: .*--path-column or --group-column"),
-        ({"group_column": "label"}, r"'label' can't be both the label and the group: .*'' for none.*source\.label_column"),
+        ({"group_column": "label"}, r"'label' can't be both the label and the group.* '' for none,.*source\.label_col"),
         ({"label_column": "split", "split_column": "split"}, "'split' can't be both the label and the split"),
     ):
         with pytest.raises(FeatxError, match=message):
