@@ -10,7 +10,7 @@ from sklearn.model_selection import train_test_split
 
 from featx.errors import FeatxError
 from featx.rows import Rows, digest_rows
-from featx.splits import divide_groups, draw_by_class
+from featx.splits import divide_groups, draw_by_class, say_why
 from featx.store import Store
 
 
@@ -78,7 +78,11 @@ def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: i
     try:
         train, test = train_test_split(everything, test_size=test_share, random_state=seed, stratify=strata)
     except ValueError as error:
-        raise FeatxError(f"{len(rows):,} rows can't be split, {test_share:g} for test: {error}") from error
+        why = str(error) if strata is None else say_why(pd.Series(strata), error)
+        raise FeatxError(
+            f"{len(rows):,} rows can't be split, {test_share:g} for test: {why}. Stratify by fewer columns "
+            "(--stratify), leave out what is rare (--where), or take another --test-share"
+        ) from error
     return train, test
 
 
@@ -105,7 +109,7 @@ def draw_per_class(rows: Rows, train_per_class: int, seed: int) -> tuple[np.ndar
     if rows.groups is not None:
         raise FeatxError(
             "the rows have groups, which stay together, so that a class can't have a given number of train rows: give "
-            "a test share instead"
+            "--test-share instead"
         )
     order = draw_by_class(rows.y.astype(str), seed)
     small = {label: len(numbers) for label, numbers in order.items() if len(numbers) <= train_per_class}
