@@ -138,7 +138,7 @@ def test_splits_whose_cells_were_chosen_by_another_score_are_done_anew(store_pat
 
 
 def test_rows_that_cannot_be_stratified_are_counted_and_not_listed(store_path, tmp_path):
-    message = r"100 of 100 kinds .* such as '[0-9a-f]{64}'\. Stratify by fewer .* \(--stratify\), .*--where.*--test-share"
+    message = r"100 of 100 kinds .* such as '[0-9a-f]{64}'\. .* \(--stratify\), .*\(--where\), .*--test-share"
     with pytest.raises(FeatxError, match=message):
         fit_repeats(store_path, "svm", tmp_path / "run", n_repeats=2, stratify=("sha256",), cv=3, grid=GRID)
 
