@@ -124,9 +124,12 @@ def check_shards(store_path: Path) -> ShardSet:
 
 def _look(path: Path, expected: Shard) -> _Shard:
     """Read what a shard is, and compare what it claims with what it holds."""
-    with Store(path) as store:
+    with _open(path, expected) as store:
         attributes = store.attributes
-        shard, origin = read_origin(attributes, path)
+        try:
+            shard, origin = read_origin(attributes, path)
+        except StoreError as error:
+            raise StoreError(f"{error}. Move it away. {_again(expected)}") from error
         if shard != expected:
             raise StoreError(f"{path}: is shard {shard} by what it holds; give it its name back")
         try:
@@ -152,6 +155,13 @@ def _look(path: Path, expected: Shard) -> _Shard:
             n_channels=store.n_channels,
             n_rows=len(store),
         )
+
+
+def _open(path: Path, shard: Shard) -> Store:
+    try:
+        return Store(path)
+    except StoreError as error:
+        raise StoreError(f"{error}. {_again(shard, '--overwrite')}") from error
 
 
 def _differences(one: _Shard, other: _Shard) -> list[str]:
