@@ -14,12 +14,12 @@ import pandas as pd
 import psutil
 
 from featx.decoding import n_decoders
-from featx.errors import SourceError
 from featx.extraction import check_folder
 from featx.images import ImageError, Picture, read_picture
 from featx.manifest import Manifest
 from featx.network import PooledNetwork, build_network
 from featx.pipeline import PART_SIZE, compute_parts
+from featx.rejections import none_readable
 from featx.store_writer import CHUNK_BYTES
 
 _N_BATCHES = 4
@@ -139,7 +139,7 @@ def forecast_extraction(
     found, decode_rate = _time_decoding(paths, read)
     pictures = [picture for picture in found if isinstance(picture, Picture)]
     if not pictures:
-        raise SourceError(f"none of the {len(paths):,} images tried could be read; the first, {paths[0]}: {found[0]}")
+        raise none_readable(f"{len(paths):,} images tried", paths[0], found[0])
     network_rate, network_memory = _time_network(network, pictures)
     shares_cores = network.engine.device.startswith("cpu")
     rate = 1 / (1 / decode_rate + 1 / network_rate) if shares_cores else min(decode_rate, network_rate)

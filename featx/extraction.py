@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from featx.additions import Base, is_same_table, keep_splits, plan_addition, read_base
-from featx.errors import StoppedError, StoreError
+from featx.errors import FeatxError, StoppedError, StoreError
 from featx.finetuned import note_seen_images
 from featx.manifest import Manifest
 from featx.network import PooledNetwork
@@ -177,6 +177,11 @@ def _finish(passes: Passes, provenance: dict[str, str]) -> Extraction:
             f"stopped: {n_done:,} of {n_rows:,} images are done and kept in {passes.folder.path}. Run the same "
             "command again to go on"
         ) from error
+    except FeatxError:
+        # A run that has done nothing stands in no other's way: what it was told may be to take other settings.
+        if passes.folder.path.is_dir() and not passes.folder.holds_parts():
+            passes.folder.clear()
+        raise
     except OSError as error:
         # What becomes of images and parts has words of its own; this is the folder itself.
         raise StoreError(

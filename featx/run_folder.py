@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from featx.errors import StoreError
-from featx.locks import hold, is_lock_file
+from featx.locks import hold, is_lock_file, make_lock
 from featx.parts import PartFiles, sync_folder
 from featx.provenance import now
 from featx.settings import Settings
@@ -40,6 +40,8 @@ class RunFolder(PartFiles):
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder as its only writer; see `featx.locks.hold`."""
+        # A switch that is none is refused before there is a folder that looks like a store begun.
+        make_lock(self.path / "lock")
         self._make()
         with hold(self.path / "lock", f"{self.store_path}: another featx is writing this store"):
             try:
@@ -125,6 +127,10 @@ class RunFolder(PartFiles):
     def is_empty(self) -> bool:
         """Whether nothing is here but the lock."""
         return self.path.is_dir() and all(map(is_lock_file, self.path.iterdir()))
+
+    def holds_parts(self) -> bool:
+        """Whether anything is done, of this pass or a further one."""
+        return any(self.path.rglob("rows-*.npz"))
 
     def clear(self) -> None:
         """Delete everything but the lock; the record goes last, and parts without it are never used."""

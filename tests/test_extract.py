@@ -110,6 +110,11 @@ def test_when_no_image_can_be_read_nothing_is_left(tmp_path):
     with pytest.raises(FeatxError, match=r"none of the 2 images could be read; the first, .*a\.png: .*--root"):
         featx.extract_features(featx.read_source(csv), tmp_path / "s.h5", layers="block1", **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["m.csv"]
+    # Where the files are there, other paths are of no help.
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    with pytest.raises(FeatxError, match=r"a\.png: not a JPEG, .*\. Mend them, or give others$"):
+        featx.extract_features(featx.read_source(csv), tmp_path / "s.h5", layers="block1", **SMALL)
 
 
 def test_odd_names_are_kept(tmp_path):
@@ -410,8 +415,10 @@ def test_values_beyond_float16_are_told_at_the_first_batch(tree, tmp_path, brigh
         )
         with pytest.raises(FeatxError, match=message):
             featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", store_dtype="float16", **options)
-    featx.extract_features(featx.read_source(tree), tmp_path / "s32.h5", **options)
-    assert features_of(tmp_path / "s32.h5")[0].max() > 7e4
+        assert list(tmp_path.iterdir()) == []
+    # As it says.
+    featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", **options)
+    assert features_of(tmp_path / "s.h5")[0].max() > 7e4
     with pytest.raises(FeatxError, match="store dtype 'float64': expected float32 or float16"):
         featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", store_dtype="float64", **options)
 
