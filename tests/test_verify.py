@@ -180,6 +180,13 @@ def test_a_sample_needs_the_stores_own_weights(store):
     assert "weights 'random:3': not those of" in found.problems[0].detail
 
 
+@pytest.mark.parametrize("options", [["--weights", "random:3"], ["--root", "nowhere"]])
+def test_what_a_sample_alone_needs_is_refused_without_one(store, options):
+    done = invoke("verify", store, *options)
+    assert done.exit_code == 1
+    assert f"{options[0]} without --sample" in done.stderr
+
+
 def test_equal_files_with_different_features(store):
     with h5py.File(store, "a") as file:
         swap(file, "features/block1_conv1", 6, 9)
@@ -326,8 +333,12 @@ def test_parts_are_looked_at_and_left_alone(unfinished):
     done = invoke("verify", unfinished.store_path)
     assert done.exit_code == 1
     assert "run the same extraction again, which does just what is missing" in done.stderr
+    assert "no row was sampled" in invoke("verify", unfinished.store_path, "--sample", 2).stderr
     (unfinished.path / "run.json").write_text("{")
     assert "record" in [p.what for p in featx.verify_store(unfinished.store_path).problems]
+    done = invoke("verify", unfinished.store_path)
+    assert "run the same extraction again, which begins anew" in done.stderr
+    assert done.stderr.endswith("2 problems. Run the same extraction again (with --overwrite if it refuses)\n")
     before[unfinished.path / "run.json"] = b"{"
     assert {path: path.read_bytes() for path in unfinished.path.iterdir()} == before
 
