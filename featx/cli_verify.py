@@ -41,7 +41,7 @@ def verify(store: Path, as_json: bool, **options: object) -> None:
     if not options["sample"]:
         unused = [f"--{name}" for name in ("weights", "root") if options[name] is not None]
         if unused:
-            raise StoreError(f"{store}: {' and '.join(unused)} without --sample: nothing is extracted again; give that too")
+            raise StoreError(f"{store}: {' and '.join(unused)} without --sample, which extracts rows anew; give it too")
     found = verify_store(store, progress=True, echo=say, **options)
     if as_json:
         show_json(asdict(found) | {"ok": found.ok, "is_damaged": found.is_damaged, "bad_rows": found.bad_rows.tolist()})

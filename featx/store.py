@@ -203,6 +203,11 @@ class Store:
         """
         splits = self._read_column(self._file["images/split"])
         if split not in splits:
+            if not any(splits):
+                raise StoreError(
+                    f"{self.path}: no image is in the split {split!r}, since none has a split: the same featx extract "
+                    "with --split makes some, and computes nothing anew"
+                )
             there = ", ".join(repr(str(name)) for name in sorted(set(splits)))
             raise StoreError(f"{self.path}: no image is in the split {split!r}; there are {there}")
         return np.flatnonzero(splits == split)

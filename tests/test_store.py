@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import SMALL, make_tree
 
 import featx
 from featx import FeatxError
@@ -103,6 +104,18 @@ def test_blocks_are_the_matrix_in_parts(small_store, layers, split):
         assert store.rows_of("test").tolist() == np.flatnonzero(store.images["split"] == "test").tolist()
         with pytest.raises(FeatxError, match="no layer 'block9'"):
             next(store.blocks(["block9"]))
+
+
+def test_a_store_without_splits_says_how_to_get_some(tmp_path):
+    images = make_tree(tmp_path / "images", {"ash": 3, "birch": 3})
+    manifest, path = featx.read_source(images), tmp_path / "s.h5"
+    featx.extract_features(manifest, path, layers="block1_conv1", **SMALL)
+    with featx.open(path) as store, pytest.raises(FeatxError, match=r"none has a split: .* with --split makes some"):
+        store.matrix(split="test")
+    done = featx.extract_features(featx.make_splits(manifest, (0.6, 0.4)), path, layers="block1_conv1", **SMALL)
+    assert done.n_computed == 0
+    with featx.open(path) as store:
+        assert len(store.matrix(split="test")) == 2
 
 
 def test_unknown_layers_and_splits_are_answered_with_those_there(small_store):
