@@ -14,12 +14,12 @@ import pandas as pd
 import psutil
 
 from featx.decoding import n_decoders
-from featx.extraction import check_folder
 from featx.images import ImageError, Picture, read_picture
 from featx.manifest import Manifest
 from featx.network import PooledNetwork, build_network
 from featx.pipeline import PART_SIZE, compute_parts
 from featx.rejections import none_readable
+from featx.run_folder import check_folder
 from featx.store_writer import CHUNK_BYTES
 
 _N_BATCHES = 4

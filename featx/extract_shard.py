@@ -9,7 +9,7 @@ from featx.manifest import Manifest
 from featx.merging import refuse_begun
 from featx.network import PooledNetwork
 from featx.plans import Request
-from featx.run_folder import RunFolder
+from featx.run_folder import RunFolder, check_folder
 from featx.shards import Shard, ShardOrigin, read_origin
 from featx.store import Store
 
@@ -53,6 +53,7 @@ def extract_shard(
         As `featx.extract.extract_features`; and if the whole store is there already.
     """
     store_path = Path(store_path)
+    check_folder(store_path)
     path = shard.path_of(store_path)
     if store_path.exists() and not overwrite:
         raise StoreError(

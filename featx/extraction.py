@@ -15,7 +15,7 @@ from featx.network import PooledNetwork
 from featx.passes import Passes
 from featx.plans import Plan, Request, plan_anew
 from featx.rejections import Rejections
-from featx.run_folder import RunFolder
+from featx.run_folder import RunFolder, check_folder
 from featx.shards import digest_paths
 from featx.store import Store
 from featx.store_writer import as_text
@@ -79,8 +79,8 @@ def run_extraction(
         Further attributes of the store: those of a shard, which may be without any image that can be read.
     """
     rejections = Rejections(manifest, max_rejected)
+    check_folder(store_path)
     folder = RunFolder(store_path)
-    check_folder(folder.store_path)
     with folder.lock():
         base = _find_base(folder, overwrite)
         # A shard has the splits of its whole, or none.
@@ -95,20 +95,6 @@ def run_extraction(
         options = {"may_be_empty": marks is not None, "progress": progress, "echo": echo, "log_every": log_every}
         passes = Passes(manifest, folder, plan, rejections=rejections, **options)
         return _finish(passes, {"run_id": run_id, "paths_sha256": source["paths_sha256"], **(marks or {})})
-
-
-def check_folder(store_path: Path) -> None:
-    """Refuse a place that no store can be made at.
-
-    Raises
-    ------
-    StoreError
-        If it is a folder, or its folder isn't there.
-    """
-    if store_path.is_dir():
-        raise StoreError(f"{store_path}: a folder; give the name of the HDF5 file to make")
-    if not store_path.absolute().parent.is_dir():
-        raise StoreError(f"{store_path}: the folder {store_path.parent} doesn't exist; make it first")
 
 
 def _find_base(folder: RunFolder, overwrite: bool) -> Base | None:

@@ -19,7 +19,7 @@ from featx.merge import DigestIndex, Outline, merge_rows
 from featx.parts import Part
 from featx.progress import progress_bar
 from featx.provenance import MOST_RUNS, describe_process, now, read_history
-from featx.run_folder import RunFolder
+from featx.run_folder import RunFolder, check_folder
 from featx.shard_checks import ShardSet, check_shards
 from featx.store import Store
 from featx.store_writer import rewrite_store
@@ -86,9 +86,8 @@ def merge_shards(
         If shards are missing, unfinished, damaged or of different settings or images; or if the store is there.
     """
     begun, started = time.monotonic(), now()
-    folder = RunFolder(Path(store_path))
-    if not folder.store_path.absolute().parent.is_dir():
-        raise StoreError(f"{folder.store_path}: the folder {folder.store_path.parent} doesn't exist")
+    check_folder(Path(store_path))
+    folder = RunFolder(store_path)
     with ExitStack() as stack:
         stack.enter_context(folder.lock())
         merged = _read_merged(folder)

@@ -18,6 +18,20 @@ from featx.settings import Settings
 _RECORD = "run.json"
 
 
+def check_folder(store_path: Path) -> None:
+    """Refuse a place that no store can be made at.
+
+    Raises
+    ------
+    StoreError
+        If it is a folder, or its folder isn't there.
+    """
+    if store_path.is_dir():
+        raise StoreError(f"{store_path}: a folder; give the name of the HDF5 file to make")
+    if not store_path.absolute().parent.is_dir():
+        raise StoreError(f"{store_path}: the folder {store_path.parent} doesn't exist; make it first")
+
+
 class RunFolder(PartFiles):
     """The folder `<store>.parts/`: the parts of every row, and folders of further parts below it.
 

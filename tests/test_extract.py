@@ -192,6 +192,16 @@ def test_an_output_that_exists_is_refused_or_replaced(tree, tmp_path):
         assert store.layers == ["block1_conv2"]
 
 
+def test_the_folder_that_one_is_in_is_no_output(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for line in (["extract", tree, "-o", ".", *COMMAND], ["extract", tree, "-o", ".", *COMMAND, "--shard", "1/2"]):
+        done = CliRunner().invoke(main, [*map(str, line)])
+        assert done.stderr == "featx: .: a folder; give the name of the HDF5 file to make\n"
+    for store in (".", ""):
+        assert CliRunner().invoke(main, ["merge", store]).stderr.startswith("featx: .: a folder; give the name of")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("output", "message"), [("", "a folder"), ("no/s.h5", "doesn't exist")])
 def test_outputs_that_cannot_be_made(tree, tmp_path, output, message):
     with pytest.raises(FeatxError, match=message):

@@ -115,7 +115,7 @@ def test_a_store_without_splits_says_how_to_get_some(tmp_path):
     done = featx.extract_features(featx.make_splits(manifest, (0.6, 0.4)), path, layers="block1_conv1", **SMALL)
     assert done.n_computed == 0
     with featx.open(path) as store:
-        assert len(store.matrix(split="test")) == 2
+        assert len(store.matrix(split="test")) == sum(store.images["split"] == "test") > 0
 
 
 def test_unknown_layers_and_splits_are_answered_with_those_there(small_store):
