@@ -192,6 +192,26 @@ def test_an_output_that_exists_is_refused_or_replaced(tree, tmp_path):
         assert store.layers == ["block1_conv2"]
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("resize", "stretch", "resize 'stretch': expected squash, crop or pad"),
+        ("interpolation", "box", "interpolation 'box': expected bilinear, bicubic or lanczos"),
+        ("preprocessing", "caffee", "preprocessing 'caffee': expected caffe, torch, tf, none or caffe-googlenet"),
+        ("views", "all", "views 'all': expected none, flip or dihedral"),
+        ("engine", "tpu", "engine 'tpu': expected auto, keras or ncnn"),
+        ("precision", "half", "precision 'half': expected float32, float16 or bfloat16"),
+        ("jpeg", "half", "jpeg 'half': expected full or scaled"),
+        ("batch_size", 0, "batch size 0: expected a whole number from 1, or auto"),
+        ("image_size", 0, "image size 0: vgg16 needs at least 32 pixels"),
+    ],
+)
+def test_a_store_never_says_what_it_is_not(option, value, message, tree, tmp_path):
+    with pytest.raises(FeatxError, match=message):
+        featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", **SMALL | {option: value})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_folder_that_one_is_in_is_no_output(tree, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for line in (["extract", tree, "-o", ".", *COMMAND], ["extract", tree, "-o", ".", *COMMAND, "--shard", "1/2"]):
