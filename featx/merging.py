@@ -258,7 +258,8 @@ def _read_tables(shards: ShardSet) -> tuple[pd.DataFrame, pd.DataFrame, list[dic
     if not len(whole):
         raise SourceError(
             f"{shards.paths[0]} and the other shards: none of the {shards.origin.n_images:,} images could be read; the "
-            f"first, {lost['path'].iloc[0]}: {lost['reason'].iloc[0]}"
+            f"first, {lost['path'].iloc[0]}: {lost['reason'].iloc[0]}. Mend them and extract the shards "
+            "again, which reads them again"
         )
     return whole, lost, told
 

@@ -151,10 +151,14 @@ def test_images_that_can_none_be_read_make_no_store(photos, tmp_path):
     for path in photos.rglob("*.png"):
         path.write_bytes(b"no image")
     extract_all(featx.read_source(photos), tmp_path / "store.h5")
-    with pytest.raises(FeatxError, match=r"none of the 23 images could be read; the first"):
+    with pytest.raises(FeatxError, match=r"none of the 23 images could be read; the first, .*\. Mend them and"):
         featx.merge_shards(tmp_path / "store.h5")
     assert not (tmp_path / "store.h5").exists()
     assert len(list(tmp_path.glob("*.shard-*.h5"))) == N_SHARDS
+    # As it says.
+    make_image(photos / "oak" / "003.png", seed=1)
+    extract_all(featx.read_source(photos), tmp_path / "store.h5")
+    assert featx.merge_shards(tmp_path / "store.h5").n_images == 1
 
 
 def test_more_shards_than_images(tmp_path):
