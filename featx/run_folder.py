@@ -24,12 +24,15 @@ def check_folder(store_path: Path) -> None:
     Raises
     ------
     StoreError
-        If it is a folder, or its folder isn't there.
+        If it is a folder or no file at all, or its folder isn't there.
     """
     if store_path.is_dir():
         raise StoreError(f"{store_path}: a folder; give the name of the HDF5 file to make")
     if not store_path.absolute().parent.is_dir():
         raise StoreError(f"{store_path}: the folder {store_path.parent} doesn't exist; make it first")
+    if store_path.exists() and not store_path.is_file():
+        # A device, say, that --overwrite would replace.
+        raise StoreError(f"{store_path}: neither a file nor free; give another name")
 
 
 class RunFolder(PartFiles):
@@ -170,7 +173,7 @@ class RunFolder(PartFiles):
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"{self.path}: this folder can't be made: {error.strerror}") from error
+            raise StoreError(f"{self.path}: this folder can't be made: {error.strerror}; write elsewhere") from error
 
     def _read_record(self, *, lenient: bool) -> dict | None:
         """Return the run's record, None if there is none (or, leniently, none that can be read)."""

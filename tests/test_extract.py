@@ -222,6 +222,14 @@ def test_the_folder_that_one_is_in_is_no_output(tree, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are POSIX's")
+def test_what_is_no_file_is_never_replaced(tree, tmp_path):
+    os.mkfifo(tmp_path / "s.h5")
+    with pytest.raises(FeatxError, match=r"s\.h5: neither a file nor free; give another name"):
+        featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", layers="block1", overwrite=True, **SMALL)
+    assert (tmp_path / "s.h5").is_fifo()
+
+
 @pytest.mark.parametrize(("output", "message"), [("", "a folder"), ("no/s.h5", "doesn't exist")])
 def test_outputs_that_cannot_be_made(tree, tmp_path, output, message):
     with pytest.raises(FeatxError, match=message):
