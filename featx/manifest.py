@@ -135,7 +135,7 @@ def _note_twins(labels: pd.Series) -> tuple[str, ...]:
 def _read_csv(csv_path: Path, *, columns: dict[str, str | None], root: Path) -> Manifest:
     table, notes = load_csv(csv_path)
     table = _name_columns(table, csv_path, columns, notes)
-    for column in ("path", "label", "split"):
+    for column in table.columns.intersection(["path", "label", "split", "group"]):
         table[column] = table[column].str.strip()
     _check_paths(table, csv_path, root)
     _refuse_control(table["label"], csv_path)

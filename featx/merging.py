@@ -20,7 +20,7 @@ from featx.parts import Part
 from featx.progress import progress_bar
 from featx.provenance import MOST_RUNS, describe_process, now, read_history
 from featx.run_folder import RunFolder, check_folder
-from featx.shard_checks import ShardSet, check_shards
+from featx.shard_checks import ShardSet, check_shards, lists_shards
 from featx.store import Store
 from featx.store_writer import rewrite_store
 
@@ -94,6 +94,11 @@ def merge_shards(
         if merged is None:
             refuse_begun(folder)
             if folder.store_path.exists() and not overwrite:
+                if not lists_shards(folder.store_path):
+                    raise StoreError(
+                        f"{folder.store_path}: is there already, and no shards of it are beside it: nothing is to be "
+                        "merged (STORE is the name that featx extract --shard was given, not a shard's)"
+                    )
                 raise StoreError(f"{folder.store_path}: is there already. Give --overwrite to replace it by its shards")
             shards = check_shards(folder.store_path)
             merged = _merge(folder, shards, started, progress=progress)

@@ -122,6 +122,11 @@ def test_a_csv_without_columns_that_it_has_if_asked_for(tmp_path):
     assert table[["path", "label", "split"]].to_numpy().tolist() == [["a.png", "x", ""], ["b.png", "y", ""]]
 
 
+def test_groups_are_told_apart_by_more_than_blanks(tmp_path):
+    csv = write_csv(tmp_path / "m.csv", "path,label,group\na.png,x,g1 \nb.png,y,g1\nc.png,x, \nd.png,y,\n")
+    assert read_source(csv).table["group"].tolist() == ["g1", "g1", "", ""]
+
+
 def test_a_column_is_read_as_one_thing(tmp_path):
     csv = write_csv(tmp_path / "m.csv", "path,label,split\na.png,x,train\nb.png,y,test\n")
     for options, message in (

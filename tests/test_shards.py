@@ -472,6 +472,8 @@ def test_a_store_that_is_there_is_replaced_only_when_asked(photos, tmp_path):
         featx.merge_shards(tmp_path / "store.h5")
     featx.merge_shards(tmp_path / "store.h5", overwrite=True, keep=True)
     assert len(list(tmp_path.glob("*.shard-*.h5"))) == 2
+    with pytest.raises(FeatxError, match=r"of-0002\.h5: is there already, and no shards of it .*, not a shard's"):
+        featx.merge_shards(Shard(1, 2).path_of(tmp_path / "store.h5"))
 
 
 def test_an_extraction_of_the_whole_that_was_begun_is_not_lost(photos, tmp_path):
