@@ -56,6 +56,11 @@ def verify(store: Path, as_json: bool, **options: object) -> None:
     if found.is_unfinished and found.problems:
         raise StoreError(f"{store}: {n_problems}. Run the same extraction again (with --overwrite if it refuses)")
     if found.is_damaged:
+        if not found.is_mendable:
+            raise StoreError(
+                f"{store}: {n_problems}, not all of which featx repair can mend: restore a copy, or extract it anew "
+                "with --overwrite"
+            )
         raise StoreError(f"{store}: {n_problems}. featx repair {store} mends what can be made again")
     if not found.ok:
         raise StoreError(f"{store}: {n_problems} with the sample; the store itself is as it was written")

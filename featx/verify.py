@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from featx.damage import NO_DAMAGE, Problem, rows_in
+from featx.damage import MENDABLE, NO_DAMAGE, Problem, rows_in
 from featx.file_checks import Findings, check_file
 from featx.parts import Part
 from featx.probe import probe
@@ -56,12 +56,17 @@ class Verification:
         return any(problem.what not in NO_DAMAGE for problem in self.problems)
 
     @property
+    def is_mendable(self) -> bool:
+        """Whether all damage of the store is of what `featx.repair_store` can make again."""
+        return all(problem.where.startswith(MENDABLE) for problem in self.problems if problem.what not in NO_DAMAGE)
+
+    @property
     def bad_rows(self) -> np.ndarray:
         """The rows whose features, or whose file's digest, can't be trusted: ndarray of int64, sorted."""
         return rows_in(
             rows
             for problem in self.problems
-            if problem.what not in NO_DAMAGE and problem.where.startswith(("/features/", "/images/sha256"))
+            if problem.what not in NO_DAMAGE and problem.where.startswith(MENDABLE)
             for rows in problem.rows
         )
 
