@@ -78,7 +78,7 @@ def read_source(
     Raises
     ------
     SourceError
-        If there is nothing to read, or something in it can't be meant.
+        If there is nothing to read, something in it can't be meant, or what is of a CSV is given with a folder.
     """
     source = Path(source)
     columns = {"path": path_column, "label": label_column, "split": split_column, "group": group_column}

@@ -67,7 +67,7 @@ def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: i
     Raises
     ------
     FeatxError
-        If a stratum has too few rows.
+        If a stratum has too few rows, or there are too few for these shares.
     """
     everything = np.arange(len(rows))
     if rows.groups is not None:
