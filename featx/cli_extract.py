@@ -152,8 +152,9 @@ def extract(
         raise FeatxError(f"--stratify {stratify}: of a split that --split makes; give --split too, or leave it out")
     if shard is not None and cluster is not None:
         raise FeatxError("--cluster divides the work by itself: leave --shard out")
-    if output.is_file() and source.is_file() and output.samefile(source):
-        raise FeatxError(f"{output}: the source itself; give another --output")
+    for what, path in (("the source itself", source), ("the weights themselves", Path(str(options["weights"])))):
+        if output.is_file() and path.is_file() and output.samefile(path):
+            raise FeatxError(f"{output}: {what}; give another --output")
     manifest = read_source(
         source,
         path_column=path_column,

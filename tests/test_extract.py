@@ -524,12 +524,14 @@ def test_options_that_would_do_nothing_are_refused(options, message, tree, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_list_of_images_is_never_overwritten(tree, tmp_path):
+def test_what_a_store_is_made_of_is_never_overwritten(tree, tmp_path):
     csv = tmp_path / "m.csv"
     csv.write_text("path,label\n" + "".join(f"{tree / name / '000.png'},{name}\n" for name in ("ash", "birch")))
     before = csv.read_bytes()
     refused = extract_here(csv, csv, "--overwrite")
     assert refused.stderr == f"featx: {csv}: the source itself; give another --output\n"
+    refused = extract_here(tree, csv, "--overwrite", "--weights", csv)
+    assert refused.stderr == f"featx: {csv}: the weights themselves; give another --output\n"
     assert csv.read_bytes() == before
 
 
