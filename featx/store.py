@@ -249,6 +249,9 @@ class Store:
         return [(layer, c) for layer in self._known(layers) for c in range(self.n_channels[layer])]
 
     def _known(self, layers: Sequence[str] | None) -> list[str]:
+        if isinstance(layers, str):
+            # Of which the letters would be asked for.
+            raise StoreError(f"layers {layers!r}: expected a list of names, such as [{layers!r}]")
         chosen = self.layers if layers is None else list(layers)
         unknown = [layer for layer in chosen if layer not in self.layers]
         if unknown:

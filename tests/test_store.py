@@ -122,6 +122,8 @@ def test_unknown_layers_and_splits_are_answered_with_those_there(small_store):
     with featx.open(small_store) as store:
         with pytest.raises(FeatxError, match=r"no layer 'block9'.*it has block1_conv1"):
             store.matrix(layers=["block9"])
+        with pytest.raises(FeatxError, match=r"layers 'fc1': expected a list of names, such as \['fc1'\]"):
+            store.matrix(layers="fc1")
         with pytest.raises(FeatxError, match="in the split 'dev'; there are 'test', 'train', 'validation'"):
             store.matrix(split="dev")
 
