@@ -75,7 +75,11 @@ def read_base(path: Path) -> Base:
                 rejected=store.rejected,
             )
     except StoreError as error:
-        raise StoreError(f"{path}: exists, and can't be added to ({error}). {_OTHERWISE}") from error
+        why = str(error).removeprefix(f"{path}: ")
+        # It may be anything, and nobody's store.
+        raise StoreError(
+            f"{path}: exists, and can't be added to ({why}). Give another name, or --overwrite to replace this file"
+        ) from error
     except KeyError as error:
         raise StoreError(f"{path}: exists, and doesn't tell its {error}. {_OTHERWISE}") from error
 

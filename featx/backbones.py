@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 
 from featx.applications import build_application, named_outputs
 from featx.errors import FeatxError
 from featx.keras_setup import load_keras
 from featx.layers import Backbone, choose_layers, expand_layers, find_backbone
-from featx.weights import Weights, digests, load_weights, published_digests
+from featx.weights import Weights, digests, is_source, load_weights, published_digests
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,8 @@ def _check_sizes(spec: Backbone, wanted: tuple[str, ...], weights: str, image_si
     spec.check_image_size(image_size)
     bound = [layer for layer in wanted if layer in spec.top] if spec.takes_one_size else []
     has_any_size = weights == "imagenet-conv" or weights.partition(":")[0] == "random"
+    # What is neither is told by its own name.
+    has_any_size = has_any_size or not (is_source(weights) or Path(weights).is_file())
     if bound and image_size != spec.image_size and not has_any_size:
         raise FeatxError(
             f"image size {image_size}: {bound[0]} of published weights takes {spec.image_size} pixels. "
@@ -162,18 +165,22 @@ def _check_sizes(spec: Backbone, wanted: tuple[str, ...], weights: str, image_si
 def _drop_absent(
     wanted: tuple[str, ...], text: str, loaded: Weights, spec: Backbone, echo: Callable[[str], None]
 ) -> tuple[str, ...]:
-    """Leave out layers of the top that a set names and the weights lack; one asked for by name is an error."""
+    """Leave out layers of the top that a set names and the weights lack; one asked for by name is an error.
+
+    So is a set that nothing would be left of, such as VGG's fc.
+    """
     lacking = [layer for layer in spec.top_weighted if layer not in loaded.arrays]
     # The top is a chain: without one of its layers, none that follows it can be computed.
     beyond = spec.top[spec.top.index(lacking[0]) :] if lacking else ()
     absent = [layer for layer in wanted if layer in beyond]
     names = [expand_layers(part, spec) for part in text.split(",")]
-    by_name = [layer for layer in absent if (layer,) in names]
+    by_name = [layer for layer in absent if any(layer in name and set(name) <= set(beyond) for name in names)]
     kept = tuple(layer for layer in wanted if layer not in absent)
     if by_name or not kept:
+        others = "a file" if spec.application is None else "--weights imagenet, or a file"
         raise FeatxError(
             f"the weights {loaded.name!r} have no {', '.join(by_name or absent)}: ask for other layers, or use weights "
-            "that have them (--weights imagenet, or a file)"
+            f"that have them ({others})"
         )
     if absent:
         echo(f"the weights {loaded.name!r} have no {' and '.join(absent)}: {len(kept)} layers are extracted")

@@ -20,7 +20,7 @@ from featx.cli_report import report
 from featx.cli_run import run
 from featx.cli_verify import repair
 from featx.cli_verify import verify as verify_a_store
-from featx.errors import FeatxError, one_line
+from featx.errors import one_line
 from featx.layers import BACKBONES
 
 
@@ -104,8 +104,6 @@ def predict(
     from featx.predict import Predictor
     from featx.predictions import check_writable, open_whole, write_predictions
 
-    if (root is not None or path_column != "path") and not any(path.suffix.lower() == ".csv" for path in images):
-        raise FeatxError("--root and --path-column are of a CSV, and no FILE.csv is given: leave them out")
     if output is not None:
         check_writable(output, overwrite=overwrite)
     paths = list_sources(images, path_column=path_column, root=root)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import click
 
 from featx.cli_options import AS_JSON, show_json
+from featx.errors import FeatxError
 from featx.layers import BACKBONES
 
 
@@ -22,7 +23,9 @@ def backbones(backbone: str | None, image_size: int | None, as_json: bool) -> No
     """
     from featx.anatomy import describe_backbones, describe_layers
 
-    if not backbone:
+    if backbone is None and image_size is not None:
+        raise FeatxError(f"--image-size {image_size}: of the costs of one network; name it: featx backbones BACKBONE")
+    if backbone is None:
         rows = describe_backbones()
         show_json(list(rows)) if as_json else _show_backbones(rows)
         return

@@ -1,5 +1,6 @@
 """featx extract: images to a feature store."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,11 +144,8 @@ def extract(
     from featx.shards import take_shard
     from featx.splits import make_count_splits, make_splits
 
-    if split_per_class is not None and (split is not None or stratify or len(split_per_class) > 2):
-        raise FeatxError(
-            "--split-per-class takes one or two numbers (train,validation), and neither --split nor --stratify beside "
-            "it"
-        )
+    check_pairs(split=split, split_per_class=split_per_class, stratify=stratify, shard=shard, cluster=cluster)
+    check_not_read(output, source, options["weights"])
     manifest = read_source(
         source,
         path_column=path_column,
@@ -164,8 +162,6 @@ def extract(
     elif split_per_class is not None:
         train, validation = (*split_per_class, 0)[:2]
         manifest = make_count_splits(manifest, train=train, validation=validation, seed=seed)
-    if shard is not None and cluster is not None:
-        raise FeatxError("--cluster divides the work by itself: leave --shard out")
     if dry_run:
         note_of_dry_run(cluster, cluster_settings)
         if shard is not None:
@@ -230,3 +226,39 @@ def merge(store: Path, keep: bool, overwrite: bool, as_json: bool) -> None:
         f"{done.store_path}: {done.n_images:,} images{identical} of {done.n_shards:,} shards, {done.n_features:,} "
         f"features, {done.n_rejected:,} rejected; {done.seconds:.1f} s"
     )
+
+
+def check_pairs(
+    *, split: object, split_per_class: Sequence[int] | None, stratify: str, shard: object, cluster: object
+) -> None:
+    """Refuse options that don't go together.
+
+    Raises
+    ------
+    FeatxError
+        With which ones to leave out.
+    """
+    if split_per_class is not None and (split is not None or stratify or len(split_per_class) > 2):
+        raise FeatxError(
+            "--split-per-class takes one or two numbers (train,validation), and neither --split nor --stratify beside "
+            "it"
+        )
+    if stratify and split is None:
+        raise FeatxError(f"--stratify {stratify}: of a split that --split makes; give --split too, or leave it out")
+    if shard is not None and cluster is not None:
+        raise FeatxError("--cluster divides the work by itself: leave --shard out")
+
+
+def check_not_read(output: Path, source: Path, weights: object) -> None:
+    """Refuse an output that is what is read: --overwrite would replace it.
+
+    Raises
+    ------
+    FeatxError
+        With what it is.
+    """
+    from featx.folders import is_file
+
+    for what, path in (("the source itself", source), ("the weights themselves", Path(str(weights)))):
+        if is_file(output) and is_file(path) and output.samefile(path):
+            raise FeatxError(f"{output}: {what}; give another --output")

@@ -38,6 +38,10 @@ def verify(store: Path, as_json: bool, **options: object) -> None:
 
     from featx.verify import verify_store
 
+    if not options["sample"]:
+        unused = [f"--{name}" for name in ("weights", "root") if options[name] is not None]
+        if unused:
+            raise StoreError(f"{store}: {' and '.join(unused)} without --sample, which extracts rows anew; give it too")
     found = verify_store(store, progress=True, echo=say, **options)
     if as_json:
         show_json(asdict(found) | {"ok": found.ok, "is_damaged": found.is_damaged, "bad_rows": found.bad_rows.tolist()})
@@ -49,7 +53,14 @@ def verify(store: Path, as_json: bool, **options: object) -> None:
         for note in found.notes:
             say(one_line(f"{store}: {note}"))
     n_problems = f"{len(found.problems):,} problem{'s' if len(found.problems) > 1 else ''}"
+    if found.is_unfinished and found.problems:
+        raise StoreError(f"{store}: {n_problems}. Run the same extraction again (with --overwrite if it refuses)")
     if found.is_damaged:
+        if not found.is_mendable:
+            raise StoreError(
+                f"{store}: {n_problems}, not all of which featx repair can mend: restore a copy, or extract it anew "
+                "with --overwrite"
+            )
         raise StoreError(f"{store}: {n_problems}. featx repair {store} mends what can be made again")
     if not found.ok:
         raise StoreError(f"{store}: {n_problems} with the sample; the store itself is as it was written")

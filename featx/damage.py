@@ -17,6 +17,9 @@ NO_DAMAGE = (IMAGE_GONE, IMAGE_CHANGED, NO_SAMPLE)
 
 FEATURES_DIFFER = "features differ"
 
+# What can be made again, of images and network.
+MENDABLE = ("/features/", "/images/sha256")
+
 
 @dataclass(frozen=True)
 class Problem:

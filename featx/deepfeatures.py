@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from featx.batch_size import AUTO
 from featx.engines import ENGINES, PRECISIONS
 from featx.errors import SourceError, WeightsError
 from featx.images import INTERPOLATIONS, JPEGS, RESIZES, read_picture
@@ -75,7 +77,7 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
         engine: str = "auto",
         precision: str = "float32",
         jpeg: str = "full",
-        batch_size: int = 8,
+        batch_size: int | str = 8,
     ) -> None:
         self.backbone = backbone
         self.layers = layers
@@ -195,8 +197,8 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}: expected one of {', '.join(map(str, known))}, got {getattr(self, name)!r}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size: expected a number from 1, got {self.batch_size!r}")
+        if self.batch_size != AUTO and not (isinstance(self.batch_size, Integral) and self.batch_size >= 1):
+            raise ValueError(f"batch_size: expected a whole number from 1, or {AUTO}, got {self.batch_size!r}")
 
     def _check_paths(self, X: object, *, reset: bool) -> list[str]:
         """Return X's paths; like scikit-learn, remember or compare the name of its column."""

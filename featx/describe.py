@@ -76,7 +76,7 @@ def format_description(description: dict) -> str:
     lines.append(f"rejected   {len(rejected):,}")
     lines += [f"           {entry['path']}: {entry['reason']}" for entry in rejected[:_LINES_OF_REJECTED]]
     if len(rejected) > _LINES_OF_REJECTED:
-        lines.append(f"           ... and {len(rejected) - _LINES_OF_REJECTED:,} more in /rejected")
+        lines.append(f"           ... and {len(rejected) - _LINES_OF_REJECTED:,} more in /rejected: --json lists them")
     return "\n".join(map(one_line, lines))
 
 

@@ -14,11 +14,12 @@ import pandas as pd
 import psutil
 
 from featx.decoding import n_decoders
-from featx.errors import SourceError
 from featx.images import ImageError, Picture, read_picture
 from featx.manifest import Manifest
 from featx.network import PooledNetwork, build_network
 from featx.pipeline import PART_SIZE, compute_parts
+from featx.rejections import none_readable
+from featx.run_folder import check_folder
 from featx.store_writer import CHUNK_BYTES
 
 _N_BATCHES = 4
@@ -120,8 +121,9 @@ def forecast_extraction(
     Raises
     ------
     FeatxError
-        If the network can't be built, or none of the images tried can be read.
+        If no store can be made there, the network can't be built, or none of the images tried can be read.
     """
+    check_folder(Path(store_path))
     begun = time.perf_counter()
     network = build(
         backbone, image_size=image_size, precision=precision, batch_size=batch_size, echo=echo, **network_options
@@ -137,7 +139,7 @@ def forecast_extraction(
     found, decode_rate = _time_decoding(paths, read)
     pictures = [picture for picture in found if isinstance(picture, Picture)]
     if not pictures:
-        raise SourceError(f"none of the {len(paths):,} images tried could be read; the first, {paths[0]}: {found[0]}")
+        raise none_readable(f"{len(paths):,} images tried", paths[0], found[0])
     network_rate, network_memory = _time_network(network, pictures)
     shares_cores = network.engine.device.startswith("cpu")
     rate = 1 / (1 / decode_rate + 1 / network_rate) if shares_cores else min(decode_rate, network_rate)

@@ -149,7 +149,7 @@ def _top_problems(store: StoreSpec) -> Iterator[tuple[str, str]]:
         beyond = spec.top[spec.top.index(spec.top_weighted[0]) :]
         absent = [layer for layer in wanted if layer in beyond]
         parts = [expand_layers(part, spec) for part in store.layers.split(",")]
-        by_name = [layer for layer in absent if (layer,) in parts]
+        by_name = [layer for layer in absent if any(layer in part and set(part) <= set(beyond) for part in parts)]
         if by_name or (absent and len(absent) == len(wanted)):
             yield "layers", f"imagenet-conv has no {', '.join(by_name or absent)}: ask for other layers or weights"
     elif of_top and spec.takes_one_size and image_size != spec.image_size and not store.weights.startswith("random"):

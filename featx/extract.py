@@ -91,7 +91,7 @@ def extract_features(
         backbone=backbone,
         layers=layers,
         weights=weights,
-        image_size=image_size or own_image_size(backbone, weights),
+        image_size=own_image_size(backbone, weights) if image_size is None else image_size,
         resize=resize,
         interpolation=interpolation,
         preprocessing=preprocessing,

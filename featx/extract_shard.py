@@ -9,9 +9,11 @@ from featx.manifest import Manifest
 from featx.merging import refuse_begun
 from featx.network import PooledNetwork
 from featx.plans import Request
-from featx.run_folder import RunFolder
+from featx.run_folder import RunFolder, check_folder
 from featx.shards import Shard, ShardOrigin, read_origin
 from featx.store import Store
+
+_ANEW = "Delete it, or give --overwrite to make it anew"
 
 
 def extract_shard(
@@ -51,6 +53,7 @@ def extract_shard(
         As `featx.extract.extract_features`; and if the whole store is there already.
     """
     store_path = Path(store_path)
+    check_folder(store_path)
     path = shard.path_of(store_path)
     if store_path.exists() and not overwrite:
         raise StoreError(
@@ -83,11 +86,12 @@ def extract_shard(
 def is_finished(path: Path, manifest: Manifest, shard: Shard, origin: ShardOrigin) -> bool:
     """Whether a shard's store is there, whole, and what is asked for; images are not read for it.
 
-    Images that were rejected may be mended by now, so that a shard with such is looked at by `run_extraction`.
+    Images that were rejected may be mended by now, so that a shard with such is looked at by `run_extraction`; and so
+    is one with a run's parts beside it, which `featx.merging.merge_shards` takes for unfinished.
     """
-    if not path.exists():
+    if not path.exists() or RunFolder(path).path.is_dir():
         return False
-    with Store(path) as store:
+    with _open(path) as store:
         attributes, n_rejected = store.attributes, len(store.rejected)
     if n_rejected or str(manifest.root) != attributes.get("root"):
         return False
@@ -96,8 +100,11 @@ def is_finished(path: Path, manifest: Manifest, shard: Shard, origin: ShardOrigi
 
 def _refuse_other(path: Path, shard: Shard, origin: ShardOrigin) -> None:
     """Refuse to add to a shard of other settings or images; other labels and splits are written into it."""
-    with Store(path) as store:
-        found, recorded = read_origin(store.attributes, path)
+    with _open(path) as store:
+        try:
+            found, recorded = read_origin(store.attributes, path)
+        except StoreError as error:
+            raise StoreError(f"{error}. {_ANEW}") from error
     names = [name for name, value in origin.request.items() if recorded.request.get(name) != value]
     differs = [f"{name} {recorded.request.get(name)!r}, now {origin.request[name]!r}" for name in names]
     if found != shard:
@@ -105,4 +112,11 @@ def _refuse_other(path: Path, shard: Shard, origin: ShardOrigin) -> None:
     if recorded.paths_sha256 != origin.paths_sha256:
         differs.append(f"another list of images ({recorded.n_images:,} of them, now {origin.n_images:,})")
     if differs:
-        raise StoreError(f"{path}: was made with {'; '.join(differs)}. Delete it, or give --overwrite to make it anew")
+        raise StoreError(f"{path}: was made with {'; '.join(differs)}. {_ANEW}")
+
+
+def _open(path: Path) -> Store:
+    try:
+        return Store(path)
+    except StoreError as error:
+        raise StoreError(f"{error}. {_ANEW}") from error

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from featx.additions import Base, is_same_table, keep_splits, plan_addition, read_base
-from featx.errors import StoppedError, StoreError
+from featx.errors import FeatxError, StoppedError, StoreError
 from featx.finetuned import note_seen_images
 from featx.manifest import Manifest
 from featx.network import PooledNetwork
 from featx.passes import Passes
 from featx.plans import Plan, Request, plan_anew
 from featx.rejections import Rejections
-from featx.run_folder import RunFolder
+from featx.run_folder import RunFolder, check_folder
 from featx.shards import digest_paths
 from featx.store import Store
 from featx.store_writer import as_text
@@ -79,8 +79,8 @@ def run_extraction(
         Further attributes of the store: those of a shard, which may be without any image that can be read.
     """
     rejections = Rejections(manifest, max_rejected)
+    check_folder(store_path)
     folder = RunFolder(store_path)
-    _check_folder(folder.store_path)
     with folder.lock():
         base = _find_base(folder, overwrite)
         # A shard has the splits of its whole, or none.
@@ -95,13 +95,6 @@ def run_extraction(
         options = {"may_be_empty": marks is not None, "progress": progress, "echo": echo, "log_every": log_every}
         passes = Passes(manifest, folder, plan, rejections=rejections, **options)
         return _finish(passes, {"run_id": run_id, "paths_sha256": source["paths_sha256"], **(marks or {})})
-
-
-def _check_folder(store_path: Path) -> None:
-    if store_path.is_dir():
-        raise StoreError(f"{store_path}: a folder; give the name of the HDF5 file to make")
-    if not store_path.absolute().parent.is_dir():
-        raise StoreError(f"{store_path}: the folder {store_path.parent} doesn't exist; make it first")
 
 
 def _find_base(folder: RunFolder, overwrite: bool) -> Base | None:
@@ -170,6 +163,11 @@ def _finish(passes: Passes, provenance: dict[str, str]) -> Extraction:
             f"stopped: {n_done:,} of {n_rows:,} images are done and kept in {passes.folder.path}. Run the same "
             "command again to go on"
         ) from error
+    except FeatxError:
+        # A run that has done nothing stands in no other's way: what it was told may be to take other settings.
+        if passes.folder.path.is_dir() and not passes.folder.holds_parts():
+            passes.folder.clear()
+        raise
     except OSError as error:
         # What becomes of images and parts has words of its own; this is the folder itself.
         raise StoreError(

@@ -51,7 +51,8 @@ class FineTuned:
 
 def is_run(weights: str) -> bool:
     """Whether weights are named by a folder, not by a word that featx knows or a file."""
-    return not is_source(weights) and Path(weights).is_dir()
+    # Path("") is the folder that one is in.
+    return bool(weights) and not is_source(weights) and Path(weights).is_dir()
 
 
 def read_finetuned(path: str | Path) -> FineTuned:

@@ -140,10 +140,10 @@ class KerasEngine:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            if not self._is_auto:
+            if not self._is_auto and size > 1:
                 raise FeatxError(
                     f"batch size {size}: the device's memory doesn't hold a forward pass of so many images. "
-                    "Give a smaller --batch-size, or --batch-size auto"
+                    "Give a smaller --batch-size, or, to featx extract, --batch-size auto"
                 ) from error
         # A batch before this one may have found so, too.
         self.batch_size = min(self.batch_size, halve(size))

@@ -169,7 +169,9 @@ def _read_into(network: object, path: Path, **options: bool) -> None:
             warnings.simplefilter("ignore")
             network.load_weights(path, skip_mismatch=True, **options)
     except (ValueError, OSError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"weights {path}: Keras can't read this file: {error}") from error
+        raise WeightsError(
+            f"weights {path}: Keras can't read this file: {error}. Copy it again, or save {network.name}'s weights anew"
+        ) from error
 
 
 def _is_legacy(path: Path) -> bool:

@@ -125,6 +125,7 @@ def choose_layers(text: str, backbone: Backbone, layers: Sequence[str]) -> tuple
         if name not in layers:
             close = difflib.get_close_matches(name, [*layers, *backbone.layer_sets], n=3)
             hint = f" (close: {', '.join(close)})" if close else ""
+            hint = " (poolings are asked for by --pool)" if ":" in name else hint
             raise FeatxError(
                 f"{backbone.name} has no layer {name!r}{hint}. Sets: {', '.join(backbone.layer_sets)}; "
                 f"'featx backbones {backbone.name}' lists its layers"

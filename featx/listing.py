@@ -31,15 +31,21 @@ def list_sources(
     Raises
     ------
     SourceError
-        If a folder holds no images, or a CSV can't be read.
+        If a folder holds no images, a CSV can't be read, or there is none for `path_column` or `root`.
 
     Examples
     --------
     >>> [path.as_posix() for path in list_sources(["photos/cat.jpg", "dog.png"])]
     ['photos/cat.jpg', 'dog.png']
     """
+    sources = list(map(Path, sources))
+    if not any(map(_is_csv, sources)):
+        given = ["--path-column"] if path_column != "path" else []
+        given += ["--root"] if root is not None else []
+        if given:
+            raise SourceError(f"{' and '.join(given)}: of a CSV, and none is among the images: leave that out")
     paths: list[Path] = []
-    for source in map(Path, sources):
+    for source in sources:
         if is_folder(source):
             found = list_images(source, recurse=True).images
             if not found:
@@ -47,11 +53,15 @@ def list_sources(
                     f"{source}: no images below this folder. Expected files ending in {' '.join(sorted(EXTENSIONS))}"
                 )
             paths += found
-        elif source.suffix.lower() == ".csv":
+        elif _is_csv(source):
             paths += _list_csv(source, path_column, source.parent if root is None else Path(root))
         else:
             paths.append(source)
     return paths
+
+
+def _is_csv(source: Path) -> bool:
+    return source.suffix.lower() == ".csv"
 
 
 def _list_csv(csv_path: Path, column: str, root: Path) -> list[Path]:

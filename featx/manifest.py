@@ -12,9 +12,11 @@ import pandas as pd
 from featx.class_folders import SPLIT_NAMES, read_classes
 from featx.csv_tables import list_columns, load_csv
 from featx.errors import SourceError
+from featx.folders import has_image_name
 
 SPLITS = ("train", "validation", "test")
 
+_DEFAULT_COLUMNS = {"path": "path", "label": "label", "split": None, "group": None}
 _WHOLE_NUMBER = r"\s*-?(0|[1-9]\d*)\s*"
 _NUMBER = r"\s*-?(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?\s*"
 # Unicode's line separators among them.
@@ -76,27 +78,35 @@ def read_source(
     Raises
     ------
     SourceError
-        If there is nothing to read, or something in it can't be meant.
+        If there is nothing to read, something in it can't be meant, or what is of a CSV is given with a folder.
     """
     source = Path(source)
+    columns = {"path": path_column, "label": label_column, "split": split_column, "group": group_column}
     if source.is_dir():
+        _refuse_of_csvs(source, columns, root)
         table, notes = read_classes(source)
         manifest = Manifest(table, source.resolve(), notes)
+    elif has_image_name(source) and source.is_file():
+        raise SourceError(f"{source}: an image; expected a folder of images, or a CSV with their paths")
     elif source.is_file():
-        manifest = _read_csv(
-            source,
-            columns={
-                "path": path_column,
-                "label": label_column,
-                "split": split_column,
-                "group": group_column,
-            },
-            root=Path(root) if root is not None else source.parent,
-        )
+        manifest = _read_csv(source, columns=columns, root=Path(root) if root is not None else source.parent)
     else:
         raise SourceError(f"{source}: no such folder or CSV file")
     _check_labels(manifest.table, source)
     return replace(manifest, notes=(*manifest.notes, *_note_twins(manifest.table["label"])))
+
+
+def _refuse_of_csvs(source: Path, columns: dict[str, str | None], root: str | Path | None) -> None:
+    """Refuse what a folder would take no notice of."""
+    given = [f"{name}_column" for name, column in columns.items() if column != _DEFAULT_COLUMNS[name]]
+    given += ["root"] if root is not None else []
+    if given:
+        options, keys = (", ".join(form.format(name) for name in given) for form in ("--{}", "source.{}"))
+        is_of, it = ("is", "it") if len(given) == 1 else ("are", "them")
+        raise SourceError(
+            f"{source}: a folder, and {options.replace('_', '-')} (in an experiment file: {keys}) {is_of} of a CSV: "
+            f"leave {it} out, or list the images in a CSV"
+        )
 
 
 def _check_labels(table: pd.DataFrame, source: Path) -> None:
@@ -125,7 +135,7 @@ def _note_twins(labels: pd.Series) -> tuple[str, ...]:
 def _read_csv(csv_path: Path, *, columns: dict[str, str | None], root: Path) -> Manifest:
     table, notes = load_csv(csv_path)
     table = _name_columns(table, csv_path, columns, notes)
-    for column in ("path", "label", "split"):
+    for column in table.columns.intersection(["path", "label", "split", "group"]):
         table[column] = table[column].str.strip()
     _check_paths(table, csv_path, root)
     _refuse_control(table["label"], csv_path)
@@ -148,22 +158,34 @@ def _name_columns(
     chosen = {}
     unwanted = [name for name, column in columns.items() if column == "" and name != "path"]
     for name, column in columns.items():
-        optional = column is None or name in unwanted
-        column = name if column is None else column
-        if column in table.columns:
-            chosen[column] = name
-        elif not optional:
+        if column is None or name in unwanted:
+            continue
+        if column not in table.columns:
             raise SourceError(
                 f"{csv_path}: no column {column!r}; it has {list_columns(table, notes)}. "
                 f"Name the right one with --{name}-column (in an experiment file: source.{name}_column)"
             )
+        if column in chosen:
+            raise SourceError(
+                f"{csv_path}: the column {column!r} can't be both the {chosen[column]} and the {name}: name another "
+                f"one, or '' for none, with --{chosen[column]}-column or --{name}-column (in an experiment file: "
+                f"source.{chosen[column]}_column, source.{name}_column)"
+            )
+        chosen[column] = name
+    for name, column in columns.items():
+        # What is taken without being asked for gives way to what is.
+        if column is None and name in table.columns and name not in chosen:
+            chosen[name] = name
     table = table.drop(columns=[name for name in unwanted if name in table.columns and name not in chosen])
     clash = [name for name in chosen.values() if name in table.columns and name not in chosen]
     reserved = [name for name in ("sha256", *clash) if name in table.columns]
     unusable = [name for name in table.columns if "/" in name or "\0" in name or name == "."]
     if reserved or unusable:
         name = (reserved + unusable)[0]
-        raise SourceError(f"{csv_path}: the column {name!r} can't be carried into a store: rename it or leave it out")
+        why = f" beside the one that --{name}-column names" if name in clash else ""
+        raise SourceError(
+            f"{csv_path}: the column {name!r} can't be carried into a store{why}: rename it or leave it out"
+        )
     table = table.rename(columns=chosen)
     for name in ("label", "split"):
         if name not in table.columns:

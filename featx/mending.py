@@ -137,7 +137,7 @@ class Mender:
                 "they are), or --drop these rows"
             )
         if len(self._lost) == len(self.images):
-            raise StoreError(f"{self._path}: no row would be left of {len(self.images):,}: extract anew, --overwrite")
+            raise StoreError(f"{self._path}: no row would be left of {len(self.images):,}: extract with --overwrite")
 
     def _wanted(self) -> np.ndarray:
         wanted = self._is_bad | self._is_asked

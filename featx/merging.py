@@ -19,8 +19,8 @@ from featx.merge import DigestIndex, Outline, merge_rows
 from featx.parts import Part
 from featx.progress import progress_bar
 from featx.provenance import MOST_RUNS, describe_process, now, read_history
-from featx.run_folder import RunFolder
-from featx.shard_checks import ShardSet, check_shards
+from featx.run_folder import RunFolder, check_folder
+from featx.shard_checks import ShardSet, check_shards, lists_shards
 from featx.store import Store
 from featx.store_writer import rewrite_store
 
@@ -86,15 +86,19 @@ def merge_shards(
         If shards are missing, unfinished, damaged or of different settings or images; or if the store is there.
     """
     begun, started = time.monotonic(), now()
-    folder = RunFolder(Path(store_path))
-    if not folder.store_path.absolute().parent.is_dir():
-        raise StoreError(f"{folder.store_path}: the folder {folder.store_path.parent} doesn't exist")
+    check_folder(Path(store_path))
+    folder = RunFolder(store_path)
     with ExitStack() as stack:
         stack.enter_context(folder.lock())
         merged = _read_merged(folder)
         if merged is None:
             refuse_begun(folder)
             if folder.store_path.exists() and not overwrite:
+                if not lists_shards(folder.store_path):
+                    raise StoreError(
+                        f"{folder.store_path}: is there already, and no shards of it are beside it: nothing is to be "
+                        "merged (STORE is the name that featx extract --shard was given, not a shard's)"
+                    )
                 raise StoreError(f"{folder.store_path}: is there already. Give --overwrite to replace it by its shards")
             shards = check_shards(folder.store_path)
             merged = _merge(folder, shards, started, progress=progress)
@@ -259,7 +263,8 @@ def _read_tables(shards: ShardSet) -> tuple[pd.DataFrame, pd.DataFrame, list[dic
     if not len(whole):
         raise SourceError(
             f"{shards.paths[0]} and the other shards: none of the {shards.origin.n_images:,} images could be read; the "
-            f"first, {lost['path'].iloc[0]}: {lost['reason'].iloc[0]}"
+            f"first, {lost['path'].iloc[0]}: {lost['reason'].iloc[0]}. Mend them and extract the shards "
+            "again, which reads them again"
         )
     return whole, lost, told
 

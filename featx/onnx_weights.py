@@ -82,7 +82,7 @@ def _load_graph(path: Path):
     try:
         return onnx.load(path, load_external_data=False).graph
     except (DecodeError, OSError, ValueError) as error:
-        raise WeightsError(f"weights {path}: not an ONNX file that can be read: {error}") from error
+        raise WeightsError(f"weights {path}: not an ONNX file that can be read: {error}. Copy it again") from error
 
 
 def _constants(graph, path: Path) -> dict[str, object]:  # noqa: ANN001

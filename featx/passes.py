@@ -19,7 +19,7 @@ from featx.pipeline import find_gaps, run_network
 from featx.plans import OnDemand, Plan
 from featx.progress import progress_bar
 from featx.provenance import MOST_RUNS, describe_command, describe_engines, describe_process, now, read_history
-from featx.rejections import Rejections, find_changed
+from featx.rejections import Rejections, find_changed, none_readable
 from featx.run_folder import RunFolder
 from featx.run_log import RunLog, Tally
 from featx.store import Store
@@ -307,19 +307,16 @@ class Passes:
         if not len(self.rows.rows) and base is None and not self._may_be_empty:
             row, reason = next(iter(rejected.items()))
             self.folder.remove()
-            raise SourceError(
-                f"none of the {len(self.manifest):,} images could be read; the first, "
-                f"{self.manifest.root / paths.iloc[row]}: {reason}. Mend them; or, where a CSV names them, "
-                "say with --root which folder its paths start from"
-            )
+            raise none_readable(f"{len(self.manifest):,} images", self.manifest.root / paths.iloc[row], reason)
         stored = set(base.images["path"]) if base is not None else set()
         lost = [row for row in rejected if paths.iloc[row] in stored]
         if lost:
             self.folder.drop(lost)
+            keep = f", or delete {self.folder.path} to do without" if self.folder.holds_parts() else ""
             raise SourceError(
                 f"{len(lost):,} images of {base.path} can't be read any more; the first, "
-                f"{self.manifest.root / paths.iloc[lost[0]]}: {rejected[lost[0]]}. Their features would be lost: mend "
-                f"them and run the same command again, or delete {self.folder.path} to keep the store as it is"
+                f"{self.manifest.root / paths.iloc[lost[0]]}: {rejected[lost[0]]}. Their features would be lost, so "
+                f"that the store stays as it is: mend them and run the same command again{keep}"
             )
 
     def _refuse_changed(self, rows: list[int], reasons: dict[int, str]) -> None:

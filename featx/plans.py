@@ -3,22 +3,39 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from featx.batch_size import AUTO
 from featx.batches import Network
+from featx.engines import ENGINES, PRECISIONS
 from featx.errors import FeatxError
-from featx.images import Picture, read_picture
+from featx.images import INTERPOLATIONS, JPEGS, RESIZES, Picture, read_picture
 from featx.keras_setup import load_keras
 from featx.network import PooledNetwork, build_network
+from featx.preprocessing import PREPROCESSINGS
 from featx.settings import Settings
+from featx.views import VIEWS
 
 if TYPE_CHECKING:
     from featx.additions import Base
 
 STORE_DTYPES = ("float32", "float16")
+
+# What a store would tell of itself, and not be, if it were let pass.
+_CHOICES = {
+    "resize": RESIZES,
+    "interpolation": tuple(INTERPOLATIONS),
+    "preprocessing": (None, *PREPROCESSINGS),
+    "views": tuple(VIEWS),
+    "engine": tuple(ENGINES),
+    "precision": tuple(PRECISIONS),
+    "jpeg": tuple(JPEGS),
+    "store_dtype": STORE_DTYPES,
+}
 
 
 @dataclass(frozen=True)
@@ -41,8 +58,12 @@ class Request:
     batch_size: int | str
 
     def __post_init__(self) -> None:
-        if self.store_dtype not in STORE_DTYPES:
-            raise FeatxError(f"store dtype {self.store_dtype!r}: expected {' or '.join(STORE_DTYPES)}")
+        for name, known in _CHOICES.items():
+            if (found := getattr(self, name)) not in known:
+                *others, last = [choice for choice in known if choice is not None]
+                raise FeatxError(f"{name.replace('_', ' ')} {found!r}: expected {', '.join(others)} or {last}")
+        if self.batch_size != AUTO and not (isinstance(self.batch_size, Integral) and self.batch_size >= 1):
+            raise FeatxError(f"batch size {self.batch_size!r}: expected a whole number from 1, or {AUTO}")
 
     def build(self, echo: Callable[[str], None], **changes: str) -> PooledNetwork:
         """Build the network; changes replace what was asked for."""

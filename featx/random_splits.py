@@ -94,8 +94,7 @@ def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: i
         except ValueError as error:
             raise FeatxError(
                 f"{len(rows):,} rows can't be split, {test_share:g} for test: {str(error).rstrip('.')}. Give another "
-                "--test-share, or "
-                "--stratify '' to keep no shares"
+                "--test-share, or --stratify '' to keep no shares"
             ) from error
     if len(set(rows.y[train])) < 2:
         raise FeatxError(

@@ -3,6 +3,7 @@
 import contextlib
 import heapq
 import math
+import os
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from numbers import Integral, Real
@@ -112,6 +113,27 @@ def find_changed(
     if n_readable:
         echo(f"{n_readable:,} of {len(reasons):,} images that were rejected before can be read now")
     return changed
+
+
+def none_readable(images: str, path: Path, reason: str) -> SourceError:
+    """Return what to raise where none of some images can be read.
+
+    Parameters
+    ----------
+    images : str
+        How many.
+    path : Path
+        The first of them.
+    reason : str
+        Of that one.
+    """
+    # What is there under its name, but no image, has the right path.
+    what_next = (
+        "Mend them, or give others"
+        if os.path.lexists(path)
+        else "Are the paths right? (--root says which folder they start from; in an experiment file: source.root)"
+    )
+    return SourceError(f"none of the {images} could be read; the first, {path}: {reason}. {what_next}")
 
 
 def count_allowed(max_rejected: int | float | None, n_images: int) -> int | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from featx.damage import NO_DAMAGE, Problem
+from featx.damage import MENDABLE, NO_DAMAGE, Problem
 from featx.errors import StoreError
 from featx.file_checks import Findings
 from featx.mending import Mender
@@ -125,7 +125,7 @@ def repair_store(
 
 def _refuse_beyond_repair(path: Path, problems: Iterable[Problem]) -> None:
     """Refuse damage to what can't be made of images and network."""
-    beyond = [problem for problem in problems if not problem.where.startswith(("/features/", "/images/sha256"))]
+    beyond = [problem for problem in problems if not problem.where.startswith(MENDABLE)]
     if beyond:
         shown = "; ".join(map(str, beyond[:_SHOWN])) + ("; ..." if len(beyond) > _SHOWN else "")
         raise StoreError(

@@ -10,12 +10,29 @@ from dataclasses import asdict
 from pathlib import Path
 
 from featx.errors import StoreError
-from featx.locks import hold, is_lock_file
+from featx.locks import hold, is_lock_file, make_lock
 from featx.parts import PartFiles, sync_folder
 from featx.provenance import now
 from featx.settings import Settings
 
 _RECORD = "run.json"
+
+
+def check_folder(store_path: Path) -> None:
+    """Refuse a place that no store can be made at.
+
+    Raises
+    ------
+    StoreError
+        If it is a folder or no file at all, or its folder isn't there.
+    """
+    if store_path.is_dir():
+        raise StoreError(f"{store_path}: a folder; give the name of the HDF5 file to make")
+    if not store_path.absolute().parent.is_dir():
+        raise StoreError(f"{store_path}: the folder {store_path.parent} doesn't exist; make it first")
+    if store_path.exists() and not store_path.is_file():
+        # A device, say, that --overwrite would replace.
+        raise StoreError(f"{store_path}: neither a file nor free; give another name")
 
 
 class RunFolder(PartFiles):
@@ -40,6 +57,8 @@ class RunFolder(PartFiles):
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder as its only writer; see `featx.locks.hold`."""
+        # A switch that is none is refused before there is a folder that looks like a store begun.
+        make_lock(self.path / "lock")
         self._make()
         with hold(self.path / "lock", f"{self.store_path}: another featx is writing this store"):
             try:
@@ -126,6 +145,10 @@ class RunFolder(PartFiles):
         """Whether nothing is here but the lock."""
         return self.path.is_dir() and all(map(is_lock_file, self.path.iterdir()))
 
+    def holds_parts(self) -> bool:
+        """Whether anything is done, of this pass or a further one."""
+        return any(self.path.rglob("rows-*.npz"))
+
     def clear(self) -> None:
         """Delete everything but the lock; the record goes last, and parts without it are never used."""
         for path in sorted(self.path.iterdir(), key=lambda path: path.name == _RECORD):
@@ -150,7 +173,7 @@ class RunFolder(PartFiles):
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"{self.path}: this folder can't be made: {error.strerror}") from error
+            raise StoreError(f"{self.path}: this folder can't be made: {error.strerror}; write elsewhere") from error
 
     def _read_record(self, *, lenient: bool) -> dict | None:
         """Return the run's record, None if there is none (or, leniently, none that can be read)."""

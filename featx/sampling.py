@@ -120,7 +120,10 @@ class _Comparison:
             found.append(Problem(IMAGE_GONE, "/images/path", ranges_of(sorted(self._gone)), detail))
         if self._changed:
             first = root / self._images["path"].iloc[min(self._changed)]
-            detail = f"{first} is another file than when it was extracted (SHA-256; no damage of the store)"
+            detail = (
+                f"{first} is another file than when it was extracted (SHA-256; no damage of the store: the same featx "
+                "extract takes it in)"
+            )
             found.append(Problem(IMAGE_CHANGED, "/images/path", ranges_of(sorted(self._changed)), detail))
         for layer, rows in self._differing.items():
             detail = (

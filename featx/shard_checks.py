@@ -52,6 +52,11 @@ class _Shard:
     n_rows: int
 
 
+def lists_shards(store_path: Path) -> bool:
+    """Whether anything beside a store's place is called as its shards are."""
+    return bool(_names_of_shards(store_path))
+
+
 def find_shards(store_path: Path) -> list[tuple[Shard, Path]]:
     """Return a store's shards and their files, in order; shards of two different divisions are refused.
 
@@ -60,17 +65,13 @@ def find_shards(store_path: Path) -> list[tuple[Shard, Path]]:
     StoreError
         If there is none, or some are of another number of shards.
     """
-    name = re.compile(rf"{re.escape(store_path.stem)}\.shard-(\d{{1,6}})-of-(\d{{1,6}}){re.escape(store_path.suffix)}")
-    beside = store_path.absolute().parent
-    names = [name.fullmatch(path.name) for path in beside.iterdir()] if beside.is_dir() else []
     shards = []
-    for found in names:
-        if found:
-            path = store_path.with_name(found[0])
-            number, count = int(found[1]), int(found[2])
-            if not 1 <= number <= count or Shard(number, count).path_of(store_path) != path:
-                raise StoreError(f"{path}: has a shard's name, and no shard is called so; move it away")
-            shards.append((Shard(number, count), path))
+    for found in _names_of_shards(store_path):
+        path = store_path.with_name(found[0])
+        number, count = int(found[1]), int(found[2])
+        if not 1 <= number <= count or Shard(number, count).path_of(store_path) != path:
+            raise StoreError(f"{path}: has a shard's name, and no shard is called so; move it away")
+        shards.append((Shard(number, count), path))
     counts = sorted({shard.count for shard, _ in shards})
     if not counts:
         raise StoreError(
@@ -82,6 +83,13 @@ def find_shards(store_path: Path) -> list[tuple[Shard, Path]]:
             f"{store_path}: shards of {' and of '.join(map(str, counts))} lie beside it; delete those that aren't meant"
         )
     return sorted(shards)
+
+
+def _names_of_shards(store_path: Path) -> list[re.Match]:
+    name = re.compile(rf"{re.escape(store_path.stem)}\.shard-(\d{{1,6}})-of-(\d{{1,6}}){re.escape(store_path.suffix)}")
+    beside = store_path.absolute().parent
+    names = [name.fullmatch(path.name) for path in beside.iterdir()] if beside.is_dir() else []
+    return [found for found in names if found]
 
 
 def check_shards(store_path: Path) -> ShardSet:
@@ -124,9 +132,12 @@ def check_shards(store_path: Path) -> ShardSet:
 
 def _look(path: Path, expected: Shard) -> _Shard:
     """Read what a shard is, and compare what it claims with what it holds."""
-    with Store(path) as store:
+    with _open(path, expected) as store:
         attributes = store.attributes
-        shard, origin = read_origin(attributes, path)
+        try:
+            shard, origin = read_origin(attributes, path)
+        except StoreError as error:
+            raise StoreError(f"{error}. Move it away. {_again(expected)}") from error
         if shard != expected:
             raise StoreError(f"{path}: is shard {shard} by what it holds; give it its name back")
         try:
@@ -152,6 +163,13 @@ def _look(path: Path, expected: Shard) -> _Shard:
             n_channels=store.n_channels,
             n_rows=len(store),
         )
+
+
+def _open(path: Path, shard: Shard) -> Store:
+    try:
+        return Store(path)
+    except StoreError as error:
+        raise StoreError(f"{error}. {_again(shard, '--overwrite')}") from error
 
 
 def _differences(one: _Shard, other: _Shard) -> list[str]:

@@ -94,7 +94,8 @@ def make_count_splits(manifest: Manifest, *, train: int, validation: int = 0, se
     if "group" in manifest.table:
         raise SourceError(
             "the images have groups, which stay together, so that a class can't have a given number of train images: "
-            "give shares instead (0.6,0.2,0.2)"
+            "give shares instead (--split 0.6,0.2,0.2; in an experiment file: split.shares), or, of a CSV, do without "
+            "the groups (--group-column ''; source.group_column: '')"
         )
     labels = manifest.table["label"].to_numpy()
     order = draw_by_class(labels, seed)
@@ -148,7 +149,10 @@ def _name_parts(fractions: Sequence[float]) -> tuple[str, ...]:
 
 def _check_labelled(manifest: Manifest) -> None:
     if manifest.has_splits:
-        raise SourceError("the source brings its own splits: leave the split out, or take them out of the source")
+        raise SourceError(
+            "the source brings its own splits: leave out --split or --split-per-class, or, of a CSV, give "
+            "--split-column '' to leave out the source's (in an experiment file: split, or source.split_column: '')"
+        )
     if n_unlabelled := int((manifest.table["label"] == "").sum()):
         images = "1 image has" if n_unlabelled == 1 else f"{n_unlabelled:,} images have"
         raise SourceError(f"{images} no label, and a split goes by labels: label every image first")
@@ -185,11 +189,36 @@ def _divide_rows(strata: pd.Series, shares: dict[str, float], seed: int) -> np.n
         try:
             rest, cut = train_test_split(rest, test_size=share / left, random_state=seed, stratify=strata.iloc[rest])
         except ValueError as error:
-            why = str(error).replace("\\x00", " / ").replace("\0", " / ")
-            raise SourceError(f"the images can't be divided into {', '.join(shares)}: {why}") from error
+            raise SourceError(
+                f"the images can't be divided into {', '.join(shares)}: {say_why(strata.iloc[rest], error)}. Stratify "
+                "by fewer columns, add images, or choose larger shares for the smaller splits"
+            ) from error
         parts[cut] = name
         left -= share
     return parts
+
+
+def say_why(strata: pd.Series, error: ValueError) -> str:
+    """Return why scikit-learn can't divide rows; where some are the only ones of their kind, without naming them all.
+
+    Parameters
+    ----------
+    strata : Series of str
+        What each row is stratified by.
+    error : ValueError
+        Of `train_test_split`.
+
+    Examples
+    --------
+    >>> say_why(pd.Series(["ash", "ash", "birch"]), ValueError("..."))
+    "1 of 2 kinds to stratify by have one image alone, such as 'birch'"
+    """
+    counts = strata.value_counts(sort=False)
+    alone = counts.index[counts == 1]
+    if not len(alone):
+        return str(error).rstrip(".")
+    first = str(alone[0]).replace("\0", " / ")
+    return f"{len(alone):,} of {len(counts):,} kinds to stratify by have one image alone, such as {first!r}"
 
 
 def divide_groups(labels: pd.Series, groups: pd.Series, shares: dict[str, float], seed: int) -> np.ndarray:

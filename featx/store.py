@@ -203,6 +203,11 @@ class Store:
         """
         splits = self._read_column(self._file["images/split"])
         if split not in splits:
+            if not any(splits):
+                raise StoreError(
+                    f"{self.path}: no image is in the split {split!r}, since none has a split: the same featx extract "
+                    "with --split makes some, and computes nothing anew"
+                )
             there = ", ".join(repr(str(name)) for name in sorted(set(splits)))
             raise StoreError(f"{self.path}: no image is in the split {split!r}; there are {there}")
         return np.flatnonzero(splits == split)
@@ -244,6 +249,9 @@ class Store:
         return [(layer, c) for layer in self._known(layers) for c in range(self.n_channels[layer])]
 
     def _known(self, layers: Sequence[str] | None) -> list[str]:
+        if isinstance(layers, str):
+            # Of which the letters would be asked for.
+            raise StoreError(f"layers {layers!r}: expected a list of names, such as [{layers!r}]")
         chosen = self.layers if layers is None else list(layers)
         unknown = [layer for layer in chosen if layer not in self.layers]
         if unknown:

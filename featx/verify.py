@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from featx.damage import NO_DAMAGE, Problem, rows_in
+from featx.damage import MENDABLE, NO_DAMAGE, Problem, rows_in
 from featx.file_checks import Findings, check_file
 from featx.parts import Part
 from featx.probe import probe
@@ -56,12 +56,17 @@ class Verification:
         return any(problem.what not in NO_DAMAGE for problem in self.problems)
 
     @property
+    def is_mendable(self) -> bool:
+        """Whether all damage of the store is of what `featx.repair_store` can make again."""
+        return all(problem.where.startswith(MENDABLE) for problem in self.problems if problem.what not in NO_DAMAGE)
+
+    @property
     def bad_rows(self) -> np.ndarray:
         """The rows whose features, or whose file's digest, can't be trusted: ndarray of int64, sorted."""
         return rows_in(
             rows
             for problem in self.problems
-            if problem.what not in NO_DAMAGE and problem.where.startswith(("/features/", "/images/sha256"))
+            if problem.what not in NO_DAMAGE and problem.where.startswith(MENDABLE)
             for rows in problem.rows
         )
 
@@ -113,7 +118,7 @@ def verify_store(
     """
     path = Path(path)
     if is_unfinished(path):
-        return _verify_parts(path)
+        return _verify_parts(path, sample)
     options = {"seed": seed, "weights": weights, "root": root, "batch_size": batch_size}
     return inspect_store(path, sample=sample, progress=progress, echo=echo, **options)[0]
 
@@ -161,7 +166,7 @@ def read_part_widths(path: Path) -> dict[str, int]:
     return dict(widths.most_common(1)[0][0]) if widths else {}
 
 
-def _verify_parts(path: Path) -> Verification:
+def _verify_parts(path: Path, sample: int) -> Verification:
     folder = RunFolder(path)
     widths = read_part_widths(path)
     problems = list(_check_record(folder.path / "run.json"))
@@ -172,7 +177,11 @@ def _verify_parts(path: Path) -> Verification:
             problems.append(Problem("part", place.name, n_rows, "damaged: the same extraction does it again"))
         else:
             n_images, end = n_images + len(part.rows), part.stop
-    note = f"not finished: run the same extraction again, which does {'just ' if problems else ''}what is missing"
+    is_anew = any(problem.what == "record" for problem in problems)
+    does = "begins anew" if is_anew else f"does {'just ' if problems else ''}what is missing"
+    notes = [f"not finished: run the same extraction again, which {does}"]
+    if sample:
+        notes.append("no row was sampled: samples are of finished stores")
     return Verification(
         path=str(path),
         is_unfinished=True,
@@ -180,7 +189,7 @@ def _verify_parts(path: Path) -> Verification:
         n_features=sum(widths.values()),
         n_sampled=0,
         problems=tuple(problems),
-        notes=(note,),
+        notes=tuple(notes),
     )
 
 

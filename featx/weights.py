@@ -127,7 +127,10 @@ def load_weights(name: str, spec: Backbone, *, build: Callable[..., object], inc
         return Weights(name, arrays)
     if name == "imagenet-conv":
         if spec.name != "vgg16":
-            raise WeightsError(f"weights imagenet-conv: of vgg16 alone, not of {spec.name}. Use {_other_ways(spec)}")
+            imagenet = "--weights imagenet, " if spec.application is not None else ""
+            raise WeightsError(
+                f"weights imagenet-conv: of vgg16 alone, not of {spec.name}. Use {imagenet}{_other_ways(spec)}"
+            )
         return Weights(name, _from_package())
     if name == "random" or name.startswith("random:"):
         seed = name.partition(":")[2] or "0"
@@ -135,7 +138,7 @@ def load_weights(name: str, spec: Backbone, *, build: Callable[..., object], inc
             raise WeightsError(f"weights {name!r}: expected random:SEED with a whole number")
         return Weights(f"random:{int(seed)}", draw(int(seed), build, include_top=include_top))
     path = Path(name)
-    if path.is_dir():
+    if name and path.is_dir():
         raise WeightsError(
             f"weights {name!r}: a folder. Features of a fine-tuned run's network can be extracted, but here a file is "
             f"expected, or one of {', '.join(SOURCES)}"

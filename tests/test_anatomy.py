@@ -76,6 +76,12 @@ def test_images_that_are_too_small_are_refused():
         describe_layers("inception_v3", image_size=64)
 
 
+def test_an_image_size_is_of_one_backbone():
+    refused = CliRunner().invoke(main, ["backbones", "--image-size", "64"])
+    assert refused.exit_code == 1
+    assert refused.stderr.endswith("name it: featx backbones BACKBONE\n")
+
+
 def test_the_command_shows_a_backbones_layers():
     shown = CliRunner().invoke(main, ["backbones", "googlenet", "--image-size", "64"])
     assert shown.exit_code == 0

@@ -119,12 +119,20 @@ def test_what_holds_no_paths_is_refused(fitted, X, error, message):
         ({"resize": "stretch"}, "resize: expected one of squash, crop, pad"),
         ({"interpolation": "box"}, "interpolation: expected one of"),
         ({"preprocessing": "caffee"}, "preprocessing: expected one of None, caffe"),
-        ({"batch_size": 0}, "batch_size: expected a number from 1"),
+        ({"batch_size": 0}, "batch_size: expected a whole number from 1, or auto, got 0"),
+        ({"batch_size": "many"}, "batch_size: .* got 'many'"),
+        ({"batch_size": 2.5}, "batch_size: .* got 2.5"),
     ],
 )
 def test_parameters_are_checked_in_fit(parameters, message):
     with pytest.raises(ValueError, match=message):
         DeepFeatures(**parameters).fit(["a.png"])
+
+
+def test_the_batch_size_may_be_found_by_itself(images):
+    paths = images[0][:9]
+    automatic = DeepFeatures(**OPTIONS | {"batch_size": "auto"}).fit_transform(paths)
+    assert np.allclose(automatic, DeepFeatures(**OPTIONS).fit_transform(paths), rtol=1e-4)
 
 
 def test_an_image_that_cannot_be_read_is_named(images, fitted, tmp_path):

@@ -34,6 +34,13 @@ def test_rejected_files_are_listed_with_their_reasons():
     assert "train      3 images: ash 1, birch 1, cedar 1" in text
 
 
+def test_where_all_rejected_files_are_listed_is_told():
+    with featx.open(DATA / "store_v1.h5") as store:
+        description = describe_store(store)
+    text = format_description(description | {"rejected": description["rejected"] * 13})
+    assert text.endswith("... and 3 more in /rejected: --json lists them")
+
+
 @pytest.mark.parametrize(
     ("name", "shown"), [("a\nb.png", "a b.png"), ("\x1b[31mred.png", r"\x1b[31mred.png"), ("ünï.png", "ünï.png")]
 )

@@ -11,7 +11,7 @@ from conftest import make_tree
 import featx
 from featx.cli import main
 from featx.dry_run import forecast_extraction, format_forecast
-from featx.errors import SourceError
+from featx.errors import FeatxError, SourceError
 
 SMALL = {"weights": "random", "image_size": 32, "layers": "block1,block2"}
 
@@ -73,6 +73,12 @@ def test_what_cannot_be_read_is_counted(tmp_path):
         path.write_bytes(b"no image")
     with pytest.raises(SourceError, match=r"none of the 6 images tried.*000\.png: not a JPEG"):
         forecast_extraction(featx.read_source(root), tmp_path / "s.h5", **SMALL)
+
+
+@pytest.mark.parametrize(("output", "message"), [("", "a folder"), ("no/s.h5", "doesn't exist; make it first")])
+def test_where_no_store_can_be_made_it_is_told(tree, tmp_path, output, message):
+    with pytest.raises(FeatxError, match=message):
+        forecast_extraction(featx.read_source(tree), tmp_path / output, **SMALL)
 
 
 def test_the_command_shows_it(tree, tmp_path):

@@ -110,6 +110,11 @@ def test_when_no_image_can_be_read_nothing_is_left(tmp_path):
     with pytest.raises(FeatxError, match=r"none of the 2 images could be read; the first, .*a\.png: .*--root"):
         featx.extract_features(featx.read_source(csv), tmp_path / "s.h5", layers="block1", **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["m.csv"]
+    # Where the files are there, other paths are of no help.
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    with pytest.raises(FeatxError, match=r"a\.png: not a JPEG, .*\. Mend them, or give others$"):
+        featx.extract_features(featx.read_source(csv), tmp_path / "s.h5", layers="block1", **SMALL)
 
 
 def test_odd_names_are_kept(tmp_path):
@@ -178,13 +183,51 @@ def test_an_output_that_exists_is_refused_or_replaced(tree, tmp_path):
     manifest = featx.read_source(tree)
     path = tmp_path / "s.h5"
     path.write_text("no store")
-    with pytest.raises(FeatxError, match=r"s\.h5: exists, and can't be added to .*--overwrite"):
+    with pytest.raises(FeatxError, match=r"s\.h5: exists, and can't be added to \(not an .*--overwrite to replace"):
         featx.extract_features(manifest, path, layers="block1_conv2", **SMALL)
     assert path.read_text() == "no store"
     assert [entry.name for entry in tmp_path.iterdir()] == ["s.h5"]
     featx.extract_features(manifest, path, layers="block1_conv2", overwrite=True, **SMALL)
     with featx.open(path) as store:
         assert store.layers == ["block1_conv2"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("resize", "stretch", "resize 'stretch': expected squash, crop or pad"),
+        ("interpolation", "box", "interpolation 'box': expected bilinear, bicubic or lanczos"),
+        ("preprocessing", "caffee", "preprocessing 'caffee': expected caffe, torch, tf, none or caffe-googlenet"),
+        ("views", "all", "views 'all': expected none, flip or dihedral"),
+        ("engine", "tpu", "engine 'tpu': expected auto, keras or ncnn"),
+        ("precision", "half", "precision 'half': expected float32, float16 or bfloat16"),
+        ("jpeg", "half", "jpeg 'half': expected full or scaled"),
+        ("batch_size", 0, "batch size 0: expected a whole number from 1, or auto"),
+        ("image_size", 0, "image size 0: vgg16 needs at least 32 pixels"),
+    ],
+)
+def test_a_store_never_says_what_it_is_not(option, value, message, tree, tmp_path):
+    with pytest.raises(FeatxError, match=message):
+        featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", **SMALL | {option: value})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_that_one_is_in_is_no_output(tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for line in (["extract", tree, "-o", ".", *COMMAND], ["extract", tree, "-o", ".", *COMMAND, "--shard", "1/2"]):
+        done = CliRunner().invoke(main, [*map(str, line)])
+        assert done.stderr == "featx: .: a folder; give the name of the HDF5 file to make\n"
+    for store in (".", ""):
+        assert CliRunner().invoke(main, ["merge", store]).stderr.startswith("featx: .: a folder; give the name of")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are POSIX's")
+def test_what_is_no_file_is_never_replaced(tree, tmp_path):
+    os.mkfifo(tmp_path / "s.h5")
+    with pytest.raises(FeatxError, match=r"s\.h5: neither a file nor free; give another name"):
+        featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", layers="block1", overwrite=True, **SMALL)
+    assert (tmp_path / "s.h5").is_fifo()
 
 
 @pytest.mark.parametrize(("output", "message"), [("", "a folder"), ("no/s.h5", "doesn't exist")])
@@ -410,8 +453,10 @@ def test_values_beyond_float16_are_told_at_the_first_batch(tree, tmp_path, brigh
         )
         with pytest.raises(FeatxError, match=message):
             featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", store_dtype="float16", **options)
-    featx.extract_features(featx.read_source(tree), tmp_path / "s32.h5", **options)
-    assert features_of(tmp_path / "s32.h5")[0].max() > 7e4
+        assert list(tmp_path.iterdir()) == []
+    # As it says.
+    featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", **options)
+    assert features_of(tmp_path / "s.h5")[0].max() > 7e4
     with pytest.raises(FeatxError, match="store dtype 'float64': expected float32 or float16"):
         featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", store_dtype="float64", **options)
 
@@ -463,6 +508,31 @@ def test_the_command_splits_by_images_a_class(tree, tmp_path):
     for further in (("--split", "0.5,0.5"), ("--stratify", "label")):
         refused = extract_here(tree, tmp_path / "t.h5", "--split-per-class", "3", *further)
         assert "neither --split nor --stratify beside it" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--stratify", "label"], "--stratify label: of a split that --split makes"),
+        (["--cluster", "local:2", "--shard", "1/2", "--dry-run"], "leave --shard out"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(options, message, tree, tmp_path):
+    refused = extract_here(tree, tmp_path / "s.h5", *options)
+    assert refused.exit_code == 1
+    assert message in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_store_is_made_of_is_never_overwritten(tree, tmp_path):
+    csv = tmp_path / "m.csv"
+    csv.write_text("path,label\n" + "".join(f"{tree / name / '000.png'},{name}\n" for name in ("ash", "birch")))
+    before = csv.read_bytes()
+    refused = extract_here(csv, csv, "--overwrite")
+    assert refused.stderr == f"featx: {csv}: the source itself; give another --output\n"
+    refused = extract_here(tree, csv, "--overwrite", "--weights", csv)
+    assert refused.stderr == f"featx: {csv}: the weights themselves; give another --output\n"
+    assert csv.read_bytes() == before
 
 
 @pytest.mark.parametrize(

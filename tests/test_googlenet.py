@@ -181,7 +181,7 @@ def test_without_a_classifier_there_are_no_predictions(tmp_path):
     model.weigh = without_classifier(model.weigh)
     path = model.write(tmp_path / "features.onnx")
     lines = []
-    with pytest.raises(FeatxError, match=r"'features\.onnx' have no prob"):
+    with pytest.raises(FeatxError, match=r"'features\.onnx' have no prob: .*have them \(a file\)"):
         build_backbone("googlenet", layers="predictions", weights=str(path), image_size=SIZE)
     frozen = build_backbone(
         "googlenet", layers="last,pool5/7x7_s1", weights=str(path), image_size=SIZE, echo=lines.append

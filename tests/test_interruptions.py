@@ -367,6 +367,7 @@ def test_a_switch_that_is_none(photos, tmp_path, stub, monkeypatch):
     monkeypatch.setenv("FEATX_LOCKS", "maybe")
     with pytest.raises(FeatxError, match="FEATX_LOCKS=maybe: expected system or files"):
         extract(photos, tmp_path / "store.h5")
+    assert not (tmp_path / "store.h5.parts").exists()
 
 
 def test_images_are_only_read(photos, undisturbed, stub, tmp_path):

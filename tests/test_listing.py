@@ -33,6 +33,16 @@ def test_tables_that_name_no_images_are_refused(tmp_path, text, message):
         list_sources([tmp_path / "t.csv"])
 
 
+def test_what_is_of_csvs_is_refused_without_one(tmp_path):
+    make_image(tmp_path / "a.png", 0)
+    for options, message in (
+        ({"root": tmp_path}, "--root: of a CSV, and none is among the images: leave that out"),
+        ({"path_column": "file", "root": tmp_path}, "--path-column and --root: of a CSV"),
+    ):
+        with pytest.raises(FeatxError, match=message):
+            list_sources([tmp_path], **options)
+
+
 def test_a_folder_without_images_is_refused(tmp_path):
     with pytest.raises(FeatxError, match="no images below this folder"):
         list_sources([tmp_path])

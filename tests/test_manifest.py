@@ -122,6 +122,56 @@ def test_a_csv_without_columns_that_it_has_if_asked_for(tmp_path):
     assert table[["path", "label", "split"]].to_numpy().tolist() == [["a.png", "x", ""], ["b.png", "y", ""]]
 
 
+def test_groups_are_told_apart_by_more_than_blanks(tmp_path):
+    csv = write_csv(tmp_path / "m.csv", "path,label,group\na.png,x,g1 \nb.png,y,g1\nc.png,x, \nd.png,y,\n")
+    assert read_source(csv).table["group"].tolist() == ["g1", "g1", "", ""]
+
+
+def test_a_column_is_read_as_one_thing(tmp_path):
+    csv = write_csv(tmp_path / "m.csv", "path,label,split\na.png,x,train\nb.png,y,test\n")
+    for options, message in (
+        ({"group_column": "path"}, "'path' can't be both the path and the group: .*--path-column or --group-column"),
+        ({"group_column": "label"}, r"'label' can't be both the label and the group.* '' for none,.*source\.label_col"),
+        ({"label_column": "split", "split_column": "split"}, "'split' can't be both the label and the split"),
+    ):
+        with pytest.raises(FeatxError, match=message):
+            read_source(csv, **options)
+    # As it says.
+    table = read_source(csv, label_column="", group_column="label").table
+    assert table[["label", "group"]].to_numpy().tolist() == [["", "x"], ["", "y"]]
+    # What was asked for comes before what is taken where it is there.
+    again = write_csv(tmp_path / "n.csv", "path,split\na.png,x\nb.png,y\n")
+    table = read_source(again, label_column="split").table
+    assert table.to_numpy().tolist() == [["a.png", "x", ""], ["b.png", "y", ""]]
+
+
+def test_a_column_in_the_way_of_another_is_told_with_the_option(tmp_path):
+    csv = write_csv(tmp_path / "m.csv", "path,label,Medium\na.png,x,oil\nb.png,y,ink\n")
+    with pytest.raises(FeatxError, match="'label' can't be carried into a store beside the one that --label-column"):
+        read_source(csv, label_column="Medium")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"root": "/data"}, r"a folder, and --root \(in an experiment file: source\.root\) is of a CSV: leave it out"),
+        ({"label_column": ""}, r"--label-column \(in an experiment file: source\.label_column\)"),
+        (
+            {"path_column": "file", "split_column": "s", "group_column": ""},
+            r"--path-column, --split-column, --group-column \(.*: source\.path_column, source\.split_column, source",
+        ),
+    ],
+)
+def test_a_folder_takes_no_options_of_csvs(tree, options, message):
+    with pytest.raises(FeatxError, match=message):
+        read_source(tree, **options)
+
+
+def test_an_image_is_no_source(tree):
+    with pytest.raises(FeatxError, match=r"000\.png: an image; expected a folder of images, or a CSV"):
+        read_source(tree / "ash" / "000.png")
+
+
 def test_paths_are_never_done_without(tmp_path):
     csv = write_csv(tmp_path / "m.csv", "path,label\na.png,x\nb.png,y\n")
     with pytest.raises(

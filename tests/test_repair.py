@@ -183,6 +183,8 @@ def test_what_can_not_be_made_again_is_refused(store, damage, message):  # noqa:
     with h5py.File(store, "a") as file:
         damage(file)
     before = store.read_bytes()
+    # Verifying, one is not sent here.
+    assert "not all of which featx repair can mend: restore a copy, or extract" in invoke("verify", store).stderr
     result = invoke("repair", store)
     assert result.exit_code == 1
     assert "can't be repaired: " in result.stderr

@@ -16,6 +16,8 @@ from stub_network import stand_in
 import featx
 from featx import FeatxError
 from featx.cli import main
+from featx.run_folder import RunFolder
+from featx.settings import Settings
 from featx.shards import Shard, parse_shard, take_shard
 from featx.verify import verify_store
 
@@ -149,10 +151,14 @@ def test_images_that_can_none_be_read_make_no_store(photos, tmp_path):
     for path in photos.rglob("*.png"):
         path.write_bytes(b"no image")
     extract_all(featx.read_source(photos), tmp_path / "store.h5")
-    with pytest.raises(FeatxError, match=r"none of the 23 images could be read; the first"):
+    with pytest.raises(FeatxError, match=r"none of the 23 images could be read; the first, .*\. Mend them and"):
         featx.merge_shards(tmp_path / "store.h5")
     assert not (tmp_path / "store.h5").exists()
     assert len(list(tmp_path.glob("*.shard-*.h5"))) == N_SHARDS
+    # As it says.
+    make_image(photos / "oak" / "003.png", seed=1)
+    extract_all(featx.read_source(photos), tmp_path / "store.h5")
+    assert featx.merge_shards(tmp_path / "store.h5").n_images == 1
 
 
 def test_more_shards_than_images(tmp_path):
@@ -263,6 +269,50 @@ def test_an_unfinished_shard_is_named(photos, tmp_path):
     Shard(3, 4).path_of(tmp_path / "store.h5").with_name("store.shard-0003-of-0004.h5.parts").mkdir()
     with pytest.raises(FeatxError, match=r"store\.shard-0003-of-0004\.h5\.parts: this shard is being written.*3/4"):
         featx.merge_shards(tmp_path / "store.h5")
+
+
+def test_a_finished_shard_with_parts_left_beside_it_is_merged_as_the_advice_says(photos, tmp_path):
+    manifest, shard = read(photos), Shard(2, 2)
+    extract_all(manifest, tmp_path / "store.h5", 2)
+    folder = RunFolder(shard.path_of(tmp_path / "store.h5"))
+    folder.path.mkdir()
+    with pytest.raises(FeatxError, match=r"Run featx extract \.\.\. --shard 2/2 \(again\), then featx merge"):
+        featx.merge_shards(tmp_path / "store.h5")
+    extract(manifest, tmp_path / "store.h5", shard)
+    assert not folder.path.exists()
+    assert featx.merge_shards(tmp_path / "store.h5").n_shards == 2
+
+
+def test_a_shard_that_was_being_made_anew_says_how_to_go_on(photos, tmp_path):
+    manifest, shard = read(photos), Shard(2, 2)
+    extract_all(manifest, tmp_path / "store.h5", 2)
+    folder = RunFolder(shard.path_of(tmp_path / "store.h5"))
+    with folder.lock(), featx.open(folder.store_path) as store:
+        folder.begin(Settings.from_record(store.attributes), {"root": "", "paths_sha256": ""}, replaces=True)
+    with pytest.raises(FeatxError, match="Give the same settings and --overwrite to go on"):
+        extract(manifest, tmp_path / "store.h5", shard)
+    extract(manifest, tmp_path / "store.h5", shard, overwrite=True)
+    assert featx.merge_shards(tmp_path / "store.h5").n_shards == 2
+
+
+def test_a_file_that_is_no_store_in_a_shards_place_says_how_to_make_it_anew(photos, tmp_path):
+    manifest, shard = read(photos), Shard(2, 2)
+    extract_all(manifest, tmp_path / "store.h5", 2)
+    path = shard.path_of(tmp_path / "store.h5")
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(FeatxError, match=r"not an HDF5 file .*Run featx extract \.\.\. --shard 2/2 --overwrite"):
+        featx.merge_shards(tmp_path / "store.h5")
+    with pytest.raises(FeatxError, match=r"not an HDF5 file .*\. Delete it, or give --overwrite to make it anew"):
+        extract(manifest, tmp_path / "store.h5", shard)
+    shutil.copy(Shard(1, 2).path_of(tmp_path / "store.h5"), path)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["shard"]
+    with pytest.raises(FeatxError, match=r"no shard of a store .*Move it away\. Run featx extract \.\.\. --shard 2/2"):
+        featx.merge_shards(tmp_path / "store.h5")
+    with pytest.raises(FeatxError, match=r"no shard of a store .*\. Delete it, or give --overwrite"):
+        extract(manifest, tmp_path / "store.h5", shard)
+    extract(manifest, tmp_path / "store.h5", shard, overwrite=True)
+    assert featx.merge_shards(tmp_path / "store.h5").n_shards == 2
 
 
 def test_nothing_to_merge(tmp_path):
@@ -422,6 +472,8 @@ def test_a_store_that_is_there_is_replaced_only_when_asked(photos, tmp_path):
         featx.merge_shards(tmp_path / "store.h5")
     featx.merge_shards(tmp_path / "store.h5", overwrite=True, keep=True)
     assert len(list(tmp_path.glob("*.shard-*.h5"))) == 2
+    with pytest.raises(FeatxError, match=r"of-0002\.h5: is there already, and no shards of it .*, not a shard's"):
+        featx.merge_shards(Shard(1, 2).path_of(tmp_path / "store.h5"))
 
 
 def test_an_extraction_of_the_whole_that_was_begun_is_not_lost(photos, tmp_path):

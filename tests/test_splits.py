@@ -86,6 +86,13 @@ def test_an_unknown_column_to_stratify_by():
         make_splits(manifest_of(["a", "b"] * 9), (0.5, 0.5), stratify=["kind"])
 
 
+def test_kinds_of_one_image_are_counted_and_not_listed():
+    manifest = manifest_of(["a", "b"] * 900, year=[*range(1800)])
+    with pytest.raises(FeatxError, match=r"1,800 of 1,800 kinds .* such as 'a / 0'\. Stratify by fewer") as raised:
+        make_splits(manifest, (0.5, 0.5), stratify=["year"])
+    assert len(str(raised.value)) < 300
+
+
 def test_a_class_too_small_for_a_share_is_named():
     with pytest.raises(FeatxError, match="'b'"):
         make_splits(manifest_of(["a"] * 97 + ["b"] * 3), (0.9, 0.05, 0.05))
@@ -94,7 +101,7 @@ def test_a_class_too_small_for_a_share_is_named():
 def test_splits_of_the_source_are_not_overruled():
     manifest = manifest_of(["a", "b"] * 5)
     manifest.table["split"] = "train"
-    with pytest.raises(FeatxError, match="brings its own splits"):
+    with pytest.raises(FeatxError, match=r"brings its own splits.* --split-column '' .*source\.split_column: ''"):
         make_splits(manifest, (0.5, 0.5))
 
 
@@ -129,7 +136,7 @@ def test_counts_are_drawn_by_the_seed():
         (["a", "b"] * 9, (0, 2), {}, "1 or more of train"),
         (["a", "b"] * 9, (2, -1), {}, "0 or more of validation"),
         (["a"] * 9 + [""], (2, 0), {}, "1 image has no label"),
-        (["a", "b"] * 9, (2, 0), {"group": ["g"] * 18}, "have groups"),
+        (["a", "b"] * 9, (2, 0), {"group": ["g"] * 18}, r"have groups.*--split 0\.6,0\.2,0\.2;.*--group-column ''"),
     ],
 )
 def test_counts_that_cannot_be_drawn(labels, counts, columns, message):

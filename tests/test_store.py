@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import SMALL, make_tree
 
 import featx
 from featx import FeatxError
@@ -105,10 +106,24 @@ def test_blocks_are_the_matrix_in_parts(small_store, layers, split):
             next(store.blocks(["block9"]))
 
 
+def test_a_store_without_splits_says_how_to_get_some(tmp_path):
+    images = make_tree(tmp_path / "images", {"ash": 3, "birch": 3})
+    manifest, path = featx.read_source(images), tmp_path / "s.h5"
+    featx.extract_features(manifest, path, layers="block1_conv1", **SMALL)
+    with featx.open(path) as store, pytest.raises(FeatxError, match=r"none has a split: .* with --split makes some"):
+        store.matrix(split="test")
+    done = featx.extract_features(featx.make_splits(manifest, (0.6, 0.4)), path, layers="block1_conv1", **SMALL)
+    assert done.n_computed == 0
+    with featx.open(path) as store:
+        assert len(store.matrix(split="test")) == sum(store.images["split"] == "test") > 0
+
+
 def test_unknown_layers_and_splits_are_answered_with_those_there(small_store):
     with featx.open(small_store) as store:
         with pytest.raises(FeatxError, match=r"no layer 'block9'.*it has block1_conv1"):
             store.matrix(layers=["block9"])
+        with pytest.raises(FeatxError, match=r"layers 'fc1': expected a list of names, such as \['fc1'\]"):
+            store.matrix(layers="fc1")
         with pytest.raises(FeatxError, match="in the split 'dev'; there are 'test', 'train', 'validation'"):
             store.matrix(split="dev")
 

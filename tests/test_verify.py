@@ -169,6 +169,7 @@ def test_a_sample_tells_of_images_that_are_others_or_gone(store, chunked, tmp_pa
     found = featx.verify_store(store, sample=99, root=images)
     assert [(p.what, p.rows) for p in found.problems] == [("image gone", ((11, 12),)), ("image changed", ((4, 5),))]
     assert (found.n_sampled, found.ok, found.is_damaged) == (10, False, False)
+    assert "(SHA-256; no damage of the store: the same featx extract takes it in)" in found.problems[1].detail
     done = invoke("verify", store, "--sample", 99, "--root", images)
     assert done.exit_code == 1
     assert "2 problems with the sample; the store itself is as it was written" in done.stderr
@@ -178,6 +179,13 @@ def test_a_sample_needs_the_stores_own_weights(store):
     found = featx.verify_store(store, sample=1, weights="random:3")
     assert [p.what for p in found.problems] == ["no sample"]
     assert "weights 'random:3': not those of" in found.problems[0].detail
+
+
+@pytest.mark.parametrize("options", [["--weights", "random:3"], ["--root", "nowhere"]])
+def test_what_a_sample_alone_needs_is_refused_without_one(store, options):
+    done = invoke("verify", store, *options)
+    assert done.exit_code == 1
+    assert f"{options[0]} without --sample" in done.stderr
 
 
 def test_equal_files_with_different_features(store):
@@ -326,8 +334,12 @@ def test_parts_are_looked_at_and_left_alone(unfinished):
     done = invoke("verify", unfinished.store_path)
     assert done.exit_code == 1
     assert "run the same extraction again, which does just what is missing" in done.stderr
+    assert "no row was sampled" in invoke("verify", unfinished.store_path, "--sample", 2).stderr
     (unfinished.path / "run.json").write_text("{")
     assert "record" in [p.what for p in featx.verify_store(unfinished.store_path).problems]
+    done = invoke("verify", unfinished.store_path)
+    assert "run the same extraction again, which begins anew" in done.stderr
+    assert done.stderr.endswith("2 problems. Run the same extraction again (with --overwrite if it refuses)\n")
     before[unfinished.path / "run.json"] = b"{"
     assert {path: path.read_bytes() for path in unfinished.path.iterdir()} == before
 

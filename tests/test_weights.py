@@ -197,7 +197,7 @@ def test_random_weights_of_every_kind_are_sane():
 @pytest.mark.parametrize(
     ("backbone", "name", "message"),
     [
-        ("resnet50", "imagenet-conv", "of vgg16 alone, not of resnet50. Use --weights FILE"),
+        ("resnet50", "imagenet-conv", "of vgg16 alone, not of resnet50. Use --weights imagenet, --weights FILE"),
         ("googlenet", "imagenet", "Keras has no ImageNet weights for googlenet"),
         ("densenet121", "d.onnx", "ONNX files are not read"),
     ],
@@ -218,7 +218,12 @@ def test_files_that_are_none(build, tmp_path, name):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("imagnet", "neither a file nor one of"), ("random:x", "random:SEED"), ("random:-1", "random:SEED")],
+    [
+        ("imagnet", "neither a file nor one of"),
+        ("", "'': neither a file nor one of"),
+        ("random:x", "random:SEED"),
+        ("random:-1", "random:SEED"),
+    ],
 )
 def test_names_that_are_none(build, name, message):
     with pytest.raises(FeatxError, match=message):
