@@ -139,12 +139,6 @@ def test_splits_whose_cells_were_chosen_by_another_score_are_done_anew(store_pat
     assert all(repeat.validation_score != repeat.validation_accuracy for repeat in run.repeats)
 
 
-def test_rows_that_cannot_be_stratified_are_counted_and_not_listed(store_path, tmp_path):
-    message = r"100 of 100 kinds .* such as '[0-9a-f]{64}'\. .* \(--stratify\), .*\(--where\), .*--test-share"
-    with pytest.raises(FeatxError, match=message):
-        fit_repeats(store_path, "svm", tmp_path / "run", n_repeats=2, stratify=("sha256",), cv=3, grid=GRID)
-
-
 def test_columns_to_stratify_by_keep_their_shares(store_path, tmp_path, monkeypatch):
     from featx import repeats_task as module
 
