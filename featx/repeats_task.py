@@ -161,10 +161,10 @@ def _fit_once(
     best = make_estimator(model, *cells[chosen], **options)
     with failures_told(cells[chosen], f"seed {seed}: "):
         fit_estimator(best, rows, train)
+        if model == "rf":
+            # Several threads add up a forest's trees in the order they come, and answers hang on the last digit.
+            best[-1].set_params(n_jobs=1)
         predicted = best.predict(rows.X[test])
-    if model == "rf":
-        # Several threads add up a forest's trees in the order they come, and ranks of rows hang on the last digit.
-        best[-1].set_params(n_jobs=1)
     figures = {
         "classes": best.classes_,
         "majority": pd.Series(rows.y[train]).value_counts().index[0],

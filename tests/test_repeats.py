@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from conftest import SMALL, make_tree
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -331,3 +332,17 @@ def test_shards_of_splits_give_the_run_that_one_process_gives(store_path, tmp_pa
     # Made by the shards, not again.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "whole"]
     assert (run.mean, run.notes) == (whole.mean, whole.notes)
+
+
+def test_a_forest_answers_by_its_trees_in_their_order(store_path, tmp_path, monkeypatch):
+    # Several threads would add the trees up as they come, and a tie be decided by the last digit.
+    plain, n_threads = RandomForestClassifier.predict_proba, []
+
+    def counting(forest, X):
+        n_threads.append(forest.n_jobs)
+        return plain(forest, X)
+
+    monkeypatch.setattr(RandomForestClassifier, "predict_proba", counting)
+    fit_repeats(store_path, "rf", tmp_path / "run", n_repeats=1, grid={"n_estimators": (3,)})
+    assert n_threads
+    assert set(n_threads) == {1}
