@@ -205,12 +205,18 @@ def _finetune_problems(parts: Parts, finetune: FinetuneSpec) -> Iterator[tuple[s
 
 def _other_weights_problems(weights: str, store: StoreSpec) -> Iterator[tuple[str, str]]:
     """Find weights that can't be those of the store's features, which fine-tuning starts from."""
+    are_sources = is_source(weights) and is_source(store.weights)
     if weights.startswith(OF_RUN):
         yield "weights", "of a fine-tuned network, and only a backbone can be fine-tuned: leave it out"
-    elif is_source(weights) and is_source(store.weights) and name_weights(weights) != name_weights(store.weights):
+    elif are_sources and _of_one_training(weights) != _of_one_training(store.weights):
         yield "weights", f"{weights}, and the store's features are of {store.weights}: leave it out"
     else:
         yield from _weights_problems(weights, store.backbone, may_be_run=False)
+
+
+def _of_one_training(weights: str) -> str:
+    # The same convolutions, with and without what follows them: a head on fc2 takes imagenet, to features of the other.
+    return "imagenet" if weights == "imagenet-conv" else name_weights(weights)
 
 
 def _recipe_layers_problem(recipe: Recipe, spec: Backbone) -> str | None:

@@ -409,6 +409,11 @@ def test_what_networks_can_do_is_not_refused(path):
         assert featx.read_experiment(path, changes=changes).stores["plain"].weights == store.get("weights", "imagenet")
 
 
+def test_fine_tuning_takes_the_dense_layers_that_the_weights_of_a_stores_convolutions_lack(path):
+    changes = {"stores.plain": {"layers": "conv", "weights": "imagenet-conv"}, "finetunes.net.weights": "imagenet"}
+    assert featx.read_experiment(path, changes=changes).finetunes["net"].weights == "imagenet"
+
+
 def test_an_engine_that_is_not_installed_is_named(path, monkeypatch):
     monkeypatch.setattr("featx.experiment_references.importlib.util.find_spec", lambda name: None)
     assert "stores.plain.engine: ncnn is not installed: pip" in mistakes_of(path, stores__plain__engine="ncnn")
