@@ -7,13 +7,17 @@ from featx.experiment_parts import FinetuneSpec, FitSpec, Source, Split, StoreSp
 
 _KEYS = {entry.name for kind in (Source, Split, StoreSpec, FinetuneSpec, FitSpec) for entry in fields(kind)}
 _KEYS |= {"output"}
+# An option stands by itself; in a path, or in quotes, it is somebody's own text.
+_BEGIN, _END = r"(?<![^\s(])--", r"(?![\w/-]|\.\w)"
 # Options that are no key's name with hyphens.
-_NO_CACHE = "--no-cache"
-_SPLIT_COLUMN = re.compile(r"--split-column\b")
-_CHANGE = re.compile(r"--set (\w+)=(\.\.\.)")
-_CACHE_LIMIT = re.compile(r"--cache-limit ([\d.]+)")
-_SHARES = re.compile(r"--split ([\d.]+(?:,[\d.]+)+)")
-_OPTION = re.compile(r"--([A-Za-z][A-Za-z-]*)")
+_NO_CACHE = re.compile(rf"{_BEGIN}no-cache{_END}")
+_NO_COLUMN = re.compile(rf"{_BEGIN}(\w+)-column ''")
+_NO_STRATA = re.compile(rf"{_BEGIN}stratify ''")
+_SPLIT_COLUMN = re.compile(rf"{_BEGIN}split-column{_END}")
+_CHANGE = re.compile(rf"{_BEGIN}set (\w+)=(\.\.\.)")
+_CACHE_LIMIT = re.compile(rf"{_BEGIN}cache-limit (\d+(?:\.\d+)?)")
+_SHARES = re.compile(rf"{_BEGIN}split ([\d.]+(?:,\d+(?:\.\d+)?)+)")
+_OPTION = re.compile(rf"{_BEGIN}([A-Za-z][A-Za-z-]*){_END}")
 
 
 def in_keys(text: str) -> str:
@@ -27,11 +31,14 @@ def in_keys(text: str) -> str:
     'Give cache_limit: 500000000 or more, or cache_limit: 0; or leave class_weight out, or --overwrite'
     >>> in_keys("Extract with --split 0.6,0.2,0.2, or give a smaller one (--set batch_size=...)")
     'Extract with split: {shares: [0.6, 0.2, 0.2]}, or give a smaller one (set: {batch_size: ...})'
+    >>> in_keys("a--label/--seed.jpg: extract with --group-column '' or --stratify ''")
+    "a--label/--seed.jpg: extract with source.group_column: '' or stratify: []"
     """
     text = _SHARES.sub(lambda found: f"split: {{shares: [{found[1].replace(',', ', ')}]}}", text)
     # Bytes here, GB there.
     text = _CACHE_LIMIT.sub(lambda found: f"cache_limit: {round(float(found[1]) * 1e9)}", text)
-    text = _CHANGE.sub(r"set: {\1: \2}", text.replace(_NO_CACHE, "cache_limit: 0"))
+    text = _CHANGE.sub(r"set: {\1: \2}", _NO_CACHE.sub("cache_limit: 0", text))
+    text = _NO_STRATA.sub("stratify: []", _NO_COLUMN.sub(r"source.\1_column: ''", text))
     return _OPTION.sub(_name_key, _SPLIT_COLUMN.sub("split", text))
 
 
