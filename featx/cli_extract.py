@@ -137,10 +137,10 @@ def extract(
     """
     from dataclasses import asdict
 
-    from featx.cluster_extract import check_place
     from featx.dry_run import forecast_extraction, format_forecast
     from featx.extract import extract_features
     from featx.manifest import read_source
+    from featx.run_folder import check_folder
     from featx.shards import take_shard
     from featx.splits import make_count_splits, make_splits
 
@@ -177,7 +177,7 @@ def extract(
         return
     if cluster is not None:
         # Before a cluster is waited for.
-        check_place(output)
+        check_folder(output)
     with opened(cluster, cluster_settings) as workers:
         done = extract_features(
             *(manifest, output),

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 
 from featx.cluster_shard import add_to, make_shard
@@ -13,13 +14,14 @@ from featx.cluster_tasks import Cluster, KilledError
 from featx.cluster_worker import Answer
 from featx.errors import FeatxError, SourceError, StoppedError, StoreError
 from featx.extraction import Extraction, describe_finished
+from featx.folders import is_file
 from featx.locks import hold, is_lock_file
 from featx.manifest import Manifest
 from featx.merging import merge_shards, was_merging
 from featx.plans import Request
 from featx.progress import progress_bar
 from featx.rejections import count_allowed
-from featx.run_folder import RunFolder
+from featx.run_folder import RunFolder, check_folder
 from featx.shards import Shard, describe_origin, take_shard
 from featx.weights import is_source
 
@@ -67,7 +69,7 @@ def extract_on(
         tried, once all others are done.
     """
     store_path = Path(store_path).absolute()
-    check_place(store_path)
+    check_folder(store_path)
     counts = _Counts(manifest, max_rejected)
     seen = _must_see(manifest, request)
     if _finish_merge(store_path, overwrite, progress, echo) and overwrite:
@@ -116,21 +118,6 @@ class _Counts:
             )
 
 
-def check_place(store_path: Path) -> None:
-    """Refuse a place that no store can be made at.
-
-    Raises
-    ------
-    StoreError
-        If its folder isn't there, or it is a folder itself.
-    """
-    parent = store_path.absolute().parent
-    if not parent.is_dir():
-        raise StoreError(f"{store_path}: the folder {parent} doesn't exist; make it first")
-    if store_path.is_dir():
-        raise StoreError(f"{store_path}: a folder; give the name of the HDF5 file to make")
-
-
 def _for_workers(request: Request) -> Request:
     """Return a request that means the same in the folder that workers were started in."""
     weights = Path(request.weights)
@@ -142,7 +129,7 @@ def _must_see(manifest: Manifest, request: Request) -> list[Path]:
     """Return what every worker must see beside the output's folder."""
     # An image that isn't here either is rejected as by one process, and tells nothing of workers.
     images = (manifest.root / path for path in manifest.table["path"].iloc[:_N_LOOKED_FOR])
-    seen = [image for image in images if image.exists()][:1]
+    seen = [*islice(filter(is_file, images), 1)]
     weights = Path(request.weights)
     return [*seen, weights] if not is_source(request.weights) and weights.exists() else seen
 

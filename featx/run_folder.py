@@ -24,13 +24,18 @@ def check_folder(store_path: Path) -> None:
     Raises
     ------
     StoreError
-        If it is a folder or no file at all, or its folder isn't there.
+        If it is a folder or no file at all, its folder isn't there, or nothing can be looked at there.
     """
-    if store_path.is_dir():
+    try:
+        is_folder, is_there, is_file = store_path.is_dir(), store_path.exists(), store_path.is_file()
+        has_folder = store_path.absolute().parent.is_dir()
+    except OSError as error:
+        raise StoreError(f"{store_path}: can't be written: {error.strerror or error}; give another name") from error
+    if is_folder:
         raise StoreError(f"{store_path}: a folder; give the name of the HDF5 file to make")
-    if not store_path.absolute().parent.is_dir():
+    if not has_folder:
         raise StoreError(f"{store_path}: the folder {store_path.parent} doesn't exist; make it first")
-    if store_path.exists() and not store_path.is_file():
+    if is_there and not is_file:
         # A device, say, that --overwrite would replace.
         raise StoreError(f"{store_path}: neither a file nor free; give another name")
 

@@ -121,10 +121,12 @@ def test_a_first_image_that_is_nowhere_is_rejected_as_by_one_process(single, stu
     manifest = read(photos)
     (photos / "oak" / "000.png").unlink()
     assert manifest.table["path"].iloc[0] == "oak/000.png"
+    # No file can have such a name, which asking for it raises.
+    manifest.table.loc[1, "path"] = f"oak/{'x' * 300}.png"
     done = featx.extract_features(manifest, tmp_path / "shared.h5", cluster=single, **OPTIONS)
     featx.extract_features(manifest, tmp_path / "alone.h5", **OPTIONS)
     assert_equal(tmp_path / "shared.h5", tmp_path / "alone.h5")
-    assert done.n_rejected == 1
+    assert done.n_rejected == 2
 
 
 def test_a_store_that_is_there_is_added_to_by_one_worker(pair, stub, photos, tmp_path):
@@ -565,6 +567,7 @@ def test_what_can_be_refused_at_once_waits_for_no_cluster(store_path, photos, tm
         ([*finetune, "--recipe", "mame-iii", "--split-column", "kind"], "no column 'kind'"),
         ([*extract, nowhere / "x.h5"], "doesn't exist; make it first"),
         ([*extract, tmp_path / "taken"], "a folder; give the name"),
+        ([*extract, tmp_path / f"{'x' * 300}.h5"], "File name too long; give another name"),
     ]
     for arguments, said in refusals:
         # There is no scheduler there: it would have been the first thing to say.

@@ -212,13 +212,17 @@ def test_a_store_never_says_what_it_is_not(option, value, message, tree, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_folder_that_one_is_in_is_no_output(tree, tmp_path, monkeypatch):
+def test_where_no_store_can_be_is_one_line(tree, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for line in (["extract", tree, "-o", ".", *COMMAND], ["extract", tree, "-o", ".", *COMMAND, "--shard", "1/2"]):
         done = CliRunner().invoke(main, [*map(str, line)])
         assert done.stderr == "featx: .: a folder; give the name of the HDF5 file to make\n"
     for store in (".", ""):
         assert CliRunner().invoke(main, ["merge", store]).stderr.startswith("featx: .: a folder; give the name of")
+    too_long = f"{'x' * 300}.h5"
+    for line in (["extract", tree, "-o", too_long, *COMMAND], ["merge", too_long]):
+        done = CliRunner().invoke(main, [*map(str, line)])
+        assert done.stderr == f"featx: {too_long}: can't be written: File name too long; give another name\n"
     assert list(tmp_path.iterdir()) == []
 
 
