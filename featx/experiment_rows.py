@@ -99,7 +99,9 @@ def _column_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Itera
     if spec.sample_weight in table and table[spec.sample_weight].dtype.kind not in "biuf":
         yield ".sample_weight", f"the column {spec.sample_weight!r} holds text; weights are numbers from 0 up"
     for column in (spec.stratify or ()) if isinstance(spec, FitSpec) else ():
-        if column not in table:
+        if column == "group":
+            yield ".stratify", "the column 'group' can't be stratified by, a group is on one side only: name others"
+        elif column not in table:
             yield ".stratify", _no_column(column, table)
     if spec.where is not None:
         try:

@@ -571,6 +571,7 @@ def test_images_that_lack_what_a_run_asks_for(short):
         "fits.rf.label: no column 'labels' (close: label)": {"fits.rf.label": "labels"},
         "fits.rf.label: one class only ('ash') to learn from": {"fits.rf.where": 'label == "ash"'},
         "fits.again.stratify: no column 'type'": {"fits.again.stratify": ["type"]},
+        "fits.again.stratify: the column 'group' can't be stratified by": {"fits.again.stratify": ["group"]},
         "fits.rf.where: no column 'type'": {"fits.rf.where": 'type == "mono"'},
         "fits.rf.sample_weight: no column 'weight'": {"fits.rf.sample_weight": "weight"},
         "fits.rf: no image is in the train split": {"split": None},
