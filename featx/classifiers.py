@@ -131,7 +131,8 @@ def plan_cells(model: str, grid: Mapping[str, Sequence], discretize: str) -> lis
             raise FeatxError(f"{model} has no parameter {name!r}; there are {', '.join(axes)}")
         if isinstance(values, str) or not isinstance(values, Collection):
             raise FeatxError(f"{model}: {name}: expected several values, got {values!r}. Give a list, if of one")
-        if not len(values):
+        # Where an axis has none by default, that is what is said.
+        if not len(values) and axes[name]:
             raise FeatxError(f"{model}: {name} has no values. Give some, or leave it out for its default")
     values_of = {name: tuple(grid.get(name, default)) for name, default in axes.items()}
     values_of = {name: values for name, values in values_of.items() if values}

@@ -39,6 +39,11 @@ def test_what_is_no_grid_is_said(arguments, message):
 
 
 @pytest.mark.parametrize("model", MODELS)
+def test_defaults_may_be_said(model):
+    assert plan_cells(model, MODELS[model].grid, "both") == plan_cells(model, {}, "both")
+
+
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("discretize", ["none", "ternary"])
 def test_every_default_cell_fits_and_predicts(model, discretize):
     rng = np.random.default_rng(0)
