@@ -1,5 +1,6 @@
 """One run of an extraction: begin, go on or add, compute what is missing, make one file of everything."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -165,8 +166,10 @@ def _finish(passes: Passes, provenance: dict[str, str]) -> Extraction:
         ) from error
     except FeatxError:
         # A run that has done nothing stands in no other's way: what it was told may be to take other settings.
-        if passes.folder.path.is_dir() and not passes.folder.holds_parts():
-            passes.folder.clear()
+        # Where it can't be cleared, that may be what the run has failed with.
+        with contextlib.suppress(OSError):
+            if passes.folder.path.is_dir() and not passes.folder.holds_parts():
+                passes.folder.clear()
         raise
     except OSError as error:
         # What becomes of images and parts has words of its own; this is the folder itself.

@@ -23,6 +23,7 @@ from featx.dry_run import forecast_extraction
 from featx.images import read_picture
 from featx.layers import BACKBONES
 from featx.network import build_network
+from featx.run_folder import RunFolder
 
 LAYERS = "block1_conv1,block2_conv1"
 READ = {"image_size": 32, "resize": "squash", "interpolation": "bilinear"}
@@ -448,6 +449,11 @@ def bright(tmp_path_factory):
     return path
 
 
+def refuse_once_begun(folder):
+    if (folder.path / "run.json").exists():
+        raise PermissionError
+
+
 def test_values_beyond_float16_are_told_at_the_first_batch(tree, tmp_path, bright, monkeypatch):
     options = SMALL | {"weights": str(bright), "layers": "block1_conv1"}
     with monkeypatch.context() as patch:
@@ -458,6 +464,11 @@ def test_values_beyond_float16_are_told_at_the_first_batch(tree, tmp_path, brigh
         with pytest.raises(FeatxError, match=message):
             featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", store_dtype="float16", **options)
         assert list(tmp_path.iterdir()) == []
+    with monkeypatch.context() as patch:
+        # A disk that has become one to be read alone.
+        patch.setattr(RunFolder, "clear", refuse_once_begun)
+        with pytest.raises(FeatxError, match="--store-dtype float32"):
+            featx.extract_features(featx.read_source(tree), tmp_path / "t.h5", store_dtype="float16", **options)
     # As it says.
     featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", **options)
     assert features_of(tmp_path / "s.h5")[0].max() > 7e4
