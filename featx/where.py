@@ -1,8 +1,10 @@
 """Choosing rows by an expression over the columns of a table of images, without running it as code."""
 
 import ast
+import contextlib
 import keyword
 import operator
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -18,6 +20,9 @@ _COMPARISONS = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
+
+# What Python says of a text that is no expression.
+_UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 _EXPECTED = 'expected comparisons of columns with values, such as: type == "mono" and probability > 0.5'
 
@@ -82,14 +87,29 @@ def told_with(text: str | None) -> tuple[str, str]:
 def _read(text: str, columns: Iterable[str] = ()) -> ast.AST:
     try:
         return ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        for name in columns:
-            if name in text and (keyword.iskeyword(name) or not name.isidentifier()):
-                raise FeatxError(
-                    f"--where {text!r}: the column {name!r} can't be named here, only one whose name is a word and no "
-                    "word of Python's own: give it another name in the CSV and extract again"
-                ) from error
+    except _UNREADABLE as error:
+        if name := _find_unnamable(text, columns):
+            raise FeatxError(
+                f"--where {text!r}: the column {name!r} can't be named here, only one whose name is a word and no "
+                "word of Python's own: give it another name in the CSV and extract again"
+            ) from error
         raise FeatxError(f"--where {text!r}: can't be read; {_EXPECTED}") from error
+
+
+def _find_unnamable(text: str, columns: Iterable[str]) -> str | None:
+    """Return the column whose name keeps an expression from being read: by another name it could be."""
+    names = [name for name in columns if name and (keyword.iskeyword(name) or not name.isidentifier())]
+    names = sorted((name for name in names if name in text), key=len, reverse=True)
+    # One by one, then all of them.
+    for chosen in (*([name] for name in names), names):
+        renamed = text.strip()
+        for name in chosen:
+            renamed = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "column", renamed)
+        if renamed != text.strip():
+            with contextlib.suppress(*_UNREADABLE):
+                ast.parse(renamed, mode="eval")
+                return chosen[0]
+    return None
 
 
 def _check(node: ast.AST, text: str) -> None:

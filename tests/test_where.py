@@ -38,6 +38,16 @@ def test_a_column_that_can_not_be_named_is_said_to_be_so(name):
         select_rows(table, "p >> 0.1")
 
 
+@pytest.mark.parametrize("text", ["n == 1 && p > 0.1", "n < 1 1", 'kind in ["mono"'])
+def test_a_column_that_an_expression_does_not_mean_is_not_blamed(text):
+    # As tables have them that were written with their index: 1, say; and what stands in it is no such column.
+    table = TABLE.assign(**{"1": 0, "in": 0, "": 0})
+    with pytest.raises(FeatxError, match="can't be read; expected comparisons"):
+        select_rows(table, text)
+    with pytest.raises(FeatxError, match="the column 'in' can't be named here"):
+        select_rows(table, "in == 1")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
