@@ -140,11 +140,15 @@ def measure_choice(
 
 
 def rank(score: float | np.ndarray, choose_by: str) -> float | np.ndarray:
-    """Return a score such that larger is better.
+    """Return a score such that larger is better, and equal means are equal.
+
+    Means over folds with the same accuracies in another order differ in their last bits, and the first of equals is to
+    be taken: 12 digits count.
 
     Examples
     --------
     >>> rank(0.75, "roc_auc"), rank(0.5, "log_loss")
     (0.75, -0.5)
     """
-    return -score if choose_by == "log_loss" else score
+    rounded = np.round(score, 12) if isinstance(score, np.ndarray) else round(score, 12)
+    return -rounded if choose_by == "log_loss" else rounded

@@ -19,7 +19,7 @@ class Cell:
     validation_accuracy : float or None
         On the validation rows, or the mean over folds; None where there was nothing to choose, or the cell failed.
     validation_deviation : float or None
-        Standard deviation over folds.
+        Standard deviation over folds (of the population: n).
     seconds : float
         To fit and to score, over all folds; of what several cells share, a share.
     error : str or None
