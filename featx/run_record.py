@@ -48,7 +48,8 @@ class Run:
     store : dict
         The store's path and settings; `layers` and `n_features` are those fitted on, `store_layers` all of the store's.
     protocol : dict
-        How cells were compared and by which score (choose_by), the seed, the classes, and how many rows each split has.
+        How cells were compared and by which score (choose_by; of a fine-tuned network accuracy or its own loss), the
+        seed, the classes, and how many rows each split has.
     cells : tuple of Cell
     chosen : int
         Which cell was refitted on all rows but the test rows: the best, the first of equals. Of a fine-tuned network,
