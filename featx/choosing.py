@@ -140,15 +140,14 @@ def measure_choice(
 
 
 def rank(score: float | np.ndarray, choose_by: str) -> float | np.ndarray:
-    """Return a score such that larger is better, and equal means are equal.
+    """Return a score such that larger is better.
 
-    Means over folds with the same accuracies in another order differ in their last bits, and the first of equals is to
-    be taken: 12 digits count.
+    Means over folds are compared as they are, to the last bit, as scikit-learn's GridSearchCV does: of the same scores
+    in another order, either may be the larger.
 
     Examples
     --------
     >>> rank(0.75, "roc_auc"), rank(0.5, "log_loss")
     (0.75, -0.5)
     """
-    rounded = np.round(score, 12) if isinstance(score, np.ndarray) else round(score, 12)
-    return -rounded if choose_by == "log_loss" else rounded
+    return -score if choose_by == "log_loss" else score

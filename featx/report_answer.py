@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featx.choosing import rank
 from featx.compare import ComparedRun, Pair, pair_runs
 from featx.run_record import Run
 
@@ -145,7 +144,7 @@ def _choose(candidates: Sequence[Candidate]) -> Candidate | None:
 
 def _validation(candidate: Candidate) -> float:
     found = candidate[0].best.validation_accuracy
-    return -1.0 if found is None else rank(found, "accuracy")
+    return -1.0 if found is None else found
 
 
 def _say(chosen: Sequence[Candidate], pair: Pair | None) -> str:

@@ -48,22 +48,6 @@ def change(source, target, edit):
     return target
 
 
-def test_of_equal_means_the_first_run_is_taken(folder, tmp_path):
-    def score_of(*folds):
-        def edit(record):
-            for repeat in record["repeats"]:
-                repeat["validation_score"] = float(np.mean(folds))
-
-        return edit
-
-    # The same accuracies of folds in another order: in their last bits, the second mean is larger.
-    first = change(folder / "shallow", tmp_path / "first", score_of(0.3, 0.2, 0.1))
-    second = change(folder / "deep", tmp_path / "second", score_of(0.1, 0.2, 0.3))
-    assert np.mean([0.3, 0.2, 0.1]) < np.mean([0.1, 0.2, 0.3])
-    run = featx.choose_among([first, second], tmp_path / "chosen")
-    assert {repeat.run for repeat in run.repeats} == {"first"}
-
-
 def test_each_split_takes_what_a_grid_search_over_all_features_takes(folder, tmp_path):
     run = featx.choose_among([folder / "shallow", folder / "deep"], tmp_path / "chosen")
     with featx.open(folder / "s.h5") as store:
