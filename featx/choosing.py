@@ -142,6 +142,9 @@ def measure_choice(
 def rank(score: float | np.ndarray, choose_by: str) -> float | np.ndarray:
     """Return a score such that larger is better.
 
+    Means over folds are compared as they are, to the last bit, as scikit-learn's GridSearchCV does: of the same scores
+    in another order, either may be the larger.
+
     Examples
     --------
     >>> rank(0.75, "roc_auc"), rank(0.5, "log_loss")

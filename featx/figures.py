@@ -154,7 +154,12 @@ def logarithmic_loss(answers: Answers) -> float | None:
     codes, n_classes = answers.codes, answers.n_classes
     if answers.probabilities is None or n_classes < 2 or codes.min() < 0:
         return None
-    return float(log_loss(codes, answers.probabilities, labels=list(range(n_classes)), sample_weight=answers.weight))
+    # scikit-learn cuts off at the epsilon of the type: an answer with the probability 0 would cost 16 where a model
+    # tells float32, and 36 where it tells float64, and models are compared by it.
+    probabilities = answers.probabilities.astype(np.float64)
+    if answers.probabilities.dtype != np.float64:
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return float(log_loss(codes, probabilities, labels=list(range(n_classes)), sample_weight=answers.weight))
 
 
 FIGURES: dict[str, Callable[[Answers], float | None]] = {

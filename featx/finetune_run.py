@@ -115,7 +115,8 @@ def describe_run(
             "cv": None,
             "class_weight": outcomes[chosen].plan.stage.class_weight,
             **protocol,
-            "choose_by": "accuracy" if keep == "val_accuracy" else "log_loss",
+            # Of the training: with what L2 and smoothed labels add, so no log loss to hold beside a classifier's.
+            "choose_by": "accuracy" if keep == "val_accuracy" else "loss",
             "classes": task.classes,
             **{f"n_{split}": len(rows.of(split)) for split in ("train", "validation", "test")},
         },

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import psutil
+from sklearn.ensemble import RandomForestClassifier
 
 from featx.choosing import check_choice, measure_accuracy, measure_choice, tell_scores
 from featx.classifiers import CellPlan, Params, make_estimator
 from featx.errors import FeatxError
-from featx.forests import PrefixForestClassifier
+from featx.forests import PrefixForestClassifier, fit_forest
 from featx.gram import FoldGram, SharedGram
 from featx.rows import Fold, Rows
 from featx.svm import iter_cells
@@ -269,14 +270,17 @@ def fit_estimator(estimator: object, rows: Rows, known: np.ndarray) -> object:
     One of FIT_ERRORS
         What the classifier has against the rows or its parameters.
     """
-    weights = rows.weights_of(known)
+    X, y, weights = rows.X[known], rows.y[known].astype(str), rows.weights_of(known)
+    if isinstance(estimator[-1], RandomForestClassifier):
+        fit_forest(estimator[-1], estimator[:-1].fit_transform(X) if len(estimator) > 1 else X, y, weights)
+        return estimator
     if weights is None:
-        return estimator.fit(rows.X[known], rows.y[known].astype(str))
+        return estimator.fit(X, y)
     from sklearn.utils.validation import has_fit_parameter
 
     if not has_fit_parameter(estimator[-1], "sample_weight"):
         raise FeatxError(f"{type(estimator[-1]).__name__} takes no sample weights: leave --sample-weight out")
-    return estimator.fit(rows.X[known], rows.y[known].astype(str), classifier__sample_weight=weights)
+    return estimator.fit(X, y, classifier__sample_weight=weights)
 
 
 def _measure(

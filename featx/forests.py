@@ -9,6 +9,28 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 
+def fit_forest(
+    forest: RandomForestClassifier, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None
+) -> RandomForestClassifier:
+    """Fit a forest, as its own `fit` does; labels of digits may have balanced class weights too.
+
+    scikit-learn 1.9 looks the weight of the class "1" up under the number 1, and finds none.
+
+    Parameters
+    ----------
+    forest : RandomForestClassifier
+    X : array of shape (n_samples, n_features)
+    y : array of shape (n_samples,)
+    sample_weight : array of shape (n_samples,), optional
+    """
+    if forest.class_weight != "balanced":
+        return forest.fit(X, y, sample_weight)
+    classes, codes = np.unique(y, return_inverse=True)
+    forest.fit(X, codes, sample_weight)
+    forest.classes_ = classes
+    return forest
+
+
 class PrefixForestClassifier(ClassifierMixin, BaseEstimator):
     """A random forest that holds every smaller forest of its seed.
 
@@ -74,7 +96,7 @@ class PrefixForestClassifier(ClassifierMixin, BaseEstimator):
         sample_weight : array of shape (n_samples,), optional
         """
         X, y = validate_data(self, X, y, dtype=np.float32)
-        self.forest_ = RandomForestClassifier(**self.get_params()).fit(X, y, sample_weight)
+        self.forest_ = fit_forest(RandomForestClassifier(**self.get_params()), X, y, sample_weight)
         self.classes_ = self.forest_.classes_
         return self
 

@@ -80,7 +80,8 @@ def fit_grid(
         The score that says which cell is best, as `featx.metrics.score` defines it, on the validation rows or the mean
         over folds, weighted where rows have weights.
     label, where, sample_weight : str, optional
-        Columns of the store, and an expression over them; see `featx.rows.read_rows`.
+        Columns of the store, and an expression over them; see `featx.rows.read_rows`. Weights count in the classifier
+        and in scores; means, deviations and thresholds of features are of all rows alike.
     class_weight : {"balanced"}, optional
         Lets every class weigh the same.
     each_layer, leave_one_layer_out : bool, default False

@@ -56,7 +56,8 @@ def score(
         macro_f1 over the classes in y and in `predicted`; mcc: Matthews's coefficient, for several classes as in
         Gorodkin 2004, doi:10.1016/j.compbiolchem.2004.09.006; roc_auc: of two classes from `decision`, else from the
         second's probability, of more the mean over one-versus-rest from `probabilities`, else from `decision`;
-        log_loss; majority_class_rate: the accuracy of always answering `majority`. Python floats, never NaN.
+        log_loss, of which no probability counts as less than 2.2e-16; majority_class_rate: the accuracy of always
+        answering `majority`. Python floats, never NaN.
 
         None: accuracy_interval of one row; mcc where y has one class; roc_auc and log_loss without finite scores, or
         where y has a label that is none of `classes`; roc_auc also where a class is missing from y.

@@ -65,7 +65,7 @@ class RepeatedRun:
     store, protocol : dict
     repeats : tuple of Repeat
     mean, deviation : dict of str to float
-        Of each test figure over the repeats where it is defined; the deviation is the sample's.
+        Over the repeats, of each test figure that is defined for all of them; the deviation is the sample's (n - 1).
     notes : tuple of str
     rows_sha256 : str or None
         Of what splits are drawn from: which rows take part and in which order, their labels, groups, weights, and what

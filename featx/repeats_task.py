@@ -19,6 +19,7 @@ from featx.random_splits import digest_draws, draw_per_class, draw_split, read_s
 from featx.refit import failures_told
 from featx.repeated import Repeat
 from featx.rows import Fold, Rows, choose_stored_layers, describe_store, digest_rows, make_folds, read_rows
+from featx.split_checks import notes_on_identical
 from featx.store import Store
 from featx.where import told_with
 
@@ -137,7 +138,7 @@ def plan_repeats(
     task = RepeatsTask(model, cells, rows, strata, protocol, described, tuple(notes))
     model, model_notes = choose_model(model, rows, *map(len, task.draw(seed)), worker_memory=worker_memory)
     check_choice(choose_by, make_estimator(model, *cells[0], class_weight=class_weight), rows)
-    return replace(task, model=model, notes=(*notes, *model_notes))
+    return replace(task, model=model, notes=(*notes, *notes_on_identical(rows), *model_notes))
 
 
 def _fit_once(

@@ -172,6 +172,9 @@ def _say_basis(chosen: Sequence[Candidate]) -> str:
         found = run.best.validation_accuracy
         folds = run.protocol.get("cv")
         where = f"the mean over {folds} folds" if folds else "on validation rows"
+        # Accuracies of weighted and of unweighted rows are two measures.
+        weight = run.protocol.get("sample_weight")
+        where += f", weighted by {weight}" if weight else ""
         figures.append(f"{compared.name} ({'none on record' if found is None else f'{percent(found)} {where}'})")
     each = "Each is the best of its kind" if len(chosen) > 1 else "It is the best"
     paired = (

@@ -36,6 +36,8 @@ class Rows:
     groups : ndarray of shape (n_rows,), str, or None
     weights : ndarray of shape (n_rows,), float64, or None
         What a row counts.
+    digests : ndarray of shape (n_rows,), str, or None
+        SHA-256 of the images' files; None where it isn't known.
     """
 
     X: np.ndarray
@@ -44,6 +46,7 @@ class Rows:
     paths: np.ndarray
     groups: np.ndarray | None = None
     weights: np.ndarray | None = None
+    digests: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -138,6 +141,7 @@ def read_rows(
         paths=table["path"].to_numpy(dtype=object),
         groups=group_of_each(table).to_numpy(dtype=object) if "group" in table else None,
         weights=_read_weights(store, table, sample_weight),
+        digests=table["sha256"].to_numpy(dtype=object) if "sha256" in table else None,
     ), notes
 
 

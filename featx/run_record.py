@@ -19,7 +19,7 @@ class Cell:
     validation_accuracy : float or None
         On the validation rows, or the mean over folds; None where there was nothing to choose, or the cell failed.
     validation_deviation : float or None
-        Standard deviation over folds.
+        Standard deviation over folds (of the population: n).
     seconds : float
         To fit and to score, over all folds; of what several cells share, a share.
     error : str or None
@@ -48,7 +48,8 @@ class Run:
     store : dict
         The store's path and settings; `layers` and `n_features` are those fitted on, `store_layers` all of the store's.
     protocol : dict
-        How cells were compared and by which score (choose_by), the seed, the classes, and how many rows each split has.
+        How cells were compared and by which score (choose_by; of a fine-tuned network accuracy or its own loss), the
+        seed, the classes, and how many rows each split has.
     cells : tuple of Cell
     chosen : int
         Which cell was refitted on all rows but the test rows: the best, the first of equals. Of a fine-tuned network,

@@ -1,5 +1,8 @@
 """What is to be said of the splits of rows: what nothing can be fitted on, and what flatters."""
 
+import numpy as np
+import pandas as pd
+
 from featx.errors import FeatxError
 from featx.manifest import SPLITS
 from featx.rows import Rows
@@ -41,7 +44,7 @@ def check_splits(store_path: object, rows: Rows, where: str | None = None) -> No
 
 
 def notes_on_splits(rows: Rows) -> list[str]:
-    """Say what makes a test less telling than it looks: groups on both sides, labels never seen."""
+    """Say what makes a test less telling than it looks: groups or files on both sides, labels never seen."""
     notes = []
     known, test = rows.of("train", "validation"), rows.of("test")
     if rows.groups is not None:
@@ -50,7 +53,27 @@ def notes_on_splits(rows: Rows) -> list[str]:
             notes.append(
                 f"{n_shared:,} groups have images in test and outside it: the test is easier than new groups are"
             )
+    if rows.digests is not None:
+        n_same = int(np.isin(rows.digests[test].astype(str), rows.digests[known].astype(str)).sum())
+        if n_same:
+            images = "1 test image is" if n_same == 1 else f"{n_same:,} test images are"
+            notes.append(f"{images} identical to images outside test: the test is easier than new images are")
     n_unseen = sum(label not in set(rows.y[known]) for label in rows.y[test])
     if n_unseen:
         notes.append(f"{n_unseen:,} test images have a label that no other image has: they count as wrong")
     return notes
+
+
+def notes_on_identical(rows: Rows) -> list[str]:
+    """Say whether a random split may put the same file on both sides, which groups would keep together."""
+    if rows.digests is None:
+        return []
+    sides = np.arange(len(rows)) if rows.groups is None else rows.groups.astype(str)
+    table = pd.DataFrame({"digest": rows.digests.astype(str), "side": sides})
+    n_same = int((table.groupby("digest")["side"].transform("nunique") > 1).sum())
+    if not n_same:
+        return []
+    return [
+        f"{n_same:,} images are identical to others, from which a random split may part them: give them one group, or "
+        "the test is easier than new images are"
+    ]

@@ -306,8 +306,10 @@ def solve(
         check_consistent_length(y, sample_weight)
         if not (sample_weight > 0).all():
             if class_weight == "balanced":
-                classes = np.unique(y)
-                class_weight = dict(zip(classes, compute_class_weight("balanced", classes=classes, y=y), strict=True))
+                # Into the rows' weights, and not by class: scikit-learn 1.9 looks the class "1" up as the number 1.
+                classes, codes = np.unique(y, return_inverse=True)
+                sample_weight = sample_weight * compute_class_weight("balanced", classes=classes, y=y)[codes]
+                class_weight = None
             used = np.flatnonzero(sample_weight > 0)
             if not len(used):
                 raise ValueError("sample_weight: all weights are zero or below")

@@ -243,6 +243,17 @@ def test_the_epoch_that_is_kept_is_the_best_on_validation(undisturbed):
     assert run.chosen == int(np.argmax([cell.validation_accuracy for cell in run.cells]))
 
 
+def test_a_network_that_is_kept_by_its_loss_has_no_log_loss_on_validation_rows(tuned_store, recipe, tmp_path):
+    changes = {"keep": "val_loss", "epochs": 1}
+    run = fine_tune(tuned_store, recipe, tmp_path / "run", changes=changes, engine="keras")
+    losses = curves_of(tmp_path / "run")["val_loss"]
+    assert run.protocol["choose_by"] == "loss"
+    assert run.chosen == int(losses.argmin())
+    table = pd.read_csv(tmp_path / "run" / "cells.csv")
+    assert table["validation loss"].tolist() == pytest.approx(losses.tolist())
+    assert "validation log_loss" not in table
+
+
 def test_the_weights_and_figures_are_those_of_the_predictions(undisturbed, tuned_store, tree):
     """Plain Keras reads the weights, and answers as predictions.csv and run.json say."""
     path, run, _ = undisturbed

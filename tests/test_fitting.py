@@ -1,5 +1,7 @@
 """What cells share gives each cell what it would get by itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -12,7 +14,7 @@ from sklearn.svm import SVC
 from featx import FeatxError, TernaryDiscretizer
 from featx.choosing import CHOOSE_BY, check_choice
 from featx.classifiers import MODELS, Model, make_estimator, plan_cells
-from featx.fitting import score_cells
+from featx.fitting import fit_estimator, score_cells
 from featx.rows import Rows
 
 FIT, SCORE = np.arange(90), np.arange(90, 150)
@@ -60,6 +62,25 @@ def test_cells_score_as_their_own_pipelines_do(model, weighted, class_weight):
         expected = pipeline.score(rows.X[SCORE], y[SCORE], weights[SCORE] if weighted else None)
         assert found[number].accuracy == pytest.approx(expected, abs=1e-12), (discretize, params)
     assert len({score.accuracy for score in found.values()}) > 3
+
+
+@pytest.mark.parametrize("model", ["rf", "svm", "linear-svm", "logreg"])
+def test_balanced_classes_may_be_named_by_digits(model):
+    weights = np.random.default_rng(1).choice([0.0, 0.5, 2.0], 150)
+    rows = {names: make_rows(weights, classes=names) for names in [("a", "b", "c"), ("1", "2", "c")]}
+    rows["1", "2", "c"] = replace(rows["1", "2", "c"], X=rows["a", "b", "c"].X)
+    cells = plan_cells(model, GRIDS.get(model, {"C": (0.001,)}), "none")[:2]
+    found, predicted = [], []
+    for names, some in rows.items():
+        scores = dict(score_cells(model, cells, some, (FIT, SCORE), seed=3, class_weight="balanced"))
+        found.append([(score.accuracy, score.error) for _, score in sorted(scores.items())])
+        estimator = make_estimator(model, *cells[0], seed=3, class_weight="balanced")
+        fit_estimator(estimator, some, FIT)
+        assert estimator.classes_.tolist() == list(names)
+        predicted.append([names.index(label) for label in estimator.predict(some.X[SCORE])])
+    assert found[0] == found[1]
+    assert all(error is None for _, error in found[1])
+    assert predicted[0] == predicted[1]
 
 
 def sklearn_figure(name, fitted, X, y, weight):

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from conftest import SMALL, make_tree, run_featx
+from sklearn import metrics
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -352,6 +353,51 @@ def test_classes_can_weigh_the_same(noisy_store, tmp_path):
     models = [load_model(tmp_path / name)[-1] for name in ("plain", "balanced")]
     assert not np.array_equal(models[0].dual_coef_, models[1].dual_coef_)
     assert plain_run.protocol["class_weight"] is None
+
+
+@pytest.fixture(scope="module")
+def weighted_store(tmp_path_factory):
+    """Four classes of unequal sizes with awkward names, and rows that weigh 0, or count for several."""
+    folder = tmp_path_factory.mktemp("weighted")
+    names = ["1"] * 60 + ['a, "b"'] * 30 + ["割れ Ω"] * 20 + ["02"] * 15
+    table = featx.read_source(make_tree(folder / "images", {"one": 60, "other": len(names) - 60})).table
+    rng = np.random.default_rng(0)
+    table["label"] = rng.permutation(names)
+    table["weight"] = rng.choice([0.0, 0.3, 1.0, 2.5], len(names))
+    manifest = featx.make_splits(featx.Manifest(table, folder / "images"), (0.5, 0.2, 0.3))
+    featx.extract_features(manifest, folder / "s.h5", layers="block1", **SMALL)
+    return folder / "s.h5"
+
+
+@pytest.mark.parametrize("model", ["rf", "logreg", "linear-svm", "svm"])
+def test_figures_follow_from_the_written_answers_and_the_weights(weighted_store, tmp_path, model):
+    options = {"class_weight": "balanced", "sample_weight": "weight", "discretize": "ternary"}
+    # Forests and logistic regression so free that wrong answers have probabilities of 0, or near it.
+    grid = {"rf": {"n_estimators": (3,), "min_samples_leaf": (1,)}, "logreg": {"C": (100.0,)}}.get(model, {"C": (0.1,)})
+    test = featx.fit_grid(weighted_store, model, tmp_path / "run", grid=grid, **options).test
+    answers = pd.read_csv(tmp_path / "run" / "predictions.csv", dtype={"label": str, "predicted": str})
+    with featx.open(weighted_store) as store:
+        images = store.images.set_index("path").loc[answers["path"]]
+    y, predicted, weight = answers["label"], answers["predicted"], images["weight"].to_numpy()
+    assert y.tolist() == images["label"].tolist()
+    classes = sorted(set(y))
+    assert [name.split("_", 1)[1] for name in answers.columns[3:]] == classes
+    scores = answers.iloc[:, 3:].to_numpy(float)
+    areas = [metrics.roc_auc_score(y == name, scores[:, n], sample_weight=weight) for n, name in enumerate(classes)]
+    told = np.clip(scores[np.arange(len(y)), [classes.index(name) for name in y]], np.finfo(float).eps, 1)
+    loss = np.average(-np.log(told), weights=weight) if model in ("rf", "logreg") else None
+    kept = weight > 0
+    recalls = [np.average((predicted == name)[y == name], weights=weight[y == name]) for name in set(y[kept])]
+    assert test["accuracy"] == pytest.approx(np.average(y == predicted, weights=weight))
+    assert test["balanced_accuracy"] == pytest.approx(np.mean(recalls))
+    assert test["macro_f1"] == pytest.approx(
+        metrics.f1_score(y[kept], predicted[kept], average="macro", sample_weight=weight[kept], zero_division=0)
+    )
+    assert test["roc_auc"] == pytest.approx(np.mean(areas), abs=1e-6)
+    assert test["log_loss"] == (loss if loss is None else pytest.approx(loss, rel=1e-5))
+    assert test["majority_class_rate"] == pytest.approx(np.average(y == "1", weights=weight))
+    counts = pd.read_csv(tmp_path / "run" / "confusion.csv", index_col=0, dtype={"label": str})
+    assert np.array_equal(counts, metrics.confusion_matrix(y, predicted, labels=counts.index))
 
 
 def assert_same_run(run, other):

@@ -146,6 +146,16 @@ def test_single_precision_probabilities_are_scored_as_they_are():
     assert found["log_loss"] == pytest.approx(reference.log_loss(y, model.predict_proba(X)), rel=1e-5)
 
 
+def test_a_probability_of_0_costs_the_same_in_any_precision():
+    probabilities = np.array([[1, 0], [0.25, 0.75], [1e-9, 1]])
+    options = {"classes": ["a", "b"], "majority": "a"}
+    y, predicted = strings("b", "b", "a"), strings("a", "b", "b")
+    cost = -math.log(np.finfo(np.float64).eps) - math.log(0.75) + math.log(1e9)
+    for dtype in (np.float64, np.float32):
+        found = score(y, predicted, probabilities=probabilities.astype(dtype), **options)
+        assert found["log_loss"] == pytest.approx(cost / 3, rel=1e-6)
+
+
 def test_one_class_in_test():
     found = score(
         strings("a", "a", "a"),

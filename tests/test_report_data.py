@@ -59,6 +59,14 @@ def test_the_answer_is_of_the_best_on_validation_rows_whatever_the_test_rows_say
     assert "tuned (78.0% on validation rows)" in answer.basis
 
 
+def test_the_basis_says_whose_validation_accuracy_is_weighted(copied):
+    protocol = json.loads((copied / "svm" / "run.json").read_text())["protocol"]
+    change(copied / "svm", protocol=protocol | {"sample_weight": "certainty"})
+    basis = gather(copied).answer.basis
+    assert "svm (80.0% on validation rows, weighted by certainty)" in basis
+    assert "tuned (78.0% on validation rows)" in basis
+
+
 @pytest.mark.parametrize(
     ("names", "missing"),
     [(("svm", "logreg"), "no fine-tuned run to"), (("tuned",), "no classifier on frozen features to")],

@@ -1,5 +1,7 @@
 """Rows of a store, split by split, and folds of them."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ import featx
 from featx import FeatxError
 from featx.layers import BACKBONES
 from featx.rows import Rows, as_label, choose_stored_layers, make_folds, read_rows
-from featx.split_checks import check_splits, notes_on_splits
+from featx.split_checks import check_splits, notes_on_identical, notes_on_splits
 
 
 def rows_of(y, split="train", groups=None, weights=None):
@@ -243,3 +245,32 @@ def test_layers_of_a_backbone_that_nobody_knows(backbone):
 def test_a_pooling_that_no_layer_has_is_said():
     with pytest.raises(FeatxError, match=r"s\.h5: no layer has the pooling 'std'; the store has block5_conv3"):
         choose_stored_layers(StoreOf("vgg16", "block5_conv3"), "all:std")
+
+
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [
+        (["train", "test", "test", "train"], ["2 test images are identical to images outside test"]),
+        (["train", "validation", "test", "train"], ["1 test image is identical to images outside test"]),
+        (["train", "validation", "train", "test"], []),
+        (["test", "test", "test", "train"], []),
+    ],
+)
+def test_files_on_both_sides_of_the_test_are_told(split, told):
+    rows = replace(rows_of(["a", "a", "a", "a"], split), digests=np.array(["1", "1", "1", "2"], dtype=object))
+    assert [note.split(":")[0] for note in notes_on_splits(rows)] == told
+
+
+def test_files_that_random_splits_may_part_are_told():
+    rows = replace(rows_of(["a", "a", "a", "b"]), digests=np.array(["1", "1", "1", "2"], dtype=object))
+    assert "3 images are identical to others" in notes_on_identical(rows)[0]
+    assert notes_on_identical(replace(rows, groups=np.array(["g", "g", "g", "h"], dtype=object))) == []
+    assert "3 images are" in notes_on_identical(replace(rows, groups=np.array(["g", "g", "h", "h"], dtype=object)))[0]
+    assert notes_on_identical(replace(rows, digests=None)) == []
+
+
+def test_rows_know_their_files(small_store):
+    with featx.open(small_store) as store:
+        rows, _ = read_rows(store, ["block1_conv1"])
+        digests = store.images.set_index("path")["sha256"]
+    assert rows.digests.tolist() == digests.loc[rows.paths].tolist()
