@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from featx.errors import FeatxError, one_line
 from featx.figure_style import style, to_svg
+from featx.report_answer import rank_runs
 from featx.report_data import Report, ReportedRun
 from featx.results import cells_table
 
@@ -126,10 +127,14 @@ class Easel:
 
 
 def answer_panel(report: Report) -> Panel:
-    """Return the dot plot of all runs: the best on validation figures first, each kind by itself."""
+    """Return the dot plot of all runs: each kind by itself, and of those that can be ranked the best first."""
     from featx.plots_runs import plot_accuracies
 
-    runs = sorted(report.runs, key=lambda run: (run.run.is_finetuned, -(run.run.best.validation_accuracy or 0)))
+    runs = []
+    for is_finetuned in (False, True):
+        kind = [run for run in report.runs if run.run.is_finetuned is is_finetuned]
+        ranked = [place for group in rank_runs([run.run for run in kind]) for place in group]
+        runs += [kind[place] for place in dict.fromkeys([*ranked, *range(len(kind))])]
     figure = plot_accuracies(
         [one_line(run.name) for run in runs],
         [run.compared.accuracy for run in runs],
@@ -137,7 +142,9 @@ def answer_panel(report: Report) -> Panel:
         [kind_of(run) for run in runs],
         report.majority,
     )
-    caption = f"On the same {report.n_rows:,} test images; lines are 95% bootstrap intervals."
+    caption = (
+        f"On the same {report.n_rows:,} test images; every image counts the same; lines are Wilson's 95% intervals."
+    )
     return Panel("Test accuracy of every run", figure, caption)
 
 
