@@ -12,6 +12,7 @@ from featx.figure_style import style, to_svg
 from featx.report_answer import rank_runs
 from featx.report_data import Report, ReportedRun
 from featx.results import cells_table
+from featx.run_tables import describe_weight
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -182,6 +183,7 @@ def _plans(run: ReportedRun) -> Iterator[tuple[str, str, Callable[[], "Figure"]]
     from featx.plots_grid import list_grid_axes, plot_grid
     from featx.plots_runs import plot_curves, plot_layers
 
+    weighted = describe_weight(run.run)
     confusion = run.confusion.rename(index=one_line, columns=one_line)
     yield "Confusion matrix", "Test images, true classes in rows.", lambda: plot_confusion(confusion)
     yield (
@@ -206,17 +208,17 @@ def _plans(run: ReportedRun) -> Iterator[tuple[str, str, Callable[[], "Figure"]]
     if axes:
         yield (
             "The grid",
-            "Validation accuracy of every cell; test rows play no part.",
+            f"Validation accuracy of every cell{weighted}; test rows play no part.",
             lambda: plot_grid(cells, axes, "validation"),
         )
     if run.curves is not None:
         curves = run.curves
-        yield "Training curves", "Of train and validation rows, by epoch.", lambda: plot_curves(curves)
+        yield "Training curves", f"Of train and validation rows, by epoch{weighted}.", lambda: plot_curves(curves)
     if run.layers is not None:
         layers = run.layers
         yield (
             "What each layer gives",
-            "Of the chosen cell, on the rows that it was chosen on.",
+            f"Of the chosen cell, on the rows that it was chosen on{weighted}.",
             lambda: plot_layers(layers),
         )
 

@@ -220,7 +220,7 @@ def _tell_validation(run: Run, cell: Cell) -> str:
     choose_by, score = run.protocol.get("choose_by", "accuracy"), cell.validation_score
     told = [f"{folds} folds"] if folds else []
     told += [f"weighted by {weight}"] if weight else []
-    told += [f"chosen by {choose_by} {score:.3f}"] if choose_by != "accuracy" and score is not None else []
+    told += [f"{choose_by} {score:.3f}"] if choose_by != "accuracy" and score is not None else []
     return f" ({', '.join(told)})" if told else ""
 
 
