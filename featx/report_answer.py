@@ -70,7 +70,7 @@ class Answer:
 
 
 def answer_question(candidates: Sequence[Candidate]) -> Answer:
-    """Choose the best run of each kind on validation figures, never by test rows, and set one beside the other.
+    """Choose the best run of each kind on validation figures, never by test rows, and compare the two.
 
     Parameters
     ----------

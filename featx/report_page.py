@@ -205,7 +205,7 @@ def _cell_row(run: ReportedRun, cell: Cell, anchor: str) -> dict[str, object]:
         "settings": _describe_cell(cell),
         "error": cell.error,
         "numbers": [
-            (validation, "" if validation is None else percent(validation) + spread + _tell_validation(run.run, cell)),
+            (validation, "" if validation is None else percent(validation) + spread + _describe_measure(run.run, cell)),
             (test, "" if test is None else percent(test)),
             (bounds[0] if bounds else None, _interval(bounds) if bounds else ""),
             (cell.seconds, _seconds(cell.seconds)),
@@ -214,14 +214,14 @@ def _cell_row(run: ReportedRun, cell: Cell, anchor: str) -> dict[str, object]:
     }
 
 
-def _tell_validation(run: Run, cell: Cell) -> str:
+def _describe_measure(run: Run, cell: Cell) -> str:
     """Return in brackets what keeps a validation accuracy from being compared with others, if anything does."""
     folds, weight = run.protocol.get("cv"), run.protocol.get("sample_weight")
     choose_by, score = run.protocol.get("choose_by", "accuracy"), cell.validation_score
-    told = [f"{folds} folds"] if folds else []
-    told += [f"weighted by {weight}"] if weight else []
-    told += [f"{choose_by} {score:.3f}"] if choose_by != "accuracy" and score is not None else []
-    return f" ({', '.join(told)})" if told else ""
+    parts = [f"{folds} folds"] if folds else []
+    parts += [f"weighted by {weight}"] if weight else []
+    parts += [f"{choose_by} {score:.3f}"] if choose_by != "accuracy" and score is not None else []
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _describe_cell(cell: Cell) -> str:
@@ -256,7 +256,7 @@ def _run_figures(run: ReportedRun) -> list[tuple[str, str]]:
     compared, test, best = run.compared, run.run.test or {}, run.run.best
     figures = [("Test accuracy", f"{percent(compared.accuracy)} {_interval(compared.accuracy_interval)}")]
     if best.validation_accuracy is not None:
-        figures.append(("Validation accuracy", percent(best.validation_accuracy) + _tell_validation(run.run, best)))
+        figures.append(("Validation accuracy", percent(best.validation_accuracy) + _describe_measure(run.run, best)))
     # All figures on record are weighted where rows have weights; the accuracy above is not.
     weighted = describe_weight(run.run)
     if weighted and _is_number(test.get("accuracy")):
