@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from featx.cli_options import OVERWRITE, say
+from featx.errors import one_line
 
 OUTPUT = click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="The file to write: .png, .svg or .pdf."
@@ -33,8 +34,8 @@ def accuracies(runs: tuple[Path, ...], output: Path, overwrite: bool) -> None:
     from featx.run_files import read_accuracies
 
     found = read_accuracies(runs)
-    if found.majority is None:
-        say("the runs are of different test rows: there is no one line for always answering the majority class")
+    for note in found.notes:
+        say(one_line(note))
     kinds = [FINE_TUNED if is_finetuned else CLASSICAL for is_finetuned in found.is_finetuned]
     write_figure(plot_accuracies(found.names, found.accuracies, found.intervals, kinds, found.majority), output)
 

@@ -1,6 +1,6 @@
 """Compare runs on the same test rows: figures and costs side by side, and whether they differ by more than chance."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from scipy import stats
 from featx.errors import FeatxError
 from featx.metrics import accuracy_interval
 from featx.results import Run, cells_table, describe_params, read_run
+from featx.run_tables import describe_weight
 from featx.scored_rows import put_in_order, read_predictions
 
 # From so many rows that one run alone gets right, chi-square stands in for the exact test.
@@ -32,10 +33,11 @@ class ComparedRun:
         Of the chosen cell; of a fine-tuned network its recipe, its stages in their order, and which of them was kept
         if it is not the last.
     accuracy : float
-    accuracy_interval : list of two floats, or None
-        95%, from the run's record, else from its predictions; None for one row.
+        The share of test rows that are right: every row counts the same, also where the run's own figures are weighted.
+    accuracy_interval : list of two floats
+        See `featx.metrics.accuracy_interval`; of the same rows.
     test_loss : float or None
-        The log loss on record; None where the model tells no probabilities.
+        The log loss on record; None where the model tells no probabilities, or the record's figures are weighted.
     training_seconds : float
         Of all cells or stages, and of the last fit. Of the network that made the features: nothing.
     predict_seconds, n_parameters : float or None, int or None
@@ -47,7 +49,7 @@ class ComparedRun:
     discretize: str
     params: dict[str, object]
     accuracy: float
-    accuracy_interval: list[float] | None
+    accuracy_interval: list[float]
     test_loss: float | None
     training_seconds: float
     predict_seconds: float | None
@@ -116,7 +118,8 @@ def compare_runs(paths: Sequence[str | Path]) -> Comparison:
     Raises
     ------
     FeatxError
-        If a folder is no run, its predictions can't be read, or the runs differ in test rows or their labels.
+        If a folder is no run, its predictions can't be read, or the runs differ in test rows, in their labels, or in
+        the classes that they can answer.
     """
     folders = [Path(path) for path in paths]
     if len(folders) < 2:
@@ -128,6 +131,8 @@ def compare_runs(paths: Sequence[str | Path]) -> Comparison:
         put_in_order(tables[0], table, folders[0], folder) == tables[0]["label"].to_numpy()
         for folder, table in zip(folders, tables, strict=True)
     ]
+    for folder, run in zip(folders, runs, strict=True):
+        check_answers(runs[0], run, set(tables[0]["label"]), folders[0], folder)
     described = [describe_run(*parts) for parts in zip(names, runs, correct, strict=True)]
     return Comparison(
         n_rows=len(tables[0]),
@@ -187,7 +192,7 @@ def comparison_table(comparison: Comparison) -> pd.DataFrame:
                 "params": describe_params(run.params),
                 "test loss": run.test_loss,
                 "test accuracy": run.accuracy,
-                "95% interval": f"{low_high[0]:.4f} to {low_high[1]:.4f}" if low_high else "",
+                "95% interval": f"{low_high[0]:.4f} to {low_high[1]:.4f}",
                 "difference": f"{pair.difference:+.4f}" if pair else "",
                 "only this right": str(pair.n_second_only) if pair else "",
                 "only first right": str(pair.n_first_only) if pair else "",
@@ -212,8 +217,9 @@ def cells_of_runs(paths: Sequence[str | Path]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The run's name and how many features it was fitted on, then the columns of `featx.results.cells_table`; runs in
-        the order given, each one's cells in the order of its grid.
+        The run's name, how many features it was fitted on, over how many folds its validation figures are means, and
+        the column that its rows are weighted by in all figures; then the columns of `featx.results.cells_table`. What
+        no run has is left out. Runs in the order given, each one's cells in the order of its grid.
 
     Raises
     ------
@@ -228,6 +234,9 @@ def cells_of_runs(paths: Sequence[str | Path]) -> pd.DataFrame:
         table.insert(0, "run", name)
         # A fine-tuned network sees pixels, not the features of its store.
         table.insert(1, "features", None if run.is_finetuned else run.store.get("n_features"))
+        # Means over folds, and weighted figures, are other measures.
+        table.insert(2, "folds", run.protocol.get("cv"))
+        table.insert(3, "weighted by", run.protocol.get("sample_weight"))
         tables.append(table.astype(object))
     # What only some runs have (a grid's axes, a stage) is empty in the others; what says how it went stays at the end.
     columns = list(dict.fromkeys(name for table in tables for name in table.columns))
@@ -243,7 +252,7 @@ def name_runs(folders: Sequence[Path]) -> list[str]:
 
 
 def describe_run(name: str, run: Run, correct: np.ndarray) -> tuple[ComparedRun, str]:
-    """Return what a comparison says of a run, and a note if its record has another accuracy than its rows.
+    """Return what a comparison says of a run, and a note if the figures on its record are of another measure.
 
     Parameters
     ----------
@@ -252,28 +261,70 @@ def describe_run(name: str, run: Run, correct: np.ndarray) -> tuple[ComparedRun,
     correct : ndarray of shape (n_rows,), bool
         Which test rows it gets right.
     """
-    test = run.test or {}
-    share = float(np.mean(correct))
-    accuracy = test.get("accuracy", share)
-    note = ""
-    if abs(accuracy - share) > 1e-9:
-        note = (
-            f"{name}: its accuracy is {accuracy:.4f}, of unweighted rows {share:.4f}; the difference and McNemar's "
-            "test count unweighted rows"
-        )
+    accuracy = float(np.mean(correct))
+    note = note_other_measure(name, run, accuracy)
     described = ComparedRun(
         name=name,
         model=f"fine-tuned {run.store.get('backbone', 'network')}" if run.is_finetuned else run.model,
         discretize=run.best.discretize,
         params=_describe_stages(run) if run.is_finetuned else run.best.params,
         accuracy=accuracy,
-        accuracy_interval=test.get("accuracy_interval") or accuracy_interval(correct),
-        test_loss=test.get("log_loss"),
+        accuracy_interval=accuracy_interval(correct),
+        test_loss=None if note else (run.test or {}).get("log_loss"),
         training_seconds=round(sum(cell.seconds for cell in run.cells) + run.refit_seconds, 3),
         predict_seconds=run.predict_seconds,
         n_parameters=run.n_parameters,
     )
     return described, note
+
+
+def note_other_measure(name: str, run: Run, accuracy: float) -> str:
+    """Return a note if a run's own test figures are of another measure than its rows counted alike, else nothing.
+
+    Parameters
+    ----------
+    name : str
+    run : Run
+    accuracy : float
+        Share of the test rows that it gets right.
+    """
+    weighted = describe_weight(run)
+    recorded = (run.test or {}).get("accuracy", accuracy)
+    if not weighted and abs(recorded - accuracy) < 1e-9:
+        return ""
+    return (
+        f"{name}: the test accuracy in its run.json is {recorded:.4f}{weighted}; here every row counts the same, which "
+        f"gives {accuracy:.4f}"
+    )
+
+
+def list_answers(run: Run, labels: Set[str]) -> list[str]:
+    """Return the classes that a run can answer and no test row has."""
+    return sorted({str(name) for name in run.protocol.get("classes", ())} - labels)
+
+
+def check_answers(first_run: Run, run: Run, labels: Set[str], first: Path, folder: Path) -> None:
+    """Refuse to compare runs of which one can answer more: it has more ways to be wrong.
+
+    Parameters
+    ----------
+    first_run, run : Run
+    labels : set of str
+        Of the test rows.
+    first, folder : path
+        Their folders, for messages.
+
+    Raises
+    ------
+    FeatxError
+    """
+    for one, other, only_in in ((first_run, run, first), (run, first_run, folder)):
+        alone = sorted(set(list_answers(one, labels)) - set(list_answers(other, labels)))
+        if alone:
+            raise FeatxError(
+                f"{first} and {folder}: not the same classes; {alone[0]!r}, which no test row is of, can only be "
+                f"answered by {only_in}. Compare runs that know the same classes"
+            )
 
 
 def _describe_stages(run: Run) -> dict[str, object]:

@@ -10,7 +10,7 @@ import pandas as pd
 from featx.compare import name_runs
 from featx.errors import FeatxError
 from featx.folders import is_file
-from featx.repeated import RECORD, RepeatedRun, read_repeats
+from featx.repeated import RECORD, RepeatedRun, describe_mean, read_repeats
 
 # Test figures that the table shows, where they are defined.
 _SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc")
@@ -32,8 +32,10 @@ class ComparedRepeats:
         Mean of the scores that the splits' cells were chosen by.
     choose_by : str
         Which score that is.
+    weighted_by : str or None
+        The column of weights that this score counts rows by.
     mean, deviation : dict of str to float
-        Of the test figures.
+        Of the test figures, in which every row counts the same.
     difference : float or None
         Mean over the splits of the accuracy less the first run's; None for the first, and for a run of other splits.
     n_better, n_worse : int or None
@@ -46,6 +48,7 @@ class ComparedRepeats:
     n_splits: int
     validation: float | None
     choose_by: str
+    weighted_by: str | None
     mean: dict[str, float]
     deviation: dict[str, float]
     difference: float | None
@@ -85,10 +88,9 @@ def compared_repeats_table(compared: Sequence[ComparedRepeats]) -> pd.DataFrame:
     """Return a comparison for a screen: a row a run, figures as mean ± deviation over its splits."""
     rows = []
     for run in compared:
-        figures = {
-            f"test {name}": f"{run.mean[name]:.4f} ± {run.deviation[name]:.4f}" for name in _SHOWN if name in run.mean
-        }
-        validation = None if run.validation is None else f"{run.validation:.4f} ({run.choose_by})"
+        figures = {f"test {name}": describe_mean(name, run.mean, run.deviation) for name in _SHOWN if name in run.mean}
+        weighted = f", weighted by {run.weighted_by}" if run.weighted_by else ""
+        validation = None if run.validation is None else f"{run.validation:.4f} ({run.choose_by}{weighted})"
         better = "" if run.n_better is None else f"{run.n_better} of {run.n_splits}"
         rows.append(
             {
@@ -117,6 +119,7 @@ def _describe(name: str, run: RepeatedRun, first: RepeatedRun) -> ComparedRepeat
         n_splits=len(run.repeats),
         validation=None if None in scores else float(np.mean(scores)),
         choose_by=run.protocol["choose_by"],
+        weighted_by=run.protocol.get("sample_weight"),
         mean=run.mean,
         deviation=run.deviation,
         difference=None if differences is None else float(differences.mean()),

@@ -46,7 +46,7 @@ def score(
     sample_weight : array of shape (n_rows,), float, optional
         For every metric; rows of weight 0 take no part.
     seed : int, default 0
-        Of the interval's resamples.
+        Of the resamples of weighted rows; see `accuracy_interval`.
     n_resamples : int, default 2000
 
     Returns
@@ -59,8 +59,8 @@ def score(
         log_loss, of which no probability counts as less than 2.2e-16; majority_class_rate: the accuracy of always
         answering `majority`. Python floats, never NaN.
 
-        None: accuracy_interval of one row; mcc where y has one class; roc_auc and log_loss without finite scores, or
-        where y has a label that is none of `classes`; roc_auc also where a class is missing from y.
+        None: mcc where y has one class; roc_auc and log_loss without finite scores, or where y has a label that is
+        none of `classes`; roc_auc also where a class is missing from y.
 
     Raises
     ------
@@ -83,24 +83,32 @@ def accuracy_interval(
     sample_weight: np.ndarray | None = None,
     seed: int = 0,
     n_resamples: int = 2000,
-) -> list[float] | None:
-    """Compute a 95% interval for the accuracy: percentiles over resampled rows, each with its weight.
+) -> list[float]:
+    """Compute a 95% interval for the accuracy.
 
-    The percentile bootstrap: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3. It says how
-    far other test rows of the same kind would move the accuracy, not how far another training would. Where all rows
-    are right, or none, the interval is a point.
+    It says how far other test rows of the same kind would move the accuracy, not how far another training would. It is
+    never a point, also where all rows are right.
+
+    Rows that all weigh the same: Wilson's score interval (Wilson 1927, doi:10.1080/01621459.1927.10502953; for how
+    often intervals hold the true share see Brown, Cai and DasGupta 2001, doi:10.1214/ss/1009213286).
+
+    Rows of different weights: percentiles over resampled rows (Efron and Tibshirani 1993, An Introduction to the
+    Bootstrap, section 13.3), widened to hold Wilson's interval of as many rows as the weights are worth:
+    sum(w)^2 / sum(w^2), Kish's effective sample size (Kish 1965, Survey Sampling, section 11.7). Where all rows of
+    weight are right, all resamples are alike, and only the second says how little that is.
 
     Parameters
     ----------
     correct : array of shape (n_rows,), bool
     sample_weight : array of shape (n_rows,), float, optional
+        Rows of weight 0 are left out.
     seed : int, default 0
+        Of the resamples.
     n_resamples : int, default 2000
 
     Returns
     -------
-    list of two floats, or None
-        None for one row.
+    list of two floats
 
     Raises
     ------
@@ -109,10 +117,11 @@ def accuracy_interval(
     """
     weight = check_weights(sample_weight, len(correct))
     # Without rows of weight 0, no resample has a total weight of 0.
-    correct, weight = np.asarray(correct, dtype=float)[weight > 0], weight[weight > 0]
-    if len(correct) < 2:
-        return None
-    found = stats.bootstrap(
+    correct, weight = np.asarray(correct, dtype=bool)[weight > 0], weight[weight > 0]
+    if (weight == weight[0]).all():
+        found = stats.binomtest(int(correct.sum()), len(correct)).proportion_ci(CONFIDENCE, method="wilson")
+        return [float(found.low), float(found.high)]
+    resampled = stats.bootstrap(
         (correct, weight),
         _weighted_mean,
         paired=True,
@@ -122,8 +131,9 @@ def accuracy_interval(
         n_resamples=n_resamples,
         batch=max(1, _BATCH_ROWS // len(correct)),
         rng=np.random.default_rng(seed),
-    )
-    return [float(found.confidence_interval.low), float(found.confidence_interval.high)]
+    ).confidence_interval
+    low, high = _wilson(float(_weighted_mean(correct, weight)), _effective_rows(weight))
+    return [min(low, float(resampled.low)), max(high, float(resampled.high))]
 
 
 def report_classes(y: np.ndarray, predicted: np.ndarray, *, sample_weight: np.ndarray | None = None) -> pd.DataFrame:
@@ -195,3 +205,18 @@ def peak_memory() -> int | None:
 
 def _weighted_mean(correct: np.ndarray, weight: np.ndarray, axis: int = -1) -> np.ndarray:
     return (correct * weight).sum(axis=axis) / weight.sum(axis=axis)
+
+
+def _effective_rows(weight: np.ndarray) -> float:
+    # Of the largest weight: squares of the weights as they are might be no numbers.
+    weight = weight / weight.max()
+    return float(weight.sum() ** 2 / (weight**2).sum())
+
+
+def _wilson(share: float, n_rows: float) -> tuple[float, float]:
+    """Return Wilson's score interval of a share of so many rows, which SciPy has for whole numbers of rows only."""
+    z = stats.norm.ppf((1 + CONFIDENCE) / 2)
+    middle = share + z**2 / (2 * n_rows)
+    reach = z * np.sqrt(share * (1 - share) / n_rows + (z / (2 * n_rows)) ** 2)
+    low, high = np.clip([middle - reach, middle + reach] / (1 + z**2 / n_rows), 0, 1)
+    return float(low), float(high)

@@ -1,7 +1,7 @@
 """Runs of random splits on disk: their record, and their table."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -65,7 +65,8 @@ class RepeatedRun:
     store, protocol : dict
     repeats : tuple of Repeat
     mean, deviation : dict of str to float
-        Over the repeats, of each test figure that is defined for all of them; the deviation is the sample's (n - 1).
+        Over the repeats, of each test figure that is defined for all of them; the deviation is the sample's (n - 1),
+        and there is none of one repeat.
     notes : tuple of str
     rows_sha256 : str or None
         Of what splits are drawn from: which rows take part and in which order, their labels, groups, weights, and what
@@ -119,10 +120,14 @@ def read_repeats(run_path: str | Path) -> RepeatedRun:
 
 
 def summarise(repeats: Sequence[Repeat]) -> tuple[dict[str, float], dict[str, float]]:
-    """Return mean and deviation of every figure that is defined for all repeats."""
+    """Return mean and deviation of every figure that is defined for all repeats; no deviations of one repeat."""
     table = pd.DataFrame([repeat.test for repeat in repeats])[list(FIGURES)].dropna(axis="columns").astype(float)
-    deviation = table.std(ddof=1) if len(table) > 1 else table.std(ddof=0)
-    return table.mean().to_dict(), deviation.to_dict()
+    return table.mean().to_dict(), table.std(ddof=1).to_dict() if len(table) > 1 else {}
+
+
+def describe_mean(name: str, mean: Mapping[str, float], deviation: Mapping[str, float]) -> str:
+    """Return a figure's mean over random splits, with its deviation where there is one."""
+    return f"{mean[name]:.4f}" + (f" ± {deviation[name]:.4f}" if name in deviation else "")
 
 
 def repeats_table(run: RepeatedRun) -> pd.DataFrame:
@@ -145,7 +150,9 @@ def repeats_table(run: RepeatedRun) -> pd.DataFrame:
 
 def describe_repeats(run: RepeatedRun) -> str:
     """Return the figures' means and deviations in a line."""
-    figures = [f"{name.replace('_', ' ')} {run.mean[name]:.4f} ± {run.deviation[name]:.4f}" for name in run.mean]
+    figures = [f"{name.replace('_', ' ')} {describe_mean(name, run.mean, run.deviation)}" for name in run.mean]
+    if len(run.repeats) == 1:
+        return f"1 random split, test {', '.join(figures)}"
     return f"{len(run.repeats)} random splits, test {', '.join(figures)} (mean ± deviation)"
 
 

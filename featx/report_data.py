@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from featx.compare import ComparedRun, describe_run, name_runs
+from featx.compare import ComparedRun, check_answers, describe_run, list_answers, name_runs
 from featx.errors import FeatxError, one_line
 from featx.folders import is_file, is_folder
 from featx.metrics import count_confusion, report_classes
@@ -18,6 +18,7 @@ from featx.report_files import read_curves, read_record, read_rows
 from featx.report_store import StoreData, read_store
 from featx.results import layers_table
 from featx.run_record import Run
+from featx.run_tables import describe_weight
 from featx.score_columns import Scores, read_scores
 from featx.scored_rows import put_in_order
 
@@ -84,7 +85,7 @@ class Report:
     ----------
     answer : Answer
     runs : tuple of ReportedRun
-        All on the same test rows, in the order that they were given.
+        All on the same test rows, and able to answer the same classes, in the order that they were given.
     left_out : tuple of LeftOut
         Runs on other test rows, and folders that can't be read.
     n_rows : int
@@ -92,7 +93,8 @@ class Report:
     classes : tuple of str
         Of the test rows' labels and of what the runs predict, sorted.
     majority : float or None
-        Accuracy of always answering the class that is most frequent in the rows fitted on.
+        Accuracy of always answering the class that is most frequent in the rows fitted on; None where runs differ in
+        it, or all of them have weighted figures only.
     store : StoreData or None
         What the store that the runs name says of the data; None where it isn't there.
     notes : tuple of str
@@ -151,21 +153,26 @@ def gather(results: str | Path | Sequence[str | Path]) -> Report:
     runs = tuple(_report(names[folder], folder, tables[folder][0], reference, tables[folder][1]) for folder in kept)
     store, store_notes = read_store(runs[0].run, [run.folder for run in runs], [run.run for run in runs])
     labels = {name for run in runs for column in ("label", "predicted") for name in run.predictions[column]}
-    rates = [rate for run in runs if (rate := (run.run.test or {}).get("majority_class_rate")) is not None]
+    rates = [
+        rate
+        for run in runs
+        # Of weighted rows it is another measure.
+        if not describe_weight(run.run) and (rate := (run.run.test or {}).get("majority_class_rate")) is not None
+    ]
     return Report(
         answer=answer_question([(run.run, run.compared, run.correct) for run in runs]),
         runs=runs,
         left_out=tuple(left_out),
         n_rows=len(reference),
         classes=tuple(sorted(labels)),
-        majority=rates[0] if rates else None,
+        majority=rates[0] if rates and max(rates) - min(rates) < 1e-9 else None,
         store=store,
         notes=store_notes,
     )
 
 
 def most_confused(report: Report, n_classes: int) -> list[str]:
-    """Return the classes that the answer's run takes for each other most; none where it confuses too few.
+    """Return the classes that the answer's run, or the first one, takes for each other most; none if too few.
 
     Parameters
     ----------
@@ -173,7 +180,7 @@ def most_confused(report: Report, n_classes: int) -> list[str]:
     n_classes : int
     """
     name = report.answer.classical or report.answer.finetuned
-    run = next(run for run in report.runs if run.name == name)
+    run = next((run for run in report.runs if run.name == name), report.runs[0])
     labels = sorted({*map(str, run.confusion.index), *map(str, run.confusion.columns)})
     counts = run.confusion.rename(index=str, columns=str).reindex(index=labels, columns=labels, fill_value=0)
     pairs = counts.to_numpy() + counts.to_numpy().T
@@ -217,15 +224,20 @@ def _list_folders(path: Path, record: str) -> list[Path]:
 
 def _keep_same_rows(tables: dict[Path, tuple[Run, pd.DataFrame]]) -> tuple[list[Path], list[LeftOut]]:
     """Return the runs on the test rows that most of them share, and why the others are none of these."""
-    keys = {folder: _digest_rows(table) for folder, (_, table) in tables.items()}
+    keys = {
+        folder: (_digest_rows(table), *list_answers(run, set(table["label"])))
+        for folder, (run, table) in tables.items()
+    }
     most = Counter(keys.values()).most_common(1)[0][0]
     kept = [folder for folder, key in keys.items() if key == most]
     left_out = []
-    for folder, (_, table) in tables.items():
+    first_run, first_table = tables[kept[0]]
+    for folder, (run, table) in tables.items():
         if keys[folder] == most:
             continue
         try:
-            put_in_order(tables[kept[0]][1], table, kept[0], folder)
+            put_in_order(first_table, table, kept[0], folder)
+            check_answers(first_run, run, set(table["label"]), kept[0], folder)
         except FeatxError as error:
             left_out.append(LeftOut(str(folder), str(error)))
     return kept, left_out

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from featx.errors import FeatxError, one_line
 from featx.figure_style import style, to_svg
+from featx.report_answer import rank_runs
 from featx.report_data import Report, ReportedRun
 from featx.results import cells_table
+from featx.run_tables import describe_weight
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -126,10 +128,14 @@ class Easel:
 
 
 def answer_panel(report: Report) -> Panel:
-    """Return the dot plot of all runs: the best on validation figures first, each kind by itself."""
+    """Return the dot plot of all runs: each kind by itself, and of those that can be ranked the best first."""
     from featx.plots_runs import plot_accuracies
 
-    runs = sorted(report.runs, key=lambda run: (run.run.is_finetuned, -(run.run.best.validation_accuracy or 0)))
+    runs = []
+    for is_finetuned in (False, True):
+        kind = [run for run in report.runs if run.run.is_finetuned is is_finetuned]
+        ranked = [place for group in rank_runs([run.run for run in kind]) for place in group]
+        runs += [kind[place] for place in dict.fromkeys([*ranked, *range(len(kind))])]
     figure = plot_accuracies(
         [one_line(run.name) for run in runs],
         [run.compared.accuracy for run in runs],
@@ -137,7 +143,9 @@ def answer_panel(report: Report) -> Panel:
         [kind_of(run) for run in runs],
         report.majority,
     )
-    caption = f"On the same {report.n_rows:,} test images; lines are 95% bootstrap intervals."
+    caption = (
+        f"On the same {report.n_rows:,} test images; every image counts the same; lines are Wilson's 95% intervals."
+    )
     return Panel("Test accuracy of every run", figure, caption)
 
 
@@ -175,6 +183,7 @@ def _plans(run: ReportedRun) -> Iterator[tuple[str, str, Callable[[], "Figure"]]
     from featx.plots_grid import list_grid_axes, plot_grid
     from featx.plots_runs import plot_curves, plot_layers
 
+    weighted = describe_weight(run.run)
     confusion = run.confusion.rename(index=one_line, columns=one_line)
     yield "Confusion matrix", "Test images, true classes in rows.", lambda: plot_confusion(confusion)
     yield (
@@ -199,17 +208,17 @@ def _plans(run: ReportedRun) -> Iterator[tuple[str, str, Callable[[], "Figure"]]
     if axes:
         yield (
             "The grid",
-            "Validation accuracy of every cell; test rows play no part.",
+            f"Validation accuracy of every cell{weighted}; test rows play no part.",
             lambda: plot_grid(cells, axes, "validation"),
         )
     if run.curves is not None:
         curves = run.curves
-        yield "Training curves", "Of train and validation rows, by epoch.", lambda: plot_curves(curves)
+        yield "Training curves", f"Of train and validation rows, by epoch{weighted}.", lambda: plot_curves(curves)
     if run.layers is not None:
         layers = run.layers
         yield (
             "What each layer gives",
-            "Of the chosen cell, on the rows that it was chosen on.",
+            f"Of the chosen cell, on the rows that it was chosen on{weighted}.",
             lambda: plot_layers(layers),
         )
 

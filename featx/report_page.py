@@ -17,7 +17,8 @@ from featx.report_figures import Drawn
 from featx.report_galleries import Galleries
 from featx.report_store import StoreData
 from featx.results import describe_params
-from featx.run_record import Cell
+from featx.run_record import Cell, Run
+from featx.run_tables import describe_weight
 
 MOST_CELLS, ALL_CELLS = 100, 1500
 """Rows that the table has of one run, and of all together (but for the chosen cells)."""
@@ -194,8 +195,7 @@ def _cell_row(run: ReportedRun, cell: Cell, anchor: str) -> dict[str, object]:
     is_chosen = cell is run.run.best
     validation, deviation = cell.validation_accuracy, cell.validation_deviation
     spread = f" ± {100 * deviation:.1f}" if validation is not None and deviation is not None else ""
-    test = run.compared.accuracy if is_chosen else None
-    bounds = run.compared.accuracy_interval if is_chosen else None
+    test, bounds = (run.compared.accuracy, run.compared.accuracy_interval) if is_chosen else (None, None)
     memory = run.run.peak_memory if is_chosen else None
     return {
         "run": run.name,
@@ -205,13 +205,23 @@ def _cell_row(run: ReportedRun, cell: Cell, anchor: str) -> dict[str, object]:
         "settings": _describe_cell(cell),
         "error": cell.error,
         "numbers": [
-            (validation, "" if validation is None else percent(validation) + spread),
+            (validation, "" if validation is None else percent(validation) + spread + _describe_measure(run.run, cell)),
             (test, "" if test is None else percent(test)),
             (bounds[0] if bounds else None, _interval(bounds) if bounds else ""),
             (cell.seconds, _seconds(cell.seconds)),
             (memory, "" if memory is None else f"{memory / 1e9:.2f} GB"),
         ],
     }
+
+
+def _describe_measure(run: Run, cell: Cell) -> str:
+    """Return in brackets what keeps a validation accuracy from being compared with others, if anything does."""
+    folds, weight = run.protocol.get("cv"), run.protocol.get("sample_weight")
+    choose_by, score = run.protocol.get("choose_by", "accuracy"), cell.validation_score
+    parts = [f"{folds} folds"] if folds else []
+    parts += [f"weighted by {weight}"] if weight else []
+    parts += [f"{choose_by} {score:.3f}"] if choose_by != "accuracy" and score is not None else []
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _describe_cell(cell: Cell) -> str:
@@ -243,12 +253,17 @@ def _run_view(
 
 
 def _run_figures(run: ReportedRun) -> list[tuple[str, str]]:
-    compared, test = run.compared, run.run.test or {}
-    bounds = f" {_interval(compared.accuracy_interval)}" if compared.accuracy_interval else ""
-    figures = [("Test accuracy", percent(compared.accuracy) + bounds)]
-    if run.run.best.validation_accuracy is not None:
-        figures.append(("Validation accuracy", percent(run.run.best.validation_accuracy)))
-    figures += [(label, f"{test[name]:.3f}") for name, label in _TEST_FIGURES.items() if _is_number(test.get(name))]
+    compared, test, best = run.compared, run.run.test or {}, run.run.best
+    figures = [("Test accuracy", f"{percent(compared.accuracy)} {_interval(compared.accuracy_interval)}")]
+    if best.validation_accuracy is not None:
+        figures.append(("Validation accuracy", percent(best.validation_accuracy) + _describe_measure(run.run, best)))
+    # All figures on record are weighted where rows have weights; the accuracy above is not.
+    weighted = describe_weight(run.run)
+    if weighted and _is_number(test.get("accuracy")):
+        figures.append((f"Test accuracy{weighted}", percent(test["accuracy"])))
+    figures += [
+        (label + weighted, f"{test[name]:.3f}") for name, label in _TEST_FIGURES.items() if _is_number(test.get(name))
+    ]
     figures.append(("Training", f"{_seconds(compared.training_seconds)} s"))
     if compared.predict_seconds is not None:
         figures.append(("To label 1,000 images", f"{_seconds(compared.predict_seconds)} s"))

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from featx.choosing import tell_scores
-from featx.compare import name_runs
+from featx.compare import name_runs, note_other_measure
 from featx.errors import FeatxError
 from featx.metrics import accuracy_interval, count_confusion
 from featx.progress import progress_bar
 from featx.results import Run, cells_table, layers_table, load_model, read_run
+from featx.run_tables import describe_weight
 from featx.score_columns import read_scores as read_columns
 from featx.scored_rows import read_predictions
 from featx.store import Store
@@ -23,26 +24,29 @@ _FIGURES_OF_EPOCHS = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Test accuracies of several runs, one entry a run in each field but the last.
+    """Test accuracies of several runs, every test row counted the same; one entry for each run but in the last two.
 
     Attributes
     ----------
     names : list of str
         Of the folders; whole paths where two share a name.
     accuracies : list of float
-    intervals : list of [low, high] or None
+    intervals : list of [low, high]
         95%.
     is_finetuned : list of bool
     majority : float or None
-        The accuracy of always answering the most frequent class; None where the runs differ in it: they are of other
-        rows.
+        The accuracy of always answering the most frequent class; None where the runs differ in it or in their test
+        rows, and where all of them have weighted figures only.
+    notes : tuple of str
+        What a reader of the figure needs to know.
     """
 
     names: list[str]
     accuracies: list[float]
-    intervals: list[list[float] | None]
+    intervals: list[list[float]]
     is_finetuned: list[bool]
     majority: float | None
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Scores:
 
 
 def read_accuracies(folders: Sequence[str | Path]) -> Accuracies:
-    """Read runs' test accuracies from their records.
+    """Read runs' test accuracies from their test rows, whatever weights those have in the runs' own figures.
 
     Raises
     ------
@@ -76,31 +80,39 @@ def read_accuracies(folders: Sequence[str | Path]) -> Accuracies:
     """
     folders = [Path(folder) for folder in folders]
     runs = [read_run(folder) for folder in folders]
+    names = name_runs(folders)
     tests = [_check_test(folder, run) for folder, run in zip(folders, runs, strict=True)]
-    rates = [test.get("majority_class_rate") for test in tests]
-    agree = all(isinstance(rate, float) and abs(rate - rates[0]) < 1e-9 for rate in rates)
+    tables = [read_predictions(folder) for folder in folders]
+    correct = [(table["label"] == table["predicted"]).to_numpy() for table in tables]
+    accuracies = [float(row.mean()) for row in correct]
+    found = [note_other_measure(*each) for each in zip(names, runs, accuracies, strict=True)]
+    notes = [note for note in found if note]
+    # Of weighted rows it is another measure.
+    rates = [test.get("majority_class_rate") for run, test in zip(runs, tests, strict=True) if not describe_weight(run)]
+    agree = bool(rates) and all(isinstance(rate, float) and abs(rate - rates[0]) < 1e-9 for rate in rates)
+    rows = {frozenset(zip(table["path"], table["label"], strict=True)) for table in tables}
+    if len(rows) > 1:
+        notes.append("the runs are of different test rows: their accuracies say little of which is better")
+    elif rates and not agree:
+        notes.append("the runs differ in what always answering the majority class gets: there is no one line for it")
     return Accuracies(
-        names=name_runs(folders),
-        accuracies=[float(test["accuracy"]) for test in tests],
-        intervals=[test["accuracy_interval"] for test in tests],
+        names=names,
+        accuracies=accuracies,
+        intervals=[accuracy_interval(row) for row in correct],
         is_finetuned=[run.is_finetuned for run in runs],
-        majority=rates[0] if agree else None,
+        majority=rates[0] if agree and len(rows) == 1 else None,
+        notes=tuple(notes),
     )
 
 
 def _check_test(folder: Path, run: Run) -> dict[str, object]:
-    """Return the test figures, with an interval where older records lack it."""
+    """Return the test figures on record."""
     if run.test is None:
         raise FeatxError(f"{folder}: no test rows, so there is no test accuracy. Extract with --split and fit again")
-    interval = run.test.get("accuracy_interval")
-    if interval is None:
-        answers = read_predictions(folder)
-        interval = accuracy_interval((answers["label"] == answers["predicted"]).to_numpy())
-    numbers = [run.test.get("accuracy"), *(interval or ())]
-    right = all(isinstance(number, int | float) and 0 <= number <= 1 for number in numbers)
-    if not right or len(numbers) not in (1, 3):
-        raise FeatxError(f"{folder / 'run.json'}: test: expected an accuracy and its interval, found {run.test}")
-    return {**run.test, "accuracy_interval": interval}
+    accuracy = run.test.get("accuracy")
+    if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
+        raise FeatxError(f"{folder / 'run.json'}: test: expected an accuracy, found {run.test}")
+    return run.test
 
 
 def read_confusion(folder: str | Path) -> pd.DataFrame:

@@ -56,9 +56,21 @@ def describe_test(run: Run) -> str:
         f"{name.replace('_', ' ')} {run.test[name]:.4f}" for name in _TEST_FIGURES if run.test.get(name) is not None
     ]
     return (
-        f"test accuracy {run.test['accuracy']:.4f}{bounds} on {run.protocol['n_test']:,} images "
+        f"test accuracy {run.test['accuracy']:.4f}{bounds} on {run.protocol['n_test']:,} images{describe_weight(run)} "
         f"(always the majority class: {run.test['majority_class_rate']:.4f}); {', '.join(others)}"
     )
+
+
+def describe_weight(run: Run) -> str:
+    """Return `, weighted by <column>` of a run whose scores are weighted; else nothing."""
+    weight = run.protocol.get("sample_weight")
+    return f", weighted by {weight}" if weight else ""
+
+
+def describe_validation(run: Run) -> str:
+    """Return on what rows, and by which weights, a run's validation figures were measured."""
+    folds = run.protocol.get("cv")
+    return (f"as the mean over {folds} folds" if folds else "on validation rows") + describe_weight(run)
 
 
 def format_table(table: pd.DataFrame) -> str:

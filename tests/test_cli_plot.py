@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from scipy.stats import binomtest
 from test_parts import SETTINGS, part_of
 
 import featx
@@ -37,6 +38,7 @@ def make_store(path, seed=0):
             "label": np.array(CLASSES, dtype=object)[y],
             "split": [("train", "train", "train", "validation", "test")[row // 3 % 5] for row in range(N_ROWS)],
             "medium": ["wood" if row % 2 else "canvas" for row in range(N_ROWS)],
+            "weight": rng.choice([0.2, 1.0, 3.0], N_ROWS),
         }
     )
     features = {"block1_conv1": X[:, :6].astype(np.float32), "block1_conv2": X[:, 6:].astype(np.float32)}
@@ -57,7 +59,9 @@ def write_tuned(folder, *, keep=True):
     rng = np.random.default_rng(0)
     probabilities = np.round(rng.dirichlet(np.ones(3), 18), 4)
     predicted = np.array(CLASSES, dtype=object)[probabilities.argmax(axis=1)]
-    answers = pd.DataFrame({"path": [f"{row}.png" for row in range(18)], "label": CLASSES * 6, "predicted": predicted})
+    # The store's test rows.
+    paths = [f"{row:03d}.png" for row in range(N_ROWS) if row // 3 % 5 == 4]
+    answers = pd.DataFrame({"path": paths, "label": CLASSES * 6, "predicted": predicted})
     if keep:
         answers = answers.assign(**{f"probability_{n}": p for n, p in zip(CLASSES, probabilities.T, strict=True)})
     curves = pd.DataFrame(
@@ -278,7 +282,7 @@ def test_curves_that_are_not_as_featx_writes_them(made, tmp_path, change, messag
 
 
 def test_runs_of_other_rows_have_no_majority_in_common(made, tmp_path):
-    changed = copy_run(made, tmp_path, "tuned", run_json=lambda text: text.replace(str(1 / 3), "0.5"))
+    changed = copy_run(made, tmp_path, "tuned", predictions_csv=lambda text: text.replace("012.png", "other.png"))
     found = read_accuracies([made / "rf", changed])
     assert found.majority is None
     assert found.is_finetuned == [False, True]
@@ -286,6 +290,34 @@ def test_runs_of_other_rows_have_no_majority_in_common(made, tmp_path):
     assert "different test rows" in result.stderr
     assert "always the majority class" not in texts_of(tmp_path / "f.svg")
     assert read_accuracies([made / "rf", made / "tuned"]).majority == pytest.approx(1 / 3)
+
+
+def test_accuracies_of_a_figure_are_of_one_measure(made, tmp_path):
+    """Every row counts the same, whatever the run's own figures are weighted by."""
+    featx.fit_grid(made / "store.h5", "rf", tmp_path / "weighted", grid={"n_estimators": (3,)}, sample_weight="weight")
+    runs = [tmp_path / "weighted", made / "rf"]
+    found = read_accuracies(runs)
+    answers = pd.read_csv(tmp_path / "weighted" / "predictions.csv")
+    n_right = int((answers["label"] == answers["predicted"]).sum())
+    recorded = featx.read_run(tmp_path / "weighted").test
+    assert abs(recorded["accuracy"] - n_right / 18) > 0.01
+    assert found.accuracies[0] == n_right / 18
+    bounds = binomtest(n_right, 18).proportion_ci(method="wilson")
+    assert found.intervals[0] == pytest.approx([bounds.low, bounds.high])
+    # The weighted run's own rate is of weighted rows.
+    assert recorded["majority_class_rate"] != pytest.approx(1 / 3)
+    assert found.majority == pytest.approx(1 / 3)
+    assert read_accuracies(runs[:1]).majority is None
+    (note,) = found.notes
+    assert f"run.json is {recorded['accuracy']:.4f}, weighted by weight" in note
+    assert note in plot("accuracies", *runs, "-o", tmp_path / "f.svg").stderr
+
+
+def test_a_run_whose_rates_differ_has_no_line(made, tmp_path):
+    changed = copy_run(made, tmp_path, "tuned", run_json=lambda text: text.replace(str(1 / 3), "0.5"))
+    found = read_accuracies([made / "rf", changed])
+    assert found.majority is None
+    assert "differ in what always answering the majority class gets" in found.notes[-1]
 
 
 @pytest.mark.parametrize("wrong", ['"high"', "1.5", "NaN"])

@@ -19,6 +19,8 @@ from featx.results import Cell, Run, format_table, write_run
 
 PATHS = [f"images/{i:02d}.png" for i in range(10)]
 LABELS = list("aaaaabbbbb")
+# Wilson's 95% intervals of so many of ten.
+WILSON = {8: [0.490162, 0.943318], 9: [0.595850, 0.982124], 10: [0.722467, 1]}
 
 
 def write(folder, predicted, *, paths=PATHS, labels=LABELS, test=None, model="svm", add_files=None, **changes):
@@ -117,20 +119,41 @@ def test_rows_may_stand_in_another_order(tmp_path):
     assert (pair.n_first_only, pair.n_second_only, pair.p_value) == (0, 0, 1)
 
 
-def test_the_record_of_a_run_is_taken_where_it_has_one(tmp_path):
-    recorded = {"accuracy": 0.8, "accuracy_interval": [0.5, 0.95]}
-    one = write(tmp_path / "one", "aaaabbbbba", test=recorded)
-    older = write(tmp_path / "older", "aaaabbbbba", test={"accuracy": 0.8})
-    weighted = write(tmp_path / "weighted", "aaaabbbbba", test={"accuracy": 0.7, "accuracy_interval": [0.4, 0.9]})
-    found = compare_runs([one, older, weighted])
-    assert found.runs[0].accuracy_interval == [0.5, 0.95]
-    assert found.runs[1].accuracy_interval == accuracy_interval(np.array([1, 1, 1, 1, 0, 1, 1, 1, 1, 0]))
-    assert found.runs[2].accuracy == 0.7
-    assert [pair.difference for pair in found.pairs] == [0, 0]
+def test_figures_of_one_row_are_of_one_measure(tmp_path):
+    """Whatever a record's figures are weighted by, and however an older featx computed its interval."""
+    one = write(tmp_path / "one", "aaaabbbbba", test={"accuracy": 0.8, "accuracy_interval": [0.5, 0.95]})
+    protocol = {"n_test": 10, "sample_weight": "sure"}
+    recorded = {"accuracy": 0.3, "accuracy_interval": [0.1, 0.5], "log_loss": 1.5}
+    weighted = write(tmp_path / "weighted", "aaaabbbbbb", test=recorded, protocol=protocol)
+    found = compare_runs([one, weighted])
+    assert [run.accuracy for run in found.runs] == [0.8, 0.9]
+    assert [run.accuracy_interval for run in found.runs] == [
+        pytest.approx(WILSON[8], abs=1e-6),
+        pytest.approx(WILSON[9], abs=1e-6),
+    ]
+    assert found.pairs[0].difference == pytest.approx(0.1)
+    assert found.runs[1].test_loss is None
     assert found.notes == (
-        "weighted: its accuracy is 0.7000, of unweighted rows 0.8000; the difference and McNemar's test count "
-        "unweighted rows",
+        "weighted: the test accuracy in its run.json is 0.3000, weighted by sure; here every row counts the same, "
+        "which gives 0.9000",
     )
+    told = json.loads(CliRunner().invoke(main, ["compare", str(one), str(weighted), "--json"]).stdout)
+    assert [run["accuracy"] for run in told["runs"]] == [0.8, 0.9]
+    shown = CliRunner().invoke(main, ["compare", str(one), str(weighted)])
+    assert "0.3000, weighted by sure" in shown.stderr
+    assert "0.3" not in shown.stdout
+
+
+def test_runs_that_can_answer_other_classes_are_not_compared(tmp_path):
+    """One that knows a class more has more ways to be wrong; one that doesn't know a test row's class is just wrong."""
+    one = write(tmp_path / "one", "aaaabbbbba", protocol={"classes": ["a", "b"]})
+    more = write(tmp_path / "more", "aaaabbbbba", protocol={"classes": ["a", "b", "c"]})
+    fewer = write(tmp_path / "fewer", "aaaaaaaaaa", protocol={"classes": ["a"]})
+    assert compare_runs([one, fewer]).pairs[0].difference == pytest.approx(-0.3)
+    message = r"not the same classes; 'c', which no test row is of, can only be answered by .*more\. Compare runs that"
+    for pair in ([one, more], [more, one]):
+        with pytest.raises(FeatxError, match=message):
+            compare_runs(pair)
 
 
 def test_the_table_for_the_screen(tmp_path):
@@ -142,7 +165,7 @@ def test_the_table_for_the_screen(tmp_path):
     assert table["only this right"].tolist() == ["", "2"]
     assert table["only first right"].tolist() == ["", "0"]
     assert table["p (McNemar)"].tolist() == ["", "0.5"]
-    assert "| 1.0000 to 1.0000 | +0.2000" in format_table(table)
+    assert "| 0.7225 to 1.0000 | +0.2000" in format_table(table)
 
 
 def test_a_fine_tuned_network_stands_beside_classifiers(tmp_path):
@@ -174,7 +197,7 @@ def test_a_fine_tuned_network_stands_beside_classifiers(tmp_path):
         "params": "C=10",
         "test loss": "0.5123",
         "test accuracy": "0.8000",
-        "95% interval": "0.5000 to 1.0000",
+        "95% interval": "0.4902 to 0.9433",
         "difference": "",
         "only this right": "",
         "only first right": "",
@@ -227,6 +250,18 @@ def test_every_cell_of_every_run_in_one_table(tmp_path):
         "network",
     ]
     assert list(table.columns)[-1] == "chosen"
+
+
+def test_cells_say_which_measure_their_figures_are_of(tmp_path):
+    runs = [
+        write(tmp_path / "plain", "aaaabbbbba"),
+        write(tmp_path / "folds", "aaaabbbbba", protocol={"cv": 5}),
+        write(tmp_path / "weighted", "aaaabbbbba", protocol={"sample_weight": "sure"}),
+    ]
+    table = cells_of_runs(runs)
+    assert table["folds"].dropna().to_dict() == {2: 5, 3: 5}
+    assert table["weighted by"].dropna().to_dict() == {4: "sure", 5: "sure"}
+    assert not {"folds", "weighted by"} & set(cells_of_runs(runs[:1]))
 
 
 def test_the_command_shows_cells(tmp_path):
@@ -287,9 +322,9 @@ def test_a_weighted_network_is_compared_row_by_row(tmp_path):
     plain = write(tmp_path / "plain", "aaaabbbbba")
     weighted = write_finetuned(tmp_path / "weighted", "aaaabbbbbb", test=recorded | {"accuracy": 0.95})
     found = compare_runs([plain, weighted])
-    assert (found.runs[1].accuracy, found.runs[1].test_loss) == (0.95, 0.3)
+    assert (found.runs[1].accuracy, found.runs[1].test_loss) == (0.9, None)
     assert found.pairs[0].difference == pytest.approx(0.1)
-    assert found.notes[0].startswith("weighted: its accuracy is 0.9500, of unweighted rows 0.9000")
+    assert found.notes[0].startswith("weighted: the test accuracy in its run.json is 0.9500; here every row counts")
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path):

@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from featx import FeatxError
 from featx.cli import main
-from featx.compare_repeats import are_repeats, compare_repeats
-from featx.repeated import Repeat, RepeatedRun, summarise, write_repeats
+from featx.compare_repeats import are_repeats, compare_repeats, compared_repeats_table
+from featx.repeated import Repeat, RepeatedRun, describe_repeats, read_repeats, summarise, write_repeats
 
 
 def make_run(folder, accuracies, **changes):
@@ -43,6 +43,20 @@ def test_other_splits_have_no_difference(tmp_path, changes):
     assert (other.difference, other.n_better, other.mean["accuracy"]) == (None, None, pytest.approx(0.6))
     _, shorter = compare_repeats([first, make_run(tmp_path / "three", [0.5])])
     assert shorter.difference is None
+
+
+def test_the_measure_that_cells_were_chosen_by_is_said(tmp_path):
+    protocol = {"choose_by": "accuracy", "sample_weight": "sure"}
+    paths = [make_run(tmp_path / "one", [0.5, 0.6]), make_run(tmp_path / "two", [0.5, 0.7], protocol=protocol)]
+    table = compared_repeats_table(compare_repeats(paths))
+    assert table["validation"].tolist() == ["0.8050 (roc_auc)", "0.8050 (accuracy, weighted by sure)"]
+
+
+def test_one_split_has_no_deviation(tmp_path):
+    path = make_run(tmp_path / "one", [0.75])
+    assert read_repeats(path).deviation == {}
+    assert describe_repeats(read_repeats(path)) == "1 random split, test accuracy 0.7500"
+    assert compared_repeats_table(compare_repeats([path, path]))["test accuracy"].tolist() == ["0.7500", "0.7500"]
 
 
 def test_the_command_takes_either_kind_of_run_not_both(tmp_path):

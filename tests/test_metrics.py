@@ -18,6 +18,9 @@ from sklearn.preprocessing import label_binarize
 from featx import FeatxError
 from featx.metrics import accuracy_interval, count_confusion, peak_memory, report_classes, score
 
+# 97.5% of a standard normal variable are below it.
+Z = 1.959963984540054
+
 
 @pytest.fixture(autouse=True)
 def _no_warnings():
@@ -171,7 +174,7 @@ def test_one_class_in_test():
     assert found["majority_class_rate"] == 0
     everything_right = score(strings("a", "a"), strings("a", "a"), classes=["a", "b"], majority="a")
     assert everything_right["accuracy"] == everything_right["macro_f1"] == 1
-    assert everything_right["accuracy_interval"] == [1, 1]
+    assert everything_right["accuracy_interval"] == pytest.approx([2 / (2 + Z**2), 1])
 
 
 def test_without_scores():
@@ -241,11 +244,45 @@ def test_what_can_not_be_scored_is_refused():
         score(strings("a", "b", "c"), strings("a", "b", "c"), classes="abc", majority="a", decision=np.zeros((3, 2)))
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_the_interval_equals_a_plain_loop_over_the_same_resamples(weighted):
+def wilson_by_hand(share, n_rows):
+    """The shares that a test of each would not reject: where (share - p)^2 = z^2 p (1 - p) / n."""
+    return np.sort(np.roots([1 + Z**2 / n_rows, -(2 * share + Z**2 / n_rows), share**2]))
+
+
+@pytest.mark.parametrize(("n_right", "n_rows"), [(0, 5), (1, 1), (9, 10), (18, 18), (1403, 2011)])
+def test_the_interval_of_rows_that_weigh_the_same_is_wilsons(n_right, n_rows):
+    correct = np.arange(n_rows) < n_right
+    found = accuracy_interval(correct)
+    assert found == pytest.approx(wilson_by_hand(n_right / n_rows, n_rows), abs=1e-12)
+    # No resample is drawn, whatever the weight that all have; rows of weight 0 are none.
+    assert accuracy_interval(correct, sample_weight=np.full(n_rows, 0.3), seed=1) == found
+    assert accuracy_interval(np.append(correct, False), sample_weight=[2] * n_rows + [0]) == found
+
+
+def test_all_right_is_no_certainty():
+    assert accuracy_interval(np.ones(18, bool)) == pytest.approx([0.8241, 1], abs=1e-4)
+    assert accuracy_interval(np.zeros(18, bool)) == pytest.approx([0, 0.1759], abs=1e-4)
+    # The weights 3, 3, 1, 1, 1 are worth 81 / 21 rows.
+    found = accuracy_interval(np.ones(5, bool), sample_weight=[3, 3, 1, 1, 1])
+    assert found == pytest.approx([1 / (1 + Z**2 * 21 / 81), 1])
+    # One row that is wrong and weighs next to nothing tells hardly more.
+    low, high = accuracy_interval(np.arange(6) < 5, sample_weight=[3, 3, 1, 1, 1, 1e-9])
+    assert (low, high) == pytest.approx(found, abs=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99])
+def test_the_interval_holds_the_true_accuracy_about_95_times_of_100(share):
+    """Exactly, over all numbers of 18 rows that may be right; percentiles of resamples held 0.95 six times of ten."""
+    held = 0
+    for n_right in range(19):
+        low, high = accuracy_interval(np.arange(18) < n_right)
+        held += math.comb(18, n_right) * share**n_right * (1 - share) ** (18 - n_right) * (low <= share <= high)
+    assert 0.9 <= held <= 1
+
+
+def test_the_interval_of_weighted_rows_holds_resamples_and_wilsons_of_the_effective_rows():
     rng = np.random.default_rng(3)
-    correct = rng.random(37) < 0.7
-    weight = rng.uniform(0.1, 2, 37) if weighted else np.ones(37)
+    correct, weight = rng.random(37) < 0.7, rng.uniform(0.1, 2, 37)
     draws = np.random.default_rng(11).integers(0, 37, size=(500, 37))
     accuracies = []
     for draw in draws:
@@ -254,35 +291,25 @@ def test_the_interval_equals_a_plain_loop_over_the_same_resamples(weighted):
             total += weight[row]
             right += weight[row] * correct[row]
         accuracies.append(right / total)
-    found = accuracy_interval(correct, sample_weight=weight if weighted else None, seed=11, n_resamples=500)
-    assert found == pytest.approx(np.percentile(accuracies, [2.5, 97.5]), rel=1e-12)
+    low, high = np.percentile(accuracies, [2.5, 97.5])
+    wilson_low, wilson_high = wilson_by_hand((correct @ weight) / weight.sum(), weight.sum() ** 2 / (weight @ weight))
+    found = accuracy_interval(correct, sample_weight=weight, seed=11, n_resamples=500)
+    assert found == pytest.approx([min(low, wilson_low), max(high, wilson_high)], rel=1e-12)
+    # Each of the two gives one end.
+    assert wilson_low < low
+    assert wilson_high < high
 
 
-def test_batches_change_nothing(monkeypatch):
-    correct = np.random.default_rng(4).random(50) < 0.6
-    whole = accuracy_interval(correct, seed=5)
+def test_batches_and_seeds_of_the_resamples(monkeypatch):
+    rng = np.random.default_rng(4)
+    # Half of the weight is of two rows, one right and one wrong: resamples reach farther than Wilson's interval.
+    correct, weight = rng.random(50) < 0.6, np.where(np.arange(50) < 2, 24, 1)
+    correct[:2] = True, False
+    whole = accuracy_interval(correct, sample_weight=weight, seed=5)
+    assert accuracy_interval(correct, sample_weight=weight, seed=6) != whole
+    assert accuracy_interval(correct, sample_weight=weight, seed=5, n_resamples=50) != whole
     monkeypatch.setattr("featx.metrics._BATCH_ROWS", 333)
-    assert accuracy_interval(correct, seed=5) == whole
-
-
-def test_the_interval_holds_the_true_accuracy_about_95_times_of_100():
-    rng = np.random.default_rng(6)
-    held = 0
-    for seed in range(300):
-        low, high = accuracy_interval(rng.random(200) < 0.8, seed=seed, n_resamples=400)
-        held += low <= 0.8 <= high
-    assert 0.90 <= held / 300 <= 0.98
-
-
-def test_seeds_of_the_interval():
-    correct = np.random.default_rng(7).random(101) < 0.6
-    assert accuracy_interval(correct, seed=1) == accuracy_interval(correct, seed=1)
-    assert accuracy_interval(correct, seed=1, n_resamples=50) != accuracy_interval(correct, seed=2, n_resamples=50)
-
-
-def test_one_row_has_no_interval():
-    assert accuracy_interval(np.array([True])) is None
-    assert accuracy_interval(np.array([True, False]), sample_weight=[1, 0]) is None
+    assert accuracy_interval(correct, sample_weight=weight, seed=5) == whole
 
 
 def test_figures_of_each_class():

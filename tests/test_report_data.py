@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -12,7 +13,9 @@ from report_runs import BAD_FILE, CLASSES, make_results, make_run, make_store, m
 from featx import FeatxError
 from featx.compare import compare_runs
 from featx.report_answer import answer_question, format_p
-from featx.report_data import gather
+from featx.report_data import gather, most_confused
+from featx.report_galleries import Galleries, Gallery
+from featx.report_page import Drawings, render_page
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +62,125 @@ def test_the_answer_is_of_the_best_on_validation_rows_whatever_the_test_rows_say
     assert "tuned (78.0% on validation rows)" in answer.basis
 
 
-def test_the_basis_says_whose_validation_accuracy_is_weighted(copied):
-    protocol = json.loads((copied / "svm" / "run.json").read_text())["protocol"]
-    change(copied / "svm", protocol=protocol | {"sample_weight": "certainty"})
-    basis = gather(copied).answer.basis
-    assert "svm (80.0% on validation rows, weighted by certainty)" in basis
-    assert "tuned (78.0% on validation rows)" in basis
+def change_protocol(folder, **changes):
+    change(folder, protocol=json.loads((folder / "run.json").read_text())["protocol"] | changes)
+
+
+def test_a_sentence_is_of_one_measure_where_runs_are_weighted(copied):
+    """The record's weighted accuracies have the other order than the rows, which McNemar's test counts."""
+    for name, test in {"svm": {"accuracy": 0.262}, "tuned": {"accuracy": 0.403}}.items():
+        change_protocol(copied / name, sample_weight="certainty")
+        change(copied / name, test=test | {"majority_class_rate": 0.9, "accuracy_interval": [0.0, 0.1], "mcc": 0.125})
+        table = pd.read_csv(copied / name / "predictions.csv")
+        # 24 rows: the SVM is wrong in the first only, the network is right in every fourth only.
+        is_right = table.index > 0 if name == "svm" else table.index % 4 == 0
+        other = {label: CLASSES[place - 1] for place, label in enumerate(CLASSES)}
+        table["predicted"] = table["label"].where(is_right, table["label"].map(other))
+        table.to_csv(copied / name / "predictions.csv", index=False)
+    report = gather([copied / "svm", copied / "tuned"])
+    answer = report.answer
+    assert answer.sentence == (
+        "SVM on frozen features 95.8% [79.8, 99.3], fine-tuned VGG16 25.0% [12.0, 44.9]; the difference is "
+        "significant, p < 0.001: the frozen features did better."
+    )
+    assert answer.pair.difference == pytest.approx((6 - 23) / 24)
+    assert "svm (80.0% on validation rows, weighted by certainty)" in answer.basis
+    assert answer.measure.startswith(
+        "Every test image counts the same. In brackets: Wilson's 95% intervals; p: McNemar"
+    )
+    # The rate on record is of weighted rows.
+    assert report.majority is None
+    assert any("run.json is 0.2620, weighted by certainty" in note for note in report.runs[0].notes)
+    galleries = Galleries(dict.fromkeys(("svm", "tuned"), Gallery(())), (), ())
+    page = render_page(report, Drawings(None, (), (), {}, ""), galleries, None, title="T")
+    text = " ".join(re.sub("<[^>]*>", " ", page).split())
+    assert "Test accuracy 95.8% [79.8, 99.3]" in text
+    assert "Test accuracy, weighted by certainty 26.2%" in text
+    assert "Matthews&#39;s correlation, weighted by certainty 0.125" in text
+    assert "80.0% (weighted by certainty)" in text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"sample_weight": "certainty"}, {"choose_by": "roc_auc"}, {"cv": 5}, {"where": "x > 1"}, {"n_validation": 7}],
+)
+def test_runs_chosen_otherwise_are_not_ranked(copied, changes):
+    """svm, of which 80% of the validation rows were right, was chosen by another measure than logreg and the forest."""
+    change_protocol(copied / "svm", **changes)
+    cells = json.loads((copied / "svm" / "run.json").read_text())["cells"]
+    change(copied / "svm", cells=[cell | {"validation_score": 0.9125} for cell in cells])
+    report = gather(copied)
+    answer = report.answer
+    accuracies = [run.compared.accuracy for run in report.runs if not run.run.is_finetuned]
+    tuned = next(run for run in report.runs if run.name == "tuned").compared
+    low, high = tuned.accuracy_interval
+    assert answer.sentence == (
+        f"3 classifiers on frozen features {100 * min(accuracies):.1f}% to {100 * max(accuracies):.1f}%, fine-tuned "
+        f"VGG16 {100 * tuned.accuracy:.1f}% [{100 * low:.1f}, {100 * high:.1f}]; no difference is tested, as "
+        "validation figures don't rank the classifiers on frozen features."
+    )
+    assert (answer.classical, answer.finetuned, answer.pair, answer.is_significant) == (None, "tuned", None, None)
+    assert "The classifiers on frozen features were not chosen on the same rows by the same measure" in answer.basis
+    # The best of each measure; logreg and the forest share one.
+    assert "logreg (70.0% on validation rows), svm (" in answer.basis
+    if "choose_by" in changes:
+        assert "svm (roc_auc 0.912 on validation rows)." in answer.basis
+    if "cv" in changes:
+        assert "svm (80.0% as the mean over 5 folds)." in answer.basis
+    assert most_confused(report, 2)
+
+
+@pytest.mark.parametrize(("choose_by", "scores", "best"), [("roc_auc", (0.8, 0.9), 1), ("log_loss", (0.8, 0.9), 0)])
+def test_runs_that_were_all_chosen_by_another_score_are_ranked_by_it(copied, choose_by, scores, best):
+    names = ("logreg", "svm")
+    for name, score in zip(names, scores, strict=True):
+        change_protocol(copied / name, choose_by=choose_by)
+        cells = json.loads((copied / name / "run.json").read_text())["cells"]
+        change(copied / name, cells=[cell | {"validation_score": score} for cell in cells])
+    answer = gather([copied / name for name in (*names, "tuned")]).answer
+    assert answer.classical == names[best]
+    assert f"{names[best]} ({choose_by} {scores[best]:.3f} on validation rows)" in answer.basis
+
+
+def test_networks_chosen_by_the_loss_of_their_training_are_ranked_by_accuracy(copied):
+    """A recipe's loss is no other recipe's: with L2, with smoothed labels."""
+    shutil.copytree(copied / "tuned", copied / "worse")
+    for name, accuracy, loss in (("tuned", 0.78, 3.0), ("worse", 0.5, 0.1)):
+        change_protocol(copied / name, choose_by="loss")
+        cells = json.loads((copied / name / "run.json").read_text())["cells"]
+        scores = {"validation_accuracy": accuracy, "validation_score": loss}
+        change(copied / name, cells=[cell | scores for cell in cells])
+    answer = gather(copied).answer
+    assert answer.finetuned == "tuned"
+    assert "tuned (78.0% on validation rows; its stage was chosen by the loss of its training)" in answer.basis
+
+
+def test_runs_without_validation_figures_are_not_ranked(copied):
+    for name in ("older", "logreg"):
+        cells = json.loads((copied / name / "run.json").read_text())["cells"]
+        change(copied / name, cells=[cell | {"validation_accuracy": None} for cell in cells])
+    answer = gather(copied).answer
+    assert answer.classical == "svm"
+    assert "2 of the classifiers on frozen features have no validation figure." in answer.basis
+    answer = gather([copied / "older", copied / "logreg"]).answer
+    assert answer.classical is None
+    assert "have no validation figures, so they are not ranked: older (none on record), logreg (none on" in answer.basis
+
+
+def test_an_interval_of_an_older_featx_is_computed_again(copied):
+    test = json.loads((copied / "svm" / "run.json").read_text())["test"]
+    change(copied / "svm", test=test | {"accuracy_interval": [test["accuracy"]] * 2})
+    (run,) = gather(copied / "svm").runs
+    low, high = run.compared.accuracy_interval
+    assert low < run.compared.accuracy < high
+
+
+def test_runs_that_can_answer_other_classes_are_left_out(copied):
+    change_protocol(copied / "svm", classes=[*CLASSES, "zebra"])
+    report = gather(copied)
+    assert [run.name for run in report.runs] == ["logreg", "older", "tuned"]
+    (left,) = report.left_out
+    assert "not the same classes; 'zebra', which no test row is of, can only be answered by" in left.reason
 
 
 @pytest.mark.parametrize(

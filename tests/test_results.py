@@ -230,4 +230,9 @@ def test_the_table_of_a_fine_tuned_run_has_a_row_a_stage():
     assert describe_test(finetuned_run(test={"accuracy": 0.5, "majority_class_rate": 0.25})).startswith(
         "test accuracy 0.5000 on 2 images (always the majority class: 0.2500)"
     )
+    weighted = finetuned_run(
+        test={"accuracy": 0.5, "accuracy_interval": [0.1, 0.9], "majority_class_rate": 0.25},
+        protocol={"n_test": 2, "sample_weight": "sure"},
+    )
+    assert describe_test(weighted).startswith("test accuracy 0.5000 [0.1000, 0.9000] on 2 images, weighted by sure (")
     assert json.loads(json.dumps(asdict(finetuned_run())))["baseline"]["stages"][1]["epochs"] == 4

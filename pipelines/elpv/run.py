@@ -135,7 +135,7 @@ def run_four_classes(store_path: Path, output: Path, choices: dict, options: arg
                 label="probability",
                 where=f'type == "{kind}"',
             )
-            cells.append(f"{100 * run.mean['accuracy']:.1f} ± {100 * run.deviation['accuracy']:.1f}")
+            cells.append(f"{100 * run.mean['accuracy']:.1f} ± {100 * run.deviation.get('accuracy', np.nan):.1f}")
         rows.append((f"featx, {model} on the means of 13 layers", *cells))
     rows += [(f"published: {name}", mono, poly) for name, mono, poly in PUBLISHED["four-classes"]]
     return pd.DataFrame(rows, columns=["method", "mono, accuracy %", "poly, accuracy %"])
@@ -239,8 +239,8 @@ def run_binary(store_path: Path, output: Path, choices: dict, options: argparse.
             choose_by=options.choose_by or "roc_auc",
             **BINARY_SPLITS,
         )
-        accuracy = f"{100 * run.mean['accuracy']:.1f} ± {100 * run.deviation['accuracy']:.1f}"
-        auc = f"{run.mean['roc_auc']:.3f} ± {run.deviation['roc_auc']:.3f}"
+        accuracy = f"{100 * run.mean['accuracy']:.1f} ± {100 * run.deviation.get('accuracy', np.nan):.1f}"
+        auc = f"{run.mean['roc_auc']:.3f} ± {run.deviation.get('roc_auc', np.nan):.3f}"
         print(f"{model}: accuracy {run.mean['accuracy']:.6f}, ROC AUC {run.mean['roc_auc']:.6f} before rounding")
         rows.append((f"featx, {model} on the means of 13 layers", accuracy, auc))
     rows += [(f"published: {name}", accuracy, auc) for name, accuracy, auc in PUBLISHED["binary"]]
