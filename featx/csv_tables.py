@@ -124,7 +124,8 @@ def _rows(csv_path: Path, file: TextIO, delimiter: str) -> Iterator[tuple[int, i
     line = 1
     try:
         for cells in reader:
-            if "".join(cells).strip():
+            # Spreadsheets may say in the first line what separates the cells.
+            if "".join(cells).strip() and not (line == 1 and delimiter.join(cells) == f"sep={delimiter}"):
                 # Tuples of text, unlike lists, are nothing to the garbage collector: half the time of a million rows.
                 yield line, reader.line_num, tuple(cells)
             line = reader.line_num + 1
@@ -198,17 +199,19 @@ def _refuse_swallowed(
 ) -> None:
     """Refuse a cell in quotes that has a line with a path in it: a row that a quote has swallowed.
 
-    A line within the cell is a whole line of the file, the cell's last one the beginning of one.
+    A line within the cell is a whole line of the file; the cell's first line is the end of one, its last the beginning.
     """
     for number, cell in enumerate(cells):
-        inner = _LINE_END.split(cell)[1:]
-        for n_before, text in enumerate(inner, start=1):
+        inner = _LINE_END.split(cell)
+        for n_before, text in enumerate(inner):
+            is_first, is_last = n_before == 0, n_before == len(inner) - 1
+            first, last = number if is_first else 0, number if is_last else len(cells) - 1
             pieces = text.split(delimiter)
-            is_last = n_before == len(inner)
-            n_expected = number + 1 if is_last else len(cells)
-            if len(pieces) != n_expected or (is_last and place >= number):
+            # A path may have a line break in it.
+            is_part = place == number and (is_first or is_last)
+            if len(pieces) != last - first + 1 or not first <= place <= last or is_part:
                 continue
-            path = pieces[place].strip()
+            path = pieces[place - first].strip()
             if path and (has_image_name(Path(path)) or is_file(root / path)):
                 raise SourceError(
                     f"{csv_path}: not a CSV that can be read: the row that begins in line {line} has a quote that "

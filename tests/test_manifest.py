@@ -235,6 +235,7 @@ def test_further_columns_lose_nothing_by_being_numbers(tmp_path):
         ('path,label,note\na.png,x,"big\nb.png,y,5"\n', r"in line 2 has a .*row in it \('b\.png'\)"),
         ('path,label,note\na.png,x,ok\nb.png,y,"big\nc.png,x,"small"\n', "begins in line 3 has a quote.*in line 4"),
         ('path,note,label\na.png,"big,x\nb.png,small,y\nc.png,5",x\n', r"in line 2 has a .*row in it \('b\.png'\)"),
+        ('label,note,path\nx,"big,a.png\ny,5",b.png\n', r"in line 2 has a .*row in it \('a\.png'\)"),
         ('path\n"a.png\nb.png\nc.png"\n', r"in line 2 has a .*row in it \('b\.png'\)"),
         ("path,label,note\na.png,x,two\nlines\nb.png,y,\n", "line 3 has 1 cell, and the header 3.*line break in it"),
         ("path,note,label\na.png,two\nlines,x\nb.png,,y\n", "line 2 has 2 cells, and the header 3"),
@@ -293,6 +294,8 @@ def test_other_delimiters_and_line_ends_are_read(tmp_path, delimiter, said, end)
 def test_quoted_names_with_semicolons_between_them_are_a_header(tmp_path):
     csv = write_csv(tmp_path / "m.csv", '"path";"label, of 2"\n"a.png";"x"\n"b.png";"y"\n')
     assert read_source(csv, label_column="label, of 2").table["label"].tolist() == ["x", "y"]
+    csv = write_csv(tmp_path / "m.csv", "sep=;\npath;label\na.png;x\nb.png;y\n")
+    assert read_source(csv).table["path"].tolist() == ["a.png", "b.png"]
     # A list of paths has no delimiter.
     csv = write_csv(tmp_path / "n.csv", "path\na;b.png\nc\td.png\n")
     manifest = read_source(csv, label_column="")
