@@ -3,6 +3,8 @@
 Only `Image.open(..., formats=...)` that names them reads them: what else a program does with Pillow stays as it is.
 """
 
+import re
+import struct
 from typing import BinaryIO
 
 import numpy as np
@@ -19,6 +21,9 @@ _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b
 _OPEN_BRANDS = {b"mif1", b"msf1"}
 
 _MOST_BRANDS = 64
+
+# Where a HEIF container says how large one of its pictures is.
+_SIDES = re.compile(rb"ispe\0\0\0\0(.{8})", re.DOTALL)
 
 _NETPBM_BEGINNINGS = {b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"}
 
@@ -75,10 +80,23 @@ def _open_heic(file: BinaryIO, name: str) -> Image.Image:
         import pillow_heif
     except ImportError as error:
         raise ImageError("a HEIC image, which needs the package pillow-heif: pip install 'featx[heic]'") from error
+    _refuse_large(file)
     image = pillow_heif.HeifImageFile(file, name)
     # It would decode a thumbnail in place of the picture.
     image.draft = lambda mode, size: None
     return image
+
+
+def _refuse_large(file: BinaryIO) -> None:
+    """Refuse a HEIC with a picture too large to be decoded, even where it shows a small part of it only."""
+    # Here, since that one imports this module.
+    from featx.images import MAX_PIXELS
+
+    for sides in _SIDES.findall(file.read()):
+        width, height = struct.unpack(">II", sides)
+        if width * height > MAX_PIXELS:
+            raise ImageError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
+    file.seek(0)
 
 
 def _is_heif(prefix: bytes) -> bool:
