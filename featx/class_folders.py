@@ -6,8 +6,15 @@ from pathlib import Path
 import pandas as pd
 
 from featx.errors import SourceError
-from featx.folders import has_image_name, is_utf8, list_folders, list_images
-from featx.images import EXTENSIONS
+from featx.folders import (
+    Found,
+    describe_no_images,
+    describe_passed_over,
+    has_image_name,
+    is_utf8,
+    list_folders,
+    list_images,
+)
 
 SPLIT_NAMES = {
     "train": "train",
@@ -59,6 +66,7 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         )
     else:
         rows += tree.read_classes(folders, "")
+        _refuse_splits_below(root, tree.classes)
 
     notes = []
     loose = tree.look_into(root)
@@ -72,10 +80,9 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         tree.hollow.clear()
         notes.append("no class folders: the images get no label")
     if not rows:
-        raise SourceError(
-            f"{root}: no images below this folder. Expected files ending in {' '.join(sorted(EXTENSIONS))}, "
-            "in one folder a class"
-        )
+        raise SourceError(f"{describe_no_images(root, tree.found.others)}, in one folder per class")
+    if len({label for _, label, _ in rows} - {""}) == 1:
+        _refuse_folder_around(root, tree.classes[0], rows[0][2])
     paths, labels, splits = zip(*rows, strict=True)
     columns = {
         # Names that are no text don't fit into pandas's own strings where these are Arrow's.
@@ -91,14 +98,16 @@ class _Tree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.others: list[Path] = []
-        self.links: list[Path] = []
+        self.found = Found()
         self.hollow: list[Path] = []
+        self.empty: list[Path] = []
+        self.classes: list[Path] = []
 
     def class_folders(self, folder: Path) -> list[Path]:
         """Return the folders that may be classes or splits: not those named like an image that hold none."""
-        folders, links_back = list_folders(folder)
-        self.links += links_back
+        folders, passed_over = list_folders(folder)
+        self.found.links.extend(passed_over.links)
+        self.found.of_systems.extend(passed_over.of_systems)
         hollow = [path for path in folders if has_image_name(path) and not list_images(path, recurse=True).images]
         self.hollow += hollow
         return [path for path in folders if path not in hollow]
@@ -110,28 +119,70 @@ class _Tree:
             paths = self.look_into(folder, recurse=True)
             if paths and not is_utf8(folder.name):
                 raise SourceError(f"{folder!r}: a class's name must be UTF-8: rename this folder")
+            (self.classes if paths else self.empty).append(folder)
             rows += [(str(path), folder.name, split) for path in paths]
         return rows
 
     def look_into(self, folder: Path, *, recurse: bool = False) -> list[Path]:
         """Return the images in a folder."""
         found = list_images(folder, recurse=recurse)
-        self.others += found.others
-        # Links to folders in the root are folders of classes.
-        self.links += found.links if recurse else []
+        self.found.others.extend(found.others)
+        if recurse:
+            # Of the root itself, links to folders are classes, and what is of a system was listed with these.
+            self.found.links.extend(found.links)
+            self.found.of_systems.extend(found.of_systems)
         return found.images
 
     def notes(self) -> list[str]:
         """Say what was passed over."""
         kinds = (
-            (self.others, "files passed over: their names don't end like an image's"),
-            (self.links, "links to folders not followed"),
             (self.hollow, "folders passed over: their names end like an image's, and no image is in them"),
+            (self.empty, "folders passed over: no image is in them, so they are no classes"),
         )
-        return [f"{len(paths):,} {what}; first {str(self._shown(paths[0]))!r}" for paths, what in kinds if paths]
+        more = [describe_passed_over(paths, what, self.root) for paths, what in kinds if paths]
+        return [*self.found.notes(self.root), *more]
 
-    def _shown(self, path: Path) -> str:
-        return os.path.relpath(path, self.root)
+
+def _refuse_splits_below(root: Path, classes: list[Path]) -> None:
+    """Refuse splits that lie below the classes: they are expected above them, and would be lost."""
+    below = [list_folders(folder)[0] for folder in classes]
+    named = [path for folders in below for path in folders if _is_split(path)]
+    are_all = all(folders and all(map(_is_split, folders)) for folders in below)
+    splits = {SPLIT_NAMES[path.name.lower()] for path in named}
+    if len(classes) > 1 and named and (are_all or ("train" in splits and len(splits) > 1)):
+        found = named[0].relative_to(root)
+        raise SourceError(
+            f"{root}: found folders named like splits below those of classes ({str(found)!r}); expected the splits "
+            f"above the classes ({str(Path(*reversed(found.parts)))!r}). Move the folders, or list the images in a CSV "
+            "with a split column"
+        )
+
+
+def _is_split(folder: Path) -> bool:
+    return folder.name.lower() in SPLIT_NAMES
+
+
+def _refuse_folder_around(root: Path, folder: Path, split: str) -> None:
+    """Refuse a folder that holds the class folders where these are expected themselves, as unpacked archives have it.
+
+    Nothing is refused where the folder holds images as one class does.
+    """
+    n_inner = 1
+    while n_inner == 1:
+        if list_images(folder, recurse=False).images:
+            return
+        inner = [path for path in list_folders(folder)[0] if list_images(path, recurse=True).images]
+        n_inner = len(inner)
+        if n_inner == 1:
+            folder = inner[0]
+    if n_inner:
+        names = ", ".join([repr(path.name) for path in inner[:3]] + ["..."] * (n_inner > 3))
+        what_to_do = "move them up into it" if split else f"name {str(folder)!r} in place of {str(root)!r}"
+        where = f" where the classes of {split} are expected" if split else ""
+        raise SourceError(
+            f"{root}: one folder only{where}, and a classifier needs two classes. Found {n_inner} folders with images "
+            f"in {str(folder)!r} ({names}). If these are the classes, {what_to_do}"
+        )
 
 
 def _refuse_loose(folder: Path, images: list[Path]) -> None:

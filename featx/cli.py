@@ -106,7 +106,7 @@ def predict(
 
     if output is not None:
         check_writable(output, overwrite=overwrite)
-    paths = list_sources(images, path_column=path_column, root=root)
+    paths = list_sources(images, path_column=path_column, root=root, echo=say)
     predictor = Predictor(run, echo=say, **options)
     # Rows that run over the screen as they come are progress enough.
     progress = output is not None or as_json or not sys.stdout.isatty()

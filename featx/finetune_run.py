@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 import featx
+from featx.csv_tables import write_table
 from featx.finetune_task import Task
 from featx.keras_setup import load_keras
 from featx.metrics import count_confusion, peak_memory, report_classes, score
@@ -173,7 +174,7 @@ def write_fine_tuned(
 
     def add_files(folder: Path) -> None:
         shutil.copyfile(options["weights_path"], folder / NETWORK_FILE)
-        curves_table(outcomes).to_csv(folder / "curves.csv", index=False)
+        write_table(curves_table(outcomes), folder / "curves.csv", index=False)
         write_recipe(recipe, folder / "recipe.yaml")
 
     write_run(

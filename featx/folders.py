@@ -1,6 +1,9 @@
 """The image files below a folder, by their names; whether they are images is found out when they are read."""
 
 import os
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -8,10 +11,19 @@ from typing import NoReturn
 from featx.errors import SourceError
 from featx.images import EXTENSIONS
 
+# What disks, network drives and programs keep next to a user's folders, in lower case. Those that are hidden, such as
+# .ipynb_checkpoints, are known by their name's first character.
+_OF_SYSTEMS = {
+    *("@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "system volume information", "lost+found"),
+    "__macosx",
+}
+
+_MOST_ENDINGS = 8
+
 
 @dataclass(frozen=True)
 class Found:
-    """What lies in a folder; hidden files and folders are in no list.
+    """What lies in a folder; hidden files are in no list.
 
     Attributes
     ----------
@@ -22,11 +34,49 @@ class Found:
         Files with other names.
     links : list of Path
         Links to folders, which are not followed: what they lead to may be what holds them.
+    of_systems : list of Path
+        Hidden folders and those of a system or a program, which are not looked into.
     """
 
     images: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
     links: list[Path] = field(default_factory=list)
+    of_systems: list[Path] = field(default_factory=list)
+
+    def notes(self, root: Path) -> list[str]:
+        """Say what was passed over; paths are shown from `root` on."""
+        kinds = (
+            (self.others, f"files passed over, by ending: {count_endings(self.others)}"),
+            (self.links, "links to folders not followed"),
+            (self.of_systems, "folders passed over: they are hidden or of a system, and no classes"),
+        )
+        return [describe_passed_over(paths, what, root) for paths, what in kinds if paths]
+
+
+def describe_passed_over(paths: Sequence[Path], what: str, root: Path) -> str:
+    """Say how many paths of one kind were passed over, and the first."""
+    return f"{len(paths):,} {what}; first {os.path.relpath(paths[0], root)!r}"
+
+
+def describe_no_images(folder: Path, others: Sequence[Path]) -> str:
+    """Say that a folder holds no images, what it holds in their place, and what was expected."""
+    passed_over = f" (files passed over, by ending: {count_endings(others)})" if others else ""
+    expected = f"Expected files ending in {' '.join(sorted(EXTENSIONS))}"
+    return f"{folder}: no images below this folder{passed_over}. {expected}"
+
+
+def count_endings(paths: Sequence[Path]) -> str:
+    """Count the endings of some files' names.
+
+    Examples
+    --------
+    >>> count_endings([Path("a.jxl"), Path("b.JXL"), Path("notes")])
+    '.jxl 2, none 1'
+    """
+    counts = Counter(path.suffix.lower() or "none" for path in paths).most_common()
+    shown = ", ".join(f"{ending} {count:,}" for ending, count in counts[:_MOST_ENDINGS])
+    n_left = sum(count for _, count in counts[_MOST_ENDINGS:])
+    return f"{shown}, others {n_left:,}" if n_left else shown
 
 
 def has_image_name(path: Path) -> bool:
@@ -71,12 +121,18 @@ def list_images(folder: Path, *, recurse: bool) -> Found:
     return found
 
 
-def list_folders(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the folders in a folder, sorted, links to folders among them, and the links that lead back to it.
+def list_folders(folder: Path) -> tuple[list[Path], Found]:
+    """Return the folders in a folder, sorted, links to folders among them; and what isn't taken for one.
 
     Parameters
     ----------
     folder : Path
+
+    Returns
+    -------
+    folders : list of Path
+    passed_over : Found
+        Links that lead back to the folder, and folders that are hidden or of a system.
 
     Raises
     ------
@@ -84,9 +140,80 @@ def list_folders(folder: Path) -> tuple[list[Path], list[Path]]:
         If it can't be read.
     """
     entries = [entry for entry in _scan(folder) if _is_folder(entry)]
+    of_systems = [Path(entry) for entry in entries if _is_of_system(entry)]
     real = Path(os.path.realpath(folder))
     links_back = [Path(entry) for entry in entries if _is_link(entry) and real.is_relative_to(os.path.realpath(entry))]
-    return [path for path in map(Path, entries) if path not in links_back], links_back
+    folders = [path for path in map(Path, entries) if path not in links_back and path not in of_systems]
+    return folders, Found(links=links_back, of_systems=of_systems)
+
+
+def find_named_otherwise(paths: Sequence[str], root: Path) -> tuple[list[str], list[str]]:
+    """Return paths as files are named where a table names them in another way, as another system does.
+
+    Backslashes stand for slashes, and letters with accents are composed in one of two ways. A path that names something
+    as it is written stays as it is; another is replaced if exactly one file matches it.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Relative to `root`, or absolute.
+    root : Path
+
+    Returns
+    -------
+    paths : list of str
+    notes : list of str
+        How many were replaced, and how many name nothing.
+    """
+    found, replaced, missing = list(paths), [], []
+    listings: dict[Path, dict[str, list[str]]] = {}
+    for number, path in enumerate(paths):
+        if (path.isascii() and "\\" not in path) or os.path.lexists(root / path):
+            continue
+        matches = _match(path.replace("\\", "/"), root, listings)
+        if len(matches) == 1:
+            found[number] = matches[0]
+            replaced.append((path, matches[0]))
+        else:
+            missing.append(path)
+    notes = []
+    if replaced:
+        notes.append(
+            f"{len(replaced):,} paths are written otherwise than their files are named (backslashes, or letters "
+            f"composed in another way), and were found; first {replaced[0][0]!a}, a file named {replaced[0][1]!a}"
+        )
+    if missing:
+        notes.append(
+            f"{len(missing):,} paths with backslashes or accents name no file, nor exactly one with slashes and "
+            f"letters composed in another way; first {missing[0]!a}. Paths start in {str(root)!r}; see --root"
+        )
+    return found, notes
+
+
+def _match(path: str, root: Path, listings: dict[Path, dict[str, list[str]]]) -> list[str]:
+    """Return the files that a path with slashes may mean, however their letters are composed."""
+    places = [os.sep if path.startswith("/") else ""]
+    for part in filter(None, path.split("/")):
+        places = [
+            os.path.join(place, name)  # noqa: PTH118
+            for place in places
+            for name in ([part] if part.isascii() else _names_like(part, root / place, listings))
+        ]
+    return [place for place in places if is_file(root / place)]
+
+
+def _names_like(name: str, folder: Path, listings: dict[Path, dict[str, list[str]]]) -> list[str]:
+    """Return the names in a folder that are the same text, and remember what the folder holds."""
+    if folder not in listings:
+        listings[folder] = {}
+        try:
+            names = os.listdir(folder)  # noqa: PTH208
+        except OSError:
+            # Whatever is wrong with it, it holds no file that can be found by another name.
+            names = []
+        for found in names:
+            listings[folder].setdefault(unicodedata.normalize("NFC", found), []).append(found)
+    return listings[folder].get(unicodedata.normalize("NFC", name), [])
 
 
 def is_utf8(name: str) -> bool:
@@ -104,7 +231,11 @@ def _look_into(folder: Path, found: Found) -> list[Path]:
     for entry in _scan(folder):
         path = Path(entry)
         if not _is_folder(entry):
+            if entry.name.startswith("."):
+                continue
             (found.images if has_image_name(path) else found.others).append(path)
+        elif _is_of_system(entry):
+            found.of_systems.append(path)
         elif _is_link(entry):
             found.links.append(path)
         else:
@@ -120,6 +251,10 @@ def _is_folder(entry: os.DirEntry) -> bool:
     return entry.is_dir(follow_symlinks=False)
 
 
+def _is_of_system(entry: os.DirEntry) -> bool:
+    return entry.name.startswith(".") or entry.name.lower() in _OF_SYSTEMS
+
+
 def _is_link(entry: os.DirEntry) -> bool:
     # Windows's junctions lead to folders as links do; Python tells them from 3.12 on.
     return entry.is_symlink() or (hasattr(entry, "is_junction") and entry.is_junction())
@@ -128,7 +263,7 @@ def _is_link(entry: os.DirEntry) -> bool:
 def _scan(folder: Path) -> list[os.DirEntry]:
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+            return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         _refuse_unreadable(error)
 

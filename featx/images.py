@@ -19,8 +19,14 @@ from featx.errors import ImageError, one_line
 from featx.flatten import flatten_to_8_bits
 from featx.image_files import LARGE_BYTES, read_file, size_of, take_turns
 from featx.jpeg_scans import check_scans
+from featx.pillow_formats import HEIF, NETPBM
 
-EXTENSIONS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"))
+EXTENSIONS = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"),
+        *(".avif", ".heic", ".heif", ".hif", ".pbm", ".pgm", ".ppm", ".pnm"),
+    )
+)
 
 RESIZES = ("squash", "crop", "pad")
 
@@ -43,7 +49,9 @@ LARGE_PIXELS = 2**25
 """Images that declare more pixels are decoded one at a time."""
 
 # Decoders that may see a stranger's file. Others (EPS starts Ghostscript) are never tried.
-_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", NETPBM, HEIF)
+
+_NO_IMAGE = "not a JPEG, PNG, BMP, TIFF, WebP, GIF, AVIF, HEIC, PBM, PGM or PPM image"
 
 # What Pillow's decoders are known to raise on damaged files; warnings, where Python was told to raise them (-W error).
 _DECODING_ERRORS = (
@@ -174,7 +182,7 @@ def read_size(path: Path) -> tuple[int, int]:
         with Image.open(path, formats=_FORMATS) as image:
             return image.size
     except Image.UnidentifiedImageError as error:
-        raise ImageError("not a JPEG, PNG, BMP, TIFF, WebP or GIF image") from error
+        raise ImageError(_NO_IMAGE) from error
     except _DECODING_ERRORS as error:
         raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
@@ -192,7 +200,8 @@ def decode(
     Parameters
     ----------
     data : bytes
-        A JPEG, PNG, BMP, TIFF, WebP or GIF file (an animation gives its first frame).
+        A JPEG, PNG, BMP, TIFF, WebP, GIF, AVIF, HEIC (with pillow-heif), PBM, PGM or PPM file (an animation gives its
+        first frame).
     image_size : int, default 224
         Height and width of the result, pixels.
     resize : {"squash", "crop", "pad"}, default "squash"
@@ -235,7 +244,7 @@ def decode(
     except Image.UnidentifiedImageError as error:
         if data[:4] in (b"II*\0", b"MM\0*"):
             raise ImageError("a TIFF of a kind that can't be read") from error
-        raise ImageError("not a JPEG, PNG, BMP, TIFF, WebP or GIF image") from error
+        raise ImageError(_NO_IMAGE) from error
     except _DECODING_ERRORS as error:
         # Some of what Pillow says holds pieces of the file.
         reason = one_line(str(error) or type(error).__name__)

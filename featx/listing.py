@@ -1,28 +1,34 @@
 """Images without labels: files, the files below a folder, and the paths of a CSV, as one list."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from featx.csv_tables import list_columns, load_csv
 from featx.errors import SourceError
-from featx.folders import is_folder, list_images
-from featx.images import EXTENSIONS
+from featx.folders import describe_no_images, find_named_otherwise, is_folder, list_images
 
 
 def list_sources(
-    sources: Sequence[str | Path], *, path_column: str = "path", root: str | Path | None = None
+    sources: Sequence[str | Path],
+    *,
+    path_column: str = "path",
+    root: str | Path | None = None,
+    echo: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
     """List the images of some sources, in their order.
 
     Parameters
     ----------
     sources : sequence of path
-        Image files, folders (every image below them, sorted; hidden files and linked folders are passed over), and
-        CSVs. Any file that is not named .csv stands for an image, whether or not it can be read.
+        Image files, folders (every image below them, sorted; hidden files, folders that are hidden or of a system, and
+        linked folders are passed over), and CSVs. Any file that is not named .csv or .tsv stands for an image, whether
+        or not it can be read.
     path_column : str, default "path"
-        Of a CSV.
+        The column of a CSV that holds the paths.
     root : path, optional
         The folder that a CSV's paths start from; default: the CSV's own.
+    echo : callable, optional
+        Is called with each line that a user should know: what was passed over, and how a CSV was read.
 
     Returns
     -------
@@ -47,25 +53,28 @@ def list_sources(
     paths: list[Path] = []
     for source in sources:
         if is_folder(source):
-            found = list_images(source, recurse=True).images
-            if not found:
-                raise SourceError(
-                    f"{source}: no images below this folder. Expected files ending in {' '.join(sorted(EXTENSIONS))}"
-                )
-            paths += found
+            found = list_images(source, recurse=True)
+            if not found.images:
+                raise SourceError(describe_no_images(source, found.others))
+            paths += found.images
+            for note in found.notes(source):
+                echo(f"{source}: {note}")
         elif _is_csv(source):
-            paths += _list_csv(source, path_column, source.parent if root is None else Path(root))
+            found_paths, notes = _list_csv(source, path_column, source.parent if root is None else Path(root))
+            paths += found_paths
+            for note in notes:
+                echo(note)
         else:
             paths.append(source)
     return paths
 
 
 def _is_csv(source: Path) -> bool:
-    return source.suffix.lower() == ".csv"
+    return source.suffix.lower() in (".csv", ".tsv")
 
 
-def _list_csv(csv_path: Path, column: str, root: Path) -> list[Path]:
-    table, notes = load_csv(csv_path)
+def _list_csv(csv_path: Path, column: str, root: Path) -> tuple[list[Path], list[str]]:
+    table, notes = load_csv(csv_path, path_column=column, root=root)
     if column not in table:
         raise SourceError(
             f"{csv_path}: no column {column!r}; it has {list_columns(table, notes)}. "
@@ -74,5 +83,6 @@ def _list_csv(csv_path: Path, column: str, root: Path) -> list[Path]:
     cells = table[column].str.strip()
     empty = cells.index[(cells == "") | cells.str.contains("\0", regex=False)]
     if len(empty):
-        raise SourceError(f"{csv_path}: line {empty[0] + 2} has no usable path (such lines: {len(empty):,})")
-    return [root / cell for cell in cells]
+        raise SourceError(f"{csv_path}: line {empty[0]} has no usable path (such lines: {len(empty):,})")
+    found, more = find_named_otherwise(cells.tolist(), root)
+    return [root / cell for cell in found], [*notes, *more]

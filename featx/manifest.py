@@ -12,7 +12,7 @@ import pandas as pd
 from featx.class_folders import SPLIT_NAMES, read_classes
 from featx.csv_tables import list_columns, load_csv
 from featx.errors import SourceError
-from featx.folders import has_image_name
+from featx.folders import find_named_otherwise, has_image_name
 
 SPLITS = ("train", "validation", "test")
 
@@ -66,7 +66,7 @@ def read_source(
     ----------
     source : path
         A folder `<class>/...`, or `<split>/<class>/...`, or of images alone (they get no label); or a CSV file,
-        UTF-8, its cells separated by commas; its columns without a name are left out.
+        UTF-8, its cells separated by commas, semicolons or tabs; its columns without a name are left out.
     path_column, label_column : str
         Columns of the CSV. `label_column=""` reads images without labels.
     split_column, group_column : str, optional
@@ -133,11 +133,14 @@ def _note_twins(labels: pd.Series) -> tuple[str, ...]:
 
 
 def _read_csv(csv_path: Path, *, columns: dict[str, str | None], root: Path) -> Manifest:
-    table, notes = load_csv(csv_path)
+    table, notes = load_csv(csv_path, path_column=columns["path"], root=root)
     table = _name_columns(table, csv_path, columns, notes)
     for column in table.columns.intersection(["path", "label", "split", "group"]):
         table[column] = table[column].str.strip()
-    _check_paths(table, csv_path, root)
+    _check_paths_are_there(table["path"], csv_path)
+    table["path"], more = find_named_otherwise(table["path"].tolist(), root)
+    notes = (*notes, *more)
+    _refuse_repeated(table["path"], csv_path, root)
     _refuse_control(table["label"], csv_path)
     table["split"] = _canonical_splits(table["split"], csv_path)
     further = [name for name in table.columns if name not in ("path", "label", "split")]
@@ -193,16 +196,18 @@ def _name_columns(
     return table
 
 
-def _check_paths(table: pd.DataFrame, csv_path: Path, root: Path) -> None:
-    """Every path is there, and there once; line 1 of the file is its header."""
-    empty = table.index[(table["path"] == "") | table["path"].str.contains("\0", regex=False)]
+def _check_paths_are_there(paths: pd.Series, csv_path: Path) -> None:
+    empty = paths.index[(paths == "") | paths.str.contains("\0", regex=False)]
     if len(empty):
-        raise SourceError(f"{csv_path}: line {empty[0] + 2} has no usable path (such lines: {len(empty):,})")
-    repeated = table["path"][table["path"].map(lambda path: os.path.normpath(root.absolute() / path)).duplicated()]
+        raise SourceError(f"{csv_path}: line {empty[0]} has no usable path (such lines: {len(empty):,})")
+
+
+def _refuse_repeated(paths: pd.Series, csv_path: Path, root: Path) -> None:
+    repeated = paths[paths.map(lambda path: os.path.normpath(root.absolute() / path)).duplicated()]
     if len(repeated):
         raise SourceError(
             f"{csv_path}: {_count(len(repeated), 'path stands', 'paths stand')} there twice; the first is "
-            f"{repeated.iloc[0]!r}, again in line {repeated.index[0] + 2}. Keep one line an image"
+            f"{repeated.iloc[0]!r}, again in line {repeated.index[0]}. Keep one line per image"
         )
 
 
@@ -210,7 +215,7 @@ def _refuse_control(labels: pd.Series, csv_path: Path) -> None:
     wrong = labels.index[labels.isin([label for label in labels.unique() if _CONTROL.search(label)])]
     if len(wrong):
         raise SourceError(
-            f"{csv_path}: line {wrong[0] + 2}: the label {labels[wrong[0]]!r} has a line break or another control "
+            f"{csv_path}: line {wrong[0]}: the label {labels[wrong[0]]!r} has a line break or another control "
             "character in it: take it out"
         )
 
@@ -220,7 +225,7 @@ def _canonical_splits(splits: pd.Series, csv_path: Path) -> pd.Series:
     unknown = splits.index[known.isna()]
     if len(unknown):
         raise SourceError(
-            f"{csv_path}: line {unknown[0] + 2}: {splits[unknown[0]]!r} is no split; expected train, validation, test "
+            f"{csv_path}: line {unknown[0]}: {splits[unknown[0]]!r} is no split; expected train, validation, test "
             "or nothing"
         )
     return known

@@ -1,6 +1,7 @@
 """Predictions of new images as a table, and how they leave: CSV as they come, or JSON."""
 
 import contextlib
+import io
 import json
 import os
 import tempfile
@@ -11,6 +12,7 @@ from typing import BinaryIO
 
 import pandas as pd
 
+from featx.csv_tables import write_table
 from featx.errors import FeatxError
 
 
@@ -56,8 +58,9 @@ def write_predictions(blocks: Iterable[Block], file: BinaryIO, *, as_json: bool 
         if as_json:
             records += block.table.to_dict("records")
         elif len(block.table):
-            text = block.table.to_csv(index=False, header=not has_header, float_format="%.6g", lineterminator="\n")
-            file.write(text.encode())
+            text = io.StringIO()
+            write_table(block.table, text, index=False, header=not has_header, float_format="%.6g", lineterminator="\n")
+            file.write(text.getvalue().encode())
             file.flush()
             has_header = True
     refused = pd.concat(rejected, ignore_index=True)

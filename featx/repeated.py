@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from featx.csv_tables import write_table
 from featx.errors import FeatxError
 from featx.results import write_folder
 
@@ -161,4 +162,4 @@ def write_repeats(output: Path, run: RepeatedRun) -> None:
     with write_folder(output, overwrite=True) as folder:
         record = {"featx_repeats": FORMAT} | asdict(run)
         (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        repeats_table(run).to_csv(folder / "repeats.csv", index=False)
+        write_table(repeats_table(run), folder / "repeats.csv", index=False)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from featx.csv_tables import write_table
 from featx.errors import FeatxError
 from featx.run_record import FINETUNE, Cell, Run
 from featx.run_tables import cells_table, describe_params, describe_test, format_table, layers_table
@@ -101,12 +102,12 @@ def write_run(
     with write_folder(run_path, overwrite=overwrite) as folder:
         record = {"featx_run": FORMAT} | asdict(run)
         (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        cells_table(run).to_csv(folder / "cells.csv", index=False)
+        write_table(cells_table(run), folder / "cells.csv", index=False)
         if run.layers:
-            layers_table(run).to_csv(folder / "layers.csv", index=False)
-        predictions.to_csv(folder / "predictions.csv", index=False)
-        per_class.to_csv(folder / "per_class.csv")
-        confusion.to_csv(folder / "confusion.csv")
+            write_table(layers_table(run), folder / "layers.csv", index=False)
+        write_table(predictions, folder / "predictions.csv", index=False)
+        write_table(per_class, folder / "per_class.csv")
+        write_table(confusion, folder / "confusion.csv")
         if estimator is not None:
             import skops.io
 

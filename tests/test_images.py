@@ -1,6 +1,7 @@
 """Decoding: whatever a file holds, the picture a person would see."""
 
 import io
+import sys
 import tracemalloc
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from featx import flatten, images
-from featx.images import RESIZES, ImageError, decode, read_picture
+from featx.images import RESIZES, ImageError, decode, read_picture, read_size
 
 
 def encode(image, kind, **options):
@@ -48,6 +49,131 @@ def test_gif_gives_its_first_frame():
     first, second = Image.new("RGB", (32, 32), (200, 30, 30)), Image.new("RGB", (32, 32), (0, 0, 250))
     data = encode(first, "GIF", save_all=True, append_images=[second])
     assert np.abs(decode(data, image_size=32).astype(int) - (200, 30, 30)).max() <= 3
+
+
+def as_netpbm(pixels, white):
+    """Binary PGM or PPM."""
+    head = f"P{5 if pixels.ndim == 2 else 6}\n# by hand\n{pixels.shape[1]} {pixels.shape[0]}\n{white}\n"
+    return head.encode() + pixels.astype(">u2" if white > 255 else "u1").tobytes()
+
+
+def as_heic(image, **options):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(image).save(file, **{"quality": -1, "chroma": 444, **options})
+    return file.getvalue()
+
+
+def as_avif(image, **options):
+    return encode(image, "AVIF", quality=100, subsampling="4:4:4", **options)
+
+
+@pytest.mark.parametrize("white", [1, 100, 255, 256, 1023, 65535])
+@pytest.mark.parametrize("bands", [(), (3,)])
+def test_netpbm_of_any_depth(white, bands):
+    pixels = np.random.default_rng(white).integers(0, white + 1, (32, 32, *bands))
+    found = decode(as_netpbm(pixels, white), image_size=32)
+    expected = np.rint(pixels / white * 255)
+    assert np.abs(found - (expected if bands else expected[..., np.newaxis])).max() <= (1 if white > 255 else 0)
+    text = as_netpbm(pixels, white)[:2].replace(b"5", b"2").replace(b"6", b"3")
+    text += f"\n32 32\n{white}\n{' '.join(map(str, pixels.ravel()))}\n".encode()
+    assert np.array_equal(decode(text, image_size=32), found)
+
+
+def test_dark_netpbm_of_16_bits_stays_dark():
+    pixels = np.arange(1024).reshape(32, 32) % 256
+    assert decode(as_netpbm(pixels, 65535), image_size=32).max() == 1
+    assert decode(as_netpbm(pixels // 16, 4095), image_size=32).max() == 1
+
+
+def test_netpbm_of_black_and_white():
+    pixels = np.random.default_rng(0).integers(0, 2, (32, 32)).astype(bool)
+    for data in (
+        encode(Image.fromarray(pixels), "PPM"),
+        b"P1 32 32\n" + b"".join(b"01"[1 - p : 2 - p] for p in pixels.ravel()),
+    ):
+        assert np.array_equal(decode(data, image_size=32), np.repeat(pixels[..., np.newaxis] * 255, 3, axis=-1))
+
+
+@pytest.mark.parametrize("white", [100, 255, 1023, 65535])
+@pytest.mark.parametrize("bands", [(), (3,)])
+def test_netpbm_that_ends_early(white, bands):
+    with pytest.raises(ImageError, match=r"cannot be decoded: (its pixels end|image file is truncated)"):
+        decode(as_netpbm(np.ones((32, 32, *bands), int), white)[:-1])
+
+
+def test_netpbm_of_other_kinds_is_no_image():
+    for data in (encode(Image.new("F", (4, 4)), "PPM"), b"PF\n2 2\n-1.0\n" + bytes(48), b"P7\nWIDTH 2\n"):
+        with pytest.raises(ImageError, match="not a JPEG"):
+            decode(data)
+
+
+@pytest.mark.parametrize(("encoded", "tolerance"), [(as_heic, 1), (as_avif, 3)])
+def test_heif_gives_the_same_picture(encoded, tolerance):
+    from PIL import ImageOps
+
+    image = scene((64, 48))
+    rgba = image.copy()
+    rgba.putalpha(Image.fromarray((np.arange(48 * 64).reshape(48, 64) // 1024 * 100).astype(np.uint8)))
+    for picture in (image, image.convert("L"), rgba):
+        expected = decode(encode(picture, "PNG"), image_size=64).astype(int)
+        assert np.abs(decode(encoded(picture), image_size=64) - expected).max() <= tolerance
+    for orientation in range(2, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        data = encoded(image, exif=exif.tobytes())
+        upright = ImageOps.exif_transpose(Image.open(io.BytesIO(encode(image, "PNG", exif=exif))))
+        expected = decode(encode(upright, "PNG"), image_size=64).astype(int)
+        assert np.abs(decode(data, image_size=64) - expected).max() <= tolerance
+
+
+def test_heic_is_decoded_from_the_picture_and_not_from_its_thumbnail():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    image = scene((256, 192))
+    image.info["thumbnails"] = [64]
+    data = as_heic(image)
+    assert pillow_heif.HeifImageFile(io.BytesIO(data)).draft(None, (16, 16)) is not None
+    assert np.array_equal(decode(data, image_size=16, jpeg="scaled"), decode(data, image_size=16))
+
+
+@pytest.mark.parametrize("encoded", [as_heic, as_avif])
+def test_damaged_heif_is_called_damaged(encoded):
+    data = encoded(scene((64, 48)))
+    for damaged in (
+        data[: len(data) // 2],
+        data[:40],
+        data[:-9],
+        data.replace(b"hvcC", b"xxxx").replace(b"av1C", b"xxxx"),
+    ):
+        with pytest.raises(ImageError, match="cannot be decoded: "):
+            decode(damaged)
+    place = data.index(b"ispe") + 8
+    sides = (14_000).to_bytes(4, "big") * 2
+    with pytest.raises(
+        ImageError, match=r"14000 x 14000 pixels, more than 178,956,970|Image size \(196000000 pixels\)"
+    ):
+        decode(data[:place] + sides + data[place + 8 :])
+
+
+def test_heic_without_its_package_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    data = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    with pytest.raises(
+        ImageError, match=r"^a HEIC image, which needs the package pillow-heif: pip install 'featx\[heic\]'$"
+    ):
+        decode(data)
+    (tmp_path / "a.heic").write_bytes(data)
+    with pytest.raises(ImageError, match=r"pip install 'featx\[heic\]'"):
+        read_size(tmp_path / "a.heic")
+    # A container of an open brand: AVIF needs nothing.
+    avif = as_avif(scene())
+    assert decode(avif.replace(b"ftypavif", b"ftypmif1", 1)).shape == (224, 224, 3)
+
+
+def test_pillow_reads_elsewhere_what_it_read_before():
+    with pytest.raises(Image.UnidentifiedImageError):
+        Image.open(io.BytesIO(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)))
+    assert Image.open(io.BytesIO(as_netpbm(np.ones((2, 2)), 65535))).mode == "I"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
@@ -280,8 +406,9 @@ def test_a_decompression_bomb_is_refused_before_it_unfolds():
 def test_mutated_files_end_as_pictures_or_reasons():
     rng = np.random.default_rng(0)
     n_errors = 0
-    for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"):
-        original = encode(scene((32, 24)), kind)
+    originals = [encode(scene((32, 24)), kind) for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "AVIF", "PPM")]
+    originals += [as_netpbm(np.asarray(scene((32, 24))).astype(int), 1023), as_heic(scene((32, 24)))]
+    for original in originals:
         for _ in range(60):
             data = bytearray(original)
             for place in rng.integers(0, len(data), 4):

@@ -1,5 +1,7 @@
 """Images without labels: what counts as one, and in which order."""
 
+from pathlib import Path
+
 import pytest
 from conftest import make_image
 
@@ -23,7 +25,9 @@ def test_sources_keep_their_order_and_labels_play_no_part(tmp_path):
         ("path\n", "no rows below the header"),
         ("file\na.png\n", r"no column 'path'; it has 'file'\. .*--path-column"),
         ("path,x\na.png,1\n ,2\n", r"line 3 has no usable path \(such lines: 1\)"),
-        ("path;x\na.png;1\n", r"separated by ';'"),
+        ("file;x\na.png;1\n", "it has 'file', 'x'; t.csv: its cells are separated by ';'"),
+        ('path,x\na.png,1\nb.png,"2\nc.png,3\nd.png,4"\n', "begins in line 3 has a quote"),
+        ('path,x\na.png,"1\n2"\n ,2\n', r"line 4 has no usable path"),
         (",x\na.png,1\n", "it has 'x'; 1 column without a name is left out. "),
     ],
 )
@@ -44,5 +48,23 @@ def test_what_is_of_csvs_is_refused_without_one(tmp_path):
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
-    with pytest.raises(FeatxError, match="no images below this folder"):
+    with pytest.raises(FeatxError, match=r"no images below this folder\. Expected"):
         list_sources([tmp_path])
+    for name in ("1.jxl", "2.JXL", "notes", "a.txt"):
+        (tmp_path / name).write_text("x")
+    with pytest.raises(FeatxError, match=r"folder \(files passed over, by ending: \.jxl 2, \.txt 1, none 1\)\. "):
+        list_sources([tmp_path])
+
+
+def test_what_is_passed_over_is_said(tmp_path):
+    make_image(tmp_path / "b" / "1.png", 0)
+    for name in ("b/1.jxl", "b/2.jxl", "b/x.txt", "b/.hidden.png"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "t.tsv").write_text("path\tlabel\nb/1.png\tx\n")
+    notes = []
+    found = list_sources([tmp_path / "b", tmp_path / "t.tsv", "c.jxl"], echo=notes.append)
+    assert found == [tmp_path / "b/1.png", tmp_path / "b/1.png", Path("c.jxl")]
+    assert notes == [
+        f"{tmp_path / 'b'}: 3 files passed over, by ending: .jxl 2, .txt 1; first '1.jxl'",
+        "t.tsv: its cells are separated by tabs, and are read so",
+    ]

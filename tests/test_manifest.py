@@ -8,6 +8,7 @@ import pytest
 from conftest import make_image, make_tree
 
 from featx import FeatxError, read_source
+from featx.listing import list_sources
 
 
 def write_csv(path, text):
@@ -63,9 +64,7 @@ def test_other_files_are_counted_and_hidden_ones_ignored(tmp_path):
     (tmp_path / "a" / ".DS_Store").write_text("x")
     manifest = read_source(tmp_path)
     assert len(manifest) == 2
-    assert manifest.notes == (
-        f"1 files passed over: their names don't end like an image's; first {str(Path('a', 'notes.txt'))!r}",
-    )
+    assert manifest.notes == (f"1 files passed over, by ending: .txt 1; first {str(Path('a', 'notes.txt'))!r}",)
 
 
 @pytest.mark.parametrize(
@@ -186,12 +185,7 @@ def test_paths_are_never_done_without(tmp_path):
         ("file,label\na.png,x\n", r"no column 'path'; it has 'file', 'label'.*--path-column .*source\.path_column"),
         ("path,kind\na.png,x\n", r"no column 'label'.*--label-column .*source\.label_column"),
         (",label\na.png,x\n", "no column 'path'; it has 'label'; 1 column without a name is left out"),
-        (
-            "path;label;split\na.png;x;train\n",
-            r"separated by ';' \(its header: 'path;label;split'\): save it with commas",
-        ),
-        ("path;label;share\na.png;x;0,5\n", "separated by ';'"),
-        ("path\tlabel\na.png\tx\n", "separated by tabs"),
+        ("datei;klasse\na.png;x\n", "it has 'datei', 'klasse'; m.csv: its cells are separated by ';'"),
         ("path,label,label\na.png,x,y\nb.png,y,z\n", "the column 'label' is there twice: rename one"),
         ('path,label\na.png,x\nb.png,"y\nz"\n', r"line 3: the label 'y\\nz' has a line break or another control"),
         ("path,label\na.png,x\x1b[31m\nb.png,y\n", r"line 2: the label 'x\\x1b\[31m' has"),
@@ -231,6 +225,192 @@ def test_further_columns_lose_nothing_by_being_numbers(tmp_path):
     assert table["year"].tolist() == [1620, -3]
     assert table["share"].tolist() == [0.5, 2.0]
     assert table["odd"].tolist() == ["1e5", "nan"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('path,label,note\na.png,x,"big\nb.png,y,small\nc.png,x,\n', "begins in line 2 has a quote.*in line 4"),
+        ('path,label,note\na.png,x,"big\nb.png,y,small\nc.png,x,5"\n', r"in line 2 has a .*row in it \('b\.png'\)"),
+        ('path,label,note\na.png,x,"big\nb.png,y,5"\n', r"in line 2 has a .*row in it \('b\.png'\)"),
+        ('path,label,note\na.png,x,ok\nb.png,y,"big\nc.png,x,"small"\n', "begins in line 3 has a quote.*in line 4"),
+        ('path,note,label\na.png,"big,x\nb.png,small,y\nc.png,5",x\n', r"in line 2 has a .*row in it \('b\.png'\)"),
+        ('label,note,path\nx,"big,a.png\ny,5",b.png\n', r"in line 2 has a .*row in it \('a\.png'\)"),
+        ('path\n"a.png\nb.png\nc.png"\n', r"in line 2 has a .*row in it \('b\.png'\)"),
+        ("path,label,note\na.png,x,two\nlines\nb.png,y,\n", "line 3 has 1 cell, and the header 3.*line break in it"),
+        ("path,note,label\na.png,two\nlines,x\nb.png,,y\n", "line 2 has 2 cells, and the header 3"),
+        ("path,label\na.png,x\rb.png\nb.png,y\n", "line 3 has 1 cell, and the header 2"),
+        ("path,label\na.png,x,\nb.png,y,\n", "line 2 has 3 cells, and the header 2: it ends in a delimiter"),
+        ("path,label\na, b.png,x\n", "line 2 has 3 cells.*delimiter in it in quotes"),
+        ("path,label\na.png,x\n# the next\nb.png,y\n", r"line 3 has 1 cell.*like a comment \('# the next'\): take"),
+        ("\n# made by hand\npath,label\na.png,x\n", r"line 2 is a comment \('# made by hand'\), where its header"),
+        (
+            'path,label,note\na.png,x,"two\nor\r\nmore, lines"\nb.png,y,"a ""b"" c"\n\nc.png,x,\nb.png,x,\n',
+            "again in line 8",
+        ),
+        ('path,label,split,note\na.png,x,train,"two\nlines"\nb.png,y,tain,\n', "line 4: 'tain' is no split"),
+        ('path,label,note\na.png,x,"two\nlines"\n ,y,\n', "line 4 has no usable path"),
+        ('path,label,note\na.png,x,"two\nlines"\nb.png,y\x07,\n', "line 4: the label"),
+    ],
+)
+def test_rows_are_lost_in_no_cell_and_lines_keep_their_numbers(tmp_path, text, message):
+    (tmp_path / "m.csv").write_bytes(text.encode())
+    with pytest.raises(FeatxError, match=message):
+        read_source(tmp_path / "m.csv")
+
+
+def test_a_row_in_a_cell_is_known_by_its_file_where_its_name_has_no_ending(tmp_path):
+    csv = write_csv(tmp_path / "m.csv", 'path,label,note\n1,x,"tall, wide\nor, not, so"\n2,y,\n')
+    assert read_source(csv).table["path"].tolist() == ["1", "2"]
+    csv = write_csv(tmp_path / "m.csv", 'path,label,note\n1,x,"tall\n2,y,wide\n3,x,5"\n')
+    make_image(tmp_path / "2.png", 0).rename(tmp_path / "2")
+    with pytest.raises(FeatxError, match=r"begins in line 2 has a quote.*row in it \('2'\)"):
+        read_source(csv)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(("delimiter", "said"), [(",", None), (";", "';'"), ("\t", "tabs")])
+def test_other_delimiters_and_line_ends_are_read(tmp_path, delimiter, said, end):
+    rows = [
+        ["path", "label", '"share, in kg; or\tless"', '"note"'],
+        ["a.png", "x", '"0,5"', f'"two{end}""lines"""'],
+        ['"b;c,d\te.png"', '"y"', "2", 'an 8" one'],
+    ]
+    text = end + "".join(delimiter.join(row) + end for row in rows) + end
+    (tmp_path / "m.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    manifest = read_source(tmp_path / "m.csv")
+    assert manifest.table.to_numpy().tolist() == [
+        ["a.png", "x", "", "0,5", f'two{end}"lines"'],
+        ["b;c,d\te.png", "y", "", "2", 'an 8" one'],
+    ]
+    expected = (
+        f"m.csv: its cells are separated by {said}, and are read so",
+        "the column 'share, in kg; or\\tless' has decimal commas ('0,5') and stays text: write points where it is to "
+        "be numbers",
+    )
+    assert manifest.notes == (expected if said else ())
+
+
+def test_quoted_names_with_semicolons_between_them_are_a_header(tmp_path):
+    csv = write_csv(tmp_path / "m.csv", '"path";"label, of 2"\n"a.png";"x"\n"b.png";"y"\n')
+    assert read_source(csv, label_column="label, of 2").table["label"].tolist() == ["x", "y"]
+    csv = write_csv(tmp_path / "m.csv", "sep=;\npath;label\na.png;x\nb.png;y\n")
+    assert read_source(csv).table["path"].tolist() == ["a.png", "b.png"]
+    # A list of paths has no delimiter.
+    csv = write_csv(tmp_path / "n.csv", "path\na;b.png\nc\td.png\n")
+    manifest = read_source(csv, label_column="")
+    assert (manifest.table["path"].tolist(), manifest.notes[:-1]) == (["a;b.png", "c\td.png"], ())
+
+
+def test_long_cells_are_read(tmp_path):
+    mask = " ".join(map(str, range(50_000)))
+    csv = write_csv(tmp_path / "m.csv", f"path,label,mask\na.png,x,{mask}\nb.png,y,\n")
+    assert read_source(csv).table["mask"].tolist() == [mask, ""]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems' own paths have backslashes")
+def test_paths_that_another_system_wrote_are_found(tmp_path):
+    names = ("a/1.png", "cafe\u0301/2.png", "caf\xe9 au lait.png", "as\\is.png", "as/is.png", "\xfc.png", "u\u0308.png")
+    for name in names:
+        make_image(tmp_path / name, 0)
+    paths = ["a\\1.png", "caf\xe9\\2.png", "cafe\u0301 au lait.png", "as\\is.png", "u\u0308.png", "no\\file.png"]
+    csv = write_csv(tmp_path / "m.csv", "path\n" + "".join(f"{path}\n" for path in paths))
+    manifest = read_source(csv, label_column="")
+    found = ["a/1.png", "cafe\u0301/2.png", "caf\xe9 au lait.png", *paths[3:]]
+    assert manifest.table["path"].tolist() == found
+    assert [note.partition("; first ")[2].partition(". Paths")[0] for note in manifest.notes[:2]] == [
+        "'a\\\\1.png', a file named 'a/1.png'",
+        "'no\\\\file.png'",
+    ]
+    assert [path.relative_to(tmp_path).as_posix() for path in list_sources([csv])] == found
+    absolute = write_csv(tmp_path / "n.csv", f"path\n{tmp_path}/caf\xe9/2.png\n")
+    assert read_source(absolute, label_column="").table["path"].tolist() == [f"{tmp_path}/cafe\u0301/2.png"]
+    # The same file, written in two ways.
+    twice = write_csv(tmp_path / "o.csv", "path,label\na/1.png,x\na\\1.png,y\n")
+    with pytest.raises(FeatxError, match=r"the first is 'a/1\.png', again in line 3"):
+        read_source(twice)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems make no two such files")
+def test_a_path_that_two_files_match_names_none(tmp_path):
+    for name in ("e\u0301/\xe9.png", "e\u0301/e\u0301.png"):
+        make_image(tmp_path / name, 0)
+    manifest = read_source(write_csv(tmp_path / "m.csv", "path\n\xe9/\xe9.png\n"), label_column="")
+    assert manifest.table["path"].tolist() == ["\xe9/\xe9.png"]
+    assert "nor exactly one with slashes and letters composed in another way" in manifest.notes[0]
+
+
+SYSTEM_FOLDERS = ("@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", ".ipynb_checkpoints", "lost+found", ".hidden")
+
+
+@pytest.mark.parametrize("splits", [(), ("train", "test")])
+def test_folders_of_systems_are_no_classes(tmp_path, splits):
+    for split in splits or ("",):
+        make_tree(tmp_path / split, {"a": 2, "b": 1})
+    expected = read_source(tmp_path).table
+    for name in SYSTEM_FOLDERS:
+        for place in ("", *splits, *([f"{split}/b" for split in splits] or ["b"])):
+            make_image(tmp_path / place / name / "1.png", 0)
+    make_image(tmp_path / "System Volume Information" / "1.png", 0)
+    manifest = read_source(tmp_path)
+    assert manifest.table.equals(expected)
+    count = len(SYSTEM_FOLDERS) * (5 if splits else 2) + 1
+    assert manifest.notes == (
+        f"{count} folders passed over: they are hidden or of a system, and no classes; first '#recycle'",
+    )
+    # As where predictions are made.
+    notes = []
+    found = list_sources([tmp_path], echo=notes.append)
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == sorted(expected["path"])
+    assert notes == [f"{tmp_path}: {manifest.notes[0]}"]
+
+
+def test_class_folders_without_images_are_said(tmp_path):
+    make_tree(tmp_path, {"a": 2, "b": 1})
+    (tmp_path / "c").mkdir()
+    (tmp_path / "d" / "deep").mkdir(parents=True)
+    (tmp_path / "d" / "deep" / "1.jxl").write_bytes(b"x")
+    assert read_source(tmp_path).notes == (
+        f"1 files passed over, by ending: .jxl 1; first {str(Path('d/deep/1.jxl'))!r}",
+        "2 folders passed over: no image is in them, so they are no classes; first 'c'",
+    )
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [("photos", "photos"), ("photos/photos", "photos/photos"), ("photos", "photos"), ("x/train", "x"), ("x/test", "x")],
+)
+def test_a_folder_around_the_class_folders_is_to_be_named(tmp_path, place, name):
+    make_tree(tmp_path / "photos" / place, {"ash": 2, "birch": 1, "cedar": 1, "dune": 1})
+    make_image(tmp_path / "photos" / "__MACOSX" / "1.png", 0)
+    root, inner = tmp_path / "photos", tmp_path / "photos" / place
+    with pytest.raises(FeatxError) as caught:
+        read_source(root)
+    assert str(caught.value) == (
+        f"{root}: one folder only, and a classifier needs two classes. Found 4 folders with images in {str(inner)!r} "
+        f"('ash', 'birch', 'cedar', ...). If these are the classes, name {str(inner)!r} in place of {str(root)!r}"
+    )
+    assert len(read_source(inner)) == 5
+
+
+def test_a_folder_around_the_class_folders_of_a_split(tmp_path):
+    make_tree(tmp_path / "train" / "photos", {"ash": 2, "birch": 1})
+    make_tree(tmp_path / "test" / "photos", {"ash": 2, "birch": 1})
+    with pytest.raises(FeatxError, match=r"where the classes of test are expected, .* move them up into it"):
+        read_source(tmp_path)
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("train",), ("val", "test")])
+def test_splits_below_classes_are_refused(tmp_path, splits):
+    for split in splits:
+        make_tree(tmp_path, {f"a/{split}": 2, f"b/{split}": 1})
+    with pytest.raises(FeatxError, match=r"like splits below those of classes \('a/(\w+)'\); expected .* \('\1/a'\)"):
+        read_source(tmp_path)
+
+
+def test_a_folder_named_like_a_split_is_a_part_of_a_class_with_others(tmp_path):
+    make_tree(tmp_path, {"a/train": 2, "a/tram": 1, "b": 1})
+    assert read_source(tmp_path).table["label"].tolist() == ["a", "a", "a", "b"]
 
 
 def test_an_absolute_path_to_an_image_that_is_there_is_a_second_one(tmp_path):

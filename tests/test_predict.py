@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from conftest import SMALL, make_tree
+from PIL import Image
 
 import featx
 from featx import FeatxError
@@ -137,6 +138,25 @@ def test_folders_and_tables_are_sources(runs, tree, tmp_path):
     some = pd.read_csv(StringIO(invoke(runs / "rf", tmp_path / "t.csv", *options).stdout))
     assert some["path"].tolist() == [str(tree / "cedar/001.png"), str(tree / "ash/002.png")]
     assert some["predicted"].tolist() == whole.set_index("path").loc[some["path"], "predicted"].tolist()
+
+
+def test_what_is_passed_over_is_said_and_new_formats_are_read(runs, tree, tmp_path):
+    source = tree / "ash" / "000.png"
+    with Image.open(source) as picture:
+        picture.save(tmp_path / "a.ppm")
+        picture.save(tmp_path / "b.avif", quality=100, subsampling="4:4:4")
+    shutil.copy(source, tmp_path / "c.png")
+    for name in ("1.jxl", "2.jxl", "x.txt", "@eaDir/c.png/thumb.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    done = invoke(runs / "rf", tmp_path)
+    table = pd.read_csv(StringIO(done.stdout))
+    assert table["path"].tolist() == [str(tmp_path / name) for name in ("a.ppm", "b.avif", "c.png")]
+    assert table.iloc[0, 1:].equals(table.iloc[2, 1:])
+    assert done.stderr.splitlines()[:2] == [
+        f"{tmp_path}: 3 files passed over, by ending: .jxl 2, .txt 1; first '1.jxl'",
+        f"{tmp_path}: 1 folders passed over: they are hidden or of a system, and no classes; first '@eaDir'",
+    ]
 
 
 def test_json_and_files(runs, tree, tmp_path):

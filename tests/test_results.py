@@ -1,5 +1,6 @@
 """Runs on disk: nothing half-written, nothing that runs."""
 
+import csv
 import json
 from dataclasses import asdict
 
@@ -10,6 +11,8 @@ import skops.io
 from sklearn.base import BaseEstimator
 
 from featx import FeatxError
+from featx.listing import list_sources
+from featx.predictions import Block, write_predictions
 from featx.repeated import read_repeats
 from featx.results import Cell, Run, cells_table, describe_test, format_table, load_model, read_run, write_run
 
@@ -236,3 +239,60 @@ def test_the_table_of_a_fine_tuned_run_has_a_row_a_stage():
     )
     assert describe_test(weighted).startswith("test accuracy 0.5000 [0.1000, 0.9000] on 2 images, weighted by sure (")
     assert json.loads(json.dumps(asdict(finetuned_run())))["baseline"]["stages"][1]["epochs"] == 4
+
+
+ODD = ["a\rb", "\r", "a\r\nb", "a\nb", 'a"b', "a,b", "a;b", " a ", "plain", "\u2028\x0b\x85"]
+
+
+def read_with_csv(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file, strict=True)
+    return pd.DataFrame(rows, columns=header, dtype=object)
+
+
+def read_with_pandas(path):
+    return pd.read_csv(path, dtype=object, keep_default_na=False)
+
+
+@pytest.mark.parametrize("read", [read_with_csv, read_with_pandas])
+def test_what_is_written_is_read_back(tmp_path, read):
+    """Line breaks of all kinds among them, in names of files, of classes, of layers and of columns."""
+    run = run_of(
+        cells=(Cell("none", {"kernel": "a\rb", "C": 0.1}, 0.75, None, 0.5),),
+        chosen=0,
+        layers=({"layer": "a\rb", "n_features": 3, "alone": 0.5},),
+    )
+    scores = {f"probability_{name}": np.full(len(ODD), 0.1) for name in ODD}
+    predictions = pd.DataFrame({"path": ODD, "label": ODD, "predicted": ODD[::-1], **scores})
+    counts = pd.DataFrame(np.eye(len(ODD), dtype=int), index=pd.Index(ODD, name="label"), columns=ODD)
+    write_run(tmp_path / "run", run, predictions=predictions, per_class=counts, confusion=counts)
+    found = read(tmp_path / "run" / "predictions.csv")
+    assert found.columns.tolist() == predictions.columns.tolist()
+    assert found[["path", "label", "predicted"]].to_numpy().tolist() == predictions.iloc[:, :3].to_numpy().tolist()
+    assert (found.iloc[:, 3:].astype(float) == 0.1).all(axis=None)
+    for name in ("per_class.csv", "confusion.csv"):
+        found = read(tmp_path / "run" / name)
+        assert found.columns.tolist() == ["label", *ODD]
+        assert found["label"].tolist() == ODD
+        assert (found[ODD].astype(int).to_numpy() == np.eye(len(ODD))).all()
+    assert read(tmp_path / "run" / "cells.csv")["kernel"].tolist() == ["a\rb"]
+    assert read(tmp_path / "run" / "layers.csv")["layer"].tolist() == ["a\rb"]
+
+    block = Block(predictions.assign(score=1 / 3), pd.DataFrame())
+    plain = Block(block.table.iloc[8:9], pd.DataFrame())
+    with (tmp_path / "p.csv").open("wb") as file:
+        write_predictions([plain, block], file)
+    found = read(tmp_path / "p.csv")
+    assert found.columns.tolist() == block.table.columns.tolist()
+    assert found["path"].tolist() == ["plain", *ODD]
+    assert found["score"].tolist() == ["0.333333"] * 11
+
+
+def test_paths_with_line_breaks_are_read_as_they_were_written(tmp_path):
+    """As where images that were classified once are classified again."""
+    blocks = [Block(pd.DataFrame({"path": [f"{name}.png" for name in ODD], "predicted": "x"}), pd.DataFrame())]
+    with (tmp_path / "p.csv").open("wb") as file:
+        write_predictions(blocks, file)
+    # Blanks at the ends of a path are no part of it.
+    expected = [tmp_path / f"{name}.png".strip() for name in ODD]
+    assert list_sources([tmp_path / "p.csv"]) == expected

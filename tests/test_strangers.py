@@ -86,7 +86,7 @@ def unreadable_strangers(folder):
     reasons = {
         "truncated.jpg": "cannot be decoded: ",
         "zero.png": "empty file",
-        "text.jpg": "not a JPEG, PNG, BMP, TIFF, WebP or GIF image",
+        "text.jpg": "not a JPEG, PNG, BMP, TIFF, WebP, GIF, AVIF, HEIC, PBM, PGM or PPM image",
         "bomb.png": "cannot be decoded: Image size (3600000000 pixels)",
         "nan.tif": "holds values that are not finite",
         "large.jpg": "1,073,741,825 bytes, more than 1,073,741,824",
