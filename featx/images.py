@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -19,6 +20,7 @@ from featx.errors import ImageError, one_line
 from featx.flatten import flatten_to_8_bits
 from featx.image_files import LARGE_BYTES, read_file, size_of, take_turns
 from featx.jpeg_scans import check_scans
+from featx.tiff import SIGNATURES, TiffPicture, is_simple
 
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif"))
 
@@ -171,7 +173,7 @@ def read_size(path: Path) -> tuple[int, int]:
         If the file can't be read, or is no image.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with path.open("rb") as file, _open(file) as image:
             return image.size
     except Image.UnidentifiedImageError as error:
         raise ImageError("not a JPEG, PNG, BMP, TIFF, WebP or GIF image") from error
@@ -223,23 +225,36 @@ def decode(
     if not data:
         raise ImageError("empty file")
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with _open(io.BytesIO(data)) as image:
             declared = [image.size, *_tile_sizes(image)]
+            # Pillow decodes to 4 bytes per pixel at most.
+            most = 4 * MAX_PIXELS // max(4, getattr(image, "pixel_bytes", 4))
             for width, height in declared:
-                if width * height > MAX_PIXELS:
-                    raise ImageError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
+                if width * height > most:
+                    raise ImageError(f"{width} x {height} pixels, more than {most:,}")
             if image.format in _JPEG_FORMATS:
                 check_scans(data)
-            with take_turns(any(map(_is_large, declared))):
+            with take_turns(any(_is_large(sides, most) for sides in declared)):
                 return _to_pixels(image, image_size, resize, interpolation, jpeg)
     except Image.UnidentifiedImageError as error:
-        if data[:4] in (b"II*\0", b"MM\0*"):
-            raise ImageError("a TIFF of a kind that can't be read") from error
         raise ImageError("not a JPEG, PNG, BMP, TIFF, WebP or GIF image") from error
     except _DECODING_ERRORS as error:
         # Some of what Pillow says holds pieces of the file.
         reason = one_line(str(error) or type(error).__name__)
         raise ImageError(f"cannot be decoded: {reason[:_LONGEST_REASON]}") from error
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    """Open an image by what reads its kind rightly; nothing is decoded."""
+    try:
+        image = Image.open(file, formats=_FORMATS)
+        if image.format != "TIFF" or is_simple(image):
+            return image
+    except Image.UnidentifiedImageError:
+        file.seek(0)
+        if file.read(4) not in SIGNATURES:
+            raise
+    return TiffPicture(file)
 
 
 def _to_pixels(image: Image.Image, image_size: int, resize: str, interpolation: str, jpeg: str) -> np.ndarray:
@@ -254,14 +269,16 @@ def _to_pixels(image: Image.Image, image_size: int, resize: str, interpolation: 
 
 def _tile_sizes(image: Image.Image) -> list[tuple[int, int]]:
     """Return the size of a TIFF's tiles: one may be far larger than the picture, and is decoded whole."""
+    if isinstance(image, TiffPicture):
+        return [image.tile_size]
     tags = getattr(image, "tag_v2", {})
     sides = tuple(tags.get(tag) for tag in _TIFF_TILE_SIDES)
     return [sides] if all(isinstance(side, int) for side in sides) else []
 
 
-def _is_large(sides: tuple[int, int]) -> bool:
+def _is_large(sides: tuple[int, int], most: int) -> bool:
     """Whether a picture needs much memory: by its pixels, or by a very long side, whose weights resizing computes."""
-    return max(sides[0] * sides[1], 32 * max(sides)) > LARGE_PIXELS
+    return max(sides[0] * sides[1] * MAX_PIXELS // most, 32 * max(sides)) > LARGE_PIXELS
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
