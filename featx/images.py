@@ -81,6 +81,12 @@ _EXIF_ORIENTATION = 0x0112
 # MPO: Pillow's word for a JPEG with further pictures behind the first.
 _JPEG_FORMATS = ("JPEG", "MPO")
 
+_BMP_FORMATS = ("BMP", "DIB")
+
+# Pillow's words for gray of 2 and 4 bits, and the largest value of each. Pixels are scaled to 8 bits, the gray that is
+# transparent isn't.
+_PNG_GRAYS = {"L;2": 3, "L;4": 15}
+
 _TIFF_TILE_SIDES = (322, 323)
 
 _LONGEST_REASON = 200
@@ -246,13 +252,16 @@ def decode(
 
 def _open(file: BinaryIO) -> Image.Image:
     """Open an image by what reads its kind rightly; nothing is decoded."""
+    signature = file.read(4)
+    file.seek(0)
     try:
-        image = Image.open(file, formats=_FORMATS)
-        if image.format != "TIFF" or is_simple(image):
-            return image
+        # Pillow takes the tags of a big-endian BigTIFF for damaged ones.
+        if signature != SIGNATURES[-1]:
+            image = Image.open(file, formats=_FORMATS)
+            if image.format != "TIFF" or is_simple(image):
+                return image
     except Image.UnidentifiedImageError:
-        file.seek(0)
-        if file.read(4) not in SIGNATURES:
+        if signature not in SIGNATURES:
             raise
     return TiffPicture(file)
 
@@ -262,9 +271,31 @@ def _to_pixels(image: Image.Image, image_size: int, resize: str, interpolation: 
         # Never to less than this; the decoders of other formats take no notice.
         image.draft(None, _fit_within(image.size, image_size) if resize == "pad" else (image_size, image_size))
     # Before the orientation is looked at: loading a TIFF turns it upright, and says so.
-    image.load()
-    flat = flatten_to_8_bits(_turn_upright(image))
+    flat = flatten_to_8_bits(_turn_upright(_load(image)))
     return np.asarray(_resize(flat, image_size, resize, INTERPOLATIONS[interpolation]).convert("RGB"))
+
+
+def _load(image: Image.Image) -> Image.Image:
+    """Decode a picture, and give it the transparency that viewers give it where Pillow gives it another."""
+    stored = next(iter(getattr(image, "tile", ())), None)
+    if image.format == "PNG" and stored and "transparency" in image.info:
+        if stored.args == "RGB;16B":
+            # Pillow keeps the upper 8 bits, by which another colour may look like it.
+            raise ImageError(
+                "a PNG of 16-bit RGB with one transparent colour can't be read: save it with an alpha channel"
+            )
+        if largest := _PNG_GRAYS.get(stored.args):
+            image.info["transparency"] = (image.info["transparency"] & largest) * 255 // largest
+    image.load()
+    if image.format == "GIF" and stored and stored.extents != (0, 0, *image.size):
+        # Around a frame that is smaller than the picture, there is nothing yet.
+        canvas = Image.new("RGBA", image.size)
+        canvas.paste(image.crop(stored.extents).convert("RGBA"), stored.extents)
+        return canvas
+    if image.format in _BMP_FORMATS and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        # Many programs leave the byte empty that the header calls alpha.
+        return image.convert("RGB")
+    return image
 
 
 def _tile_sizes(image: Image.Image) -> list[tuple[int, int]]:

@@ -188,7 +188,9 @@ def _draw_colours(page: tifffile.TiffPage, samples: np.ndarray) -> Image.Image:
     if page.photometric == _PALETTE:
         palette = np.asarray(page.tags.valueof(_COLOR_MAP)).reshape(3, -1)
         # Of 16 bits; some programs write 8.
-        return Image.fromarray((palette >> (8 if palette.max() > 255 else 0)).astype(np.uint8).T[samples[..., 0].astype(int)])
+        return Image.fromarray(
+            (palette >> (8 if palette.max() > 255 else 0)).astype(np.uint8).T[samples[..., 0].astype(int)]
+        )
     low, high = (0, 2**page.bitspersample - 1) if _has_white(page) else _range_of_data(page, samples)
     colours = scale_to_8_bits(samples, low, high)
     if page.photometric == _WHITE_IS_ZERO:
