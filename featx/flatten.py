@@ -84,10 +84,10 @@ def _scale_to_8_bits(image: Image.Image) -> Image.Image:
 def find_range(samples: np.ndarray) -> tuple[float, float]:
     """Find the values that mean black and white, of floating-point samples and of integers without an agreed white.
 
-    No single pixel decides: a thousandth of the values at either end, and one pixel at least, is left out. What is left
-    is of the range 0..1 (floating-point) or 0..255 (integers) if it lies within that, or of 0..255 or 0..65535 if it
-    also fills more than a sixteenth of that; an overshoot of 5% does not matter. If it lies in neither, its own smallest
-    and largest values are black and white.
+    No single pixel decides: a thousandth of the values at either end, and one pixel at least, is left out. If the rest
+    lies within 0..1 (floating-point) or 0..255 (integers), these are black and white; else, if it lies within 0..255 or
+    0..65535 and fills more than a sixteenth of it, these are. An overshoot of 5% is allowed for. Otherwise, the smallest
+    and the largest value of the rest are black and white.
 
     Parameters
     ----------
