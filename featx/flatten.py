@@ -48,8 +48,10 @@ def flatten_to_8_bits(image: Image.Image) -> Image.Image:
     >>> flatten_to_8_bits(Image.new("RGBA", (2, 2), (255, 0, 0, 0))).getpixel((0, 0))
     (255, 255, 255)
     """
-    if image.mode.startswith("I") or image.mode == "F":
+    if image.mode.startswith("I"):
         return _scale_to_8_bits(image)
+    if image.mode == "F":
+        raise ImageError("floating-point samples are read of TIFFs only")
     if image.mode == "La":
         image = image.convert("LA")
     if image.has_transparency_data:
@@ -71,23 +73,25 @@ def _lay_on_white(image: Image.Image) -> Image.Image:
 
 
 def _scale_to_8_bits(image: Image.Image) -> Image.Image:
-    """Bring 16-bit and floating-point gray to 0..255."""
-    values = np.asarray(image)
-    low, high = find_range(values[..., np.newaxis]) if image.mode == "F" else (0.0, 65535.0)
-    flat = scale_to_8_bits(values, low, high)
+    """Bring 16-bit gray to 0..255."""
     transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        flat[values == transparent] = 255
-    return Image.fromarray(flat)
+    flat = Image.new("L", image.size)
+    for box in _bands(image.size):
+        values = np.asarray(image.crop(box))
+        scaled = scale_to_8_bits(values, 0, 65535)
+        if isinstance(transparent, int):
+            scaled[values == transparent] = 255
+        flat.paste(Image.fromarray(scaled), box)
+    return flat
 
 
 def find_range(samples: np.ndarray) -> tuple[float, float]:
     """Find the values that mean black and white, of floating-point samples and of integers without an agreed white.
 
-    No single pixel decides: a thousandth of the values at either end, and one pixel at least, is left out. If the rest
-    lies within 0..1 (floating-point) or 0..255 (integers), these are black and white; else, if it lies within 0..255 or
-    0..65535 and fills more than a sixteenth of it, these are. An overshoot of 5% is allowed for. Otherwise, the smallest
-    and the largest value of the rest are black and white.
+    No single pixel decides: a thousandth of the values at either end, and one pixel at least, is left out. If the
+    others lie within 0..1 (floating-point) or 0..255 (integers), these are black and white; else, if they lie within
+    0..255 or 0..65535 and fill more than a sixteenth of it, these are. An overshoot of 5% is allowed for. In all other
+    cases, the smallest and the largest of the others are black and white.
 
     Parameters
     ----------
@@ -104,22 +108,33 @@ def find_range(samples: np.ndarray) -> tuple[float, float]:
     >>> samples[3, 4] = -7
     >>> find_range(samples)
     (0.0, 1.0)
-    >>> find_range(samples * 100 - 50)
-    (-50.0, 49.9...)
+    >>> find_range(samples.round(2) * 50 - 20)
+    (-20.0, 30.0)
     """
-    values = samples.reshape(-1)
-    n_pixels = len(values) // samples.shape[-1]
-    n_outliers = min(max(1, n_pixels // _OUTLIERS) * samples.shape[-1], (len(values) - 1) // 2)
-    if not np.isfinite(values).all():
-        raise ImageError("holds values that are not finite")
-    ends = np.partition(values, (n_outliers, len(values) - 1 - n_outliers))
-    low, high = float(ends[n_outliers]), float(ends[-1 - n_outliers])
-    whites = (1.0, 255.0) if values.dtype.kind == "f" else (255.0, 65535.0)
+    n_pixels, n_samples = samples.shape[0] * samples.shape[1], samples.shape[2]
+    n_outliers = min(max(1, n_pixels // _OUTLIERS) * n_samples, (samples.size - 1) // 2)
+    low, high = _find_ends(samples.reshape(-1), n_outliers)
+    whites = (1.0, 255.0) if samples.dtype.kind == "f" else (255.0, 65535.0)
     for white in whites:
         is_filled = white == whites[0] or high > white / 16
         if is_filled and low >= -_OVERSHOOT * max(high, 1.0) and high <= (1 + _OVERSHOOT) * white:
             return 0.0, white
     return low, high
+
+
+def _find_ends(values: np.ndarray, n_outliers: int) -> tuple[float, float]:
+    """Return the smallest and the largest value but for so many at either end."""
+    n_kept = n_outliers + 1
+    lowest = highest = values[:0]
+    for start in range(0, len(values), _BAND_PIXELS):
+        band = values[start : start + _BAND_PIXELS]
+        if not np.isfinite(band).all():
+            raise ImageError("holds values that are not finite")
+        lowest, highest = np.concatenate([lowest, band]), np.concatenate([highest, band])
+        if len(lowest) > n_kept:
+            lowest = np.partition(lowest, n_kept - 1)[:n_kept]
+            highest = np.partition(highest, -n_kept)[-n_kept:]
+    return float(lowest.max()), float(highest.min())
 
 
 def scale_to_8_bits(values: np.ndarray, low: float, high: float) -> np.ndarray:
