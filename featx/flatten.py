@@ -5,6 +5,7 @@ there twice at most, before and after.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -139,12 +140,20 @@ def _find_ends(values: np.ndarray, n_outliers: int) -> tuple[float, float]:
 
 def scale_to_8_bits(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Return values as 0..255; what lies outside of `low` and `high` is black or white."""
+    convert = partial(_scale, low=low, high=high)
+    if values.dtype.kind in "bu" and values.dtype.itemsize <= 2:
+        # So few values are possible that it is faster to look them up.
+        convert = convert(np.arange(2 ** (8 * values.dtype.itemsize))).take
     values, flat = values.reshape(-1), np.empty(values.shape, np.uint8)
     for start in range(0, len(values), _BAND_PIXELS):
         band = slice(start, start + _BAND_PIXELS)
-        shares = (values[band].astype(np.float64) - low) / ((high - low) or 1.0)
-        flat.reshape(-1)[band] = np.rint(shares.clip(0, 1) * 255.0)
+        flat.reshape(-1)[band] = convert(values[band])
     return flat
+
+
+def _scale(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    shares = (values.astype(np.float64) - low) / ((high - low) or 1.0)
+    return np.rint(shares.clip(0, 1) * 255.0).astype(np.uint8)
 
 
 def _bands(size: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:

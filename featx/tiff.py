@@ -27,11 +27,13 @@ _PLANAR_CONFIGURATION = 284
 _COLOR_MAP = 320
 _EXTRA_SAMPLES = 338
 _SAMPLE_FORMAT = 339
+_SUBSAMPLING = 530
 _XMP = 700
 _ICC_PROFILE = 34675
 _NO_DATA = 42113
 
 _PLANAR = 2
+_UNCOMPRESSED = 1
 _FAX_COMPRESSIONS = (2, 3, 4)
 
 # Extra samples that are transparency: the colours are multiplied by it already, or are not.
@@ -54,8 +56,9 @@ _BUFFER_BYTES = 2**24
 def is_simple(image: Image.Image) -> bool:
     """Whether Pillow reads a TIFF rightly that it has opened.
 
-    It does where samples have up to 8 bits, no sign, and are colours or marked as what else they are. Extra samples in
-    planes of their own, a palette of 8-bit colours and a missing photometric interpretation it takes for others.
+    It does where samples have up to 8 bits, no sign, and are colours or marked as what else they are. But it takes for
+    something else: extra samples in planes of their own, uncompressed colours that several pixels share, a palette of
+    8-bit colours, and samples without a photometric interpretation.
     """
     tags = image.tag_v2
     if max(tags.get(_BITS_PER_SAMPLE, (1,))) > 8 or set(tags.get(_SAMPLE_FORMAT, (1,))) != {1}:
@@ -64,6 +67,8 @@ def is_simple(image: Image.Image) -> bool:
         return tags.get(_PLANAR_CONFIGURATION) != _PLANAR
     if _PHOTOMETRIC not in tags:
         return tags.get(_COMPRESSION) in _FAX_COMPRESSIONS
+    if image.mode == "YCbCr" and tags.get(_COMPRESSION) == _UNCOMPRESSED:
+        return tags.get(_SUBSAMPLING) == (1, 1)
     return image.mode != "RGBA" and not (image.mode == "P" and max(tags.get(_COLOR_MAP, (0,))) < 256)
 
 

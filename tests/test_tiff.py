@@ -319,6 +319,8 @@ def test_a_picture_of_one_value_is_black_or_what_that_is_in_a_known_range():
             lambda: take_tag(write(DEEP["uint16"](GRAY)), "PhotometricInterpretation"),
             "does not say whether it is gray or RGB",
         ),
+        # Of every two pixels, in both directions, the colour is stored once.
+        (lambda: declare(write(RGB, "rgb"), PhotometricInterpretation=6), "mean something that can't be read: YCBCR"),
         (lambda: take_tag(write(GRAY), "PhotometricInterpretation"), "does not say whether it is gray or RGB"),
         (lambda: write(DEEP["uint16"](RGB), "rgb")[:-1], "cannot be decoded"),
         (lambda: write(DEEP["uint16"](RGB), "rgb", compression="lzw")[:-100], "cannot be decoded"),
