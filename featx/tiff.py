@@ -30,7 +30,6 @@ _SAMPLE_FORMAT = 339
 _SUBSAMPLING = 530
 _XMP = 700
 _ICC_PROFILE = 34675
-_NO_DATA = 42113
 
 _PLANAR = 2
 _UNCOMPRESSED = 1
@@ -206,8 +205,9 @@ def _draw_colours(page: tifffile.TiffPage, samples: np.ndarray) -> Image.Image:
 
 
 def _range_of_data(page: tifffile.TiffPage, samples: np.ndarray) -> tuple[float, float]:
-    # Its value is far off all others, so that little were left of them between black and white.
-    if _NO_DATA in page.tags and (samples == page.nodata).any():
+    # Such a value is far off all others, so that little would be left of them between black and white; it is 0 where a
+    # file names none.
+    if page.nodata != 0 and (samples == page.nodata).any():
         raise ImageError(f"holds pixels without data ({page.nodata}, by tag GDAL_NODATA)")
     return find_range(samples)
 
