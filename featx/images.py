@@ -271,11 +271,11 @@ def _to_pixels(image: Image.Image, image_size: int, resize: str, interpolation: 
         # Never to less than this; the decoders of other formats take no notice.
         image.draft(None, _fit_within(image.size, image_size) if resize == "pad" else (image_size, image_size))
     # Before the orientation is looked at: loading a TIFF turns it upright, and says so.
-    flat = flatten_to_8_bits(_turn_upright(_load(image)))
+    flat = flatten_to_8_bits(_turn_upright(_load_as_shown(image)))
     return np.asarray(_resize(flat, image_size, resize, INTERPOLATIONS[interpolation]).convert("RGB"))
 
 
-def _load(image: Image.Image) -> Image.Image:
+def _load_as_shown(image: Image.Image) -> Image.Image:
     """Decode a picture, and give it the transparency that viewers give it where Pillow gives it another."""
     stored = next(iter(getattr(image, "tile", ())), None)
     if image.format == "PNG" and stored and "transparency" in image.info:

@@ -28,7 +28,6 @@ _COLOR_MAP = 320
 _EXTRA_SAMPLES = 338
 _SAMPLE_FORMAT = 339
 _SUBSAMPLING = 530
-_XMP = 700
 _ICC_PROFILE = 34675
 
 _PLANAR = 2
@@ -104,9 +103,8 @@ class TiffPicture(ImageFile.ImageFile):
         self._mode = {1: "L", 3: "RGB", 4: "CMYK"}[_N_COLOURS[page.photometric]]
         self.tile_size = (page.tilewidth, page.tilelength) if page.is_tiled else self._size
         self.pixel_bytes = page.samplesperpixel * page.dtype.itemsize
-        for tag, name in ((_ICC_PROFILE, "icc_profile"), (_XMP, "xmp")):
-            if isinstance(value := page.tags.valueof(tag), bytes):
-                self.info[name] = value
+        if isinstance(profile := page.tags.valueof(_ICC_PROFILE), bytes):
+            self.info["icc_profile"] = profile
         if (orientation := page.tags.valueof(_ORIENTATION)) is not None:
             self.getexif()[_ORIENTATION] = orientation
 
