@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -20,6 +21,7 @@ from featx.flatten import flatten_to_8_bits
 from featx.image_files import LARGE_BYTES, read_file, size_of, take_turns
 from featx.jpeg_scans import check_scans
 from featx.pillow_formats import HEIF, NETPBM
+from featx.tiff import SIGNATURES, TiffPicture, is_simple
 
 EXTENSIONS = frozenset(
     (
@@ -86,6 +88,12 @@ _EXIF_ORIENTATION = 0x0112
 
 # MPO: Pillow's word for a JPEG with further pictures behind the first.
 _JPEG_FORMATS = ("JPEG", "MPO")
+
+_BMP_FORMATS = ("BMP", "DIB")
+
+# Pillow's words for gray of 2 and 4 bits, and the largest value of each. Pixels are scaled to 8 bits, the gray that is
+# transparent isn't.
+_PNG_GRAYS = {"L;2": 3, "L;4": 15}
 
 _TIFF_TILE_SIDES = (322, 323)
 
@@ -179,7 +187,7 @@ def read_size(path: Path) -> tuple[int, int]:
         If the file can't be read, or is no image.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with path.open("rb") as file, _open(file) as image:
             return image.size
     except Image.UnidentifiedImageError as error:
         raise ImageError(_NO_IMAGE) from error
@@ -232,18 +240,18 @@ def decode(
     if not data:
         raise ImageError("empty file")
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with _open(io.BytesIO(data)) as image:
             declared = [image.size, *_tile_sizes(image)]
+            # Pillow decodes to 4 bytes per pixel at most.
+            most = 4 * MAX_PIXELS // max(4, getattr(image, "pixel_bytes", 4))
             for width, height in declared:
-                if width * height > MAX_PIXELS:
-                    raise ImageError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
+                if width * height > most:
+                    raise ImageError(f"{width} x {height} pixels, more than {most:,}")
             if image.format in _JPEG_FORMATS:
                 check_scans(data)
-            with take_turns(any(map(_is_large, declared))):
+            with take_turns(any(_is_large(sides, most) for sides in declared)):
                 return _to_pixels(image, image_size, resize, interpolation, jpeg)
     except Image.UnidentifiedImageError as error:
-        if data[:4] in (b"II*\0", b"MM\0*"):
-            raise ImageError("a TIFF of a kind that can't be read") from error
         raise ImageError(_NO_IMAGE) from error
     except _DECODING_ERRORS as error:
         # Some of what Pillow says holds pieces of the file.
@@ -251,26 +259,66 @@ def decode(
         raise ImageError(f"cannot be decoded: {reason[:_LONGEST_REASON]}") from error
 
 
+def _open(file: BinaryIO) -> Image.Image:
+    """Open an image by what reads its kind rightly; nothing is decoded."""
+    signature = file.read(4)
+    file.seek(0)
+    try:
+        # Pillow takes the tags of a big-endian BigTIFF for damaged ones.
+        if signature != SIGNATURES[-1]:
+            image = Image.open(file, formats=_FORMATS)
+            if image.format != "TIFF" or is_simple(image):
+                return image
+    except Image.UnidentifiedImageError:
+        if signature not in SIGNATURES:
+            raise
+    return TiffPicture(file)
+
+
 def _to_pixels(image: Image.Image, image_size: int, resize: str, interpolation: str, jpeg: str) -> np.ndarray:
     if jpeg == "scaled":
         # Never to less than this; the decoders of other formats take no notice.
         image.draft(None, _fit_within(image.size, image_size) if resize == "pad" else (image_size, image_size))
     # Before the orientation is looked at: loading a TIFF turns it upright, and says so.
-    image.load()
-    flat = flatten_to_8_bits(_turn_upright(image))
+    flat = flatten_to_8_bits(_turn_upright(_load_as_shown(image)))
     return np.asarray(_resize(flat, image_size, resize, INTERPOLATIONS[interpolation]).convert("RGB"))
+
+
+def _load_as_shown(image: Image.Image) -> Image.Image:
+    """Decode a picture, and give it the transparency that viewers give it where Pillow gives it another."""
+    stored = next(iter(getattr(image, "tile", ())), None)
+    if image.format == "PNG" and stored and "transparency" in image.info:
+        if stored.args == "RGB;16B":
+            # Pillow keeps the upper 8 bits, by which another colour may look like it.
+            raise ImageError(
+                "a PNG of 16-bit RGB with one transparent colour can't be read: save it with an alpha channel"
+            )
+        if largest := _PNG_GRAYS.get(stored.args):
+            image.info["transparency"] = (image.info["transparency"] & largest) * 255 // largest
+    image.load()
+    if image.format == "GIF" and stored and stored.extents != (0, 0, *image.size):
+        # Around a frame that is smaller than the picture, there is nothing yet.
+        canvas = Image.new("RGBA", image.size)
+        canvas.paste(image.crop(stored.extents).convert("RGBA"), stored.extents)
+        return canvas
+    if image.format in _BMP_FORMATS and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        # Many programs leave the byte empty that the header calls alpha.
+        return image.convert("RGB")
+    return image
 
 
 def _tile_sizes(image: Image.Image) -> list[tuple[int, int]]:
     """Return the size of a TIFF's tiles: one may be far larger than the picture, and is decoded whole."""
+    if isinstance(image, TiffPicture):
+        return [image.tile_size]
     tags = getattr(image, "tag_v2", {})
     sides = tuple(tags.get(tag) for tag in _TIFF_TILE_SIDES)
     return [sides] if all(isinstance(side, int) for side in sides) else []
 
 
-def _is_large(sides: tuple[int, int]) -> bool:
+def _is_large(sides: tuple[int, int], most: int) -> bool:
     """Whether a picture needs much memory: by its pixels, or by a very long side, whose weights resizing computes."""
-    return max(sides[0] * sides[1], 32 * max(sides)) > LARGE_PIXELS
+    return max(sides[0] * sides[1] * MAX_PIXELS // most, 32 * max(sides)) > LARGE_PIXELS
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:

@@ -27,7 +27,7 @@ MOST_RUNS = 50
 # A command may list any number of files.
 _MOST_CHARACTERS = 2000
 
-_PACKAGES = ("numpy", "h5py", "pillow", "keras", "tensorflow", "jax", "torch", "ncnn")
+_PACKAGES = ("numpy", "h5py", "pillow", "tifffile", "imagecodecs", "keras", "tensorflow", "jax", "torch", "ncnn")
 
 
 def describe_process() -> dict[str, object]:
