@@ -18,7 +18,8 @@ from featx.experiment_words import in_keys
 from featx.fit_forecast import FitWork, choose_tried_rows, forecast_fit, make_up_features
 from featx.fitting import choose_model
 from featx.gram import SharedGram
-from featx.rows import Rows, as_label, choose_features, choose_stored_layers
+from featx.labels import as_label
+from featx.rows import Rows, choose_features, choose_stored_layers
 from featx.store import Store
 from featx.where import select_rows
 

@@ -10,9 +10,9 @@ from featx.errors import FeatxError, SourceError
 from featx.experiment_changes import OF_ONE_SPLIT
 from featx.experiment_parts import Experiment, FinetuneSpec, FitSpec
 from featx.experiment_stages import divide_images, read_images
+from featx.labels import as_label, as_number
 from featx.manifest import SPLITS, Manifest
 from featx.mistakes import Problems, close_names, refuse
-from featx.rows import as_label
 from featx.where import select_rows
 
 
@@ -96,8 +96,14 @@ def _column_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Itera
     for key, column in columns.items():
         if column is not None and column not in table:
             yield f".{key}", _no_column(column, table)
-    if spec.sample_weight in table and table[spec.sample_weight].dtype.kind not in "biuf":
-        yield ".sample_weight", f"the column {spec.sample_weight!r} holds text; weights are numbers from 0 up"
+    if spec.sample_weight in table:
+        texts = table[spec.sample_weight].map(as_label)
+        wrong = [text for text in texts.unique() if text and as_number(text) is None]
+        if wrong:
+            yield (
+                ".sample_weight",
+                f"the column {spec.sample_weight!r} holds {wrong[0]!r}; weights are numbers from 0 up",
+            )
     for column in (spec.stratify or ()) if isinstance(spec, FitSpec) else ():
         if column == "group":
             yield ".stratify", "the column 'group' can't be stratified by, a group is on one side only: name others"

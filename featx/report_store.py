@@ -8,8 +8,8 @@ import pandas as pd
 
 from featx.errors import FeatxError
 from featx.folders import is_file
+from featx.labels import as_label, sort_labels
 from featx.manifest import SPLITS
-from featx.rows import as_label
 from featx.run_record import Run
 from featx.store import Store
 
@@ -131,5 +131,5 @@ def _read(path: Path, run: Run, first: Run) -> StoreData:
 def _count(images: pd.DataFrame) -> pd.DataFrame:
     counts = pd.crosstab(images["label"], images["split"])
     order = [name for name in SPLITS if name in counts] + [name for name in counts if name not in SPLITS]
-    counts = counts[order].rename(index={"": "(no label)"}, columns={"": "(no split)"})
+    counts = counts.loc[sort_labels(counts.index), order].rename(index={"": "(no label)"}, columns={"": "(no split)"})
     return counts.rename_axis(index="label", columns=None)

@@ -15,6 +15,7 @@ import pandas as pd
 
 import featx
 from featx.errors import StoreError
+from featx.labels import text_of
 from featx.parts import Part
 from featx.settings import Settings
 from featx.store_file import FORMAT, attributes_sha256, content_bytes, describe_column, read_attributes, read_columns
@@ -193,7 +194,7 @@ def _write_attributes(file: h5py.File, attributes: Mapping[str, object]) -> None
 
 def as_text(value: object) -> str:
     """Return a cell as a store holds it: what is no UTF-8 in a file's name stands there escaped."""
-    return str(value).encode("utf-8", "backslashreplace").decode()
+    return text_of(value).encode("utf-8", "backslashreplace").decode()
 
 
 def _write_table(group: h5py.Group, table: Mapping[str, pd.Series | np.ndarray]) -> None:
