@@ -102,7 +102,7 @@ def _column_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Itera
         if wrong:
             yield (
                 ".sample_weight",
-                f"the column {spec.sample_weight!r} holds {wrong[0]!r}; weights are numbers from 0 up",
+                f"the column {spec.sample_weight!r} holds text ({wrong[0]!r}); weights are numbers from 0 up",
             )
     for column in (spec.stratify or ()) if isinstance(spec, FitSpec) else ():
         if column == "group":
@@ -127,10 +127,11 @@ def _split_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterat
     if spec.label not in table or split not in table:
         return
     table = table[(table[spec.label].map(as_label) != "").to_numpy()]
+    table = table.assign(**{split: table[split].map(as_label)})
     if not len(table):
         yield ".label", "no image that takes part has a label"
         return
-    if unknown := sorted({*table[split].astype(str)} - {*SPLITS, ""}):
+    if unknown := sorted({*table[split]} - {*SPLITS, ""}):
         yield ".split", f"the column {split!r} has {unknown[0]!r}; expected {', '.join(SPLITS)} or ''"
         return
     n_cells = len(plan_cells(spec.model, spec.grid, spec.discretize)) if isinstance(spec, FitSpec) else 0

@@ -145,7 +145,7 @@ def note_look_alikes(labels: pd.Series) -> tuple[str, ...]:
     differences = _differences_of(one, other)
     # Characters that are composed in two ways show as the same unless they are escaped.
     show = ascii if any("NFC" in difference for difference in differences) else repr
-    more = f"; {len(pairs) - 1:,} more labels look like others" if len(pairs) > 1 else ""
+    more = f". Further pairs that look alike: {len(pairs) - 1:,}" if len(pairs) > 1 else ""
     return (
         f"the labels {show(one)} and {show(other)} differ only {' and '.join(differences)}: {counts[one]:,} and "
         f"{counts[other]:,} images; they are two classes{more}",

@@ -86,7 +86,7 @@ def test_balanced_classes_of_rows_with_weights(tuned_store):
         ({"label": "species"}, "no column 'species'"),
         ({"where": "split != 'train'"}, "no labelled train rows"),
         ({"where": "label == 'ash'"}, "one class only"),
-        ({"sample_weight": "label"}, "holds text"),
+        ({"sample_weight": "label"}, r"'label' of ash/000\.png is 'ash'; weights are numbers"),
     ],
 )
 def test_rows_that_nothing_can_be_trained_on(options, message, tuned_store):

@@ -388,8 +388,8 @@ def test_columns_without_a_name_are_left_out_and_told(tmp_path):
 
 def test_labels_of_one_text_composed_in_two_ways_are_noted(tmp_path):
     note = (
-        "the labels 'caf\\xe9' and 'cafe\\u0301' differ only in how their characters are composed (NFC or NFD): 1 and 1 "
-        "images; they are two classes"
+        "the labels 'caf\\xe9' and 'cafe\\u0301' differ only in how their characters are composed (NFC or NFD): "
+        "1 and 1 images; they are two classes"
     )
     csv = write_csv(tmp_path / "m.csv", "path,label\na.png,caf\xe9\nb.png,cafe\u0301\nc.png,tea\nd.png,cafe\n")
     manifest = read_source(csv)
