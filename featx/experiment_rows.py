@@ -10,7 +10,7 @@ from featx.errors import FeatxError, SourceError
 from featx.experiment_changes import OF_ONE_SPLIT
 from featx.experiment_parts import Experiment, FinetuneSpec, FitSpec
 from featx.experiment_stages import divide_images, read_images
-from featx.labels import as_label, as_number
+from featx.labels import as_labels, as_number
 from featx.manifest import SPLITS, Manifest
 from featx.mistakes import Problems, close_names, refuse
 from featx.where import select_rows
@@ -97,7 +97,7 @@ def _column_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Itera
         if column is not None and column not in table:
             yield f".{key}", _no_column(column, table)
     if spec.sample_weight in table:
-        texts = table[spec.sample_weight].map(as_label)
+        texts = as_labels(table[spec.sample_weight])
         wrong = [text for text in texts.unique() if text and as_number(text) is None]
         if wrong:
             yield (
@@ -126,8 +126,8 @@ def _split_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterat
     split = spec.split if isinstance(spec, FinetuneSpec) else "split"
     if spec.label not in table or split not in table:
         return
-    table = table[(table[spec.label].map(as_label) != "").to_numpy()]
-    table = table.assign(**{split: table[split].map(as_label)})
+    table = table[(as_labels(table[spec.label]) != "").to_numpy()]
+    table = table.assign(**{split: as_labels(table[split])})
     if not len(table):
         yield ".label", "no image that takes part has a label"
         return
@@ -160,13 +160,13 @@ def _split_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterat
 
 
 def _classes_problem(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    classes = set(table[spec.label].map(as_label))
+    classes = set(as_labels(table[spec.label]))
     if len(classes) < 2:
         yield ".label", f"one class only ({classes.pop()!r}) to learn from; a classifier needs two"
 
 
 def _untrained_problem(spec: FinetuneSpec, table: pd.DataFrame, split: str) -> Iterator[tuple[str, str]]:
-    labels = table[spec.label].map(as_label)
+    labels = as_labels(table[spec.label])
     absent = sorted(set(labels) - set(labels[(table[split] == "train").to_numpy()]))
     if absent:
         yield (
@@ -179,7 +179,7 @@ def _untrained_problem(spec: FinetuneSpec, table: pd.DataFrame, split: str) -> I
 def _per_class_problem(spec: FitSpec, table: pd.DataFrame) -> Iterator[tuple[str, str]]:
     if spec.train_per_class is None:
         return
-    counts = table[spec.label].map(as_label).value_counts()
+    counts = as_labels(table[spec.label]).value_counts()
     if "group" in table:
         yield ".train_per_class", "the images have groups, which stay together: give test_share instead"
     elif counts.min() <= spec.train_per_class:
@@ -192,7 +192,7 @@ def _per_class_problem(spec: FitSpec, table: pd.DataFrame) -> Iterator[tuple[str
 
 def _folds_problem(spec: FitSpec, table: pd.DataFrame) -> str | None:
     """Say which class can't be in every fold; of random splits, only what is so for every one of them."""
-    labels = table[spec.label].map(as_label)
+    labels = as_labels(table[spec.label])
     if spec.repeats is None:
         labels = labels[table["split"].isin(("train", "validation"))]
     counts = labels[labels != ""].value_counts()

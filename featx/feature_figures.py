@@ -10,7 +10,7 @@ from featx.errors import FeatxError
 from featx.feature_maps import choose_classes, correlate, embed, standardise
 from featx.feature_rows import labelled_rows, one_layer, sample_features, settings_of
 from featx.first_filters import SCALES, first_layer_filters, scale_filters
-from featx.labels import as_label, sort_labels
+from featx.labels import as_labels, sort_labels
 from featx.plots_channels import plot_dead, plot_filters, plot_top_images
 from featx.plots_features import plot_correlation, plot_embedding
 from featx.selection import select
@@ -237,7 +237,7 @@ def draw_top_images(
     for reason in reasons:
         echo(reason)
     gone = f" {len(reasons):,} of them can't be read any more, or have changed." if reasons else ""
-    labels = [as_label(value) for value in found[label]] if label in found else []
+    labels = as_labels(found[label]).tolist() if label in found else []
     title = f"Channel {channel} of {name}: its strongest images"
     return FeatureFigure(
         f"What excites channel {channel} of {name}",

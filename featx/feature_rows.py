@@ -6,7 +6,7 @@ import numpy as np
 
 from featx.errors import FeatxError
 from featx.feature_maps import sample_rows
-from featx.labels import as_label, sort_labels
+from featx.labels import as_labels, sort_labels
 from featx.pooling import layer_of
 from featx.progress import progress_bar
 from featx.selection import select
@@ -45,7 +45,7 @@ def labelled_rows(store: Store, *, label: str = "label", where: str | None = Non
     images = store.images
     if label not in images:
         raise FeatxError(f"{store.path}: no column {label!r}; there are {', '.join(images.columns)}")
-    labels = images[label].map(as_label).to_numpy(dtype=object)
+    labels = as_labels(images[label]).to_numpy(dtype=object)
     takes_part = labels != ""
     if where is not None:
         takes_part &= select_rows(images, where)

@@ -42,6 +42,12 @@ def as_label(value: object) -> str:
     return text_of(value).strip()
 
 
+def as_labels(column: pd.Series) -> pd.Series:
+    """Return a column's cells as labels; see `as_label`."""
+    # Of a Series itself, float32 would come as float64, of which 0.1 has sixteen digits.
+    return pd.Series(list(map(as_label, column.array)), index=column.index, name=column.name, dtype=object)
+
+
 def as_number(text: str) -> int | float | None:
     """Return the finite number that a text is, whole numbers exactly; None where it is no such number.
 

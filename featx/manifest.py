@@ -12,7 +12,7 @@ from featx.class_folders import SPLIT_NAMES, read_classes
 from featx.csv_tables import list_columns, load_csv
 from featx.errors import SourceError
 from featx.folders import has_image_name
-from featx.labels import as_label, keeps_its_text, note_look_alikes, text_of
+from featx.labels import as_labels, keeps_its_text, note_look_alikes, text_of
 
 SPLITS = ("train", "validation", "test")
 
@@ -236,10 +236,6 @@ def _as_text(column: pd.Series) -> pd.Series:
     return pd.Series(list(map(text_of, column.array)), index=column.index, dtype=object)
 
 
-def _as_labels(column: pd.Series) -> pd.Series:
-    return pd.Series(list(map(as_label, column.array)), index=column.index, dtype=object)
-
-
 def _as_stored(column: pd.Series) -> pd.Series:
     """Return a further column as float64 where it is of numbers that come back from it, else as text."""
     if column.dtype == np.float64:
@@ -253,7 +249,7 @@ def _as_stored(column: pd.Series) -> pd.Series:
     return pd.Series(texts, index=column.index, dtype=object)
 
 
-_KINDS = {"path": _as_text, "label": _as_labels, "split": _as_labels, "group": _as_labels}
+_KINDS = {"path": _as_text, "label": as_labels, "split": as_labels, "group": as_labels}
 
 
 def _is_number(cell: object) -> bool:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from featx.errors import FeatxError
 from featx.figure_style import COLOURS, INK, MOST_CLASSES, new_figure, short_name, show_percent, style
-from featx.labels import as_label, sort_labels
+from featx.labels import as_labels, sort_labels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,7 +92,7 @@ def count_classes(table: pd.DataFrame, *, label: str = "label", split: str = "sp
             raise FeatxError(f"no column {name!r} in the table of images; there are {', '.join(table)}")
     if not len(table):
         raise FeatxError("no images: there is nothing to count")
-    counts = pd.crosstab(table[label].map(as_label), table[split].map(as_label))
+    counts = pd.crosstab(as_labels(table[label]), as_labels(table[split]))
     unknown = [name for name in counts if name not in _SPLIT_LOOKS]
     if unknown:
         raise FeatxError(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from featx.errors import FeatxError
 from featx.folders import is_file
-from featx.labels import as_label, sort_labels
+from featx.labels import as_labels, sort_labels
 from featx.manifest import SPLITS
 from featx.run_record import Run
 from featx.store import Store
@@ -111,8 +111,8 @@ def _read(path: Path, run: Run, first: Run) -> StoreData:
     images = pd.DataFrame(
         {
             "path": table["path"],
-            "label": table[label if label in table else "label"].map(as_label),
-            "split": table[split if split in table else "split"].map(as_label),
+            "label": as_labels(table[label if label in table else "label"]),
+            "split": as_labels(table[split if split in table else "split"]),
             "sha256": table["sha256"],
         }
     )

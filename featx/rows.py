@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from featx.errors import FeatxError
-from featx.labels import as_label, as_number, note_look_alikes
+from featx.labels import as_labels, as_number, note_look_alikes
 from featx.layers import BACKBONES, expand_layers
 from featx.manifest import SPLITS
 from featx.pooling import layer_of, name_features
@@ -104,7 +104,7 @@ def read_rows(
         if column is not None and column not in images:
             raise FeatxError(f"{store.path}: no column {column!r}; there are {', '.join(images.columns)}")
     if split != "split":
-        images = images.assign(split=images[split].map(as_label))
+        images = images.assign(split=as_labels(images[split]))
         unknown = sorted({*images["split"]} - {*SPLITS, ""})
         if unknown:
             raise FeatxError(
@@ -115,7 +115,7 @@ def read_rows(
     if where is not None:
         takes_part = select_rows(images, where)
         notes.append(f"{int(takes_part.sum()):,} of {len(images):,} images take part: {where}")
-    labels = images[label].map(as_label)
+    labels = as_labels(images[label])
     for name, values in (("label", labels), ("split", images["split"])):
         if name == "split" and not needs_split:
             continue

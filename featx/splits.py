@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from featx.errors import SourceError
-from featx.labels import as_label, text_of
+from featx.labels import as_labels, text_of
 from featx.manifest import SPLITS, Manifest
 
 _MOST_PASSES = 20
@@ -132,7 +132,7 @@ def draw_by_class(labels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
 
 def group_of_each(table: pd.DataFrame) -> pd.Series:
     """Return the group of each image; one without a group belongs with no other."""
-    groups = table["group"].map(as_label)
+    groups = as_labels(table["group"])
     return groups.where(groups != "", "\0" + table["path"])
 
 

@@ -179,7 +179,9 @@ def _compare(column: str, values: np.ndarray, comparison: ast.cmpop, node: ast.A
         # Not NumPy's own, which makes floats of whole numbers that no float holds.
         is_in = np.array([value in wanted for value in values.tolist()], dtype=bool)
         return is_in if isinstance(comparison, ast.In) else ~is_in
-    return np.asarray(_COMPARISONS[type(comparison)](values, wanted[0]), dtype=bool)
+    # NaN among Python's own numbers would be warned of.
+    with np.errstate(invalid="ignore"):
+        return np.asarray(_COMPARISONS[type(comparison)](values, wanted[0]), dtype=bool)
 
 
 def _numbers_of(column: str, cells: np.ndarray, wanted: object, text: str) -> np.ndarray:
