@@ -72,7 +72,8 @@ def read_source(
     ----------
     source : path
         A folder `<class>/...`, or `<split>/<class>/...`, or of images alone (they get no label); or a CSV file,
-        UTF-8, its cells separated by commas; its columns without a name are left out.
+        UTF-8, its cells separated by commas; its columns without a name are left out. Paths, labels, splits and groups
+        are text without blanks at the ends; what becomes of further columns stands in `featx.store`.
     path_column, label_column : str
         Columns of the CSV. `label_column=""` reads images without labels.
     split_column, group_column : str, optional

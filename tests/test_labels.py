@@ -17,7 +17,10 @@ import featx
 from featx import FeatxError
 from featx.cli import main
 from featx.labels import as_label, as_number, note_look_alikes, sort_labels
+from featx.metrics import count_confusion, report_classes
+from featx.plots_data import count_classes
 from featx.rows import read_rows
+from featx.score_columns import score_columns
 from featx.splits import group_of_each
 from featx.where import select_rows
 
@@ -347,6 +350,20 @@ def test_look_alikes_are_noted_wherever_labels_are_read(photos):
 )
 def test_labels_that_are_numbers_are_sorted_by_value(labels, expected):
     assert sort_labels(labels) == expected
+
+
+def test_tables_and_figures_list_numbers_by_value():
+    y, predicted = np.array(["10", "9", "2", "10"]), np.array(["9", "9", "2", "2"])
+    assert report_classes(y, predicted).index.tolist() == ["2", "9", "10"]
+    counts = count_confusion(y, predicted)
+    assert counts.index.tolist() == counts.columns.tolist() == ["2", "9", "10"]
+    assert counts.loc["10"].tolist() == [1, 1, 0]
+    table = pd.DataFrame({"label": ["10", "9", "2", "9"], "split": "train"})
+    assert count_classes(table).index.tolist() == ["9", "2", "10"]
+    assert score_columns(["10", "9"], probabilities=np.array([[0.25, 0.75]])) == {
+        "probability_9": ["0.75"],
+        "probability_10": ["0.25"],
+    }
 
 
 @pytest.mark.parametrize(
