@@ -71,7 +71,7 @@ def keeps_its_text(text: str) -> bool:
 
 
 def sort_labels(labels: Iterable) -> list:
-    """Sort labels for people: numbers first, by value, then all others by their text.
+    """Sort labels for people: no label, then numbers by value, then all others by their text.
 
     What a classifier answers in is in the order of `classes_`, by text; this is for lists and tables only.
 
@@ -83,9 +83,10 @@ def sort_labels(labels: Iterable) -> list:
     return sorted(labels, key=_place_of)
 
 
-def _place_of(label: object) -> tuple[bool, int | float, str]:
-    number = as_number(as_label(label))
-    return number is None, 0 if number is None else number, str(label)
+def _place_of(label: object) -> tuple[bool, bool, int | float, str]:
+    text = as_label(label)
+    number = as_number(text)
+    return text != "", number is None, 0 if number is None else number, text
 
 
 def _without_zero_width(text: str) -> str:

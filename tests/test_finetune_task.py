@@ -65,7 +65,7 @@ def test_balanced_classes_weigh_the_same(tuned_store):
 def test_balanced_classes_of_rows_with_weights(tuned_store):
     task = read_task(tuned_store, sample_weight="weight")
     with featx.open(tuned_store) as store:
-        assert task.weights_for(None).tolist() == store.images["weight"].tolist()
+        assert task.weights_for(None).tolist() == store.images["weight"].astype(float).tolist()
     weights, train = task.weights_for("balanced"), task.rows.of("train")
     totals = pd.Series(weights[train]).groupby(task.rows.y[train]).sum()
     assert totals.to_numpy() == pytest.approx([task.rows.weights[train].sum() / 3] * 3, rel=1e-6)
