@@ -44,7 +44,7 @@ def as_label(value: object) -> str:
 
 def as_labels(column: pd.Series) -> pd.Series:
     """Return a column's cells as labels; see `as_label`."""
-    # Of a Series itself, float32 would come as float64, of which 0.1 has sixteen digits.
+    # A Series itself gives float32 as float64, and 0.1 would have sixteen digits.
     return pd.Series(list(map(as_label, column.array)), index=column.index, name=column.name, dtype=object)
 
 

@@ -243,6 +243,10 @@ def test_tables_of_python_are_text_or_numbers_that_come_back(photos):
     assert images["grade"].tolist()[:3] == [0.0, 1.0, 2.0]
     assert images["mixed"].tolist()[:4] == ["1.5", "", "1.50", "2"]
     assert set(kinds.values()) == {"text", "float64"}
+    # Nobody can keep a table from being changed later.
+    manifest.table["label"] = manifest.table["grade"]
+    featx.extract_features(manifest, photos / "s.h5", weights="random", image_size=32, batch_size=4)
+    assert columns_of(photos / "s.h5")[0]["label"].tolist()[:4] == ["0", "1", "2", "0"]
     with featx.open(photos / "s.h5") as store:
         for column, classes in (
             ("flag", ["False", "True"]),
