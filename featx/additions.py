@@ -190,7 +190,7 @@ def is_same_table(table: pd.DataFrame, stored: pd.DataFrame) -> bool:
 
 
 def _count_differing(now: pd.Series, before: pd.Series) -> int:
-    """Count the cells that differ, two of no number being the same."""
+    """Count the cells that differ, two of no number being the same; a number and its text are the same, too."""
     are_numbers = [column.to_numpy().dtype.kind in "biuf" for column in (now, before)]
     if not all(are_numbers):
         now, before = (list(map(as_text, column)) for column in (now, before))

@@ -184,7 +184,8 @@ def read_elpv(n_images: int | None = None, *, seed: int = 0) -> Manifest:
             "label": cells["probability"].gt(0.5).map({True: "defective", False: "functional"}),
             "split": "",
             "type": cells["type"],
-            "probability": cells["probability"],
+            # As many digits as its classes are named by: 0.333333, not all sixteen that a third has in the file.
+            "probability": cells["probability"].round(6),
             "weight": cells["probability"].where(~cells["probability"].isin([0.0, 1.0]), 1.0).round(2),
         }
     )

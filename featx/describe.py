@@ -1,6 +1,7 @@
 """A store in one screen."""
 
 from featx.errors import one_line
+from featx.labels import sort_labels
 from featx.provenance import read_history
 from featx.store import Store
 
@@ -28,10 +29,10 @@ def describe_store(store: Store) -> dict[str, object]:
         can hold.
     """
     images = store.images
-    by_split = images.groupby("split", sort=False)["label"].value_counts(sort=False)
     splits: dict[str, dict[str, int]] = {}
-    for (split, label), count in by_split.items():
-        splits.setdefault(split, {})[label] = int(count)
+    for split, labels in images.groupby("split", sort=False)["label"]:
+        counts = labels.value_counts()
+        splits[split] = {label: int(counts[label]) for label in sort_labels(counts.index)}
     return {
         "path": str(store.path),
         "bytes": store.path.stat().st_size,

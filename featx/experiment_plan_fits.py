@@ -18,7 +18,8 @@ from featx.experiment_words import in_keys
 from featx.fit_forecast import FitWork, choose_tried_rows, forecast_fit, make_up_features
 from featx.fitting import choose_model
 from featx.gram import SharedGram
-from featx.rows import Rows, as_label, choose_features, choose_stored_layers
+from featx.labels import as_labels
+from featx.rows import Rows, choose_features, choose_stored_layers
 from featx.store import Store
 from featx.where import select_rows
 
@@ -93,7 +94,7 @@ def _images_of(experiment: Experiment, prepared: Prepared, spec: FitSpec) -> pd.
         return None
     if spec.label not in table:
         raise FeatxError(f"no column {spec.label!r}; there are {', '.join(table.columns)}")
-    takes_part = (table[spec.label].map(as_label) != "").to_numpy()
+    takes_part = (as_labels(table[spec.label]) != "").to_numpy()
     return table[takes_part if spec.where is None else takes_part & select_rows(table, spec.where)]
 
 
@@ -110,7 +111,7 @@ def _count_work(spec: FitSpec, table: pd.DataFrame, n_cells: int) -> FitWork:
         if spec.cv is None:
             return FitWork(int(n_validation > 0), n_train, n_validation, 1, n_known, n_test)
     elif spec.train_per_class is not None:
-        n_known = min(spec.train_per_class * table[spec.label].nunique(), len(table))
+        n_known = min(spec.train_per_class * as_labels(table[spec.label]).nunique(), len(table))
         n_test = len(table) - n_known
     else:
         n_test = round(len(table) * spec.test_share)
@@ -124,7 +125,7 @@ def _try_fit(
     experiment: Experiment, prepared: Prepared, spec: FitSpec, table: pd.DataFrame, n_features: int, work: FitWork
 ) -> dict[str, object]:
     """Return seconds and disk by cells on a few rows, and what they are by."""
-    y = table[spec.label].map(as_label).to_numpy(dtype=object)
+    y = as_labels(table[spec.label]).to_numpy(dtype=object)
     tried = choose_tried_rows(y, n_features)
     if _is_there(prepared, spec):
         with Store(experiment.store_path(spec.store)) as store:

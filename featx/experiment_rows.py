@@ -10,9 +10,9 @@ from featx.errors import FeatxError, SourceError
 from featx.experiment_changes import OF_ONE_SPLIT
 from featx.experiment_parts import Experiment, FinetuneSpec, FitSpec
 from featx.experiment_stages import divide_images, read_images
+from featx.labels import as_labels, as_number
 from featx.manifest import SPLITS, Manifest
 from featx.mistakes import Problems, close_names, refuse
-from featx.rows import as_label
 from featx.where import select_rows
 
 
@@ -96,8 +96,14 @@ def _column_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Itera
     for key, column in columns.items():
         if column is not None and column not in table:
             yield f".{key}", _no_column(column, table)
-    if spec.sample_weight in table and table[spec.sample_weight].dtype.kind not in "biuf":
-        yield ".sample_weight", f"the column {spec.sample_weight!r} holds text; weights are numbers from 0 up"
+    if spec.sample_weight in table:
+        texts = as_labels(table[spec.sample_weight])
+        wrong = [text for text in texts.unique() if text and as_number(text) is None]
+        if wrong:
+            yield (
+                ".sample_weight",
+                f"the column {spec.sample_weight!r} holds text ({wrong[0]!r}); weights are numbers from 0 up",
+            )
     for column in (spec.stratify or ()) if isinstance(spec, FitSpec) else ():
         if column == "group":
             yield ".stratify", "the column 'group' can't be stratified by, a group is on one side only: name others"
@@ -120,11 +126,12 @@ def _split_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterat
     split = spec.split if isinstance(spec, FinetuneSpec) else "split"
     if spec.label not in table or split not in table:
         return
-    table = table[(table[spec.label].map(as_label) != "").to_numpy()]
+    table = table[(as_labels(table[spec.label]) != "").to_numpy()]
+    table = table.assign(**{split: as_labels(table[split])})
     if not len(table):
         yield ".label", "no image that takes part has a label"
         return
-    if unknown := sorted({*table[split].astype(str)} - {*SPLITS, ""}):
+    if unknown := sorted({*table[split]} - {*SPLITS, ""}):
         yield ".split", f"the column {split!r} has {unknown[0]!r}; expected {', '.join(SPLITS)} or ''"
         return
     n_cells = len(plan_cells(spec.model, spec.grid, spec.discretize)) if isinstance(spec, FitSpec) else 0
@@ -153,13 +160,13 @@ def _split_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterat
 
 
 def _classes_problem(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    classes = set(table[spec.label].map(as_label))
+    classes = set(as_labels(table[spec.label]))
     if len(classes) < 2:
         yield ".label", f"one class only ({classes.pop()!r}) to learn from; a classifier needs two"
 
 
 def _untrained_problem(spec: FinetuneSpec, table: pd.DataFrame, split: str) -> Iterator[tuple[str, str]]:
-    labels = table[spec.label].map(as_label)
+    labels = as_labels(table[spec.label])
     absent = sorted(set(labels) - set(labels[(table[split] == "train").to_numpy()]))
     if absent:
         yield (
@@ -172,7 +179,7 @@ def _untrained_problem(spec: FinetuneSpec, table: pd.DataFrame, split: str) -> I
 def _per_class_problem(spec: FitSpec, table: pd.DataFrame) -> Iterator[tuple[str, str]]:
     if spec.train_per_class is None:
         return
-    counts = table[spec.label].map(as_label).value_counts()
+    counts = as_labels(table[spec.label]).value_counts()
     if "group" in table:
         yield ".train_per_class", "the images have groups, which stay together: give test_share instead"
     elif counts.min() <= spec.train_per_class:
@@ -185,7 +192,7 @@ def _per_class_problem(spec: FitSpec, table: pd.DataFrame) -> Iterator[tuple[str
 
 def _folds_problem(spec: FitSpec, table: pd.DataFrame) -> str | None:
     """Say which class can't be in every fold; of random splits, only what is so for every one of them."""
-    labels = table[spec.label].map(as_label)
+    labels = as_labels(table[spec.label])
     if spec.repeats is None:
         labels = labels[table["split"].isin(("train", "validation"))]
     counts = labels[labels != ""].value_counts()

@@ -38,13 +38,13 @@ def write_npy(selection: Selection, paths: Sequence[Path], advance: Callable[[in
 
 def write_csv(selection: Selection, paths: Sequence[Path], advance: Callable[[int], object]) -> None:
     """Write a row an image: its columns, then a column a feature."""
-    columns = selection.columns
+    columns = {name: _cells(values) for name, values in selection.columns.items()}
     form = f",{_FLOAT32}" * selection.shape[1] + "\n"
     with _open_text(paths[0]) as file:
         _writer(file).writerow([*columns, *selection.features["name"]])
         write_cells = _writer(file, end="").writerow
         for rows, block in selection.blocks():
-            images = zip(*(values[rows].tolist() for values in columns.values()), strict=True)
+            images = zip(*(values[rows] for values in columns.values()), strict=True)
             for cells, features in zip(images, block, strict=True):
                 write_cells(cells)
                 file.write(form % tuple(features.tolist()))
@@ -85,11 +85,18 @@ def write_parquet(selection: Selection, paths: Sequence[Path], advance: Callable
 
 
 def _write_table(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    cells = [values.tolist() for values in columns.values()]
+    cells = map(_cells, columns.values())
     with _open_text(path) as file:
         write = _writer(file)
         write.writerow(columns)
         write.writerows(zip(*cells, strict=True))
+
+
+def _cells(values: np.ndarray) -> list[object]:
+    """Return a column's cells; whole numbers, which a store has as floats, without a point."""
+    if values.dtype.kind != "f":
+        return values.tolist()
+    return [int(value) if value.is_integer() and abs(value) < 2**53 else value for value in values.tolist()]
 
 
 def _open_text(path: Path) -> TextIO:

@@ -10,9 +10,9 @@ from featx.errors import FeatxError
 from featx.feature_maps import choose_classes, correlate, embed, standardise
 from featx.feature_rows import labelled_rows, one_layer, sample_features, settings_of
 from featx.first_filters import SCALES, first_layer_filters, scale_filters
+from featx.labels import as_labels, sort_labels
 from featx.plots_channels import plot_dead, plot_filters, plot_top_images
 from featx.plots_features import plot_correlation, plot_embedding
-from featx.rows import as_label
 from featx.selection import select
 from featx.store import Store
 from featx.stored_pictures import read_pictures
@@ -90,7 +90,7 @@ def draw_correlation(
     name = one_layer(store, layer)
     rows, labels = labelled_rows(store, label=label, where=where)
     if classes:
-        names = choose_classes(sorted(set(labels)), classes)
+        names = choose_classes(sort_labels(set(labels)), classes)
         is_in = np.isin(labels, names)
         rows, labels = rows[is_in], labels[is_in]
     X, labels, note = sample_features(store, [name], rows, labels, n_images, seed, by_class=True, progress=progress)
@@ -237,7 +237,7 @@ def draw_top_images(
     for reason in reasons:
         echo(reason)
     gone = f" {len(reasons):,} of them can't be read any more, or have changed." if reasons else ""
-    labels = [as_label(value) for value in found[label]] if label in found else []
+    labels = as_labels(found[label]).tolist() if label in found else []
     title = f"Channel {channel} of {name}: its strongest images"
     return FeatureFigure(
         f"What excites channel {channel} of {name}",

@@ -6,9 +6,9 @@ import numpy as np
 
 from featx.errors import FeatxError
 from featx.feature_maps import sample_rows
+from featx.labels import as_labels, sort_labels
 from featx.pooling import layer_of
 from featx.progress import progress_bar
-from featx.rows import as_label
 from featx.selection import select
 from featx.settings import Settings
 from featx.store import Store
@@ -45,7 +45,7 @@ def labelled_rows(store: Store, *, label: str = "label", where: str | None = Non
     images = store.images
     if label not in images:
         raise FeatxError(f"{store.path}: no column {label!r}; there are {', '.join(images.columns)}")
-    labels = images[label].map(as_label).to_numpy(dtype=object)
+    labels = as_labels(images[label]).to_numpy(dtype=object)
     takes_part = labels != ""
     if where is not None:
         takes_part &= select_rows(images, where)
@@ -116,7 +116,8 @@ def sample_features(
     note = f"{len(kept):,} images"
     if len(kept) < len(rows):
         note = f"{len(kept):,} of {len(rows):,} images, drawn with seed {seed}, the classes' shares kept"
-    order = np.argsort(chosen.astype(str), kind="stable") if by_class else slice(None)
+    place_of = {name: place for place, name in enumerate(sort_labels(set(chosen)))}
+    order = np.argsort([place_of[name] for name in chosen], kind="stable") if by_class else slice(None)
     return X[order], chosen[order], note
 
 

@@ -20,6 +20,7 @@ from featx.feature_figures import (
 from featx.feature_maps import correlate, sample_rows, standardise
 from featx.feature_rows import labelled_rows, one_layer, read_features, settings_of
 from featx.first_filters import what_they_need
+from featx.labels import sort_labels
 from featx.store import Store
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def find_alike(X: np.ndarray, labels: np.ndarray, n_classes: int = N_CLOSER) -> 
     while len(chosen) < min(n_classes, len(names)):
         nearness = means[chosen].sum(axis=0)
         chosen.append(int(np.argmax(nearness)))
-    return sorted(str(names[place]) for place in chosen)
+    return sort_labels(str(names[place]) for place in chosen)
 
 
 def _draw_filters(store: Store, echo: Callable[[str], None]) -> FeatureFigure | None:

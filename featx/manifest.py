@@ -2,7 +2,6 @@
 
 import os
 import re
-import unicodedata
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,12 +12,11 @@ from featx.class_folders import SPLIT_NAMES, read_classes
 from featx.csv_tables import list_columns, load_csv
 from featx.errors import SourceError
 from featx.folders import find_named_otherwise, has_image_name
+from featx.labels import as_labels, keeps_its_text, note_look_alikes, text_of
 
 SPLITS = ("train", "validation", "test")
 
 _DEFAULT_COLUMNS = {"path": "path", "label": "label", "split": None, "group": None}
-_WHOLE_NUMBER = r"\s*-?(0|[1-9]\d*)\s*"
-_NUMBER = r"\s*-?(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?\s*"
 # Unicode's line separators among them.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -31,7 +29,8 @@ class Manifest:
     ----------
     table : DataFrame
         Columns `path` (relative to `root`, or absolute), `label` ("" where unknown), `split` (train, validation, test
-        or ""), then any further columns of the source.
+        or ""), then any further columns of the source. Whatever types the table is made with, paths, labels, splits and
+        a column `group` become text, and any other column what a store holds: see `featx.store`.
     root : Path
         The folder that relative paths start from.
     notes : tuple of str
@@ -41,6 +40,13 @@ class Manifest:
     table: pd.DataFrame
     root: Path
     notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        table = self.table.copy()
+        for name in table:
+            kind = _KINDS.get(name, _as_stored)
+            table[name] = kind(table[name])
+        object.__setattr__(self, "table", table)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -66,7 +72,8 @@ def read_source(
     ----------
     source : path
         A folder `<class>/...`, or `<split>/<class>/...`, or of images alone (they get no label); or a CSV file,
-        UTF-8, its cells separated by commas, semicolons or tabs; its columns without a name are left out.
+        UTF-8, cells separated by commas, semicolons or tabs; its columns without a name are left out. Paths, labels,
+        splits and groups are text without blanks at the ends; what becomes of further columns stands in `featx.store`.
     path_column, label_column : str
         Columns of the CSV. `label_column=""` reads images without labels.
     split_column, group_column : str, optional
@@ -93,7 +100,7 @@ def read_source(
     else:
         raise SourceError(f"{source}: no such folder or CSV file")
     _check_labels(manifest.table, source)
-    return replace(manifest, notes=(*manifest.notes, *_note_twins(manifest.table["label"])))
+    return replace(manifest, notes=(*manifest.notes, *note_look_alikes(manifest.table["label"])))
 
 
 def _refuse_of_csvs(source: Path, columns: dict[str, str | None], root: str | Path | None) -> None:
@@ -117,19 +124,6 @@ def _check_labels(table: pd.DataFrame, source: Path) -> None:
             "features without labels, give the folder that holds the images themselves, or a CSV with "
             "--label-column '' (in an experiment file: source.label_column: '')"
         )
-
-
-def _note_twins(labels: pd.Series) -> tuple[str, ...]:
-    """Name labels that look alike and are two classes, such as one file system's "é" and another's."""
-    notes, seen = [], {}
-    for label in labels.unique():
-        other = seen.setdefault(unicodedata.normalize("NFC", label), label)
-        if other != label:
-            notes.append(
-                f"the labels {other!a} and {label!a} are the same text, composed in two ways, and two "
-                "classes: write them alike if one class is meant"
-            )
-    return tuple(notes)
 
 
 def _read_csv(csv_path: Path, *, columns: dict[str, str | None], root: Path) -> Manifest:
@@ -236,15 +230,33 @@ def _count(n: int, one: str, more: str) -> str:
 
 
 def _numbers_where_possible(column: pd.Series) -> pd.Series:
-    """Turn a column of text into numbers if nothing is lost by it; empty cells become NaN.
+    """Turn a column of text into numbers where every cell that isn't empty comes back from its number."""
+    cells = {cell: cell.strip() for cell in column.unique()}
+    filled = [cell for cell in cells.values() if cell]
+    if not filled or not all(map(keeps_its_text, filled)):
+        return column
+    return column.map({cell: float(text) if text else np.nan for cell, text in cells.items()}).astype(float)
 
-    Codes stay text: numbers with leading zeros, and whole numbers that a float can't hold.
-    """
-    filled = column[column.str.strip() != ""]
-    if not len(filled) or not filled.str.fullmatch(_NUMBER).all():
+
+def _as_text(column: pd.Series) -> pd.Series:
+    return pd.Series(list(map(text_of, column.array)), index=column.index, dtype=object)
+
+
+def _as_stored(column: pd.Series) -> pd.Series:
+    """Return a further column as float64 where it is of numbers that come back from it, else as text."""
+    if column.dtype == np.float64:
         return column
-    numbers = pd.to_numeric(filled, errors="coerce").astype(float)
-    if not np.isfinite(numbers).all() or numbers.abs().max() >= 2**53:
-        return column
-    is_whole = filled.str.fullmatch(_WHOLE_NUMBER).all() and len(filled) == len(column)
-    return numbers.astype(int) if is_whole else numbers.reindex(column.index)
+    cells = list(column.array)
+    texts = [text_of(cell) for cell in cells]
+    if any(texts) and all(_is_number(cell) for cell, text in zip(cells, texts, strict=True) if text):
+        numbers = [float(text) if text else np.nan for text in texts]
+        if list(map(text_of, numbers)) == texts:
+            return pd.Series(numbers, index=column.index)
+    return pd.Series(texts, index=column.index, dtype=object)
+
+
+_KINDS = {"path": _as_text, "label": as_labels, "split": as_labels, "group": as_labels}
+
+
+def _is_number(cell: object) -> bool:
+    return isinstance(cell, int | float | np.integer | np.floating) and not isinstance(cell, bool)

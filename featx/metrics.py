@@ -10,6 +10,7 @@ from scipy import stats
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from featx.figures import FIGURES, check_weights, gather_answers
+from featx.labels import sort_labels
 
 CONFIDENCE = 0.95
 
@@ -148,9 +149,10 @@ def report_classes(y: np.ndarray, predicted: np.ndarray, *, sample_weight: np.nd
     Returns
     -------
     DataFrame
-        A row a class of `y` or `predicted`, sorted; 0 where a figure is not defined; empty without rows.
+        One row per class of `y` or `predicted`, sorted as `featx.labels.sort_labels` does; 0 where a figure is not
+        defined; empty without rows.
     """
-    classes = sorted({*y, *predicted})
+    classes = sort_labels({*y, *predicted})
     columns = ["precision", "recall", "f1", "support"]
     if not classes:
         return pd.DataFrame(columns=columns, index=pd.Index([], name="class"))
@@ -172,9 +174,10 @@ def count_confusion(y: np.ndarray, predicted: np.ndarray, *, sample_weight: np.n
     Returns
     -------
     DataFrame
-        A row a true class, a column a predicted one, both sorted; empty without rows.
+        One row per true class, one column per predicted one, both sorted as `featx.labels.sort_labels` does; empty
+        without rows.
     """
-    classes = sorted({*y, *predicted})
+    classes = sort_labels({*y, *predicted})
     counts = np.empty((0, 0), dtype=int)
     if classes:
         counts = confusion_matrix(y, predicted, labels=classes, sample_weight=sample_weight)

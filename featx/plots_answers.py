@@ -19,6 +19,7 @@ from featx.figure_style import (
     style,
     write_on_cells,
 )
+from featx.labels import sort_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -225,7 +226,7 @@ def _roc_curves(
         curves[name] = (false_rate, true_rate, float(auc(false_rate, true_rate)))
     if not curves:
         raise FeatxError("no ROC curve: the test rows are all of one class")
-    return curves
+    return {name: curves[name] for name in sort_labels(curves)}
 
 
 def _draw_mean(ax: "Axes", curves: dict[object, tuple[np.ndarray, np.ndarray, float]]) -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from featx.errors import FeatxError
 from featx.figure_style import COLOURS, INK, MOST_CLASSES, new_figure, short_name, show_percent, style
+from featx.labels import as_labels, sort_labels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,17 +92,14 @@ def count_classes(table: pd.DataFrame, *, label: str = "label", split: str = "sp
             raise FeatxError(f"no column {name!r} in the table of images; there are {', '.join(table)}")
     if not len(table):
         raise FeatxError("no images: there is nothing to count")
-    # It loads scikit-learn, which figures have no other use for.
-    from featx.rows import as_label
-
-    counts = pd.crosstab(table[label].map(as_label), table[split].map(as_label))
+    counts = pd.crosstab(as_labels(table[label]), as_labels(table[split]))
     unknown = [name for name in counts if name not in _SPLIT_LOOKS]
     if unknown:
         raise FeatxError(
             f"the column {split!r} has {short_name(unknown[0])!r}; expected train, validation, test or ''. Name "
             "another with --split"
         )
-    counts = counts[[name for name in _SPLIT_LOOKS if name in counts]]
+    counts = counts.loc[sort_labels(counts.index), [name for name in _SPLIT_LOOKS if name in counts]]
     counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
     names = [short_name(name) or "(no label)" for name in counts.index]
     if len(counts) > MOST_CLASSES:

@@ -20,6 +20,7 @@ from featx.figure_style import (
     short_name,
     style,
 )
+from featx.labels import sort_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -195,8 +196,8 @@ def _group(labels: np.ndarray) -> dict[str | None, np.ndarray]:
     """Return the rows of each class by its name; those of the smallest ones, where there are too many, under None."""
     names, counts = np.unique(labels, return_counts=True)
     n_named = len(names) if len(names) <= MOST_CLASSES else MOST_CLASSES - 1
-    kept = sorted(np.argsort(-counts, kind="stable")[:n_named].tolist())
-    groups = {str(names[place]): np.flatnonzero(labels == names[place]) for place in kept}
+    kept = sort_labels(names[np.argsort(-counts, kind="stable")[:n_named]].tolist())
+    groups = {name: np.flatnonzero(labels == name) for name in kept}
     rest = np.flatnonzero(~np.isin(labels, list(groups)))
     return groups | ({None: rest} if len(rest) else {})
 

@@ -12,6 +12,7 @@ from featx.errors import FeatxError, SourceError
 from featx.finetuned import read_finetuned
 from featx.heads import PREDICTIONS
 from featx.images import read_picture
+from featx.labels import sort_labels
 from featx.own_answer import OwnAnswer
 from featx.parts import Part
 from featx.pipeline import compute_parts, join_layers
@@ -138,8 +139,8 @@ class Predictor:
         model = self._model
         answer: dict[str, object] = {"predicted": model.predict(X)}
         if hasattr(model, "predict_proba"):
-            probabilities = model.predict_proba(X).T
-            answer |= {f"probability_{name}": p for name, p in zip(self.classes, probabilities, strict=True)}
+            probability_of = dict(zip(self.classes, model.predict_proba(X).T, strict=True))
+            answer |= {f"probability_{name}": probability_of[name] for name in sort_labels(self.classes)}
         elif hasattr(model, "decision_function"):
             places = np.searchsorted(model.classes_, answer["predicted"])
             answer["score"] = _score_of(model.decision_function(X), places)

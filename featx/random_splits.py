@@ -9,6 +9,7 @@ import pandas as pd
 from sklearn.model_selection import train_test_split
 
 from featx.errors import FeatxError
+from featx.labels import text_of
 from featx.rows import WITHOUT_GROUPS, Rows, digest_rows
 from featx.splits import divide_groups, draw_by_class
 from featx.store import Store
@@ -52,7 +53,7 @@ def read_strata(store: Store, rows: Rows, stratify: Sequence[str], label: str) -
             f"{store.path}: no column {missing[0]!r} to stratify by; there are {', '.join(images.columns)}"
         )
     columns = [rows.y if column == "label" else images.loc[rows.paths, column].to_numpy() for column in stratify]
-    return np.array([_BETWEEN.join(map(str, values)) for values in zip(*columns, strict=True)], dtype=object)
+    return np.array([_BETWEEN.join(map(text_of, values)) for values in zip(*columns, strict=True)], dtype=object)
 
 
 def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

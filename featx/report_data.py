@@ -12,6 +12,7 @@ import pandas as pd
 from featx.compare import ComparedRun, check_answers, describe_run, list_answers, name_runs
 from featx.errors import FeatxError, one_line
 from featx.folders import is_file, is_folder
+from featx.labels import sort_labels
 from featx.metrics import count_confusion, report_classes
 from featx.report_answer import Answer, answer_question
 from featx.report_files import read_curves, read_record, read_rows
@@ -164,7 +165,7 @@ def gather(results: str | Path | Sequence[str | Path]) -> Report:
         runs=runs,
         left_out=tuple(left_out),
         n_rows=len(reference),
-        classes=tuple(sorted(labels)),
+        classes=tuple(sort_labels(labels)),
         majority=rates[0] if rates and max(rates) - min(rates) < 1e-9 else None,
         store=store,
         notes=store_notes,
@@ -181,7 +182,7 @@ def most_confused(report: Report, n_classes: int) -> list[str]:
     """
     name = report.answer.classical or report.answer.finetuned
     run = next((run for run in report.runs if run.name == name), report.runs[0])
-    labels = sorted({*map(str, run.confusion.index), *map(str, run.confusion.columns)})
+    labels = sort_labels({*map(str, run.confusion.index), *map(str, run.confusion.columns)})
     counts = run.confusion.rename(index=str, columns=str).reindex(index=labels, columns=labels, fill_value=0)
     pairs = counts.to_numpy() + counts.to_numpy().T
     chosen: dict[str, None] = {}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from featx.labels import sort_labels
 from featx.report_data import Report, ReportedRun
 from featx.thumbnails import BUDGET, Thumbnails, make_thumbnails
 
@@ -187,7 +188,8 @@ def _choose_examples(report: Report) -> list[tuple[str, list[str]]]:
     if report.store is None:
         return []
     images = report.store.images[report.store.images["label"] != ""]
-    classes = images["label"].value_counts().sort_index().sort_values(ascending=False, kind="stable").index
+    counts = images["label"].value_counts()
+    classes = counts[sort_labels(counts.index)].sort_values(ascending=False, kind="stable").index
     chosen = []
     for label in classes[:MOST_CLASSES]:
         paths = images["path"][images["label"] == label].tolist()

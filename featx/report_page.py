@@ -233,7 +233,8 @@ def _run_view(
     run: ReportedRun, anchor: str, drawings: Drawings, galleries: Galleries, most_classes: int
 ) -> dict[str, object]:
     # Those with the most test images, in the order of the others.
-    per_class = run.per_class.loc[run.per_class["support"].nlargest(max(1, most_classes)).index].sort_index()
+    largest = run.per_class["support"].nlargest(max(1, most_classes)).index
+    per_class = run.per_class[run.per_class.index.isin(largest)]
     return {
         "name": run.name,
         "anchor": anchor,

@@ -8,8 +8,8 @@ import pandas as pd
 
 from featx.errors import FeatxError
 from featx.folders import is_file
+from featx.labels import as_labels, sort_labels
 from featx.manifest import SPLITS
-from featx.rows import as_label
 from featx.run_record import Run
 from featx.store import Store
 
@@ -111,8 +111,8 @@ def _read(path: Path, run: Run, first: Run) -> StoreData:
     images = pd.DataFrame(
         {
             "path": table["path"],
-            "label": table[label if label in table else "label"].map(as_label),
-            "split": table[split if split in table else "split"].map(as_label),
+            "label": as_labels(table[label if label in table else "label"]),
+            "split": as_labels(table[split if split in table else "split"]),
             "sha256": table["sha256"],
         }
     )
@@ -131,5 +131,5 @@ def _read(path: Path, run: Run, first: Run) -> StoreData:
 def _count(images: pd.DataFrame) -> pd.DataFrame:
     counts = pd.crosstab(images["label"], images["split"])
     order = [name for name in SPLITS if name in counts] + [name for name in counts if name not in SPLITS]
-    counts = counts[order].rename(index={"": "(no label)"}, columns={"": "(no split)"})
+    counts = counts.loc[sort_labels(counts.index), order].rename(index={"": "(no label)"}, columns={"": "(no split)"})
     return counts.rename_axis(index="label", columns=None)

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from featx.errors import FeatxError
+from featx.labels import as_labels, as_number, note_look_alikes
 from featx.layers import BACKBONES, expand_layers
 from featx.manifest import SPLITS
 from featx.pooling import layer_of, name_features
@@ -103,18 +104,18 @@ def read_rows(
         if column is not None and column not in images:
             raise FeatxError(f"{store.path}: no column {column!r}; there are {', '.join(images.columns)}")
     if split != "split":
-        unknown = sorted({*images[split].astype(str)} - {*SPLITS, ""})
+        images = images.assign(split=as_labels(images[split]))
+        unknown = sorted({*images["split"]} - {*SPLITS, ""})
         if unknown:
             raise FeatxError(
                 f"{store.path}: the column {split!r} has {unknown[0]!r}; expected {', '.join(SPLITS)} or ''"
             )
-        images = images.assign(split=images[split])
     notes = []
     takes_part = np.ones(len(images), dtype=bool)
     if where is not None:
         takes_part = select_rows(images, where)
         notes.append(f"{int(takes_part.sum()):,} of {len(images):,} images take part: {where}")
-    labels = images[label].map(as_label)
+    labels = as_labels(images[label])
     for name, values in (("label", labels), ("split", images["split"])):
         if name == "split" and not needs_split:
             continue
@@ -130,6 +131,7 @@ def read_rows(
             raise FeatxError(f"{store.path}: no image has a {lack}{so}: {mend}{other_rows}")
         if n_without:
             notes.append(f"{n_without:,} images without a {name} take no part")
+    notes += note_look_alikes(labels[takes_part])
     table = images[takes_part]
     X = store.matrix(layers)
     X = X if takes_part.all() else X[takes_part]
@@ -155,33 +157,21 @@ def _check_finite(store: Store, X: np.ndarray, paths) -> None:  # noqa: ANN001
         )
 
 
-def as_label(value: object) -> str:
-    """Return a label as text: whole numbers without a point, missing numbers as no label.
-
-    Examples
-    --------
-    >>> as_label(2.0), as_label(20260131.0), as_label(0.5), as_label(float("nan"))
-    ('2', '20260131', '0.5', '')
-    """
-    if not isinstance(value, float):
-        return str(value)
-    if np.isnan(value):
-        return ""
-    # {:g} alone would make one class of 20260131 and 20260130.
-    return f"{value:.0f}" if value.is_integer() and abs(value) < 2**53 else f"{value:g}"
-
-
 def _read_weights(store: Store, table, column: str | None) -> np.ndarray | None:  # noqa: ANN001
     if column is None:
         return None
-    weights = table[column].to_numpy()
-    if weights.dtype.kind not in "biuf":
-        raise FeatxError(f"{store.path}: the column {column!r} holds text; weights are numbers from 0 up")
-    weights = weights.astype(np.float64)
+    cells = table[column].to_numpy()
+    if cells.dtype.kind in "biuf":
+        weights = cells.astype(np.float64)
+    else:
+        # Such as 0.50, of which a float would not give the text back.
+        weights = np.array([as_number(cell) for cell in cells.astype(str)], dtype=np.float64)
     bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if len(bad):
         path = table["path"].iloc[bad[0]]
-        raise FeatxError(f"{store.path}: {column!r} of {path} is {weights[bad[0]]}; weights are numbers from 0 up")
+        cell = cells[bad[0]]
+        found = repr(cell) if isinstance(cell, str) else cell
+        raise FeatxError(f"{store.path}: {column!r} of {path} is {found}; weights are numbers from 0 up")
     return weights
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from featx.errors import FeatxError
+from featx.labels import sort_labels
 
 PROBABILITY = "probability_"
 DECISION = "decision_"
@@ -60,9 +61,8 @@ def score_columns(
     table, names = (told[:, np.newaxis], classes[-1:]) if told.ndim == 1 else (told, classes)
     if table.shape[1] != len(names):
         return {}
-    return {
-        f"{prefix}{name}": [f"{value:.9g}" for value in column] for name, column in zip(names, table.T, strict=True)
-    }
+    column_of = dict(zip(names, table.T, strict=True))
+    return {f"{prefix}{name}": [f"{value:.9g}" for value in column_of[name]] for name in sort_labels(names)}
 
 
 def read_scores(folder: Path, classes: Sequence[str]) -> Scores:

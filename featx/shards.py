@@ -9,6 +9,7 @@ from pathlib import Path
 
 from featx.errors import FeatxError, StoreError
 from featx.image_files import digest_of
+from featx.labels import text_of
 from featx.manifest import Manifest
 
 _MOST, _MOST_IMAGES = 100_000, 10**10
@@ -127,7 +128,7 @@ def describe_origin(manifest: Manifest, request: Mapping[str, object]) -> ShardO
     request = {**request, "weights_sha256": digest_weights(str(request["weights"]))}
     digest = hashlib.sha256()
     for name in sorted(table):
-        text = "\0".join(map(str, [name, *table[name]]))
+        text = "\0".join(map(text_of, [name, *table[name]]))
         digest.update(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest())
     return ShardOrigin(len(table), digest_paths(manifest), digest.hexdigest(), request)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from featx.errors import SourceError
+from featx.labels import as_labels, text_of
 from featx.manifest import SPLITS, Manifest
 
 _MOST_PASSES = 20
@@ -45,7 +46,7 @@ def make_splits(
     shares = {name: share for name, share in zip(names, fractions, strict=True) if share > 0}
     _check_divisible(manifest, shares, stratify)
     table = manifest.table
-    strata = table[["label", *stratify]].astype(str).agg("\0".join, axis=1)
+    strata = table[["label", *stratify]].map(text_of).agg("\0".join, axis=1)
     if "group" in table:
         parts = divide_groups(strata, group_of_each(table), shares, seed)
     else:
@@ -131,7 +132,7 @@ def draw_by_class(labels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
 
 def group_of_each(table: pd.DataFrame) -> pd.Series:
     """Return the group of each image; one without a group belongs with no other."""
-    groups = table["group"].astype(str)
+    groups = as_labels(table["group"])
     return groups.where(groups != "", "\0" + table["path"])
 
 

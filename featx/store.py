@@ -19,7 +19,11 @@ Version 1::
     /images/label        (n_images,) empty where unknown
     /images/split        (n_images,) train, validation, test or empty
     /images/sha256       (n_images,) of the file's bytes
-    /images/<column>     (n_images,) any further column of the manifest: numbers or text
+    /images/<column>     (n_images,) any further column of the manifest: text as it stood, or numbers (float64) where
+                         every cell that isn't empty is a number from which the same text comes back, blanks at the ends
+                         aside: 10, 0.5, -3 and 1e-05 are numbers (an empty cell is NaN then); 1.10, 007, 1E1, 2.0 and
+                         whole numbers from 2**53 up are text, and with them their whole column. A column called group
+                         is text always. (Stores of an older featx have other numbers here: int64, bool, ...)
     /rejected/path       (n_rejected,) the images that could not be read
     /rejected/reason     (n_rejected,)
 
@@ -29,9 +33,10 @@ Python's json.dumps with its defaults. Fletcher-32 tells which chunk is damaged;
 another's place, of shapes, and of what HDF5 keeps without a checksum. Older stores have none of these, nor columns. A
 store never changes in place: a new one is written beside it and renamed over it.
 
-Row i of every dataset in /features and /images is the same image. Text is UTF-8 of fixed length, padded with zeros. No
-filter is used but those that every HDF5 library has: gzip, shuffle, Fletcher-32. Stores from before the attributes
-engine, engine_version, views and store_dtype are of Keras, one view and float32.
+Row i of every dataset in /features and /images is the same image. A cell is a label by its text without blanks at the
+ends: whole numbers have no point, other numbers all their digits, and NaN is no label. Text is UTF-8 of fixed length,
+padded with zeros. No filter is used but those that every HDF5 library has: gzip, shuffle, Fletcher-32. Stores from
+before the attributes engine, engine_version, views and store_dtype are of Keras, one view and float32.
 """
 
 from collections.abc import Iterator, Sequence

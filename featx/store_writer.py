@@ -15,9 +15,18 @@ import pandas as pd
 
 import featx
 from featx.errors import StoreError
+from featx.labels import text_of
 from featx.parts import Part
 from featx.settings import Settings
-from featx.store_file import FORMAT, attributes_sha256, content_bytes, describe_column, read_attributes, read_columns
+from featx.store_file import (
+    FORMAT,
+    TEXT_COLUMNS,
+    attributes_sha256,
+    content_bytes,
+    describe_column,
+    read_attributes,
+    read_columns,
+)
 
 CHUNK_BYTES = 2**20
 
@@ -193,13 +202,13 @@ def _write_attributes(file: h5py.File, attributes: Mapping[str, object]) -> None
 
 def as_text(value: object) -> str:
     """Return a cell as a store holds it: what is no UTF-8 in a file's name stands there escaped."""
-    return str(value).encode("utf-8", "backslashreplace").decode()
+    return text_of(value).encode("utf-8", "backslashreplace").decode()
 
 
 def _write_table(group: h5py.Group, table: Mapping[str, pd.Series | np.ndarray]) -> None:
     for name, column in table.items():
         values = np.asarray(column)
-        if values.dtype.kind not in "biufS":
+        if values.dtype.kind not in ("S" if name in TEXT_COLUMNS else "biufS"):
             values = _encode(values)
         if values.dtype.kind == "S":
             # The same bytes, and HDF5 is told that they are UTF-8.

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from featx.errors import FeatxError
+from featx.labels import as_label, as_number
 
 _COMPARISONS = {
     ast.Eq: operator.eq,
@@ -36,6 +37,8 @@ def select_rows(table: pd.DataFrame, text: str) -> np.ndarray:
     text : str
         Comparisons (==, !=, <, <=, >, >=, in, not in) of columns with numbers, texts or lists of them, joined by and,
         or, not and parentheses. It is read as Python is, but only these parts of it are known; nothing is called.
+        Blanks at the ends of a text don't count. A column of text whose cells are all numbers (1.10, 007) may be
+        compared with numbers, too.
 
     Returns
     -------
@@ -131,7 +134,7 @@ def _evaluate(node: ast.AST, table: pd.DataFrame, text: str) -> np.ndarray:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         return ~_evaluate(node.operand, table, text)
     if isinstance(node, ast.Compare) and isinstance(node.left, ast.Name) and len(node.ops) == 1:
-        return _compare(_column(node.left.id, table, text), node.ops[0], node.comparators[0], text)
+        return _compare(node.left.id, _column(node.left.id, table, text), node.ops[0], node.comparators[0], text)
     raise FeatxError(f"--where {text!r}: {_EXPECTED}")
 
 
@@ -155,15 +158,40 @@ def _read_wanted(comparison: ast.cmpop, node: ast.AST, text: str) -> object:
     return wanted
 
 
-def _compare(values: np.ndarray, comparison: ast.cmpop, node: ast.AST, text: str) -> np.ndarray:
-    wanted = _read_wanted(comparison, node, text)
+def _compare(column: str, values: np.ndarray, comparison: ast.cmpop, node: ast.AST, text: str) -> np.ndarray:
+    found = _read_wanted(comparison, node, text)
     is_list = isinstance(comparison, ast.In | ast.NotIn)
+    wanted = list(found) if is_list else [found]
     column_is_text = values.dtype.kind not in "biuf"
-    for value in wanted if is_list else [wanted]:
-        if not isinstance(value, str | int | float) or isinstance(value, str) != column_is_text:
+    if column_is_text:
+        values = np.array([as_label(value) for value in values], dtype=object)
+        # As a CSV has them.
+        wanted = [str(value) if isinstance(value, bool) else value for value in wanted]
+    asks_for_text = [isinstance(value, str) for value in wanted]
+    if column_is_text and wanted and not any(asks_for_text):
+        column_is_text, values = False, _numbers_of(column, values, wanted[0], text)
+    for value, is_text in zip(wanted, asks_for_text, strict=True):
+        if not isinstance(value, str | int | float) or is_text != column_is_text:
             kind = "text" if column_is_text else "numbers"
             raise FeatxError(f"--where {text!r}: {value!r} is compared with a column of {kind}")
+    wanted = [value.strip() if isinstance(value, str) else value for value in wanted]
     if is_list:
-        found = np.isin(values.astype(str) if column_is_text else values, list(wanted))
-        return found if isinstance(comparison, ast.In) else ~found
-    return np.asarray(_COMPARISONS[type(comparison)](values, wanted), dtype=bool)
+        # Not NumPy's own, which makes floats of whole numbers that no float holds.
+        is_in = np.array([value in wanted for value in values.tolist()], dtype=bool)
+        return is_in if isinstance(comparison, ast.In) else ~is_in
+    # NaN among Python's own numbers would be warned of.
+    with np.errstate(invalid="ignore"):
+        return np.asarray(_COMPARISONS[type(comparison)](values, wanted[0]), dtype=bool)
+
+
+def _numbers_of(column: str, cells: np.ndarray, wanted: object, text: str) -> np.ndarray:
+    """Return the numbers that a column of text holds, such as 1.10; NaN where a cell is empty."""
+    numbers = np.empty(len(cells), dtype=object)
+    for row, cell in enumerate(cells):
+        number = as_number(cell) if cell else np.nan
+        if number is None:
+            raise FeatxError(
+                f"--where {text!r}: {wanted!r} is compared with a column of text: {column!r} holds {cell!r}"
+            )
+        numbers[row] = number
+    return numbers

@@ -18,6 +18,7 @@ from featx.classifiers import plan_cells
 from featx.cli import main
 from featx.demo import read_elpv
 from featx.gram import SharedGram
+from featx.labels import as_label
 from featx.svm import fit_cells
 
 
@@ -27,6 +28,7 @@ def test_the_real_data_set_is_whole():
     counts = pd.crosstab(table["label"], table["type"])
     assert counts.loc["defective"].to_dict() == {"mono": 369, "poly": 452}
     assert table["probability"].round(2).value_counts().to_dict() == {0.0: 1508, 0.33: 295, 0.67: 106, 1.0: 715}
+    assert set(table["probability"].map(as_label)) == {"0", "0.333333", "0.666667", "1"}
     assert table["weight"].value_counts().to_dict() == {1.0: 1508 + 715, 0.33: 295, 0.67: 106}
 
 

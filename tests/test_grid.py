@@ -18,6 +18,7 @@ from sklearn.svm import SVC
 import featx
 from featx import FeatxError, TernaryDiscretizer
 from featx.cli import main
+from featx.labels import sort_labels
 from featx.results import load_model, read_run
 from featx.shards import Shard
 
@@ -380,7 +381,7 @@ def test_figures_follow_from_the_written_answers_and_the_weights(weighted_store,
         images = store.images.set_index("path").loc[answers["path"]]
     y, predicted, weight = answers["label"], answers["predicted"], images["weight"].to_numpy()
     assert y.tolist() == images["label"].tolist()
-    classes = sorted(set(y))
+    classes = sort_labels(set(y))
     assert [name.split("_", 1)[1] for name in answers.columns[3:]] == classes
     scores = answers.iloc[:, 3:].to_numpy(float)
     areas = [metrics.roc_auc_score(y == name, scores[:, n], sample_weight=weight) for n, name in enumerate(classes)]
