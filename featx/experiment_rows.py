@@ -39,6 +39,8 @@ def read_and_check_images(experiment: Experiment, *, echo: Callable[[str], None]
         absent = [name for name in _stratify_of(experiment) if name not in undivided.table]
         try:
             manifest = divide_images(experiment, undivided)
+            for note in manifest.notes[len(undivided.notes) :]:
+                echo(note)
         except SourceError as error:
             if absent:
                 problems["split.stratify"] = _no_column(absent[0], undivided.table)

@@ -80,7 +80,7 @@ def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: i
     if rows.groups is not None:
         shares = {"train": 1 - test_share, "test": test_share}
         kept = rows.y if strata is None else strata
-        parts = divide_groups(pd.Series(kept), pd.Series(rows.groups), shares, seed)
+        parts = divide_groups(pd.Series(kept), pd.Series(rows.groups), shares, seed, classes=pd.Series(rows.y))
         train, test = everything[parts == "train"], everything[parts == "test"]
         if not len(train) or not len(test):
             raise FeatxError(

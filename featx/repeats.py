@@ -98,7 +98,7 @@ def fit_repeats(
     share_notes = take_up_shards(journal)
     _fit_splits(task, journal, range(n_repeats), cluster=cluster, progress=progress)
     repeats = tuple(journal.records[number,] for number in range(n_repeats))
-    notes = (*task.notes, *share_notes)
+    notes = (*task.notes, *share_notes, *_notes_on_shares(task, repeats))
     figures = summarise(repeats)
     run = RepeatedRun(task.model, task.store, task.protocol, repeats, *figures, notes, task.digest_draws())
     write_repeats(output, run)
@@ -141,6 +141,20 @@ def _fit_splits(
         for number, repeat in fitted:
             journal.add((number,), repeat)
             bar.update()
+
+
+def _notes_on_shares(task: RepeatsTask, repeats: Sequence[Repeat]) -> list[str]:
+    """Say how far whole groups miss the test share, if by more than 2% of the rows, and more than one row."""
+    if task.rows.groups is None:
+        return []
+    wanted, n_rows = task.protocol["test_share"], len(task.rows)
+    n_test = [repeat.n_test for repeat in repeats]
+    if max(abs(n - wanted * n_rows) for n in n_test) <= max(1, 0.02 * n_rows):
+        return []
+    return [
+        f"whole groups miss the test share of {wanted:.0%}: random splits test on {min(n_test) / n_rows:.1%} to "
+        f"{max(n_test) / n_rows:.1%} of the rows"
+    ]
 
 
 def _journal_path(output: Path) -> Path:
