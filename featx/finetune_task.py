@@ -80,6 +80,7 @@ def read_task(
     where: str | None = None,
     split: str = "split",
     sample_weight: str | None = None,
+    drop_duplicates: bool = False,
 ) -> Task:
     """Read what a network is to be fine-tuned on.
 
@@ -88,7 +89,7 @@ def read_task(
     store_path : path
     root : path, optional
         Where the images' paths start; default: where they did when they were extracted.
-    label, where, split, sample_weight : str, optional
+    label, where, split, sample_weight, drop_duplicates
         See `featx.rows.read_rows`.
 
     Raises
@@ -97,7 +98,8 @@ def read_task(
         If rows, splits or files don't allow it.
     """
     with Store(store_path) as store:
-        rows, notes = read_rows(store, [], label=label, where=where, split=split, sample_weight=sample_weight)
+        options = {"split": split, "sample_weight": sample_weight, "drop_duplicates": drop_duplicates}
+        rows, notes = read_rows(store, [], label=label, where=where, **options)
         attributes = store.attributes
         table = store.images
         described = describe_store(store, [])

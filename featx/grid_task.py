@@ -41,6 +41,8 @@ class Protocol:
         See `featx.rows.read_rows`.
     choose_by : str
         One of `featx.choosing.CHOOSE_BY`.
+    drop_duplicates : bool
+        See `featx.rows.read_rows`.
     """
 
     selection: str
@@ -51,6 +53,7 @@ class Protocol:
     where: str | None
     sample_weight: str | None
     choose_by: str
+    drop_duplicates: bool
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ def plan_grid(
     where: str | None = None,
     sample_weight: str | None = None,
     class_weight: str | None = None,
+    drop_duplicates: bool = False,
     seed: int = 0,
     worker_memory: int | None = None,
 ) -> GridTask:
@@ -136,7 +140,8 @@ def plan_grid(
     cells = plan_cells(model, grid or {}, discretize)
     with Store(store_path) as store:
         chosen_layers = choose_stored_layers(store, layers)
-        rows, notes = read_rows(store, chosen_layers, label=label, where=where, sample_weight=sample_weight)
+        options = {"label": label, "where": where, "sample_weight": sample_weight, "drop_duplicates": drop_duplicates}
+        rows, notes = read_rows(store, chosen_layers, **options)
         described = describe_store(store, chosen_layers)
         widths = {layer: store.n_channels[layer] for layer in chosen_layers}
         images_per_second = store.images_per_second
@@ -149,7 +154,7 @@ def plan_grid(
         model=model,
         cells=cells,
         rows=rows,
-        protocol=Protocol(selection, cv, seed, class_weight, label, where, sample_weight, choose_by),
+        protocol=Protocol(selection, cv, seed, class_weight, choose_by=choose_by, **options),
         store=described,
         widths=widths,
         images_per_second=images_per_second,

@@ -34,6 +34,7 @@ def fit_repeats(
     where: str | None = None,
     sample_weight: str | None = None,
     class_weight: str | None = None,
+    drop_duplicates: bool = False,
     seed: int = 0,
     cluster: "Cluster | None" = None,
     overwrite: bool = False,
@@ -46,7 +47,7 @@ def fit_repeats(
 
     Parameters
     ----------
-    store_path, model, output, grid, layers, discretize, label, where, sample_weight, class_weight, overwrite, progress
+    store_path, model, output, grid, layers, discretize, label, where, sample_weight, class_weight, drop_duplicates
         As of `featx.fit_grid`.
     n_repeats : int
     test_share : float, default 0.2
@@ -62,6 +63,8 @@ def fit_repeats(
         Of the first split.
     cluster : Cluster, optional
         Workers that fit the splits, each one's cells on one worker; default: this process.
+    overwrite, progress
+        As of `featx.fit_grid`.
 
     Returns
     -------
@@ -91,6 +94,7 @@ def fit_repeats(
         where=where,
         sample_weight=sample_weight,
         class_weight=class_weight,
+        drop_duplicates=drop_duplicates,
         seed=seed,
         worker_memory=None if cluster is None else cluster.memory_each(),
     )

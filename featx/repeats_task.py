@@ -98,6 +98,7 @@ def plan_repeats(
     where: str | None = None,
     sample_weight: str | None = None,
     class_weight: str | None = None,
+    drop_duplicates: bool = False,
     seed: int = 0,
     worker_memory: int | None = None,
 ) -> RepeatsTask:
@@ -119,7 +120,7 @@ def plan_repeats(
     cells = plan_cells(model, grid or {}, discretize)
     with Store(store_path) as store:
         chosen_layers = choose_stored_layers(store, layers)
-        options = {"label": label, "where": where, "sample_weight": sample_weight}
+        options = {"label": label, "where": where, "sample_weight": sample_weight, "drop_duplicates": drop_duplicates}
         rows, notes = read_rows(store, chosen_layers, **options, needs_split=False)
         strata = read_strata(store, rows, stratify, label) if train_per_class is None else None
         described = describe_store(store, chosen_layers)

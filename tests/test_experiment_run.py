@@ -490,6 +490,24 @@ def test_a_page_is_renewed_for_another_title_and_other_runs(own):
     assert run(own, {"report": False}, only=["fits.rf"]).report is None
 
 
+def test_identical_images_are_said_by_the_keys_that_leave_them_out(short):
+    shutil.copy(short.parent / "images/ash/000.png", short.parent / "images/ash/copy.png")
+    lines = []
+    run(short, SHORT, echo=lines.append)
+    assert any("2 images are identical to others" in line and "out with drop_duplicates" in line for line in lines)
+    # A run that an older featx made doesn't say that they are in it.
+    record = short.parent / "output/runs/rf/run.json"
+    made = json.loads(record.read_text(encoding="utf-8"))
+    assert made["protocol"].pop("drop_duplicates") is False
+    record.write_text(json.dumps(made), encoding="utf-8")
+    assert set(what_was(run(short, SHORT)).values()) == {"there"}
+    changes = SHORT | {"fits.*.drop_duplicates": True}
+    with pytest.raises(featx.FeatxError, match=r"fits.rf: .*drop_duplicates false, now true"):
+        run(short, changes)
+    run(short, changes, overwrite=True, echo=lines.append)
+    assert "1 images of identical files are left out: drop_duplicates" in lines
+
+
 def find(experiment):
     stages = list_stages(experiment)
     return find_all(experiment, stages, stages, None)
