@@ -1,5 +1,6 @@
 """Whether an experiment's images have what its runs ask of them: columns, splits, rows to choose on."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -10,10 +11,18 @@ from featx.errors import FeatxError, SourceError
 from featx.experiment_changes import OF_ONE_SPLIT
 from featx.experiment_parts import Experiment, FinetuneSpec, FitSpec
 from featx.experiment_stages import divide_images, read_images
+from featx.experiment_words import in_keys
+from featx.finetune_task import StoreToBe, check_task
+from featx.grid_task import check_grid
 from featx.manifest import SPLITS, Manifest
 from featx.mistakes import Problems, close_names, refuse
-from featx.rows import as_label
+from featx.random_splits import read_strata
+from featx.repeats_task import RepeatsTask
+from featx.rows import as_label, read_rows
 from featx.where import select_rows
+
+# What a message begins with that is about one option.
+_OPTION = re.compile(r"--([a-z-]+) [^:]*: ")
 
 
 def read_and_check_images(experiment: Experiment, *, echo: Callable[[str], None] = lambda line: None) -> Manifest:
@@ -63,8 +72,8 @@ def _list_all(
         yield from _column_problems(spec, undivided.table)
         return
     images = manifest if manifest.has_splits else with_stored_splits(experiment, spec.store, manifest)
-    yield from _column_problems(spec, images.table)
-    yield from _split_problems(spec, images.table)
+    problems = [*_column_problems(spec, images.table), *_split_problems(spec, images.table)]
+    yield from problems or _row_problems(StoreToBe(experiment.store_path(spec.store), images.table), spec)
 
 
 def with_stored_splits(experiment: Experiment, store: str, manifest: Manifest) -> Manifest:
@@ -152,6 +161,42 @@ def _split_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterat
             yield f".{asked[0]}", "it is scored on validation images, and there are none: give cv: 5, or three shares"
     elif isinstance(spec, FinetuneSpec):
         yield from _untrained_problem(spec, table[(table[split] != "").to_numpy()], split)
+
+
+def _row_problems(store: StoreToBe, spec: FitSpec | FinetuneSpec) -> Iterator[tuple[str, str]]:
+    """Yield what a fit or a fine-tuning would refuse of these rows, once columns and splits are as they should be."""
+    names = ("label", "where", "sample_weight")
+    columns = {name: getattr(spec, name) for name in (*names, *(["split"] if isinstance(spec, FinetuneSpec) else []))}
+    repeats = getattr(spec, "repeats", None)
+    try:
+        rows, _ = read_rows(store, [], **columns, needs_split=repeats is None)
+    except FeatxError as error:
+        # All else that it looks at has been looked at.
+        yield ".sample_weight", in_keys(str(error).removeprefix(f"{store.path}: "))
+        return
+    try:
+        if isinstance(spec, FinetuneSpec):
+            check_task(store.path, rows, spec.where)
+            return
+        cells = plan_cells(spec.model, spec.grid, spec.discretize)
+        chosen_by = {name: getattr(spec, name) for name in ("cv", "choose_by", "class_weight", "seed")}
+        if repeats is None:
+            check_grid(store.path, rows, spec.model, cells, where=spec.where, **chosen_by)
+            return
+        strata = None if spec.stratify is None else read_strata(store, rows, spec.stratify, spec.label)
+        drawn_by = {"train_per_class": spec.train_per_class}
+        if spec.train_per_class is None:
+            drawn_by = {"test_share": spec.test_share}
+        task = RepeatsTask(spec.model, cells, rows, strata, chosen_by | drawn_by, {}, ())
+        task.check(range(repeats))
+    except FeatxError as error:
+        text = str(error).removeprefix(f"{store.path}: ")
+        option = _OPTION.match(text)
+        if option is None:
+            yield "", in_keys(text)
+            return
+        key = option[1].replace("-", "_")
+        yield f".grid.{key}" if key in spec.grid else f".{key}", in_keys(text[option.end() :])
 
 
 def _classes_problem(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,7 @@ from featx.recipes import Recipe, read_recipe, recipe_record
 from featx.results import Run, check_free
 from featx.rows import digest_rows
 from featx.stage_plans import StagePlan, build_stage_model, count_weights, plan_stages
+from featx.strict_yaml import without_numpy
 from featx.training import is_compiled, predict_rows, train_stage
 from featx.training_data import RowSource
 from featx.training_folder import TrainingFolder
@@ -102,6 +103,7 @@ def fine_tune(
     """
     output = Path(output)
     check_free(output, overwrite=overwrite)
+    seed = without_numpy(seed)
     chosen_recipe = read_recipe(recipe, changes=changes)
     columns = {"label": label, "where": where, "sample_weight": sample_weight, "split": split}
     columns |= {"drop_duplicates": drop_duplicates}

@@ -170,8 +170,7 @@ def _make_task(
     notes: Sequence[str],
     where: str | None,
 ) -> Task:
-    check_splits(store_path, rows, where)
-    _check_fitting(store_path, rows)
+    check_task(store_path, rows, where)
     digest_of = dict(zip(table["path"], table["sha256"], strict=True))
     images = Images(
         root=root,
@@ -243,7 +242,24 @@ def choose_weights(
     return weights
 
 
-def _check_fitting(store_path: str | Path, rows: Rows) -> None:
+def check_task(store_path: str | Path, rows: Rows, where: str | None) -> None:
+    """Refuse rows that no network can be fine-tuned on.
+
+    Parameters
+    ----------
+    store_path : path
+        What a message begins with.
+    rows : Rows
+        With features or without.
+    where : str or None
+        What they were chosen by.
+
+    Raises
+    ------
+    FeatxError
+        If there are no train or validation rows, or a class has none in train.
+    """
+    check_splits(store_path, rows, where)
     if not len(rows.of("validation")):
         raise FeatxError(
             f"{store_path}: no validation rows, by which fine-tuning chooses its epoch; test rows are never used "

@@ -1,6 +1,7 @@
 """The image files below a folder, by their names; whether they are images is found out when they are read."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -27,6 +28,17 @@ class Found:
     images: list[Path] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
     links: list[Path] = field(default_factory=list)
+
+
+def list_paths(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+    """Return paths as a list; a single one is a list of one, not of its letters.
+
+    Examples
+    --------
+    >>> [path.as_posix() for path in list_paths("photos/a.png")]
+    ['photos/a.png']
+    """
+    return [Path(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
 
 
 def has_image_name(path: Path) -> bool:

@@ -26,6 +26,7 @@ from featx.rows import Rows
 from featx.score_columns import score_columns
 from featx.shards import Shard
 from featx.split_checks import notes_on_splits
+from featx.strict_yaml import without_numpy
 
 if TYPE_CHECKING:
     from featx.cluster_tasks import Cluster
@@ -130,7 +131,7 @@ def fit_grid(
         worker_memory=None if cluster is None else cluster.memory_each(),
     )
     model, rows, options = task.model, task.rows, task.options()
-    questions = LayerQuestions(each_layer, leave_one_layer_out, importance)
+    questions = LayerQuestions(each_layer, leave_one_layer_out, without_numpy(importance))
     check_questions(questions, task.protocol.selection, list(task.widths))
     journal, share_notes = score_all(task, Path(output), cluster=cluster, progress=progress)
     fitted = tuple(_summarise(plan, cell, len(task.folds()), journal) for cell, plan in enumerate(task.cells))

@@ -5,18 +5,18 @@ from pathlib import Path
 
 from featx.csv_tables import list_columns, load_csv
 from featx.errors import SourceError
-from featx.folders import is_folder, list_images
+from featx.folders import is_folder, list_images, list_paths
 from featx.images import EXTENSIONS
 
 
 def list_sources(
-    sources: Sequence[str | Path], *, path_column: str = "path", root: str | Path | None = None
+    sources: str | Path | Sequence[str | Path], *, path_column: str = "path", root: str | Path | None = None
 ) -> list[Path]:
     """List the images of some sources, in their order.
 
     Parameters
     ----------
-    sources : sequence of path
+    sources : path, or sequence of path
         Image files, folders (every image below them, sorted; hidden files and linked folders are passed over), and
         CSVs. Any file that is not named .csv stands for an image, whether or not it can be read.
     path_column : str, default "path"
@@ -38,7 +38,7 @@ def list_sources(
     >>> [path.as_posix() for path in list_sources(["photos/cat.jpg", "dog.png"])]
     ['photos/cat.jpg', 'dog.png']
     """
-    sources = list(map(Path, sources))
+    sources = list_paths(sources)
     if not any(map(_is_csv, sources)):
         given = ["--path-column"] if path_column != "path" else []
         given += ["--root"] if root is not None else []

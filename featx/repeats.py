@@ -24,7 +24,7 @@ def fit_repeats(
     n_repeats: int,
     test_share: float = 0.2,
     train_per_class: int | None = None,
-    stratify: Sequence[str] = ("label",),
+    stratify: str | Sequence[str] = ("label",),
     grid: Mapping[str, Sequence] | None = None,
     layers: str = "all",
     discretize: str = "none",
@@ -53,7 +53,7 @@ def fit_repeats(
     test_share : float, default 0.2
     train_per_class : int, optional
         So many train rows of every class, all others to test on; test_share and stratify are then of no account.
-    stratify : sequence of str, default ("label",)
+    stratify : str or sequence of str, default ("label",)
         Columns whose shares every split keeps; empty for none. Whole groups keep them as closely as they can.
     cv : int, default 5
         Folds that the choice is made by.
@@ -98,6 +98,8 @@ def fit_repeats(
         seed=seed,
         worker_memory=None if cluster is None else cluster.memory_each(),
     )
+    n_repeats = task.protocol["n_repeats"]
+    task.check(range(n_repeats))
     journal = Journal(_journal_path(output), task.identity(), Repeat)
     share_notes = take_up_shards(journal)
     _fit_splits(task, journal, range(n_repeats), cluster=cluster, progress=progress)
@@ -122,9 +124,11 @@ def repeat_share(
     shard : Shard
     """
     task = plan_repeats(store_path, model, **options)
+    numbers = range(*shard.rows(task.protocol["n_repeats"]))
+    task.check(numbers)
     path = journal_of_shard(_journal_path(Path(output)), shard)
     journal = Journal(path, task.identity(), Repeat)
-    numbers, n_before = range(*shard.rows(task.protocol["n_repeats"])), len(journal.records)
+    n_before = len(journal.records)
     _fit_splits(task, journal, numbers, progress=progress)
     return ScoredShare(str(path), len(numbers), len(journal.records) - n_before, task.notes)
 

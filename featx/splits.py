@@ -13,7 +13,7 @@ _MOST_PASSES = 20
 
 
 def make_splits(
-    manifest: Manifest, fractions: Sequence[float], *, seed: int = 0, stratify: Sequence[str] = ()
+    manifest: Manifest, fractions: Sequence[float], *, seed: int = 0, stratify: str | Sequence[str] = ()
 ) -> Manifest:
     """Divide the images into train, validation and test.
 
@@ -28,7 +28,7 @@ def make_splits(
         Shares of train and test, or of train, validation and test; they add up to 1.
     seed : int, default 0
         The same seed gives the same splits.
-    stratify : sequence of str, optional
+    stratify : str or sequence of str, optional
         Further columns whose shares are kept beside the label's.
 
     Returns
@@ -41,6 +41,7 @@ def make_splits(
     SourceError
         If a class can't be on every side, or the source brings its own splits.
     """
+    stratify = [stratify] if isinstance(stratify, str) else stratify
     names = _name_parts(fractions)
     shares = {name: share for name, share in zip(names, fractions, strict=True) if share > 0}
     _check_divisible(manifest, shares, stratify)
