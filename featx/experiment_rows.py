@@ -19,6 +19,7 @@ from featx.mistakes import Problems, close_names, refuse
 from featx.random_splits import read_strata
 from featx.repeats_task import RepeatsTask
 from featx.rows import as_label, read_rows
+from featx.splits import group_of_each
 from featx.where import select_rows
 
 # What a message begins with that is about one option.
@@ -220,7 +221,7 @@ def _per_class_problem(spec: FitSpec, table: pd.DataFrame) -> Iterator[tuple[str
     if spec.train_per_class is None:
         return
     counts = table[spec.label].map(as_label).value_counts()
-    if "group" in table:
+    if "group" in table and group_of_each(table).duplicated().any():
         yield ".train_per_class", "the images have groups, which stay together: give test_share instead"
     elif counts.min() <= spec.train_per_class:
         yield (

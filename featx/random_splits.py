@@ -128,7 +128,7 @@ def draw_per_class(rows: Rows, train_per_class: int, seed: int) -> tuple[np.ndar
     Parameters
     ----------
     rows : Rows
-        Without groups.
+        Without groups of several rows.
     train_per_class : int
     seed : int
 
@@ -142,7 +142,7 @@ def draw_per_class(rows: Rows, train_per_class: int, seed: int) -> tuple[np.ndar
     FeatxError
         If a class has no row left to test on, or rows have groups.
     """
-    if rows.groups is not None:
+    if rows.groups is not None and len(set(rows.groups)) < len(rows):
         raise FeatxError(
             "the rows have groups, which stay together, so that a class can't have a given number of train rows: give "
             "--test-share instead of --train-per-class"

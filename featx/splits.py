@@ -62,7 +62,7 @@ def make_count_splits(manifest: Manifest, *, train: int, validation: int = 0, se
     Parameters
     ----------
     manifest : Manifest
-        Images with labels, without splits and without groups.
+        Images with labels, without splits, and without groups of several images.
     train : int
         Train images a class.
     validation : int, default 0
@@ -93,7 +93,7 @@ def make_count_splits(manifest: Manifest, *, train: int, validation: int = 0, se
             "or more of validation"
         )
     _check_labelled(manifest)
-    if "group" in manifest.table:
+    if "group" in manifest.table and group_of_each(manifest.table).duplicated().any():
         raise SourceError(
             "the images have groups, which stay together, so that a class can't have a given number of train images: "
             "give shares instead (--split 0.6,0.2,0.2; in an experiment file: split.shares), or, of a CSV, do without "

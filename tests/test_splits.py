@@ -127,6 +127,11 @@ def test_counts_without_validation_images():
     assert table["split"].value_counts().to_dict() == {"train": 10, "test": 8}
 
 
+def test_groups_of_one_image_each_leave_counts_as_they_are():
+    table = make_count_splits(manifest_of(["a", "b"] * 9, group=["", "x"] + [""] * 16), train=5).table
+    assert table["split"].value_counts().to_dict() == {"train": 10, "test": 8}
+
+
 def test_counts_are_drawn_by_the_seed():
     manifest = manifest_of(np.tile(["a", "b"], 50))
     first, again, other = (make_count_splits(manifest, train=25, seed=seed).table["split"] for seed in (1, 1, 2))
