@@ -13,6 +13,7 @@ from pathlib import Path
 from featx.choosing import rank
 from featx.compare import name_runs
 from featx.errors import FeatxError
+from featx.folders import list_paths
 from featx.repeated import RECORD, Repeat, RepeatedRun, read_repeats, summarise, write_repeats
 from featx.results import check_free
 
@@ -50,7 +51,7 @@ def choose_among(run_paths: Sequence[str | Path], output: str | Path, *, overwri
         If there are fewer than two runs, one had nothing to choose and so no score, or they are not of the same splits
         of the same rows.
     """
-    paths = [Path(path) for path in run_paths]
+    paths = list_paths(run_paths)
     output = Path(output)
     if len(paths) < 2:
         raise FeatxError(

@@ -16,7 +16,9 @@ from sklearn.svm import LinearSVC
 
 from featx.discretize import TernaryDiscretizer
 from featx.errors import FeatxError
+from featx.grid_axes import AXES
 from featx.large_svm import LargeSVC
+from featx.strict_yaml import without_numpy
 from featx.svm import GramSVC
 
 DISCRETIZATIONS = {"none": ("none",), "ternary": ("ternary",), "both": ("none", "ternary")}
@@ -114,8 +116,8 @@ def plan_cells(model: str, grid: Mapping[str, Sequence], discretize: str) -> lis
     Raises
     ------
     FeatxError
-        If the model, the discretization or an axis is unknown, an axis has no values, or there are more than
-        `MOST_CELLS`.
+        If the model, the discretization or an axis is unknown, an axis has no values or a number out of its range, or
+        there are more than `MOST_CELLS`.
 
     Examples
     --------
@@ -126,6 +128,7 @@ def plan_cells(model: str, grid: Mapping[str, Sequence], discretize: str) -> lis
         if name not in known:
             raise FeatxError(f"{what}: expected one of {', '.join(known)}, got {name!r}")
     axes = MODELS[model].grid
+    grid = without_numpy(grid)
     for name, values in grid.items():
         if name not in axes:
             raise FeatxError(f"{model} has no parameter {name!r}; there are {', '.join(axes)}")
@@ -134,6 +137,8 @@ def plan_cells(model: str, grid: Mapping[str, Sequence], discretize: str) -> lis
         # Where an axis has none by default, that is what is said.
         if not len(values) and axes[name]:
             raise FeatxError(f"{model}: {name} has no values. Give some, or leave it out for its default")
+        for value in values:
+            _check_number(model, name, value)
     values_of = {name: tuple(grid.get(name, default)) for name, default in axes.items()}
     values_of = {name: values for name, values in values_of.items() if values}
     n_cells = len(DISCRETIZATIONS[discretize]) * prod(map(len, values_of.values()))
@@ -148,6 +153,35 @@ def plan_cells(model: str, grid: Mapping[str, Sequence], discretize: str) -> lis
                 del params["gamma"]
             cells.setdefault((step, *params.items()), (step, params))
     return list(cells.values())
+
+
+def _check_number(model: str, name: str, value: object) -> None:
+    """Refuse a number out of its axis's range, and a word where a number is expected; None is for scikit-learn."""
+    axis = AXES.get(model, {}).get(name)
+    if axis is not None and axis.kind is not str and value is not None and axis.take(value) is None:
+        raise FeatxError(f"{model}: {name}: expected {axis.expected}, found {value!r}")
+
+
+def check_cells(cells: Sequence[CellPlan], n_fit: int) -> None:
+    """Refuse cells that the rows to fit are too few for, before any is fitted.
+
+    Parameters
+    ----------
+    cells : sequence of (discretization, parameters)
+    n_fit : int
+        The fewest rows that they are fitted on.
+
+    Raises
+    ------
+    FeatxError
+        If one asks for more neighbours than there are rows.
+    """
+    most = max((params.get("n_neighbors", 0) for _, params in cells), default=0)
+    if most > n_fit:
+        raise FeatxError(
+            f"--n-neighbors {most}: expected {n_fit} or less, because some cells are fitted on {n_fit} rows. Give "
+            "smaller numbers"
+        )
 
 
 def make_estimator(

@@ -156,12 +156,15 @@ def extract(
     )
     for note in manifest.notes:
         say(note)
+    n_notes = len(manifest.notes)
     if split is not None:
         columns = [name.strip() for name in stratify.split(",") if name.strip()]
         manifest = make_splits(manifest, split, seed=seed, stratify=columns)
     elif split_per_class is not None:
         train, validation = (*split_per_class, 0)[:2]
         manifest = make_count_splits(manifest, train=train, validation=validation, seed=seed)
+    for note in manifest.notes[n_notes:]:
+        say(note)
     if dry_run:
         note_of_dry_run(cluster, cluster_settings)
         if shard is not None:

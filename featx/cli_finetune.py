@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from featx.cli_cluster import check_first, cluster_options, opened
-from featx.cli_options import AS_JSON, OVERWRITE, SEED, say, show_json
+from featx.cli_options import AS_JSON, DROP_DUPLICATES, OVERWRITE, SEED, say, show_json
 from featx.errors import FeatxError
 
 
@@ -44,6 +44,7 @@ from featx.errors import FeatxError
 @click.option("--where", help="Which rows take part, such as 'type == \"mono\"'.")
 @click.option("--split-column", default="split", help="The column that says which split each image is in.")
 @click.option("--sample-weight", help="The column that says what each row counts.")
+@DROP_DUPLICATES
 @click.option(
     "--engine", type=click.Choice(["auto", "keras", "ncnn"]), default="auto", help="What runs the frozen part."
 )
@@ -99,7 +100,8 @@ def finetune(
     name = Path(recipes[0]).stem if len(recipes) == 1 else "recipes"
     output = output or Path("results", f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
     folders = name_runs(recipes, output)
-    columns = {name: options[name] for name in ("label", "where", "sample_weight")} | {"split": split_column}
+    columns = {name: options[name] for name in ("label", "where", "sample_weight", "drop_duplicates")}
+    columns["split"] = split_column
     # Of several runs, those that are there may stay.
     taken = output if len(recipes) == 1 else None
     check_first(cluster, store, taken, overwrite=options["overwrite"], **columns)

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from featx.cli_cluster import check_first, cluster_options, opened
-from featx.cli_options import AS_JSON, OVERWRITE, SEED, SHARD, Numbers, Words, say, show_json
+from featx.cli_options import AS_JSON, DROP_DUPLICATES, OVERWRITE, SEED, SHARD, Numbers, Words, say, show_json
 from featx.errors import FeatxError
 
 # Options that ask something of every layer.
@@ -67,6 +67,7 @@ def fit_command(name: str) -> Callable:
         click.option("--where", help="Which rows take part, such as 'type == \"mono\"'."),
         click.option("--sample-weight", help="The column that says what each row counts."),
         click.option("--class-weight", type=click.Choice(["balanced"]), help="Let every class weigh the same."),
+        DROP_DUPLICATES,
         click.option(
             "--each-layer", is_flag=True, help="Score the chosen cell on each layer, and with those before it."
         ),
@@ -189,7 +190,7 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
             raise FeatxError("--cluster divides the work by itself: leave --shard out")
         run_share(model, store, output, grid, random, options, shard=shard, as_json=as_json)
         return
-    columns = {name: options[name] for name in ("label", "where", "sample_weight")}
+    columns = {name: options[name] for name in ("label", "where", "sample_weight", "drop_duplicates")}
     check_first(cluster, store, output, overwrite=options["overwrite"], **columns)
     if random["repeats"] is not None:
         for name in OF_LAYERS:

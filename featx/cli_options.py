@@ -177,6 +177,9 @@ SEED = click.IntRange(0, 2**32 - 1)
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 SHARD = ShardType()
+DROP_DUPLICATES = click.option(
+    "--drop-duplicates", is_flag=True, help="Leave out images of identical files; all test images stay."
+)
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 
 

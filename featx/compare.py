@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from featx.errors import FeatxError
+from featx.folders import list_paths
 from featx.metrics import accuracy_interval
 from featx.results import Run, cells_table, describe_params, read_run
 from featx.run_tables import describe_weight
@@ -103,7 +104,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
 
-def compare_runs(paths: Sequence[str | Path]) -> Comparison:
+def compare_runs(paths: str | Path | Sequence[str | Path]) -> Comparison:
     """Compare runs that have scored the same test rows, each with the first.
 
     Parameters
@@ -121,7 +122,7 @@ def compare_runs(paths: Sequence[str | Path]) -> Comparison:
         If a folder is no run, its predictions can't be read, or the runs differ in test rows, in their labels, or in
         the classes that they can answer.
     """
-    folders = [Path(path) for path in paths]
+    folders = list_paths(paths)
     if len(folders) < 2:
         raise FeatxError(f"a comparison takes two runs or more, got {len(folders)}: featx compare results/a results/b")
     runs = [read_run(folder) for folder in folders]
@@ -206,12 +207,12 @@ def comparison_table(comparison: Comparison) -> pd.DataFrame:
     return table.drop(columns="discretize") if (table["discretize"] == "none").all() else table
 
 
-def cells_of_runs(paths: Sequence[str | Path]) -> pd.DataFrame:
+def cells_of_runs(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
     """Return every cell of every run in one table, whatever rows they were scored on.
 
     Parameters
     ----------
-    paths : sequence of path
+    paths : path, or sequence of path
         Folders of runs.
 
     Returns
@@ -226,7 +227,7 @@ def cells_of_runs(paths: Sequence[str | Path]) -> pd.DataFrame:
     FeatxError
         If a folder is no run.
     """
-    folders = [Path(path) for path in paths]
+    folders = list_paths(paths)
     runs = [read_run(folder) for folder in folders]
     tables = []
     for name, run in zip(name_runs(folders), runs, strict=True):

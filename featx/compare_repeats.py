@@ -9,7 +9,7 @@ import pandas as pd
 
 from featx.compare import name_runs
 from featx.errors import FeatxError
-from featx.folders import is_file
+from featx.folders import is_file, list_paths
 from featx.repeated import RECORD, RepeatedRun, describe_mean, read_repeats
 
 # Test figures that the table shows, where they are defined.
@@ -64,7 +64,8 @@ def are_repeats(run_paths: Sequence[str | Path]) -> bool:
     FeatxError
         If some do and others don't.
     """
-    of_splits = [is_file(Path(path) / RECORD) for path in run_paths]
+    run_paths = list_paths(run_paths)
+    of_splits = [is_file(path / RECORD) for path in run_paths]
     if any(of_splits) and not all(of_splits):
         one, other = run_paths[of_splits.index(True)], run_paths[of_splits.index(False)]
         raise FeatxError(f"{one} is a run of random splits, {other} is none; compare them apart")
@@ -79,7 +80,7 @@ def compare_repeats(run_paths: Sequence[str | Path]) -> list[ComparedRepeats]:
     run_paths : sequence of path
         Folders that `featx.fit_repeats` or `featx.choose_among` has written.
     """
-    paths = [Path(path) for path in run_paths]
+    paths = list_paths(run_paths)
     runs = [read_repeats(path) for path in paths]
     return [_describe(name, run, runs[0]) for name, run in zip(name_runs(paths), runs, strict=True)]
 

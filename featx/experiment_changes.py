@@ -9,6 +9,7 @@ from functools import partial
 from featx.experiment_parts import OF_RUN, ChoiceSpec, FinetuneSpec, FitSpec, StoreSpec
 from featx.grid_axes import AXES
 from featx.mistakes import Problems, close_names
+from featx.strict_yaml import without_numpy
 
 NAMED = {"stores": StoreSpec, "finetunes": FinetuneSpec, "fits": FitSpec, "choices": ChoiceSpec}
 """The sections that hold entries by name, and what each entry is."""
@@ -46,7 +47,7 @@ def change_record(record: Mapping[str, object], changes: Mapping[str, object]) -
     """
     changed = copy.deepcopy(dict(record))
     problems: Problems = {}
-    for key, value in changes.items():
+    for key, value in without_numpy(changes).items():
         section, _, rest = key.partition(".")
         change = partial(_change_entries if section in NAMED and rest else _change_plain, changed, section, rest)
         if problem := change(value):

@@ -18,6 +18,8 @@ from featx.results import read_run
 from featx.rows import choose_stored_layers
 from featx.store import Store
 
+# What runs do not say that were made before there was a choice.
+_SINCE_THEN = {"drop_duplicates": False}
 _LAYER_QUESTIONS = {"each_layer": "alone", "leave_one_layer_out": "without", "importance": "importance"}
 
 
@@ -134,7 +136,7 @@ def _identity_differences(spec: FitSpec, identity: Mapping) -> Sequence[str]:
     protocol = identity["protocol"]
     wanted = _protocol_of(spec) | {"cells": _cells_of(spec)}
     wanted.pop("n_repeats", None)
-    return list(_compare({**protocol, "cells": identity["cells"]}, wanted))
+    return list(_compare({**_SINCE_THEN, **protocol, "cells": identity["cells"]}, wanted))
 
 
 def _fit_differences(experiment: Experiment, stage: Stage) -> Sequence[str]:
@@ -144,10 +146,11 @@ def _fit_differences(experiment: Experiment, stage: Stage) -> Sequence[str]:
         return ["of {}, now of {}".format(*(kinds if spec.repeats is None else reversed(kinds)))]
     if spec.repeats is not None:
         run = read_repeats(stage.path)
-        made = {"model": run.model, **run.protocol}
+        made = {"model": run.model, **_SINCE_THEN, **run.protocol}
     else:
         run = read_run(stage.path)
-        made = {"model": run.model, **run.protocol, "cells": [[cell.discretize, cell.params] for cell in run.cells]}
+        cells = [[cell.discretize, cell.params] for cell in run.cells]
+        made = {"model": run.model, **_SINCE_THEN, **run.protocol, "cells": cells}
         made |= {key: any(figure in row for row in run.layers) for key, figure in _LAYER_QUESTIONS.items()}
     # Where Gram matrices don't fit into memory, another model stands for the one asked for.
     made["model"] = {"svm-large": "svm"}.get(made["model"], made["model"])
@@ -162,9 +165,10 @@ def _finetune_differences(experiment: Experiment, stage: Stage) -> Sequence[str]
     run = read_run(stage.path)
     if not run.is_finetuned:
         return [f"a run of {run.model}, now a fine-tuned network"]
-    wanted = {name: getattr(spec, name) for name in ("seed", "label", "where", "sample_weight", "split")}
+    names = ("seed", "label", "where", "sample_weight", "drop_duplicates", "split")
+    wanted = {name: getattr(spec, name) for name in names}
     wanted["recipe"] = recipe_record(read_recipe(spec.recipe, changes=spec.set))
-    made = {"split": "split", **run.protocol, "recipe": (run.baseline or {}).get("recipe")}
+    made = {"split": "split", **_SINCE_THEN, **run.protocol, "recipe": (run.baseline or {}).get("recipe")}
     return [*_compare(made, wanted), *_store_differences(experiment, spec, run.store)]
 
 
@@ -185,7 +189,7 @@ _DIFFERENCES = {"fits": _fit_differences, "finetunes": _finetune_differences, "c
 
 def _protocol_of(spec: FitSpec) -> dict[str, object]:
     """Return what a run's protocol says if it is the one asked for."""
-    names = ("cv", "choose_by", "label", "where", "sample_weight", "class_weight", "seed")
+    names = ("cv", "choose_by", "label", "where", "sample_weight", "class_weight", "drop_duplicates", "seed")
     protocol = {name: getattr(spec, name) for name in names}
     if spec.repeats is None:
         return protocol

@@ -176,7 +176,7 @@ class FinetuneSpec(Checked):
         What is to be other than in the recipe; there, `changes`.
     weights : str or None
         Default: the store's.
-    root, label, where, split, sample_weight, engine, cache_limit, keep_cache, seed
+    root, label, where, split, sample_weight, drop_duplicates, engine, cache_limit, keep_cache, seed
         See `featx.fine_tune`.
     """
 
@@ -189,6 +189,7 @@ class FinetuneSpec(Checked):
     where: str | None = None
     split: str = "split"
     sample_weight: str | None = None
+    drop_duplicates: Flag = False
     engine: Literal[tuple(ENGINES)] = "auto"
     cache_limit: Bytes = 20 * 10**9
     keep_cache: Flag = False
@@ -206,7 +207,7 @@ class FitSpec(Checked):
     model : str
     grid : dict of str to tuple
         Values by axis; see `featx.grid_axes.AXES`.
-    layers, discretize, cv, choose_by, label, where, sample_weight, class_weight, seed
+    layers, discretize, cv, choose_by, label, where, sample_weight, class_weight, drop_duplicates, seed
         See `featx.fit_grid`.
     each_layer, leave_one_layer_out, importance
         See `featx.fit_grid`; not with repeats.
@@ -227,6 +228,7 @@ class FitSpec(Checked):
     where: str | None = None
     sample_weight: str | None = None
     class_weight: Literal["balanced"] | None = None
+    drop_duplicates: Flag = False
     each_layer: Flag = False
     leave_one_layer_out: Flag = False
     importance: Times = 0

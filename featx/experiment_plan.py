@@ -90,7 +90,7 @@ class ExperimentPlan:
 def plan_experiment(
     experiment: Experiment,
     *,
-    only: Sequence[str] | None = None,
+    only: str | Sequence[str] | None = None,
     overwrite: bool = False,
     echo: Callable[[str], None] = lambda line: None,
 ) -> ExperimentPlan:

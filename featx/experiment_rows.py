@@ -1,5 +1,6 @@
 """Whether an experiment's images have what its runs ask of them: columns, splits, rows to choose on."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -10,10 +11,20 @@ from featx.errors import FeatxError, SourceError
 from featx.experiment_changes import OF_ONE_SPLIT
 from featx.experiment_parts import Experiment, FinetuneSpec, FitSpec
 from featx.experiment_stages import divide_images, read_images
+from featx.experiment_words import in_keys
+from featx.finetune_task import StoreToBe, check_task
+from featx.grid_task import check_grid
 from featx.labels import as_labels, as_number
 from featx.manifest import SPLITS, Manifest
 from featx.mistakes import Problems, close_names, refuse
+from featx.random_splits import read_strata
+from featx.repeats_task import RepeatsTask
+from featx.rows import read_rows
+from featx.splits import group_of_each
 from featx.where import select_rows
+
+# What a message begins with that is about one option.
+_OPTION = re.compile(r"--([a-z-]+) [^:]*: ")
 
 
 def read_and_check_images(experiment: Experiment, *, echo: Callable[[str], None] = lambda line: None) -> Manifest:
@@ -39,6 +50,8 @@ def read_and_check_images(experiment: Experiment, *, echo: Callable[[str], None]
         absent = [name for name in _stratify_of(experiment) if name not in undivided.table]
         try:
             manifest = divide_images(experiment, undivided)
+            for note in manifest.notes[len(undivided.notes) :]:
+                echo(note)
         except SourceError as error:
             if absent:
                 problems["split.stratify"] = _no_column(absent[0], undivided.table)
@@ -61,8 +74,8 @@ def _list_all(
         yield from _column_problems(spec, undivided.table)
         return
     images = manifest if manifest.has_splits else with_stored_splits(experiment, spec.store, manifest)
-    yield from _column_problems(spec, images.table)
-    yield from _split_problems(spec, images.table)
+    problems = [*_column_problems(spec, images.table), *_split_problems(spec, images.table)]
+    yield from problems or _row_problems(StoreToBe(experiment.store_path(spec.store), images.table), spec)
 
 
 def with_stored_splits(experiment: Experiment, store: str, manifest: Manifest) -> Manifest:
@@ -159,6 +172,42 @@ def _split_problems(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterat
         yield from _untrained_problem(spec, table[(table[split] != "").to_numpy()], split)
 
 
+def _row_problems(store: StoreToBe, spec: FitSpec | FinetuneSpec) -> Iterator[tuple[str, str]]:
+    """Yield what a fit or a fine-tuning would refuse of these rows, once columns and splits are as they should be."""
+    names = ("label", "where", "sample_weight")
+    columns = {name: getattr(spec, name) for name in (*names, *(["split"] if isinstance(spec, FinetuneSpec) else []))}
+    repeats = getattr(spec, "repeats", None)
+    try:
+        rows, _ = read_rows(store, [], **columns, needs_split=repeats is None)
+    except FeatxError as error:
+        # All else that it looks at has been looked at.
+        yield ".sample_weight", in_keys(str(error).removeprefix(f"{store.path}: "))
+        return
+    try:
+        if isinstance(spec, FinetuneSpec):
+            check_task(store.path, rows, spec.where)
+            return
+        cells = plan_cells(spec.model, spec.grid, spec.discretize)
+        chosen_by = {name: getattr(spec, name) for name in ("cv", "choose_by", "class_weight", "seed")}
+        if repeats is None:
+            check_grid(store.path, rows, spec.model, cells, where=spec.where, **chosen_by)
+            return
+        strata = None if spec.stratify is None else read_strata(store, rows, spec.stratify, spec.label)
+        drawn_by = {"train_per_class": spec.train_per_class}
+        if spec.train_per_class is None:
+            drawn_by = {"test_share": spec.test_share}
+        task = RepeatsTask(spec.model, cells, rows, strata, chosen_by | drawn_by, {}, ())
+        task.check(range(repeats))
+    except FeatxError as error:
+        text = str(error).removeprefix(f"{store.path}: ")
+        option = _OPTION.match(text)
+        if option is None:
+            yield "", in_keys(text)
+            return
+        key = option[1].replace("-", "_")
+        yield f".grid.{key}" if key in spec.grid else f".{key}", in_keys(text[option.end() :])
+
+
 def _classes_problem(spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> Iterator[tuple[str, str]]:
     classes = set(as_labels(table[spec.label]))
     if len(classes) < 2:
@@ -180,7 +229,7 @@ def _per_class_problem(spec: FitSpec, table: pd.DataFrame) -> Iterator[tuple[str
     if spec.train_per_class is None:
         return
     counts = as_labels(table[spec.label]).value_counts()
-    if "group" in table:
+    if "group" in table and group_of_each(table).duplicated().any():
         yield ".train_per_class", "the images have groups, which stay together: give test_share instead"
     elif counts.min() <= spec.train_per_class:
         yield (

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from featx.experiment_checks import Parts
 
 # Fits to choose among are of the same splits of the same rows: they agree in these.
-_SAME_SPLITS = (*OF_REPEATS, "seed", "label", "where", "sample_weight", "cv", "choose_by")
+_SAME_SPLITS = (*OF_REPEATS, "seed", "label", "where", "sample_weight", "drop_duplicates", "cv", "choose_by")
 
 
 def broken_rules(parts: "Parts") -> Iterator[tuple[str, str]]:

@@ -108,7 +108,7 @@ class Prepared:
 def run_experiment(
     experiment: Experiment,
     *,
-    only: Sequence[str] | None = None,
+    only: str | Sequence[str] | None = None,
     cluster: "Cluster | None" = None,
     overwrite: bool = False,
     progress: bool = False,
@@ -123,7 +123,7 @@ def run_experiment(
     ----------
     experiment : Experiment
         See `featx.read_experiment`.
-    only : sequence of str, optional
+    only : str or sequence of str, optional
         Of stores, finetunes, fits, choices and report, those to do, or single stages (`fits.rf`) and patterns of them
         (`fits.rf-*`); default: all. What they need is there.
     cluster : Cluster, optional
@@ -167,7 +167,7 @@ def run_experiment(
 
 
 def prepare(
-    experiment: Experiment, *, only: Sequence[str] | None = None, echo: Callable[[str], None] = lambda line: None
+    experiment: Experiment, *, only: str | Sequence[str] | None = None, echo: Callable[[str], None] = lambda line: None
 ) -> Prepared:
     """Read the images, and see what is there. Nothing is written.
 

@@ -75,13 +75,13 @@ def list_stages(experiment: Experiment) -> list[Stage]:
     return stages
 
 
-def choose_stages(stages: Sequence[Stage], only: Sequence[str] | None) -> list[Stage]:
+def choose_stages(stages: Sequence[Stage], only: str | Sequence[str] | None) -> list[Stage]:
     """Return some of the stages, in order.
 
     Parameters
     ----------
     stages : sequence of Stage
-    only : sequence of str or None
+    only : str, sequence of str, or None
         Sections (`fits`, or `fit`), stages (`fits.rf`) and patterns of them (`fits.rf-*`); None: all.
 
     Raises
@@ -89,6 +89,7 @@ def choose_stages(stages: Sequence[Stage], only: Sequence[str] | None) -> list[S
     FeatxError
         If one of these is no stage's.
     """
+    only = [only] if isinstance(only, str) else only
     chosen: set[str] = set()
     for name in only or ():
         section, _, pattern = name.partition(".")

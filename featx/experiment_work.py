@@ -11,6 +11,7 @@ from featx.errors import FeatxError, one_line
 from featx.experiment_page import make_mark
 from featx.experiment_parts import Experiment, FinetuneSpec, FitSpec, StoreSpec
 from featx.experiment_stages import Stage
+from featx.experiment_words import in_keys
 from featx.extract import extract_features
 from featx.finetune_all import fine_tune_all
 from featx.grid import fit_grid
@@ -82,7 +83,7 @@ class Work:
             cluster=self.cluster,
             overwrite=overwrite,
             progress=self.progress,
-            echo=self.echo,
+            echo=lambda line: self.echo(in_keys(line)),
         )
         return [describe_test(runs[stage.path]) for stage in stages]
 
@@ -92,11 +93,12 @@ class Work:
         options = {"grid": spec.grid, "cluster": self.cluster, "overwrite": overwrite, "progress": self.progress}
         run = self._fit(self.experiment.store_path(spec.store), spec, stage.path, options)
         for note in run.notes:
-            self.echo(note)
+            self.echo(in_keys(note))
         return describe_test(run) if isinstance(run, Run) else describe_repeats(run)
 
     def _fit(self, store_path: Path, spec: FitSpec, path: Path, options: dict[str, object]) -> Run | RepeatedRun:
-        names = ("layers", "discretize", "choose_by", "label", "where", "sample_weight", "class_weight", "cv", "seed")
+        names = ("layers", "discretize", "choose_by", "label", "where", "sample_weight", "class_weight")
+        names += ("drop_duplicates", "cv", "seed")
         options = options | {name: getattr(spec, name) for name in names}
         if spec.repeats is None:
             return fit_grid(store_path, spec.model, path, **options, **_given(spec, _OF_ONE_SPLIT))
@@ -146,6 +148,7 @@ def tuning_options(spec: FinetuneSpec) -> dict[str, object]:
         "where",
         "split",
         "sample_weight",
+        "drop_duplicates",
         "engine",
         "cache_limit",
         "keep_cache",

@@ -13,6 +13,7 @@ from featx.finetuned import own_image_size
 from featx.manifest import Manifest
 from featx.plans import Request
 from featx.shards import Shard, describe_origin, take_shard
+from featx.strict_yaml import without_numpy
 
 if TYPE_CHECKING:
     from featx.cluster_tasks import Cluster
@@ -87,6 +88,7 @@ def extract_features(
     FeatxError
         If anything in the arguments, the images or the disk doesn't allow it; what is done is kept.
     """
+    image_size, batch_size, max_rejected = without_numpy((image_size, batch_size, max_rejected))
     request = Request(
         backbone=backbone,
         layers=layers,

@@ -18,6 +18,7 @@ from featx.recipes import Recipe, read_recipe, recipe_record
 from featx.results import Run, check_free
 from featx.rows import digest_rows
 from featx.stage_plans import StagePlan, build_stage_model, count_weights, plan_stages
+from featx.strict_yaml import without_numpy
 from featx.training import is_compiled, predict_rows, train_stage
 from featx.training_data import RowSource
 from featx.training_folder import TrainingFolder
@@ -42,6 +43,7 @@ def fine_tune(
     where: str | None = None,
     split: str = "split",
     sample_weight: str | None = None,
+    drop_duplicates: bool = False,
     engine: str = "auto",
     cache_limit: int = DEFAULT_CACHE_LIMIT,
     keep_cache: bool = False,
@@ -72,6 +74,8 @@ def fine_tune(
         Where the images' paths start; default: where they did when they were extracted.
     label, where, split, sample_weight : str, optional
         Columns of the store, and an expression over them; see `featx.rows.read_rows`.
+    drop_duplicates : bool, default False
+        Leave out images of identical files, but no test images; see `featx.rows.find_duplicates`.
     engine : str, default "auto"
         What runs the frozen part; see `featx.engines.ENGINES`.
     cache_limit : int, default 20 GB
@@ -99,8 +103,13 @@ def fine_tune(
     """
     output = Path(output)
     check_free(output, overwrite=overwrite)
+    seed = without_numpy(seed)
     chosen_recipe = read_recipe(recipe, changes=changes)
-    task = read_task(store_path, root=root, label=label, where=where, split=split, sample_weight=sample_weight)
+    columns = {"label": label, "where": where, "sample_weight": sample_weight, "split": split}
+    columns |= {"drop_duplicates": drop_duplicates}
+    task = read_task(store_path, root=root, **columns)
+    for note in task.notes:
+        echo(note)
     weights = choose_weights(store_path, task.settings, weights, echo=echo)
     network = build_tuned_network(
         chosen_recipe,
@@ -134,7 +143,7 @@ def fine_tune(
             outcomes,
             chosen,
             probabilities,
-            protocol={"seed": seed, "label": label, "where": where, "sample_weight": sample_weight, "split": split},
+            protocol={"seed": seed, **columns},
             n_parameters=_count_trained(network, [outcome.plan for outcome in outcomes]),
             predict_seconds=_time_prediction(network, task, engine),
             weights_sha256=digest_file(weights_path),

@@ -9,7 +9,11 @@ from featx.errors import FeatxError
 from featx.results import Run, read_run
 from featx.store import Store
 
-_PROTOCOL = {"seed": 0, "label": "label", "where": None, "sample_weight": None, "split": "split"}
+_PROTOCOL = {
+    **{"seed": 0, "label": "label", "where": None, "sample_weight": None, "split": "split"},
+    # Runs that were made before there was a choice do not say it.
+    "drop_duplicates": False,
+}
 
 _NOTHING = "nothing"
 
@@ -41,7 +45,8 @@ def find_run(
     same = run.is_finetuned and run.store.get("run_id") == run_id
     same = same and run.baseline["recipe"] == json.loads(json.dumps(recipe))
     wanted = {name: options.get(name, default) for name, default in _PROTOCOL.items()}
-    return run if same and all(run.protocol.get(name) == value for name, value in wanted.items()) else None
+    made = _PROTOCOL | run.protocol
+    return run if same and all(made[name] == value for name, value in wanted.items()) else None
 
 
 def digest_run(run_path: Path) -> str:

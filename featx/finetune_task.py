@@ -80,6 +80,7 @@ def read_task(
     where: str | None = None,
     split: str = "split",
     sample_weight: str | None = None,
+    drop_duplicates: bool = False,
 ) -> Task:
     """Read what a network is to be fine-tuned on.
 
@@ -88,7 +89,7 @@ def read_task(
     store_path : path
     root : path, optional
         Where the images' paths start; default: where they did when they were extracted.
-    label, where, split, sample_weight : str, optional
+    label, where, split, sample_weight, drop_duplicates
         See `featx.rows.read_rows`.
 
     Raises
@@ -97,7 +98,8 @@ def read_task(
         If rows, splits or files don't allow it.
     """
     with Store(store_path) as store:
-        rows, notes = read_rows(store, [], label=label, where=where, split=split, sample_weight=sample_weight)
+        options = {"split": split, "sample_weight": sample_weight, "drop_duplicates": drop_duplicates}
+        rows, notes = read_rows(store, [], label=label, where=where, **options)
         attributes = store.attributes
         table = store.images
         described = describe_store(store, [])
@@ -168,8 +170,7 @@ def _make_task(
     notes: Sequence[str],
     where: str | None,
 ) -> Task:
-    check_splits(store_path, rows, where)
-    _check_fitting(store_path, rows)
+    check_task(store_path, rows, where)
     digest_of = dict(zip(table["path"], table["sha256"], strict=True))
     images = Images(
         root=root,
@@ -241,7 +242,24 @@ def choose_weights(
     return weights
 
 
-def _check_fitting(store_path: str | Path, rows: Rows) -> None:
+def check_task(store_path: str | Path, rows: Rows, where: str | None) -> None:
+    """Refuse rows that no network can be fine-tuned on.
+
+    Parameters
+    ----------
+    store_path : path
+        What a message begins with.
+    rows : Rows
+        With features or without.
+    where : str or None
+        What they were chosen by.
+
+    Raises
+    ------
+    FeatxError
+        If there are no train or validation rows, or a class has none in train.
+    """
+    check_splits(store_path, rows, where)
     if not len(rows.of("validation")):
         raise FeatxError(
             f"{store_path}: no validation rows, by which fine-tuning chooses its epoch; test rows are never used "

@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -77,6 +77,17 @@ def count_endings(paths: Sequence[Path]) -> str:
     shown = ", ".join(f"{ending} {count:,}" for ending, count in counts[:_MOST_ENDINGS])
     n_left = sum(count for _, count in counts[_MOST_ENDINGS:])
     return f"{shown}, others {n_left:,}" if n_left else shown
+
+
+def list_paths(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+    """Return paths as a list; a single one is a list of one, not of its letters.
+
+    Examples
+    --------
+    >>> [path.as_posix() for path in list_paths("photos/a.png")]
+    ['photos/a.png']
+    """
+    return [Path(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
 
 
 def has_image_name(path: Path) -> bool:

@@ -26,6 +26,7 @@ from featx.rows import Rows
 from featx.score_columns import score_columns
 from featx.shards import Shard
 from featx.split_checks import notes_on_splits
+from featx.strict_yaml import without_numpy
 
 if TYPE_CHECKING:
     from featx.cluster_tasks import Cluster
@@ -48,6 +49,7 @@ def fit_grid(
     each_layer: bool = False,
     leave_one_layer_out: bool = False,
     importance: int = 0,
+    drop_duplicates: bool = False,
     seed: int = 0,
     cluster: "Cluster | None" = None,
     overwrite: bool = False,
@@ -89,6 +91,8 @@ def fit_grid(
         on the rows that it was chosen on; see `featx.layerwise`.
     importance : int, default 0
         Shuffle every layer so many times, and say how much accuracy that costs.
+    drop_duplicates : bool, default False
+        Leave out images of identical files, but no test images; see `featx.rows.find_duplicates`.
     seed : int, default 0
         Of classifiers, folds and bootstrap.
     cluster : Cluster, optional
@@ -122,11 +126,12 @@ def fit_grid(
         where=where,
         sample_weight=sample_weight,
         class_weight=class_weight,
+        drop_duplicates=drop_duplicates,
         seed=seed,
         worker_memory=None if cluster is None else cluster.memory_each(),
     )
     model, rows, options = task.model, task.rows, task.options()
-    questions = LayerQuestions(each_layer, leave_one_layer_out, importance)
+    questions = LayerQuestions(each_layer, leave_one_layer_out, without_numpy(importance))
     check_questions(questions, task.protocol.selection, list(task.widths))
     journal, share_notes = score_all(task, Path(output), cluster=cluster, progress=progress)
     fitted = tuple(_summarise(plan, cell, len(task.folds()), journal) for cell, plan in enumerate(task.cells))
@@ -135,6 +140,7 @@ def fit_grid(
         model, task.cells[chosen], rows, task.folds(), task.widths, questions, **options, progress=progress
     )
     best = refit(model, task.cells[chosen], rows, **options)
+    by_folds = task.folds() if task.protocol.selection == "cv" else ()
     run = Run(
         model=model,
         store=task.store,
@@ -150,7 +156,7 @@ def fit_grid(
             "python": platform.python_version(),
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=(*task.notes, *share_notes, *notes_on_splits(rows), *layer_notes),
+        notes=(*task.notes, *share_notes, *notes_on_splits(rows, by_folds), *layer_notes),
         layers=figures,
         n_parameters=best.n_parameters,
         predict_seconds=_time_labels(best, task.images_per_second),
@@ -181,7 +187,7 @@ def fit_share(
     Parameters
     ----------
     store_path, model, output, progress, **options
-        As of `fit_grid`, from `grid` to `class_weight`, and `seed`.
+        As of `fit_grid`, from `grid` to `class_weight`, `drop_duplicates` and `seed`.
     shard : Shard
 
     Raises

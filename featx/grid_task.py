@@ -9,7 +9,7 @@ import sklearn
 
 import featx
 from featx.choosing import check_choice
-from featx.classifiers import CellPlan, make_estimator, plan_cells
+from featx.classifiers import CellPlan, check_cells, make_estimator, plan_cells
 from featx.errors import FeatxError
 from featx.fitting import choose_model
 from featx.rows import (
@@ -23,6 +23,7 @@ from featx.rows import (
 )
 from featx.split_checks import check_splits
 from featx.store import Store
+from featx.strict_yaml import without_numpy
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Protocol:
         See `featx.rows.read_rows`.
     choose_by : str
         One of `featx.choosing.CHOOSE_BY`.
+    drop_duplicates : bool
+        See `featx.rows.read_rows`.
     """
 
     selection: str
@@ -51,6 +54,7 @@ class Protocol:
     where: str | None
     sample_weight: str | None
     choose_by: str
+    drop_duplicates: bool
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,7 @@ class GridTask:
 
     def folds(self) -> list[Fold]:
         """Return the rows to fit and to score, of each time that cells are compared."""
-        rows, protocol = self.rows, self.protocol
-        if protocol.selection == "cv":
-            return make_folds(rows, rows.of("train", "validation"), protocol.cv, seed=protocol.seed)
-        return [(rows.of("train"), rows.of("validation"))] if protocol.selection == "validation" else []
+        return _list_folds(self.rows, self.protocol.selection, self.protocol.cv, self.protocol.seed)
 
     def options(self) -> dict[str, object]:
         """Return what every classifier of the grid is made with."""
@@ -123,6 +124,7 @@ def plan_grid(
     where: str | None = None,
     sample_weight: str | None = None,
     class_weight: str | None = None,
+    drop_duplicates: bool = False,
     seed: int = 0,
     worker_memory: int | None = None,
 ) -> GridTask:
@@ -133,28 +135,80 @@ def plan_grid(
     FeatxError
         If the store has nothing to fit or to choose on.
     """
+    cv, seed = without_numpy((cv, seed))
     cells = plan_cells(model, grid or {}, discretize)
     with Store(store_path) as store:
         chosen_layers = choose_stored_layers(store, layers)
-        rows, notes = read_rows(store, chosen_layers, label=label, where=where, sample_weight=sample_weight)
+        options = {"label": label, "where": where, "sample_weight": sample_weight, "drop_duplicates": drop_duplicates}
+        rows, notes = read_rows(store, chosen_layers, **options)
         described = describe_store(store, chosen_layers)
         widths = {layer: store.n_channels[layer] for layer in chosen_layers}
         images_per_second = store.images_per_second
-    check_splits(store_path, rows, where)
+    selection = check_grid(
+        *(store_path, rows, model, cells),
+        where=where,
+        cv=cv,
+        choose_by=choose_by,
+        class_weight=class_weight,
+        seed=seed,
+    )
     known, test = rows.of("train", "validation"), rows.of("test")
     most = len(known), max(len(test), len(rows.of("validation")))
     model, model_notes = choose_model(model, rows, *most, worker_memory=worker_memory)
-    selection = _choose_selection(store_path, rows, cells, cv)
     return GridTask(
         model=model,
         cells=cells,
         rows=rows,
-        protocol=Protocol(selection, cv, seed, class_weight, label, where, sample_weight, choose_by),
+        protocol=Protocol(selection, cv, seed, class_weight, choose_by=choose_by, **options),
         store=described,
         widths=widths,
         images_per_second=images_per_second,
         notes=(*notes, *model_notes),
     )
+
+
+def check_grid(
+    store_path: str | Path,
+    rows: Rows,
+    model: str,
+    cells: list[CellPlan],
+    *,
+    where: str | None,
+    cv: int | None,
+    choose_by: str,
+    class_weight: str | None,
+    seed: int,
+) -> str:
+    """Refuse what can't be fitted, chosen or scored, before anything is computed, and return how cells are compared.
+
+    Parameters
+    ----------
+    store_path : path
+        What a message begins with.
+    rows : Rows
+        With features or without.
+    model, where, cv, choose_by, class_weight, seed
+        See `featx.fit_grid`.
+    cells : list of (discretization, parameters)
+
+    Raises
+    ------
+    FeatxError
+        With the first thing that doesn't do.
+    """
+    check_splits(store_path, rows, where)
+    selection = _choose_selection(store_path, rows, cells, cv)
+    folds = _list_folds(rows, selection, cv, seed)
+    fewest = min(len(fit) for fit, _ in folds) if folds else len(rows.of("train", "validation"))
+    check_cells(cells, fewest)
+    check_choice(choose_by, make_estimator(model, *cells[0], class_weight=class_weight), rows, folds)
+    return selection
+
+
+def _list_folds(rows: Rows, selection: str, cv: int | None, seed: int) -> list[Fold]:
+    if selection == "cv":
+        return make_folds(rows, rows.of("train", "validation"), cv, seed=seed)
+    return [(rows.of("train"), rows.of("validation"))] if selection == "validation" else []
 
 
 def _choose_selection(store_path: str | Path, rows: Rows, cells: list[CellPlan], cv: int | None) -> str:

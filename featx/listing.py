@@ -5,11 +5,11 @@ from pathlib import Path
 
 from featx.csv_tables import list_columns, load_csv
 from featx.errors import SourceError
-from featx.folders import describe_no_images, find_named_otherwise, is_folder, list_images
+from featx.folders import describe_no_images, find_named_otherwise, is_folder, list_images, list_paths
 
 
 def list_sources(
-    sources: Sequence[str | Path],
+    sources: str | Path | Sequence[str | Path],
     *,
     path_column: str = "path",
     root: str | Path | None = None,
@@ -19,7 +19,7 @@ def list_sources(
 
     Parameters
     ----------
-    sources : sequence of path
+    sources : path, or sequence of path
         Image files, folders (every image below them, sorted; hidden files, folders that are hidden or of a system, and
         linked folders are passed over), and CSVs. Any file that is not named .csv or .tsv stands for an image, whether
         or not it can be read.
@@ -44,7 +44,7 @@ def list_sources(
     >>> [path.as_posix() for path in list_sources(["photos/cat.jpg", "dog.png"])]
     ['photos/cat.jpg', 'dog.png']
     """
-    sources = list(map(Path, sources))
+    sources = list_paths(sources)
     if not any(map(_is_csv, sources)):
         given = ["--path-column"] if path_column != "path" else []
         given += ["--root"] if root is not None else []

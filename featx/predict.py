@@ -81,12 +81,12 @@ class Predictor:
             )
         self.classes = [str(label) for label in self._model.classes_]
 
-    def stream(self, images: Sequence[str | Path], *, progress: bool = False) -> Iterator[Block]:
+    def stream(self, images: str | Path | Sequence[str | Path], *, progress: bool = False) -> Iterator[Block]:
         """Classify images and yield what was found, some hundred at a time; memory doesn't grow with their number.
 
         Parameters
         ----------
-        images : sequence of path
+        images : path, or sequence of path
             See `featx.listing.list_sources`.
         progress : bool, default False
             Show a progress bar, if standard error is a terminal.
@@ -100,6 +100,8 @@ class Predictor:
         FeatxError
             If none of the images could be read.
         """
+        # As they were given, since predictions name them so.
+        images = [images] if isinstance(images, str | Path) else images
         if not len(images):
             raise SourceError("no images to classify: give at least one")
         read = partial(
@@ -149,7 +151,7 @@ class Predictor:
 
 def predict_images(
     run_path: str | Path,
-    images: Sequence[str | Path],
+    images: str | Path | Sequence[str | Path],
     *,
     weights: str | None = None,
     batch_size: int = 8,
@@ -162,7 +164,7 @@ def predict_images(
     ----------
     run_path : path
         The folder of a run, as `featx fit` or `featx finetune` writes it.
-    images : sequence of path
+    images : path, or sequence of path
         See `featx.listing.list_sources`.
     weights, batch_size, echo
         See `Predictor`.

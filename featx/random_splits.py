@@ -81,7 +81,7 @@ def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: i
     if rows.groups is not None:
         shares = {"train": 1 - test_share, "test": test_share}
         kept = rows.y if strata is None else strata
-        parts = divide_groups(pd.Series(kept), pd.Series(rows.groups), shares, seed)
+        parts = divide_groups(pd.Series(kept), pd.Series(rows.groups), shares, seed, classes=pd.Series(rows.y))
         train, test = everything[parts == "train"], everything[parts == "test"]
         if not len(train) or not len(test):
             raise FeatxError(
@@ -129,7 +129,7 @@ def draw_per_class(rows: Rows, train_per_class: int, seed: int) -> tuple[np.ndar
     Parameters
     ----------
     rows : Rows
-        Without groups.
+        Without groups of several rows.
     train_per_class : int
     seed : int
 
@@ -143,7 +143,7 @@ def draw_per_class(rows: Rows, train_per_class: int, seed: int) -> tuple[np.ndar
     FeatxError
         If a class has no row left to test on, or rows have groups.
     """
-    if rows.groups is not None:
+    if rows.groups is not None and len(set(rows.groups)) < len(rows):
         raise FeatxError(
             "the rows have groups, which stay together, so that a class can't have a given number of train rows: give "
             "--test-share instead of --train-per-class"

@@ -31,7 +31,7 @@ from featx.recipe_parts import (
     Stage,
     StepSchedule,
 )
-from featx.strict_yaml import parse_yaml, read_yaml, to_yaml
+from featx.strict_yaml import parse_yaml, read_yaml, to_yaml, without_numpy
 
 __all__ = [
     "Augmentation",
@@ -118,7 +118,7 @@ def read_recipe(source: str | Path, *, changes: Mapping[str, object] | None = No
     if not isinstance(record, dict):
         keys = ", ".join(field.name for field in fields(Recipe)[:6])
         raise FeatxError(f"{label}: expected a mapping with the keys {keys}; 'featx recipes NAME' prints an example")
-    resolved = resolve_stages(record, changes or {})
+    resolved = resolve_stages(record, without_numpy(changes or {}))
     return check_recipe(resolved.record, source=label, origins=resolved.origins, problems=resolved.problems)
 
 

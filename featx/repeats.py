@@ -24,7 +24,7 @@ def fit_repeats(
     n_repeats: int,
     test_share: float = 0.2,
     train_per_class: int | None = None,
-    stratify: Sequence[str] = ("label",),
+    stratify: str | Sequence[str] = ("label",),
     grid: Mapping[str, Sequence] | None = None,
     layers: str = "all",
     discretize: str = "none",
@@ -34,6 +34,7 @@ def fit_repeats(
     where: str | None = None,
     sample_weight: str | None = None,
     class_weight: str | None = None,
+    drop_duplicates: bool = False,
     seed: int = 0,
     cluster: "Cluster | None" = None,
     overwrite: bool = False,
@@ -46,13 +47,13 @@ def fit_repeats(
 
     Parameters
     ----------
-    store_path, model, output, grid, layers, discretize, label, where, sample_weight, class_weight, overwrite, progress
+    store_path, model, output, grid, layers, discretize, label, where, sample_weight, class_weight, drop_duplicates
         As of `featx.fit_grid`.
     n_repeats : int
     test_share : float, default 0.2
     train_per_class : int, optional
         So many train rows of every class, all others to test on; test_share and stratify are then of no account.
-    stratify : sequence of str, default ("label",)
+    stratify : str or sequence of str, default ("label",)
         Columns whose shares every split keeps; empty for none. Whole groups keep them as closely as they can.
     cv : int, default 5
         Folds that the choice is made by.
@@ -62,6 +63,8 @@ def fit_repeats(
         Of the first split.
     cluster : Cluster, optional
         Workers that fit the splits, each one's cells on one worker; default: this process.
+    overwrite, progress
+        As of `featx.fit_grid`.
 
     Returns
     -------
@@ -91,14 +94,17 @@ def fit_repeats(
         where=where,
         sample_weight=sample_weight,
         class_weight=class_weight,
+        drop_duplicates=drop_duplicates,
         seed=seed,
         worker_memory=None if cluster is None else cluster.memory_each(),
     )
+    n_repeats = task.protocol["n_repeats"]
+    task.check(range(n_repeats))
     journal = Journal(_journal_path(output), task.identity(), Repeat)
     share_notes = take_up_shards(journal)
     _fit_splits(task, journal, range(n_repeats), cluster=cluster, progress=progress)
     repeats = tuple(journal.records[number,] for number in range(n_repeats))
-    notes = (*task.notes, *share_notes)
+    notes = (*task.notes, *share_notes, *_notes_on_shares(task, repeats))
     figures = summarise(repeats)
     run = RepeatedRun(task.model, task.store, task.protocol, repeats, *figures, notes, task.digest_draws())
     write_repeats(output, run)
@@ -118,9 +124,11 @@ def repeat_share(
     shard : Shard
     """
     task = plan_repeats(store_path, model, **options)
+    numbers = range(*shard.rows(task.protocol["n_repeats"]))
+    task.check(numbers)
     path = journal_of_shard(_journal_path(Path(output)), shard)
     journal = Journal(path, task.identity(), Repeat)
-    numbers, n_before = range(*shard.rows(task.protocol["n_repeats"])), len(journal.records)
+    n_before = len(journal.records)
     _fit_splits(task, journal, numbers, progress=progress)
     return ScoredShare(str(path), len(numbers), len(journal.records) - n_before, task.notes)
 
@@ -141,6 +149,20 @@ def _fit_splits(
         for number, repeat in fitted:
             journal.add((number,), repeat)
             bar.update()
+
+
+def _notes_on_shares(task: RepeatsTask, repeats: Sequence[Repeat]) -> list[str]:
+    """Say how far whole groups miss the test share, if by more than 2% of the rows, and more than one row."""
+    if task.rows.groups is None:
+        return []
+    wanted, n_rows = task.protocol["test_share"], len(task.rows)
+    n_test = [repeat.n_test for repeat in repeats]
+    if max(abs(n - wanted * n_rows) for n in n_test) <= max(1, 0.02 * n_rows):
+        return []
+    return [
+        f"whole groups miss the test share of {wanted:.0%}: random splits test on {min(n_test) / n_rows:.1%} to "
+        f"{max(n_test) / n_rows:.1%} of the rows"
+    ]
 
 
 def _journal_path(output: Path) -> Path:

@@ -1,7 +1,7 @@
 """Random splits of one store: what is to be fitted, checked before, and one split's choice, refit and score."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import sklearn
 
 import featx
 from featx.choosing import check_choice, rank, tell_scores
-from featx.classifiers import CellPlan, make_estimator, plan_cells
+from featx.classifiers import CellPlan, check_cells, make_estimator, plan_cells
 from featx.errors import FeatxError
 from featx.fitting import choose_model, fit_estimator, score_cells
 from featx.metrics import score
@@ -21,6 +21,7 @@ from featx.repeated import Repeat
 from featx.rows import Fold, Rows, choose_stored_layers, describe_store, digest_rows, make_folds, read_rows
 from featx.split_checks import notes_on_identical
 from featx.store import Store
+from featx.strict_yaml import without_numpy
 from featx.where import told_with
 
 # What NumPy takes for one.
@@ -72,6 +73,24 @@ class RepeatsTask:
             return draw_per_class(self.rows, self.protocol["train_per_class"], seed)
         return draw_split(self.rows, self.strata, self.protocol["test_share"], seed)
 
+    def check(self, numbers: Iterable[int]) -> None:
+        """Refuse what random splits of these numbers can't be fitted, chosen or scored by, before any is.
+
+        Raises
+        ------
+        FeatxError
+            With the first thing that doesn't do.
+        """
+        protocol = self.protocol
+        estimator = make_estimator(self.model, *self.cells[0], class_weight=protocol["class_weight"])
+        check_choice(protocol["choose_by"], estimator, self.rows)
+        for number in numbers:
+            seed = protocol["seed"] + number
+            train, _ = self.draw(seed)
+            folds = _make_inner_folds(self.rows, train, protocol["cv"], seed) if len(self.cells) > 1 else []
+            check_cells(self.cells, min((len(fit) for fit, _ in folds), default=len(train)))
+            check_choice(protocol["choose_by"], estimator, self.rows, folds)
+
     def fit(self, number: int) -> Repeat:
         """Choose, refit and score on the random split of this number."""
         protocol = self.protocol
@@ -88,7 +107,7 @@ def plan_repeats(
     n_repeats: int,
     test_share: float = 0.2,
     train_per_class: int | None = None,
-    stratify: Sequence[str] = ("label",),
+    stratify: str | Sequence[str] = ("label",),
     grid: Mapping[str, Sequence] | None = None,
     layers: str = "all",
     discretize: str = "none",
@@ -98,6 +117,7 @@ def plan_repeats(
     where: str | None = None,
     sample_weight: str | None = None,
     class_weight: str | None = None,
+    drop_duplicates: bool = False,
     seed: int = 0,
     worker_memory: int | None = None,
 ) -> RepeatsTask:
@@ -108,6 +128,8 @@ def plan_repeats(
     FeatxError
         If the store has nothing to fit, or the score to choose by can't be had of it; or a number is out of its range.
     """
+    n_repeats, test_share, train_per_class, cv, seed = without_numpy((n_repeats, test_share, train_per_class, cv, seed))
+    stratify = [stratify] if isinstance(stratify, str) else list(stratify)
     for name, number in (("repeats", n_repeats), ("train-per-class", train_per_class)):
         if number is not None and number < 1:
             raise FeatxError(f"--{name} {number}: expected 1 or more")
@@ -119,7 +141,7 @@ def plan_repeats(
     cells = plan_cells(model, grid or {}, discretize)
     with Store(store_path) as store:
         chosen_layers = choose_stored_layers(store, layers)
-        options = {"label": label, "where": where, "sample_weight": sample_weight}
+        options = {"label": label, "where": where, "sample_weight": sample_weight, "drop_duplicates": drop_duplicates}
         rows, notes = read_rows(store, chosen_layers, **options, needs_split=False)
         strata = read_strata(store, rows, stratify, label) if train_per_class is None else None
         described = describe_store(store, chosen_layers)
@@ -129,7 +151,7 @@ def plan_repeats(
             f"{store_path}: one class only ({rows.y[0]!r}){so}; a classifier needs two: name the column that holds the "
             f"labels with --label{other_rows}"
         )
-    drawn_by: dict[str, object] = {"test_share": test_share, "stratify": list(stratify)}
+    drawn_by: dict[str, object] = {"test_share": test_share, "stratify": stratify}
     if train_per_class is not None:
         drawn_by = {"train_per_class": train_per_class}
     protocol = {"n_repeats": n_repeats, **drawn_by, "cv": cv, "seed": seed}

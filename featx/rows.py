@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from featx.errors import FeatxError
@@ -68,6 +69,7 @@ def read_rows(
     label: str = "label",
     where: str | None = None,
     sample_weight: str | None = None,
+    drop_duplicates: bool = False,
     split: str = "split",
     needs_split: bool = True,
 ) -> tuple[Rows, list[str]]:
@@ -83,6 +85,8 @@ def read_rows(
         Which rows take part: an expression over the columns, such as ``type == "mono"``; see `select_rows`.
     sample_weight : str, optional
         The column that says what each row counts.
+    drop_duplicates : bool, default False
+        Whether images of identical files are left out; see `find_duplicates`.
     split : str, default "split"
         The column that says which split each row is in.
     needs_split : bool, default True
@@ -131,6 +135,16 @@ def read_rows(
             raise FeatxError(f"{store.path}: no image has a {lack}{so}: {mend}{other_rows}")
         if n_without:
             notes.append(f"{n_without:,} images without a {name} take no part")
+    if drop_duplicates:
+        if "sha256" not in images:
+            raise FeatxError(
+                f"{store.path}: --drop-duplicates: this store doesn't say which files are identical: extract again"
+            )
+        splits = images["split"] if needs_split else pd.Series("", index=images.index)
+        is_left_out = np.zeros(len(images), dtype=bool)
+        is_left_out[takes_part] = find_duplicates(images["sha256"][takes_part], labels[takes_part], splits[takes_part])
+        takes_part &= ~is_left_out
+        notes.append(f"{int(is_left_out.sum()):,} images of identical files are left out: --drop-duplicates")
     notes += note_look_alikes(labels[takes_part])
     table = images[takes_part]
     X = store.matrix(layers)
@@ -145,6 +159,36 @@ def read_rows(
         weights=_read_weights(store, table, sample_weight),
         digests=table["sha256"].to_numpy(dtype=object) if "sha256" in table else None,
     ), notes
+
+
+def find_duplicates(digests: pd.Series, labels: pd.Series, splits: pd.Series) -> np.ndarray:
+    """Say which images to leave out so that no image outside test is of the same file as another image.
+
+    Test images all stay, so that figures stay comparable. Of identical ones outside test, the first validation image
+    stays, or else the first one; none of those that are identical to a test image, or that have several labels, of
+    which at most one is right.
+
+    Parameters
+    ----------
+    digests, labels, splits : Series of str
+        Of the same images.
+
+    Returns
+    -------
+    ndarray of shape (n_images,), bool
+
+    Examples
+    --------
+    >>> files, labels = pd.Series([*"aabbccd"]), pd.Series([*"xxyyxyx"])
+    >>> splits = pd.Series(["train", "test", "train", "validation", "train", "train", "train"])
+    >>> find_duplicates(files, labels, splits).tolist()
+    [True, False, True, False, True, True, False]
+    """
+    is_test = splits == "test"
+    by_choice = (splits != "validation").sort_values(kind="stable").index
+    is_repeated = digests.loc[by_choice].duplicated().loc[digests.index]
+    has_several = labels.groupby(digests).transform("nunique") > 1
+    return (~is_test & (digests.isin(digests[is_test]) | has_several | is_repeated)).to_numpy()
 
 
 def _check_finite(store: Store, X: np.ndarray, paths) -> None:  # noqa: ANN001

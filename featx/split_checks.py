@@ -1,11 +1,13 @@
 """What is to be said of the splits of rows: what nothing can be fitted on, and what flatters."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from featx.errors import FeatxError
 from featx.manifest import SPLITS
-from featx.rows import Rows
+from featx.rows import Fold, Rows
 from featx.where import told_with
 
 
@@ -43,37 +45,108 @@ def check_splits(store_path: object, rows: Rows, where: str | None = None) -> No
         )
 
 
-def notes_on_splits(rows: Rows) -> list[str]:
-    """Say what makes a test less telling than it looks: groups or files on both sides, labels never seen."""
+def notes_on_splits(rows: Rows, folds: Sequence[Fold] = ()) -> list[str]:
+    """Say what makes figures less telling than they look: groups or files in two splits, labels never seen.
+
+    Parameters
+    ----------
+    rows : Rows
+    folds : sequence of (rows to fit, rows to score)
+        Of a choice by cross-validation, for which train and validation are the same; else none.
+    """
+    pairs = [("test", "train"), ("test", "validation"), *([] if folds else [("validation", "train")])]
     notes = []
-    known, test = rows.of("train", "validation"), rows.of("test")
-    if rows.groups is not None:
-        n_shared = len(set(rows.groups[known]) & set(rows.groups[test]))
-        if n_shared:
+    for these, those in pairs:
+        notes += _notes_on_pair(rows, these, those)
+    if folds and rows.digests is not None:
+        known = np.concatenate([scored for _, scored in folds])
+        fold_of = np.repeat(np.arange(len(folds)), [len(scored) for _, scored in folds])
+        parted, twin = _find_parted(rows, known, fold_of)
+        if len(parted):
             notes.append(
-                f"{n_shared:,} groups have images in test and outside it: the test is easier than new groups are"
+                f"{_say_parted(rows, parted, twin)}, which are in another fold: a choice by folds favours models that "
+                f"only remember images; {_REMEDY}"
             )
-    if rows.digests is not None:
-        n_same = int(np.isin(rows.digests[test].astype(str), rows.digests[known].astype(str)).sum())
-        if n_same:
-            images = "1 test image is" if n_same == 1 else f"{n_same:,} test images are"
-            notes.append(f"{images} identical to images outside test: the test is easier than new images are")
-    n_unseen = sum(label not in set(rows.y[known]) for label in rows.y[test])
+    notes += _notes_on_labels(rows)
+    known = set(rows.y[rows.of("train", "validation")])
+    n_unseen = sum(label not in known for label in rows.y[rows.of("test")])
     if n_unseen:
         notes.append(f"{n_unseen:,} test images have a label that no other image has: they count as wrong")
     return notes
 
 
 def notes_on_identical(rows: Rows) -> list[str]:
-    """Say whether a random split may put the same file on both sides, which groups would keep together."""
+    """Say whether a random split or a fold may part identical files, which groups would keep together."""
     if rows.digests is None:
         return []
-    sides = np.arange(len(rows)) if rows.groups is None else rows.groups.astype(str)
-    table = pd.DataFrame({"digest": rows.digests.astype(str), "side": sides})
-    n_same = int((table.groupby("digest")["side"].transform("nunique") > 1).sum())
-    if not n_same:
-        return []
+    everything = np.arange(len(rows))
+    parted, twin = _find_parted(rows, everything, everything if rows.groups is None else rows.groups)
+    if not len(parted):
+        return _notes_on_labels(rows)
     return [
-        f"{n_same:,} images are identical to others, from which a random split may part them: give them one group, or "
-        "the test is easier than new images are"
+        f"{_say_parted(rows, parted, twin)}, from which random splits and folds may part them: tests are easier than "
+        f"new images are, and choices favour models that only remember images; {_REMEDY}",
+        *_notes_on_labels(rows),
     ]
+
+
+def _notes_on_pair(rows: Rows, these: str, those: str) -> list[str]:
+    """Say which images of a split are in another one as well, by their groups and their files."""
+    easy = "the test is easier than new {} are"
+    if these == "validation":
+        easy = "a choice by validation images favours models that only remember {}"
+    first, second = rows.of(these), rows.of(those)
+    notes = []
+    if rows.groups is not None:
+        shared = sorted(set(rows.groups[first]) & set(rows.groups[second]))
+        if shared:
+            groups = "1 group has" if len(shared) == 1 else f"{len(shared):,} groups have"
+            notes.append(
+                f"{groups} images in {these} and in {those}, the first is {shared[0]!r}: {easy.format('groups')}; "
+                "let --split divide the images (--split-column '' where a CSV has splits of its own)"
+            )
+    if rows.digests is not None:
+        same = first[np.isin(rows.digests[first].astype(str), rows.digests[second].astype(str))]
+        if len(same):
+            twin = second[rows.digests[second] == rows.digests[same[0]]][0]
+            images = f"1 {these} image is" if len(same) == 1 else f"{len(same):,} {these} images are"
+            notes.append(
+                f"{images} identical to {those} images, the first is {rows.paths[same[0]]} (to {rows.paths[twin]}): "
+                f"{easy.format('images')}; {_REMEDY}"
+            )
+    return notes
+
+
+def _notes_on_labels(rows: Rows) -> list[str]:
+    """Say whether identical files have several labels."""
+    if rows.digests is None:
+        return []
+    parted, twin = _find_parted(rows, np.arange(len(rows)), rows.y)
+    if not len(parted):
+        return []
+    first = parted[0]
+    return [
+        f"{len(parted):,} images are identical to images of another label, the first is {rows.paths[first]} "
+        f"({rows.y[first]!r}, and {rows.y[twin]!r} of {rows.paths[twin]}): at most one of the labels is right"
+    ]
+
+
+def _find_parted(rows: Rows, among: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, int | None]:
+    """Return the rows whose file is identical to one of another side, in order, and such a one of the first."""
+    order = np.argsort(among)
+    among, sides = among[order], sides[order].astype(str)
+    digests = rows.digests[among].astype(str)
+    n_sides = pd.Series(sides).groupby(digests).transform("nunique")
+    places = np.flatnonzero(n_sides > 1)
+    if not len(places):
+        return among[:0], None
+    twins = (digests == digests[places[0]]) & (sides != sides[places[0]])
+    return among[places], int(among[twins][0])
+
+
+def _say_parted(rows: Rows, parted: np.ndarray, twin: int) -> str:
+    first = f"the first is {rows.paths[parted[0]]} (to {rows.paths[twin]})"
+    return f"{len(parted):,} images are identical to others, {first}"
+
+
+_REMEDY = "give identical images one group (--group-column), or leave them out with --drop-duplicates"

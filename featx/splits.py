@@ -14,12 +14,12 @@ _MOST_PASSES = 20
 
 
 def make_splits(
-    manifest: Manifest, fractions: Sequence[float], *, seed: int = 0, stratify: Sequence[str] = ()
+    manifest: Manifest, fractions: Sequence[float], *, seed: int = 0, stratify: str | Sequence[str] = ()
 ) -> Manifest:
     """Divide the images into train, validation and test.
 
     Every split keeps the labels' shares. Where the manifest has a `group` column, no group is on two sides; the
-    fractions are then met as closely as whole groups allow.
+    fractions are then met as closely as whole groups allow, and a note says by how much they are missed.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def make_splits(
         Shares of train and test, or of train, validation and test; they add up to 1.
     seed : int, default 0
         The same seed gives the same splits.
-    stratify : sequence of str, optional
+    stratify : str or sequence of str, optional
         Further columns whose shares are kept beside the label's.
 
     Returns
@@ -40,19 +40,21 @@ def make_splits(
     Raises
     ------
     SourceError
-        If a class is too small to be on every side, or the source brings its own splits.
+        If a class can't be on every side, or the source brings its own splits.
     """
+    stratify = [stratify] if isinstance(stratify, str) else stratify
     names = _name_parts(fractions)
     shares = {name: share for name, share in zip(names, fractions, strict=True) if share > 0}
     _check_divisible(manifest, shares, stratify)
     table = manifest.table
     strata = table[["label", *stratify]].map(text_of).agg("\0".join, axis=1)
-    if "group" in table:
-        parts = divide_groups(strata, group_of_each(table), shares, seed)
-    else:
+    if "group" not in table:
         parts = _divide_rows(strata, shares, seed)
-    _check_every_class_everywhere(table["label"], parts, shares)
-    return replace(manifest, table=table.assign(split=parts))
+        _check_every_class_everywhere(table["label"], parts, shares, has_groups=False)
+        return replace(manifest, table=table.assign(split=parts))
+    parts = divide_groups(strata, group_of_each(table), shares, seed, classes=table["label"])
+    _check_every_class_everywhere(table["label"], parts, shares, has_groups=True)
+    return replace(manifest, table=table.assign(split=parts), notes=(*manifest.notes, *_notes_on_shares(parts, shares)))
 
 
 def make_count_splits(manifest: Manifest, *, train: int, validation: int = 0, seed: int = 0) -> Manifest:
@@ -61,7 +63,7 @@ def make_count_splits(manifest: Manifest, *, train: int, validation: int = 0, se
     Parameters
     ----------
     manifest : Manifest
-        Images with labels, without splits and without groups.
+        Images with labels, without splits, and without groups of several images.
     train : int
         Train images a class.
     validation : int, default 0
@@ -92,7 +94,7 @@ def make_count_splits(manifest: Manifest, *, train: int, validation: int = 0, se
             "or more of validation"
         )
     _check_labelled(manifest)
-    if "group" in manifest.table:
+    if "group" in manifest.table and group_of_each(manifest.table).duplicated().any():
         raise SourceError(
             "the images have groups, which stay together, so that a class can't have a given number of train images: "
             "give shares instead (--split 0.6,0.2,0.2; in an experiment file: split.shares), or, of a CSV, do without "
@@ -222,16 +224,19 @@ def say_why(strata: pd.Series, error: ValueError) -> str:
     return f"{len(alone):,} of {len(counts):,} kinds to stratify by have one image alone, such as {first!r}"
 
 
-def divide_groups(labels: pd.Series, groups: pd.Series, shares: dict[str, float], seed: int) -> np.ndarray:
+def divide_groups(
+    strata: pd.Series, groups: pd.Series, shares: dict[str, float], seed: int, *, classes: pd.Series
+) -> np.ndarray:
     """Give each group to the split that it brings closest to its shares, until none fits better elsewhere.
 
-    The first order (by the spread of a group's label counts, ties at random) is that of scikit-learn's
-    `StratifiedGroupKFold`, which divides into equal folds only.
+    The first order (by the spread of a group's counts, ties at random) is that of scikit-learn's
+    `StratifiedGroupKFold`, which divides into equal folds only. Where that leaves a class out of a split, and another
+    division doesn't, groups are moved.
     """
-    counts = pd.crosstab(groups, labels)
+    counts = pd.crosstab(groups, strata)
     counts = counts.iloc[np.random.default_rng(seed).permutation(len(counts))]
     counts = counts.iloc[np.argsort(-counts.to_numpy().std(axis=1), kind="stable")]
-    # In units of each class's size, so that a rare class weighs as much as a frequent one.
+    # In units of each stratum's size, so that a rare one weighs as much as a frequent one.
     weights = counts.to_numpy() / counts.to_numpy().sum(axis=0)
     lag = np.repeat(np.array(list(shares.values()))[:, None], weights.shape[1], axis=1)
     parts = np.full(len(counts), -1)
@@ -245,16 +250,77 @@ def divide_groups(labels: pd.Series, groups: pd.Series, shares: dict[str, float]
             lag[parts[group]] -= weight
         if (parts == before).all():
             break
+    has_class = pd.crosstab(groups, classes).loc[counts.index].to_numpy() > 0
+    parts = _put_classes_everywhere(parts, has_class, weights, lag)
     names = np.array(list(shares), dtype=object)
     return groups.map(dict(zip(counts.index, names[parts], strict=True))).to_numpy(dtype=object)
 
 
-def _check_every_class_everywhere(labels: pd.Series, parts: np.ndarray, shares: dict[str, float]) -> None:
+def _put_classes_everywhere(
+    parts: np.ndarray, has_class: np.ndarray, weights: np.ndarray, lag: np.ndarray
+) -> np.ndarray:
+    """Move groups, at the least cost in squared lags, so that every class that has enough groups is in every split.
+
+    Parameters
+    ----------
+    parts : ndarray of shape (n_groups,), int
+        The split of each group.
+    has_class : ndarray of shape (n_groups, n_classes), bool
+    weights : ndarray of shape (n_groups, n_strata)
+    lag : ndarray of shape (n_splits, n_strata)
+        What each split still has to get.
+
+    Returns
+    -------
+    ndarray of shape (n_groups,), int
+        `parts` as it is, if all is well or no division of whole groups is better.
+    """
+    n_groups, n_splits = len(parts), len(lag)
+    has_class = has_class[:, has_class.sum(axis=0) >= n_splits]
+    if all(has_class[parts == split].any(axis=0).all() for split in range(n_splits)):
+        return parts
+    from scipy import sparse
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    stays = np.eye(n_splits, dtype=bool)[parts]
+    # Squared lags if this group alone went from its split to another.
+    leave = (((lag[parts] + weights) ** 2) - lag[parts] ** 2).sum(axis=1)
+    enter = (weights**2).sum(axis=1)[:, None] - 2 * weights @ lag.T
+    cost = np.where(stays, 0, leave[:, None] + enter)
+    one_split_each = LinearConstraint(sparse.kron(sparse.eye_array(n_groups), np.ones((1, n_splits))), 1, 1)
+    all_classes = LinearConstraint(
+        sparse.kron(sparse.csr_array(has_class.T.astype(float)), sparse.eye_array(n_splits)), 1
+    )
+    found = milp(cost.ravel(), integrality=1, bounds=Bounds(0, 1), constraints=[one_split_each, all_classes])
+    return parts if found.x is None else found.x.reshape(n_groups, n_splits).argmax(axis=1)
+
+
+def _notes_on_shares(parts: np.ndarray, shares: dict[str, float]) -> list[str]:
+    """Say by how much whole groups miss the shares, if by more than 2% of the images, and more than one image."""
+    found = {name: int((parts == name).sum()) for name in shares}
+    if all(abs(found[name] - share * len(parts)) <= max(1, 0.02 * len(parts)) for name, share in shares.items()):
+        return []
+    told = ", ".join(
+        f"{found[name]:,} {name} images ({found[name] / len(parts):.1%}, {share:.0%} asked for)"
+        for name, share in shares.items()
+    )
+    return [f"whole groups miss the shares: {told}"]
+
+
+def _check_every_class_everywhere(
+    labels: pd.Series, parts: np.ndarray, shares: dict[str, float], *, has_groups: bool
+) -> None:
     counts = pd.crosstab(labels, parts).reindex(columns=list(shares), fill_value=0)
     for name in shares:
         absent = counts.index[counts[name] == 0]
-        if len(absent):
+        if not len(absent):
+            continue
+        of_class = f"the class {absent[0]!r} ({int(counts.loc[absent[0]].sum())} images) has no image in {name}"
+        if has_groups:
             raise SourceError(
-                f"the class {absent[0]!r} ({int(counts.loc[absent[0]].sum())} images) has no image in {name} at these "
-                "shares: add images to it, or choose larger shares for the smaller splits"
+                f"{of_class}, and no division of whole groups puts every class into {', '.join(shares)}: add images "
+                "of other groups to it, leave it out, or make smaller groups"
             )
+        raise SourceError(
+            f"{of_class} at these shares: add images to it, or choose larger shares for the smaller splits"
+        )

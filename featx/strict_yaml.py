@@ -116,6 +116,30 @@ def to_yaml(record: Mapping[str, object]) -> str:
     return yaml.dump(record, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
 
 
+def without_numpy(value: object) -> object:
+    """Return a value with NumPy's numbers and arrays as Python's numbers and lists, as JSON and YAML can hold them.
+
+    Parameters
+    ----------
+    value : object
+        A number, text, or a mapping, list or tuple of such; anything else is returned as it is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> without_numpy({"C": np.array([1, 10]), "gamma": ("scale", np.float64(0.5))})
+    {'C': [1, 10], 'gamma': ['scale', 0.5]}
+    """
+    # Both have it; recipes are read without NumPy.
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: without_numpy(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_numpy(each) for each in value]
+    return value
+
+
 def _check_events(text: str, source: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):

@@ -19,12 +19,18 @@ def write_plain_store(
     labels: list[str],
     *,
     splits: list[str] | None = None,
+    columns: dict[str, list] | None = None,
+    pictures: list[int] | None = None,
     **changes: object,
 ) -> Path:
-    """Write a store; its images lie below `images` beside it. `changes` are of its settings."""
+    """Write a store; its images lie below `images` next to it. `changes` are of its settings.
+
+    Images of the same number in `pictures` are identical; without it, each is of its own.
+    """
     n_images = len(labels)
     paths = [f"images/{row:03d}.png" for row in range(n_images)]
-    files = [make_image(path.parent / name, seed=row, size=(8, 6)) for row, name in enumerate(paths)]
+    seeds = range(n_images) if pictures is None else pictures
+    files = [make_image(path.parent / name, seed=seed, size=(8, 6)) for name, seed in zip(paths, seeds, strict=True)]
     part = Part(
         start=0,
         stop=n_images,
@@ -35,10 +41,11 @@ def write_plain_store(
         rejected={},
     )
     table = {"path": paths, "label": labels, "split": splits or [""] * n_images}
+    further = {name: pd.Series(values) for name, values in (columns or {}).items()}
     write_store(
         path,
         settings=Settings(**vars(SETTINGS) | {"layers": tuple(features)} | changes),
-        table=pd.DataFrame(table, dtype=object),
+        table=pd.DataFrame(table, dtype=object).assign(**further),
         root=path.parent,
         parts=[part],
         n_channels={layer: values.shape[1] for layer, values in features.items()},

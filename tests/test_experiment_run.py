@@ -457,6 +457,10 @@ def test_the_record_says_only_what_was_run(own, monkeypatch):
     assert record_of(own)["fits"]["rf"]["seed"] == 0
 
 
+def failing_by_option(*arguments, **options):
+    raise featx.FeatxError("--cv 7: on purpose; give --choose-by")
+
+
 def failing(self, stage, *, overwrite):
     raise featx.FeatxError("on purpose")
 
@@ -488,6 +492,24 @@ def test_a_page_is_renewed_for_another_title_and_other_runs(own):
     (own.parent / "output/experiment.yaml").touch()
     assert find(featx.read_experiment(own))["report"].status == "there"
     assert run(own, {"report": False}, only=["fits.rf"]).report is None
+
+
+def test_identical_images_are_said_by_the_keys_that_leave_them_out(short):
+    shutil.copy(short.parent / "images/ash/000.png", short.parent / "images/ash/copy.png")
+    lines = []
+    run(short, SHORT, echo=lines.append)
+    assert any("2 images are identical to others" in line and "out with drop_duplicates" in line for line in lines)
+    # A run that an older featx made doesn't say that they are in it.
+    record = short.parent / "output/runs/rf/run.json"
+    made = json.loads(record.read_text(encoding="utf-8"))
+    assert made["protocol"].pop("drop_duplicates") is False
+    record.write_text(json.dumps(made), encoding="utf-8")
+    assert set(what_was(run(short, SHORT)).values()) == {"there"}
+    changes = SHORT | {"fits.*.drop_duplicates": True}
+    with pytest.raises(featx.FeatxError, match=r"fits.rf: .*drop_duplicates false, now true"):
+        run(short, changes)
+    run(short, changes, overwrite=True, echo=lines.append)
+    assert "1 images of identical files are left out: drop_duplicates" in lines
 
 
 def find(experiment):
@@ -625,11 +647,92 @@ def test_a_class_that_can_not_be_learnt_or_divided_is_named_before_any_work(shor
     assert not (short.parent / "output").exists()
 
 
-def test_a_stage_s_failure_names_keys_of_the_file_and_not_options(short):
-    changes = SHORT | {"fits.rf.choose_by": "roc_auc", "split": {"train_per_class": 2, "validation_per_class": 1}}
-    with pytest.raises(featx.FeatxError, match=r"^fits.again: ") as caught:
-        run(short, changes | {"fits.again.cv": 7})
+@pytest.fixture
+def listed(short):
+    """The same images in a CSV: one weight is missing, one image is alone of its kind, and there are two groups."""
+    lines = ["path,label,split,weight,kind,group"]
+    for label, count in (("ash", 12), ("birch", 10), ("cedar", 8)):
+        for n in range(count):
+            split = "test" if n < 2 else "validation" if n < 4 and label != "cedar" else "train"
+            weight = "" if (label, n) == ("birch", 7) else "0" if split == "validation" else "1.5"
+            kind = "odd" if (label, n) == ("ash", 5) else "even"
+            lines.append(f"images/{label}/{n:03d}.png,{label},{split},{weight},{kind},{'gh'[n % 2]}")
+    (short.parent / "listed.csv").write_text("\n".join(lines), encoding="utf-8")
+    return short
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"fits.rf.sample_weight": "weight"},
+            "fits.rf.sample_weight: 'weight' of images/birch/007.png is nan; weights are numbers from 0 up",
+        ),
+        (
+            {"fits.again.sample_weight": "weight"},
+            "fits.again.sample_weight: 'weight' of images/birch/007.png is nan; weights are numbers from 0 up",
+        ),
+        (
+            {"fits.rf.sample_weight": "weight", "fits.rf.where": "label != 'birch'"},
+            "fits.rf: the weights of all validation rows are 0: give some a weight over 0",
+        ),
+        (
+            {"fits.again.stratify": ["label", "kind"]},
+            "fits.again: one row only is of 'ash' and 'odd', and a random split that keeps shares takes two",
+        ),
+        (
+            {"fits.rf.choose_by": "roc_auc"},
+            "fits.rf.choose_by: it is not defined where no row to score is of the class 'cedar'. Choose by balanced",
+        ),
+        (
+            {"fits.rf": {"store": "plain", "model": "knn", "grid": {"n_neighbors": [3, 21]}}},
+            "fits.rf.grid.n_neighbors: expected 20 or less, because some cells are fitted on 20 rows",
+        ),
+        (
+            {"fits.rf": {"store": "plain", "model": "knn", "grid": {"n_neighbors": [1, 15]}, "cv": 2}},
+            "fits.rf.grid.n_neighbors: expected 12 or less",
+        ),
+        (
+            {"fits.again.model": "knn", "fits.again.grid": {"n_neighbors": [1, 13]}},
+            "fits.again.grid.n_neighbors: expected 12 or less",
+        ),
+        (
+            {"fits.again.model": "knn", "fits.again.grid": {"n_neighbors": [25]}},
+            "fits.again.grid.n_neighbors: expected 24 or less",
+        ),
+        ({"fits.again.cv": 7}, "fits.again: seed 0: the class 'cedar' has 6 train rows, fewer than 7 folds. Use cv 6"),
+        (
+            {"fits.rf.cv": 3, "source.group_column": "group"},
+            "fits.rf.cv: only 2 groups outside test. Use cv 2, or extract again with source.group_column: ''",
+        ),
+        (
+            {"fits.again.test_share": 0.9},
+            "has 1 train row, fewer than 2 folds. Give every class more train rows, or leave it out with where",
+        ),
+    ],
+)
+def test_rows_that_a_fit_would_fail_on_are_named_before_any_work(listed, changes, expected):
+    changes = SHORT | {"split": None, "source": {"path": "listed.csv", "group_column": ""}} | changes
+    with pytest.raises(featx.FeatxError) as caught:
+        run(listed, changes)
+    assert expected in str(caught.value)
     assert "--" not in str(caught.value)
+    assert not (listed.parent / "output").exists()
+
+
+def test_weights_that_a_network_would_fail_on_are_named_before_any_work(listed):
+    changes = {"split": None, "source": {"path": "listed.csv"}, "fits": {}, "choices": {}, "report": False}
+    with pytest.raises(
+        featx.FeatxError, match=r"finetunes\.net\.sample_weight: 'weight' of images/birch/007\.png is n"
+    ):
+        run(listed, changes | {"finetunes.net.sample_weight": "weight"})
+    assert not (listed.parent / "output").exists()
+
+
+def test_a_stage_s_failure_names_keys_of_the_file_and_not_options(short, monkeypatch):
+    monkeypatch.setattr("featx.experiment_work.fit_repeats", failing_by_option)
+    with pytest.raises(featx.FeatxError, match=r"^fits.again: cv 7: on purpose; give choose_by"):
+        run(short, SHORT)
 
 
 def test_a_record_that_is_no_yaml_says_what_to_do(short):
@@ -642,14 +745,16 @@ def test_a_record_that_is_no_yaml_says_what_to_do(short):
     assert run(short, SHORT, only=["stores"]).record == str(record)
 
 
-def test_a_stage_that_fails_is_named_and_those_before_it_are_kept(short):
-    with pytest.raises(featx.FeatxError, match=r"^fits.again: seed 0: the class 'cedar' has 6 train rows"):
-        run(short, SHORT | {"fits.again.cv": 7})
+def test_a_stage_that_fails_is_named_and_those_before_it_are_kept(short, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("featx.repeats_task._fit_once", failing_by_option)
+        with pytest.raises(featx.FeatxError, match=r"^fits.again: cv 7: on purpose"):
+            run(short, SHORT | {"fits.again.cv": 3})
     # The journal that it had begun is of another protocol, and of no use.
     lines = []
     done = run(short, SHORT, echo=lines.append)
     assert what_was(done) == {"stores.plain": "there", "fits.rf": "there", "fits.again": "unfinished"}
-    assert "fits.again: goes on, cv 7, now 2: begun anew" in lines
+    assert "fits.again: goes on, cv 3, now 2: begun anew" in lines
 
 
 def refusing(self, **options):

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 import featx
-from featx import FeatxError, TernaryDiscretizer
+from featx import FeatxError, TernaryDiscretizer, fitting
 from featx.cli import main
 from featx.labels import sort_labels
 from featx.results import load_model, read_run
@@ -327,13 +327,21 @@ def test_a_grid_that_is_stopped_goes_on_from_its_last_finished_cell(noisy_store,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "run", "whole"]
 
 
-def test_a_cell_that_fails_is_reported_and_not_chosen(noisy_store, tmp_path):
-    run = featx.fit_grid(noisy_store, "knn", tmp_path / "run", grid={"n_neighbors": (100_000, 3)})
+def test_a_cell_that_fails_is_reported_and_not_chosen(noisy_store, tmp_path, monkeypatch):
+    plain = fitting.fit_estimator
+
+    def failing(estimator, rows, known):
+        if estimator[-1].n_neighbors == 7:
+            raise ValueError("on purpose")
+        return plain(estimator, rows, known)
+
+    monkeypatch.setattr(fitting, "fit_estimator", failing)
+    run = featx.fit_grid(noisy_store, "knn", tmp_path / "run", grid={"n_neighbors": (7, 3)})
     assert run.cells[0].validation_accuracy is None
-    assert "ValueError" in run.cells[0].error
+    assert run.cells[0].error == "ValueError: on purpose"
     assert run.chosen == 1
     with pytest.raises(FeatxError, match="every cell failed; the first with ValueError"):
-        featx.fit_grid(noisy_store, "knn", tmp_path / "none", grid={"n_neighbors": (100_000,)})
+        featx.fit_grid(noisy_store, "knn", tmp_path / "none", grid={"n_neighbors": (7,)})
 
 
 @pytest.mark.parametrize("model", ["linear-svm", "logreg", "knn", "lda"])

@@ -58,6 +58,13 @@ def changed_run(runs, tmp_path):
     return change
 
 
+def test_one_image_is_not_its_letters(runs, tree):
+    (path, *_) = sorted(tree.rglob("*.png"))
+    expected = featx.predict_images(runs / "rf", [path]).table
+    for image in (path, str(path)):
+        assert featx.predict_images(runs / "rf", image).table.equals(expected)
+
+
 def invoke(*arguments):
     return CliRunner().invoke(main, ["predict", *map(str, arguments)])
 

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from conftest import SMALL, make_tree
+from plain_stores import grouped_features, write_plain_store
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -187,6 +189,20 @@ def test_groups_stay_whole(store_path, tmp_path):
         file["images/group"] = np.array(names, dtype=h5py.string_dtype("utf-8", 8))
     run = fit_repeats(path, "rf", tmp_path / "run", n_repeats=2, cv=2, grid={"n_estimators": (2,)})
     assert all(repeat.n_test % 5 == 0 for repeat in run.repeats)
+    assert not any("miss the test share" in note for note in run.notes)
+
+
+def test_a_test_share_that_whole_groups_miss_is_said(tmp_path):
+    labels = [*"ab"] * 20
+    features = {"block1_conv1": grouped_features(labels)}
+    path = write_plain_store(
+        tmp_path / "s.h5", features, labels, columns={"group": ["big"] * 30 + ["h", "h", *"ijklmnop"]}
+    )
+    run = fit_repeats(path, "rf", tmp_path / "run", n_repeats=3, cv=2, test_share=0.5, grid={"n_estimators": (2,)})
+    assert {repeat.n_test for repeat in run.repeats} <= {10, 30}
+    low, high = (found(repeat.n_test for repeat in run.repeats) / 40 for found in (min, max))
+    expected = f"whole groups miss the test share of 50%: random splits test on {low:.1%} to {high:.1%} of the rows"
+    assert expected in run.notes
 
 
 def test_classes_too_small_for_the_folds_are_named(store_path, tmp_path):
@@ -197,11 +213,12 @@ def test_classes_too_small_for_the_folds_are_named(store_path, tmp_path):
 @pytest.mark.parametrize(
     ("n_neighbors", "message"),
     [
-        ((500,), "seed 0: the cell to score, n_neighbors=500 .*, failed with ValueError: Expected n_neighbors <= "),
-        ((500, 600), "seed 0: every cell failed; the first with ValueError: Expected n_neighbors <= "),
+        ((3,), "seed 0: the cell to score, n_neighbors=3 .*, failed with ValueError: on purpose"),
+        ((3, 5), "seed 0: every cell failed; the first with ValueError: on purpose"),
     ],
 )
-def test_what_cells_fail_with_is_told(store_path, tmp_path, n_neighbors, message):
+def test_what_cells_fail_with_is_told(store_path, tmp_path, n_neighbors, message, monkeypatch):
+    monkeypatch.setattr(KNeighborsClassifier, "fit", lambda self, X, y: (_ for _ in ()).throw(ValueError("on purpose")))
     with pytest.raises(FeatxError, match=message):
         fit_repeats(store_path, "knn", tmp_path / "run", n_repeats=1, cv=2, grid={"n_neighbors": n_neighbors})
 
@@ -216,7 +233,7 @@ def test_a_class_of_one_train_row_is_not_told_to_take_fewer_folds(store_path, tm
     ("y", "groups", "share", "message"),
     [
         ("ab" * 6, "g" * 12, 0.2, r"seed 7: 1 group of 12 rows .*: none is left to (train|test) on.*--group-column ''"),
-        ("ab" * 6, "gghhiijjkkll", 0.001, "6 groups of 12 rows .* none is left to test on. Give another --test-share"),
+        ("aaaabb", "gggghh", 0.001, "2 groups of 6 rows .* none is left to test on. Give another --test-share"),
         ("a" + "b" * 9, None, 0.2, "one row only is of 'a', .* out with --where"),
         ("aabbccddee", None, 0.1, "10 rows can't be split, 0.1 for test: .* or --stratify ''"),
     ],

@@ -157,8 +157,12 @@ def test_features_that_are_not_finite_name_their_image(small_store, tmp_path):
 def test_splits_that_flatter_are_named():
     groups = np.array(["g", "h", "g", "h"], dtype=object)
     notes = notes_on_splits(rows_of(["a", "b", "a", "c"], ["train", "validation", "test", "test"], groups))
-    assert "2 groups have images in test and outside it" in notes[0]
-    assert "1 test images have a label that no other image has" in notes[1]
+    assert "1 group has images in test and in train, the first is 'g': the test is easier" in notes[0]
+    assert "1 group has images in test and in validation, the first is 'h': the test is easier" in notes[1]
+    assert "1 test images have a label that no other image has" in notes[2]
+    groups = np.array(["g", "g", "h"], dtype=object)
+    (note,) = notes_on_splits(rows_of(["a", "b", "a"], ["train", "validation", "test"], groups))
+    assert "1 group has images in validation and in train, the first is 'g': a choice by validation images" in note
     assert notes_on_splits(rows_of(["a", "b", "a"], ["train", "train", "test"])) == []
 
 
@@ -251,15 +255,28 @@ def test_a_pooling_that_no_layer_has_is_said():
 @pytest.mark.parametrize(
     ("split", "told"),
     [
-        (["train", "test", "test", "train"], ["2 test images are identical to images outside test"]),
-        (["train", "validation", "test", "train"], ["1 test image is identical to images outside test"]),
-        (["train", "validation", "train", "test"], []),
+        (["train", "test", "test", "train"], ["2 test images are identical to train images, the first is 1.png (to 0"]),
+        (
+            ["train", "validation", "test", "train"],
+            [
+                "1 test image is identical to train images, the first is 2.png (to 0.png)",
+                "1 test image is identical to validation images, the first is 2.png (to 1.png)",
+                "1 validation image is identical to train images, the first is 1.png (to 0.png)",
+            ],
+        ),
+        (
+            ["train", "validation", "train", "test"],
+            ["1 validation image is identical to train images, the first is 1.png (to 0.png)"],
+        ),
+        (["train", "train", "train", "test"], []),
         (["test", "test", "test", "train"], []),
     ],
 )
-def test_files_on_both_sides_of_the_test_are_told(split, told):
+def test_files_in_two_splits_are_told(split, told):
     rows = replace(rows_of(["a", "a", "a", "a"], split), digests=np.array(["1", "1", "1", "2"], dtype=object))
-    assert [note.split(":")[0] for note in notes_on_splits(rows)] == told
+    notes = notes_on_splits(rows)
+    assert [note[: len(start)] for note, start in zip(notes, told, strict=True)] == told
+    assert all("one group (--group-column), or leave them out with --drop-duplicates" in note for note in notes)
 
 
 def test_files_that_random_splits_may_part_are_told():
