@@ -11,6 +11,7 @@ from featx.compare import name_runs
 from featx.errors import FeatxError
 from featx.folders import is_file
 from featx.repeated import RECORD, RepeatedRun, read_repeats
+from featx.results import put_back
 
 # Test figures that the table shows, where they are defined.
 _SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc")
@@ -61,6 +62,8 @@ def are_repeats(run_paths: Sequence[str | Path]) -> bool:
     FeatxError
         If some do and others don't.
     """
+    for path in run_paths:
+        put_back(path)
     of_splits = [is_file(Path(path) / RECORD) for path in run_paths]
     if any(of_splits) and not all(of_splits):
         one, other = run_paths[of_splits.index(True)], run_paths[of_splits.index(False)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from featx.errors import FeatxError
-from featx.results import write_folder
+from featx.results import put_back, write_folder
 
 FORMAT = 1
 
@@ -95,6 +95,7 @@ def read_repeats(run_path: str | Path) -> RepeatedRun:
     FeatxError
         If there is none, or it is of a newer format.
     """
+    put_back(run_path)
     path = Path(run_path) / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

@@ -1,17 +1,32 @@
 """Runs on disk: nothing half-written, nothing that runs."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import skops.io
 from sklearn.base import BaseEstimator
+from test_whole_files import end_at, fail
 
 from featx import FeatxError
 from featx.repeated import read_repeats
-from featx.results import Cell, Run, cells_table, describe_test, format_table, load_model, read_run, write_run
+from featx.results import (
+    Cell,
+    Run,
+    cells_table,
+    check_free,
+    describe_test,
+    format_table,
+    load_model,
+    read_run,
+    write_run,
+)
 
 
 def run_of(**changes):
@@ -131,6 +146,150 @@ def test_an_old_run_stays_when_the_new_one_fails(tmp_path, monkeypatch):
     with pytest.raises(FeatxError, match="No space left"):
         write(tmp_path / "run", Stranger(), overwrite=True)
     assert (tmp_path / "run" / "model.skops").read_bytes() == before
+
+
+def accuracy_of(path):
+    """The test accuracy of the run that is there, all of whose files are."""
+    names = {"run.json", "cells.csv", "predictions.csv", "per_class.csv", "confusion.csv"}
+    assert {file.name for file in path.iterdir()} == names
+    return read_run(path).test["accuracy"]
+
+
+def write_accuracy(path, accuracy):
+    tables = dict.fromkeys(("predictions", "per_class", "confusion"), pd.DataFrame())
+    write_run(path, run_of(test={"accuracy": accuracy}), **tables, overwrite=True)
+
+
+def test_the_old_run_stays_where_a_step_of_replacing_it_fails(tmp_path, monkeypatch):
+    n_failed = 0
+    for call in range(1, 60):
+        write_accuracy(tmp_path / "run", 0.25)
+        functions, count = end_at(call, fail)
+        with monkeypatch.context() as patch:
+            for name, function in functions.items():
+                patch.setattr(os, name, function)
+            try:
+                write_accuracy(tmp_path / "run", 0.75)
+                expected = 0.75
+            except FeatxError as error:
+                assert "Input/output error" in str(error)
+                expected = 0.25
+                n_failed += 1
+            is_over = next(count) <= call
+        assert accuracy_of(tmp_path / "run") == expected
+        if is_over:
+            break
+    assert is_over
+    assert n_failed == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_one_run_is_there_whole_after_a_kill_at_any_step(tmp_path, is_linked):
+    path = tmp_path / "run"
+    if is_linked:
+        (tmp_path / "elsewhere").mkdir()
+        path.symlink_to(tmp_path / "elsewhere" / "mine", target_is_directory=True)
+    found = []
+    for call in range(1, 60):
+        write_accuracy(path, 0.25)
+        if not (pid := os.fork()):
+            functions, _ = end_at(call, lambda: os._exit(9))
+            for name, function in functions.items():
+                setattr(os, name, function)
+            write_accuracy(path, 0.75)
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        found.append(accuracy_of(path) if path.exists() else None)
+        with pytest.raises(FeatxError, match=r"exists\. Give another --output"):
+            check_free(path, overwrite=False)
+        assert accuracy_of(path) == found[-1] or (accuracy_of(path), found[-1]) == (0.25, None)
+        if code == 0:
+            break
+    assert found[:3] == [0.25, None, 0.75]
+    assert set(found[3:]) == {0.75}
+    assert path.is_symlink() == is_linked
+
+
+def test_every_command_finds_a_run_that_was_being_replaced(tmp_path):
+    """A kill between the two moves: the run waits under a hidden name."""
+    from click.testing import CliRunner
+
+    from featx.cli import main
+    from featx.compare_repeats import are_repeats
+    from featx.finetuned import is_run
+    from featx.report_data import _find_runs
+
+    path, waiting = tmp_path / "runs" / "mine", tmp_path / "runs" / ".mine.old"
+    write_accuracy(path, 0.25)
+    for look in (
+        lambda: CliRunner().invoke(main, ["compare", str(path), "--cells"]),
+        lambda: are_repeats([path]),
+        lambda: is_run(str(path)),
+        lambda: _find_runs([path]),
+        lambda: _find_runs([path.parent]),
+    ):
+        path.rename(waiting)
+        look()
+        assert not waiting.exists()
+        assert accuracy_of(path) == 0.25
+    path.rename(waiting)
+    done = CliRunner().invoke(main, ["fit", "svm", str(tmp_path / "none.h5"), "-o", str(path)])
+    assert done.exit_code == 1
+    assert "exists. Give another --output" in done.output
+
+
+def test_a_run_that_can_not_be_moved_back_is_named(tmp_path, monkeypatch):
+    write_accuracy(tmp_path / "run", 0.25)
+    (tmp_path / "run").rename(tmp_path / ".run.old")
+    monkeypatch.setattr(os, "rename", lambda *arguments: fail())
+    with pytest.raises(FeatxError, match=r"run: featx was stopped as .* is .*\.run\.old now .* Rename it to run"):
+        read_run(tmp_path / "run")
+
+
+def test_a_folder_that_is_being_written_is_no_run_of_a_report(tmp_path):
+    from featx.report_data import _find_runs
+
+    write_accuracy(tmp_path / "runs" / "mine", 0.25)
+    write_accuracy(tmp_path / "runs" / ".featx-0.tmp", 0.25)
+    assert _find_runs([tmp_path / "runs"])[0] == [tmp_path / "runs" / "mine"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
+def test_what_is_written_has_the_modes_of_any_other_file_and_the_umask_stays(tmp_path):
+    script = """
+import os, sys
+from pathlib import Path
+import numpy as np
+os.umask(0o027)
+def no_umask(mask):
+    raise SystemExit("the umask is of the whole process")
+os.umask = no_umask
+from featx import predictions, row_files, whole_files, weights
+sys.path.insert(0, sys.argv[1])
+from test_results import write_accuracy
+folder = Path(sys.argv[2])
+(folder / "folder").mkdir()
+(folder / "file").open("w").close()
+write_accuracy(folder / "run", 0.5)
+with predictions.open_whole(folder / "whole"):
+    pass
+with whole_files.whole_files([folder / "first", folder / "second"]):
+    pass
+row_files.RowFiles(folder / "rows", 2, (1,), "float32", block_rows=2).write(0, np.zeros((2, 1)))
+weights._write_cached(folder / "weights.npz", {"a": (np.zeros(1), np.zeros(1))})
+"""
+    tests = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", script, tests, tmp_path], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for path in tmp_path.rglob("*"):
+        other = tmp_path / ("folder" if path.is_dir() else "file")
+        assert path.stat().st_mode == other.stat().st_mode, path
+    assert other.stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
+    assert len(list((tmp_path / "run").iterdir())) == 5
 
 
 @pytest.mark.parametrize(
