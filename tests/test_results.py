@@ -2,10 +2,7 @@
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -255,41 +252,29 @@ def test_a_folder_that_is_being_written_is_no_run_of_a_report(tmp_path):
     assert _find_runs([tmp_path / "runs"])[0] == [tmp_path / "runs" / "mine"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
-def test_what_is_written_has_the_modes_of_any_other_file_and_the_umask_stays(tmp_path):
-    script = """
-import os, sys
-from pathlib import Path
-import numpy as np
-os.umask(0o027)
-def no_umask(mask):
-    raise SystemExit("the umask is of the whole process")
-os.umask = no_umask
-from featx import predictions, row_files, whole_files, weights
-sys.path.insert(0, sys.argv[1])
-from test_results import write_accuracy
-folder = Path(sys.argv[2])
-(folder / "folder").mkdir()
-(folder / "file").open("w").close()
-write_accuracy(folder / "run", 0.5)
-with predictions.open_whole(folder / "whole"):
-    pass
-with whole_files.whole_files([folder / "first", folder / "second"]):
-    pass
-row_files.RowFiles(folder / "rows", 2, (1,), "float32", block_rows=2).write(0, np.zeros((2, 1)))
-weights._write_cached(folder / "weights.npz", {"a": (np.zeros(1), np.zeros(1))})
-"""
-    tests = str(Path(__file__).parent)
-    done = subprocess.run(
-        [sys.executable, "-c", script, tests, tmp_path], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    for path in tmp_path.rglob("*"):
-        other = tmp_path / ("folder" if path.is_dir() else "file")
-        assert path.stat().st_mode == other.stat().st_mode, path
-    assert other.stat().st_mode & 0o777 == 0o640
-    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
-    assert len(list((tmp_path / "run").iterdir())) == 5
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_what_is_written_has_the_modes_of_any_other_file_and_the_umask_stays(tmp_path, monkeypatch):
+    from featx import predictions, row_files, weights, whole_files
+
+    if not (pid := os.fork()):
+        # The umask is of the whole process.
+        os.umask(0o027)
+        monkeypatch.setattr(os, "umask", lambda mask: os._exit(9))
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "file").write_text("")
+        write_accuracy(tmp_path / "run", 0.5)
+        with predictions.open_whole(tmp_path / "whole"):
+            pass
+        with whole_files.whole_files([tmp_path / "first", tmp_path / "second"]):
+            pass
+        row_files.RowFiles(tmp_path / "rows", 2, (1,), "float32", block_rows=2).write(0, np.zeros((2, 1)))
+        weights._write_cached(tmp_path / "weights.npz", {"a": (np.zeros(1), np.zeros(1))})
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    found = {path.relative_to(tmp_path).as_posix(): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    folders = {"folder", "run", "rows"}
+    assert found == {name: 0o750 if name in folders else 0o640 for name in found}
+    assert {"whole", "first", "second", "rows/0000000000.npy", "weights.npz", "run/run.json"} <= found.keys()
 
 
 @pytest.mark.parametrize(
