@@ -1,9 +1,16 @@
 """What commands share: one line for what a user can mend, lists of numbers and words, output for people and scripts."""
 
+import contextlib
+import errno
+import io
 import json
+import os
 import re
+import sys
 from collections.abc import Sequence
 from decimal import Decimal
+from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -21,11 +28,19 @@ class Failure(click.ClickException):
 
     def show(self, file: object = None) -> None:
         """Print the line."""
-        click.echo(f"featx: {self.message}", err=True)
+        say(f"featx: {self.message}")
 
 
 class Commands(click.Group):
     """A group whose commands turn what a user can mend into one line."""
+
+    def main(self, *arguments: object, **options: object) -> object:
+        """Run a command as a program."""
+        prepare_streams()
+        try:
+            return super().main(*arguments, **options)
+        finally:
+            finish_output()
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command."""
@@ -180,9 +195,71 @@ SHARD = ShardType()
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 
 
+class _Output(io.FileIO):
+    """Standard output, which keeps the error that it could not be written for."""
+
+    error: OSError | None = None
+
+    def write(self, data: bytes) -> int | None:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+
+def prepare_streams() -> None:
+    """Make the standard streams such that no command fails for want of them.
+
+    Characters that the output's encoding doesn't have are shown as escapes. A stream that is closed becomes the null
+    device; otherwise the next file that is opened would take its number, and get what libraries write to it.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # It takes the lowest number that is free: this one. Programs that are started here inherit it.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    if getattr(sys.stdout, "errors", None) in ("strict", "surrogateescape"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if sys.stdout is sys.__stdout__ and not sys.stdout.isatty():
+        raw = _Output(sys.stdout.fileno(), "wb", closefd=False)
+        words = {"encoding": sys.stdout.encoding, "errors": sys.stdout.errors}
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), **words)
+
+
+def finish_output() -> None:
+    """Write what is left of the output; where nothing can be written any more, end with one line and exit code 1.
+
+    Whoever reads only the beginning, as `head` does, knows why there is no more.
+    """
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(raw, _Output) and raw.error is not None:
+        _silence(sys.stdout)
+        if raw.error.errno != errno.EPIPE:
+            say(f"featx: standard output: can't be written: {raw.error.strerror or raw.error}")
+        raise SystemExit(1)
+
+
 def say(line: str) -> None:
-    """Show a line that is not the result: results alone go to standard output."""
-    click.echo(line, err=True)
+    """Show a line that is not the result: only results go to standard output.
+
+    Where standard error can't be written, the command continues without it.
+    """
+    try:
+        click.echo(line, err=True)
+    except OSError:
+        _silence(sys.stderr)
+
+
+def _silence(stream: TextIO) -> None:
+    """Let a stream that can't be written lead nowhere: what it still holds would be an error as Python ends."""
+    with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def show_json(record: object) -> None:
