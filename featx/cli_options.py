@@ -208,6 +208,16 @@ class _Output(io.FileIO):
             raise
 
 
+class _Remarks(io.FileIO):
+    """Standard error: what can't be written is lost, and the work continues."""
+
+    def write(self, data: bytes) -> int | None:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
 def prepare_streams() -> None:
     """Make the standard streams such that no command fails for want of them.
 
@@ -225,9 +235,18 @@ def prepare_streams() -> None:
     if getattr(sys.stdout, "errors", None) in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stdout is sys.__stdout__ and not sys.stdout.isatty():
-        raw = _Output(sys.stdout.fileno(), "wb", closefd=False)
-        words = {"encoding": sys.stdout.encoding, "errors": sys.stdout.errors}
-        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), **words)
+        sys.stdout = _write_through(_Output, sys.stdout)
+    if sys.stderr is sys.__stderr__ and not sys.stderr.isatty():
+        sys.stderr = _write_through(_Remarks, sys.stderr)
+
+
+def _write_through(kind: type[io.FileIO], stream: TextIO) -> TextIO:
+    """Return a stream like another one, to the same place by another kind of file."""
+    with contextlib.suppress(OSError):
+        stream.flush()
+    raw = kind(stream.fileno(), "wb", closefd=False)
+    options = {"encoding": stream.encoding, "errors": stream.errors, "line_buffering": stream.line_buffering}
+    return io.TextIOWrapper(io.BufferedWriter(raw), **options)
 
 
 def finish_output() -> None:
@@ -239,27 +258,17 @@ def finish_output() -> None:
         sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     if isinstance(raw, _Output) and raw.error is not None:
-        _silence(sys.stdout)
+        # What it still holds would be another error as Python ends.
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
         if raw.error.errno != errno.EPIPE:
             say(f"featx: standard output: can't be written: {raw.error.strerror or raw.error}")
         raise SystemExit(1)
 
 
 def say(line: str) -> None:
-    """Show a line that is not the result: only results go to standard output.
-
-    Where standard error can't be written, the command continues without it.
-    """
-    try:
-        click.echo(line, err=True)
-    except OSError:
-        _silence(sys.stderr)
-
-
-def _silence(stream: TextIO) -> None:
-    """Let a stream that can't be written lead nowhere: what it still holds would be an error as Python ends."""
-    with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), stream.fileno())
+    """Show a line that is not the result: results alone go to standard output."""
+    click.echo(line, err=True)
 
 
 def show_json(record: object) -> None:
