@@ -209,8 +209,8 @@ def _find_runs(given: Sequence[Path]) -> tuple[list[Path], list[LeftOut]]:
 def _put_back_all(path: Path) -> None:
     """Give a run, and those in a folder, their names back; see `featx.results.put_back`."""
     put_back(path)
-    for waiting in path.glob(".*.old") if is_folder(path) else ():
-        put_back(path / waiting.name.removeprefix(".").removesuffix(".old"))
+    for waiting in path.glob(".*.featx-old") if is_folder(path) else ():
+        put_back(path / waiting.name.removeprefix(".").removesuffix(".featx-old"))
 
 
 def _list_folders(path: Path, record: str) -> list[Path]:

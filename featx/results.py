@@ -183,7 +183,7 @@ def _place_of(run_path: str | Path) -> Path:
 
 def _waiting_name(place: Path) -> Path:
     """Return what a run is called while another one takes its place."""
-    return place.with_name(f".{place.name}.old")
+    return place.with_name(f".{place.name}.featx-old")
 
 
 def _move(folder: Path, place: Path) -> None:

@@ -105,7 +105,7 @@ def put_files_back(paths: Sequence[Path]) -> None:
 
 def _waiting_name(path: Path) -> Path:
     """Return what a file is called while another one takes its place."""
-    return path.with_name(f".{path.name}.old")
+    return path.with_name(f".{path.name}.featx-old")
 
 
 def _put_back(paths: Sequence[Path]) -> None:

@@ -217,7 +217,7 @@ def test_every_command_finds_a_run_that_was_being_replaced(tmp_path):
     from featx.finetuned import is_run
     from featx.report_data import _find_runs
 
-    path, waiting = tmp_path / "runs" / "mine", tmp_path / "runs" / ".mine.old"
+    path, waiting = tmp_path / "runs" / "mine", tmp_path / "runs" / ".mine.featx-old"
     write_accuracy(path, 0.25)
     for look in (
         lambda: CliRunner().invoke(main, ["compare", str(path), "--cells"]),
@@ -238,9 +238,9 @@ def test_every_command_finds_a_run_that_was_being_replaced(tmp_path):
 
 def test_a_run_that_can_not_be_moved_back_is_named(tmp_path, monkeypatch):
     write_accuracy(tmp_path / "run", 0.25)
-    (tmp_path / "run").rename(tmp_path / ".run.old")
+    (tmp_path / "run").rename(tmp_path / ".run.featx-old")
     monkeypatch.setattr(os, "rename", lambda *arguments: fail())
-    with pytest.raises(FeatxError, match=r"run: featx was stopped as .* is .*\.run\.old now .* Rename it to run"):
+    with pytest.raises(FeatxError, match=r"run: featx was stopped as .* is .*\.run\.featx-old now .* Rename it to run"):
         read_run(tmp_path / "run")
 
 
