@@ -73,7 +73,7 @@ def _limit_threads(backend: str) -> None:
         import torch
 
         torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
-    if backend == "tensorflow" and "TF_NUM_INTRAOP_THREADS" not in os.environ:
+    if backend == "tensorflow" and not os.environ.get("TF_NUM_INTRAOP_THREADS"):
         import tensorflow as tf
 
         # A program that has used TensorFlow before it used featx has chosen its threads.

@@ -6,9 +6,7 @@ import sys
 
 # It is as noisy as TensorFlow, and takes its time.
 KERAS = """
-import os, sys, time
-if "jax" not in sys.modules:
-    sys.modules["jax"] = None
+import os, time
 os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\\n")
 os.write(2, b"I0000 00:00:1796073655.057956    5588 port.cc:153] oneDNN custom operations are on.\\n")
 os.write(2, b"2026-11-30 21:00:00.123456: E external/local_xla/xla/stream_executor/cuda.cc:1] no driver\\n")
@@ -16,12 +14,9 @@ time.sleep(0.3)
 if os.environ.get("BROKEN"):
     raise ImportError("no such backend")
 class backend:
-    backend = staticmethod(lambda: "jax")
-    class backend:
-        backend = staticmethod(lambda: "jax")
+    backend = staticmethod(lambda: os.environ["KERAS_BACKEND"])
 class distribution:
     list_devices = staticmethod(lambda: [])
-backend = backend.backend
 """
 
 SCRIPT = """
@@ -51,9 +46,17 @@ if "keras" in sys.modules:
 """
 
 
+TENSORFLOW = """
+class config:
+    class threading:
+        set_intra_op_parallelism_threads = staticmethod(lambda number: print("threads", number))
+        set_inter_op_parallelism_threads = staticmethod(lambda number: print("tasks", number))
+"""
+
+
 def run(folder, **environment):
-    (folder / "keras").mkdir()
-    (folder / "keras" / "__init__.py").write_text(KERAS)
+    for name, text in (("keras", KERAS), ("tensorflow", TENSORFLOW)):
+        (folder / f"{name}.py").write_text(text)
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, "-c", SCRIPT],
@@ -76,3 +79,10 @@ def test_where_keras_can_not_be_loaded_its_log_is_shown(tmp_path):
     assert "can't be loaded on the backend 'jax': no such backend" in done.stdout
     assert "oneDNN" in done.stderr
     assert "no driver" in done.stderr
+
+
+def test_tensorflow_takes_no_more_threads_than_the_process_may(tmp_path):
+    done = run(tmp_path, KERAS_BACKEND="tensorflow", LOKY_MAX_CPU_COUNT="1", TF_NUM_INTRAOP_THREADS="")
+    assert done.stdout.splitlines() == ["threads 1", "tasks 1", "twice"]
+    done = run(tmp_path, KERAS_BACKEND="tensorflow", TF_NUM_INTRAOP_THREADS="3")
+    assert done.stdout.splitlines() == ["twice"]
