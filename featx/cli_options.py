@@ -219,7 +219,7 @@ class _Remarks(io.FileIO):
 
 
 def prepare_streams() -> None:
-    """Make the standard streams such that no command fails for want of them.
+    """Change the standard streams so that no command fails because of them.
 
     Characters that the output's encoding doesn't have are shown as escapes. A stream that is closed becomes the null
     device; otherwise the next file that is opened would take its number, and get what libraries write to it.
