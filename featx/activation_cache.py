@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import filelock
-import psutil
 
+from featx.cores import available_memory
 from featx.errors import FeatxError
 from featx.locks import hold, make_lock
 from featx.row_files import RowFiles, choose_block
@@ -70,7 +70,7 @@ def open_cache(
         _make_room(folder, key, limit - needed)
         _check_disk(folder, what, needed - _size_of(folder / key))
         echo(f"{what}: {needed / 1e9:,.2f} GB in {folder / key}, {'kept' if keep else 'deleted at the end'}")
-        if needed > psutil.virtual_memory().available:
+        if needed > available_memory():
             echo("that is more than the free memory: every epoch will read from the disk")
         (folder / key).mkdir(exist_ok=True)
         os.utime(folder / key)

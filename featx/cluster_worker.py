@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import psutil
-
 import featx
 from featx import errors
-from featx.cores import available_cores, sharing_processes
+from featx.cores import available_cores, available_memory, sharing_processes
 from featx.errors import FeatxError, TakenError
 
 PRELOAD = "featx.cluster_worker"
@@ -231,9 +229,7 @@ def when_free(function: Callable[[], object], count: Callable[[], int]) -> objec
 
 def describe_memory() -> tuple[str, int, int]:
     """Return this machine's name, how many workers share what this one has of it, and the free bytes of that."""
-    from distributed.system import memory_limit
-
-    return socket.gethostname(), sharing_processes(), min(psutil.virtual_memory().available, memory_limit())
+    return socket.gethostname(), sharing_processes(), available_memory()
 
 
 def threads_for(count: int) -> dict[str, str]:

@@ -11,6 +11,7 @@ from featx.compare import name_runs
 from featx.errors import FeatxError
 from featx.folders import is_file, list_paths
 from featx.repeated import RECORD, RepeatedRun, describe_mean, read_repeats
+from featx.results import put_back
 
 # Test figures that the table shows, where they are defined.
 _SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc")
@@ -65,6 +66,8 @@ def are_repeats(run_paths: Sequence[str | Path]) -> bool:
         If some do and others don't.
     """
     run_paths = list_paths(run_paths)
+    for path in run_paths:
+        put_back(path)
     of_splits = [is_file(path / RECORD) for path in run_paths]
     if any(of_splits) and not all(of_splits):
         one, other = run_paths[of_splits.index(True)], run_paths[of_splits.index(False)]

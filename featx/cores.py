@@ -1,11 +1,59 @@
-"""How much of this machine is ours."""
+"""How much of this machine this process may use: cores and memory, also in a container or a job of a batch system."""
 
+import math
 import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+_ROOT = Path("/")
 
 
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def available_cores(*, root: Path = _ROOT) -> int:
+    """Return how many cores this process may use.
+
+    That is the least of the machine's cores, the process's affinity, `LOKY_MAX_CPU_COUNT`, and the CPU quotas of the
+    control groups that the process is in. Workers that share a machine share such a quota too.
+
+    Parameters
+    ----------
+    root : Path, optional
+        Where `proc` and `sys` are.
+    """
+    # Imported here: it takes a while, and not every command asks. It knows affinity and LOKY_MAX_CPU_COUNT, but of
+    # quotas only those of the outermost group that can be seen.
+    from joblib import cpu_count
+
+    quotas = [max(1, math.ceil(quota) // sharing_processes()) for quota in _cpu_quotas(root)]
+    return min([cpu_count(), *quotas])
+
+
+def available_memory(*, root: Path = _ROOT) -> int:
+    """Return how many bytes of memory this process can still take.
+
+    That is the least of what the machine has free, and of what the control groups that the process is in leave to it:
+    the limit less what is used. As in the machine's own count, pages of files don't count as used: they are given up
+    when memory is needed.
+
+    Parameters
+    ----------
+    root : Path, optional
+        Where `proc` and `sys` are.
+    """
+    left = [max(0, limit - used) for limit, used in _memory_limits(root)]
+    return min([int(psutil.virtual_memory().available), *left])
+
+
+def total_memory(*, root: Path = _ROOT) -> int:
+    """Return how many bytes of memory this process and those in its control groups may take together.
+
+    Parameters
+    ----------
+    root : Path, optional
+        Where `proc` and `sys` are.
+    """
+    return min([int(psutil.virtual_memory().total), *(limit for limit, _ in _memory_limits(root))])
 
 
 SHARED_BY = "FEATX_PROCESSES"
@@ -16,3 +64,68 @@ def sharing_processes() -> int:
     """Return how many processes of one cluster share this machine, this one among them."""
     text = os.environ.get(SHARED_BY, "1")
     return max(1, int(text)) if text.isdecimal() else 1
+
+
+def _cpu_quotas(root: Path) -> Iterator[float]:
+    """Yield the quotas of this process's control groups, in cores."""
+    for folder in _control_groups("cpu", root):
+        # Version 2 has quota and period in one file, version 1 in two.
+        numbers = _read_numbers(folder / "cpu.max")
+        if not numbers:
+            numbers = [*_read_numbers(folder / "cpu.cfs_quota_us"), *_read_numbers(folder / "cpu.cfs_period_us")]
+        if len(numbers) == 2 and min(numbers) > 0:
+            yield numbers[0] / numbers[1]
+
+
+def _memory_limits(root: Path) -> Iterator[tuple[int, int]]:
+    """Yield each limit of this process's control groups, and how much of it is used and can't be given up."""
+    for folder in _control_groups("memory", root):
+        # Names of version 2, then of version 1.
+        limits = [
+            limit
+            for name in ("memory.max", "memory.high", "memory.limit_in_bytes")
+            for limit in _read_numbers(folder / name)
+        ]
+        if limits:
+            used = [*_read_numbers(folder / "memory.current"), *_read_numbers(folder / "memory.usage_in_bytes"), 0][0]
+            yield min(limits), max(0, used - _file_pages(folder / "memory.stat"))
+
+
+def _file_pages(path: Path) -> int:
+    """Return the bytes of a control group, and those below it, that hold pages of files."""
+    try:
+        figures = dict(line.split() for line in path.read_text(encoding="ascii").splitlines())
+        # In version 1, names without `total_` leave out the groups below.
+        before = "total_" if "total_active_file" in figures else ""
+        return int(figures[f"{before}active_file"]) + int(figures[f"{before}inactive_file"])
+    except (OSError, ValueError, KeyError):
+        return 0
+
+
+def _control_groups(controller: str, root: Path) -> Iterator[Path]:
+    """Yield the folders of the groups by which Linux limits this process, its own first, then those around it."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return
+    mounts = root / "sys/fs/cgroup"
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            mount = mounts
+        elif controller in controllers.split(","):
+            mount = mounts / controller
+        else:
+            continue
+        # A container may be given its own group as the outermost one, by a path that isn't there.
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for depth in range(len(parts), -1, -1):
+            yield mount.joinpath(*parts[:depth])
+
+
+def _read_numbers(path: Path) -> list[int]:
+    """Return the whole numbers of a file; none where it isn't there or says that there is no limit."""
+    try:
+        return [int(word) for word in path.read_text(encoding="ascii").split()]
+    except (OSError, ValueError):
+        return []

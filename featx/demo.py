@@ -16,7 +16,7 @@ from featx.grid import fit_grid
 from featx.manifest import Manifest
 from featx.recipes import read_recipe, recipe_record
 from featx.report import write_report
-from featx.results import describe_params, read_run
+from featx.results import describe_params, put_back, read_run
 from featx.run_record import FINETUNE, Run
 from featx.splits import make_splits
 from featx.store import Store
@@ -220,6 +220,7 @@ def _tune_or_read(
     progress: bool,
     echo: Callable[[str], None],
 ) -> Run:
+    put_back(run_path)
     if run_path.exists() and not overwrite:
         run = read_run(run_path)
         recipe = recipe_record(read_recipe(RECIPE, changes=RECIPE_CHANGES))
@@ -253,6 +254,7 @@ def _fit_or_read(
     overwrite: bool,
     progress: bool,
 ) -> Run:
+    put_back(run_path)
     if run_path.exists() and not overwrite:
         run = read_run(run_path)
         planned = plan_cells(model, grid, discretize)

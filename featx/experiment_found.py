@@ -14,7 +14,7 @@ from featx.experiment_stores import Found, find_store
 from featx.manifest import Manifest
 from featx.recipes import read_recipe, recipe_record
 from featx.repeated import RECORD, read_repeats
-from featx.results import read_run
+from featx.results import put_back, read_run
 from featx.rows import choose_stored_layers
 from featx.store import Store
 
@@ -49,6 +49,8 @@ def find_all(
     found: dict[str, Found] = {}
     for stage in stages:
         if stage.key in keys:
+            if stage.section in _DIFFERENCES:
+                put_back(stage.path)
             found[stage.key] = _find(experiment, stage, found, manifest)
     return found
 

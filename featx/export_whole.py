@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 
+from featx.cores import available_memory
 from featx.errors import FeatxError
 from featx.selection import BLOCK_BYTES, Selection
 
@@ -138,7 +138,7 @@ def _check_memory(selection: Selection, path: Path, *, n_copies: int) -> None:
     # While they are read, there are a block and what is read of a layer beside them.
     reading = selection.n_bytes + 2 * min(selection.n_bytes, BLOCK_BYTES)
     needed = max(reading, n_copies * selection.n_bytes)
-    free = psutil.virtual_memory().available
+    free = available_memory()
     if needed > free:
         raise FeatxError(
             f"{path}: this format is written as one piece, which takes {needed / 1e9:.2f} GB of memory, and "

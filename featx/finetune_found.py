@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from featx.errors import FeatxError
-from featx.results import Run, read_run
+from featx.results import Run, put_back, read_run
 from featx.store import Store
 
 _PROTOCOL = {
@@ -37,6 +37,7 @@ def find_run(
     FeatxError
         If store or run can't be read.
     """
+    put_back(run_path)
     if not (run_path / "run.json").exists():
         return None
     with Store(store_path) as store:
@@ -51,6 +52,7 @@ def find_run(
 
 def digest_run(run_path: Path) -> str:
     """Return what tells the run that is there from another, made of the same even; a word where there is none."""
+    put_back(run_path)
     try:
         return hashlib.sha256((run_path / "run.json").read_bytes()).hexdigest()
     except OSError:

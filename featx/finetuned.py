@@ -15,7 +15,7 @@ from featx.keras_weights import read_network_file
 from featx.layers import BACKBONES, Backbone, choose_layers, find_backbone
 from featx.preprocessing import PREPROCESSINGS
 from featx.recipes import Flatten, HeadLayer, Recipe, recipe_from_record
-from featx.results import NETWORK_FILE, read_run
+from featx.results import NETWORK_FILE, put_back, read_run
 from featx.scored_rows import read_predictions
 from featx.tuned_network import TunedNetwork, build_tuned_network, split_at
 from featx.weights import Weights, is_source
@@ -52,7 +52,10 @@ class FineTuned:
 def is_run(weights: str) -> bool:
     """Whether weights are named by a folder, not by a word that featx knows or a file."""
     # Path("") is the folder that one is in.
-    return bool(weights) and not is_source(weights) and Path(weights).is_dir()
+    if not weights or is_source(weights):
+        return False
+    put_back(weights)
+    return Path(weights).is_dir()
 
 
 def read_finetuned(path: str | Path) -> FineTuned:

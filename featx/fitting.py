@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import psutil
 from sklearn.ensemble import RandomForestClassifier
 
 from featx.choosing import check_choice, measure_accuracy, measure_choice, tell_scores
 from featx.classifiers import CellPlan, Params, make_estimator
+from featx.cores import available_memory
 from featx.errors import FeatxError
 from featx.forests import PrefixForestClassifier, fit_forest
 from featx.gram import FoldGram, SharedGram
@@ -148,7 +148,7 @@ def gram_memory() -> int:
     Workers that share a machine have had their part counted by `choose_model`; what one of them takes is no longer
     available to the next.
     """
-    return int(psutil.virtual_memory().available * _MEMORY_SHARE)
+    return int(available_memory() * _MEMORY_SHARE)
 
 
 def score_svms(

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import tokenize
+import uuid
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -179,6 +180,11 @@ class PartFiles:
                 f"{path}: writing failed ({error.strerror or error}). {self.n_done():,} images are done and kept; mend "
                 "it (free some disk, say) and run the same command again"
             ) from error
+
+
+def name_beside(path: Path) -> Path:
+    """Return a hidden name next to a path, which no other process uses, for what is renamed to it once it is whole."""
+    return path.with_name(f".featx-{uuid.uuid4().hex}.tmp")
 
 
 def sync_folder(path: Path) -> None:

@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 
 from featx.csv_tables import write_table
 from featx.errors import FeatxError
+from featx.parts import name_beside
 
 
 @dataclass(frozen=True)
@@ -102,24 +102,16 @@ def open_whole(path: Path) -> Iterator[BinaryIO]:
     FeatxError
         If it can't be written.
     """
-    temporary: Path | None = None
+    temporary = name_beside(path)
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # Temporary files are for their owner alone; a result is like any other.
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         raise FeatxError(f"{path}: writing failed: {error.strerror or error}; nothing of it was kept") from error
     finally:
-        if temporary is not None:
+        # Where it couldn't even be looked for, that is what was raised.
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

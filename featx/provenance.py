@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 import featx
-from featx.cores import available_cores
+from featx.cores import available_cores, total_memory
 from featx.keras_setup import load_keras
 
 if TYPE_CHECKING:
@@ -80,11 +80,11 @@ def describe_command() -> str:
 
 
 def describe_machine() -> str:
-    """Return host name, system, processor kind, cores that this process may use, and memory."""
-    cores, memory = available_cores(), psutil.virtual_memory().total
+    """Return host name, system, processor kind, and the cores and memory that this process may use."""
+    memory, whole_memory = total_memory(), psutil.virtual_memory().total
     return (
-        f"{socket.gethostname()}: {platform.system()} {platform.release()}, {platform.machine()}, {cores} of "
-        f"{os.cpu_count()} cores, {memory / 1e9:.0f} GB"
+        f"{socket.gethostname()}: {platform.system()} {platform.release()}, {platform.machine()}, "
+        f"{available_cores()} of {os.cpu_count()} cores, {memory / 1e9:.0f} of {whole_memory / 1e9:.0f} GB"
     )
 
 

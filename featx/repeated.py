@@ -9,7 +9,7 @@ import pandas as pd
 
 from featx.csv_tables import write_table
 from featx.errors import FeatxError
-from featx.results import write_folder
+from featx.results import put_back, write_folder
 
 FORMAT = 1
 
@@ -97,6 +97,7 @@ def read_repeats(run_path: str | Path) -> RepeatedRun:
     FeatxError
         If there is none, or it is of a newer format.
     """
+    put_back(run_path)
     path = Path(run_path) / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

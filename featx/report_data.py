@@ -17,7 +17,7 @@ from featx.metrics import count_confusion, report_classes
 from featx.report_answer import Answer, answer_question
 from featx.report_files import read_curves, read_record, read_rows
 from featx.report_store import StoreData, read_store
-from featx.results import layers_table
+from featx.results import layers_table, put_back
 from featx.run_record import Run
 from featx.run_tables import describe_weight
 from featx.score_columns import Scores, read_scores
@@ -202,6 +202,7 @@ def _find_runs(given: Sequence[Path]) -> tuple[list[Path], list[LeftOut]]:
     left_out = []
     of_splits = "random splits (--repeats): a report is of one split; featx compare shows them"
     for path in given:
+        _put_back_all(path)
         inner = _list_folders(path, "run.json")
         for folder in inner:
             found.setdefault(folder.resolve(), folder)
@@ -213,12 +214,22 @@ def _find_runs(given: Sequence[Path]) -> tuple[list[Path], list[LeftOut]]:
     return list(found.values()), left_out
 
 
+def _put_back_all(path: Path) -> None:
+    """Give a run, and those in a folder, their names back; see `featx.results.put_back`."""
+    put_back(path)
+    for waiting in path.glob(".*.featx-old") if is_folder(path) else ():
+        put_back(path / waiting.name.removeprefix(".").removesuffix(".featx-old"))
+
+
 def _list_folders(path: Path, record: str) -> list[Path]:
     """Return the folder itself, or those in it, that hold such a record."""
     if is_file(path / record):
         return [path]
     try:
-        return sorted(folder for folder in path.iterdir() if is_file(folder / record))
+        # A hidden folder is no run's own: one that is being written, say.
+        return sorted(
+            folder for folder in path.iterdir() if not folder.name.startswith(".") and is_file(folder / record)
+        )
     except OSError:
         return []
 

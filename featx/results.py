@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ import pandas as pd
 
 from featx.csv_tables import write_table
 from featx.errors import FeatxError
+from featx.folders import is_folder
+from featx.parts import name_beside, sync_folder
 from featx.run_record import FINETUNE, Cell, Run
 from featx.run_tables import cells_table, describe_params, describe_test, format_table, layers_table
 
@@ -31,6 +32,7 @@ __all__ = [
     "format_table",
     "layers_table",
     "load_model",
+    "put_back",
     "read_run",
     "write_folder",
     "write_run",
@@ -58,6 +60,7 @@ TRUSTED_TYPES = (
 
 def check_free(run_path: Path, *, overwrite: bool) -> None:
     """Refuse a folder that is taken; only a run's own folder is ever replaced."""
+    put_back(run_path)
     try:
         if not run_path.exists():
             return
@@ -118,7 +121,9 @@ def write_run(
 
 @contextmanager
 def write_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Fill a folder beside its place and move it there whole; if anything fails, nothing has changed.
+    """Fill a folder next to its place and move it there whole; if anything fails, nothing has changed.
+
+    A folder that is replaced waits under a hidden name until the new one is in its place; see `put_back`.
 
     Raises
     ------
@@ -126,22 +131,17 @@ def write_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         If the folder is there and not to be replaced, or can't be written.
     """
     check_free(path, overwrite=overwrite)
+    place = _place_of(path)
+    temporary = name_beside(place)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
     except OSError as error:
         raise FeatxError(f"{path}: this folder can't be made: {error.strerror}. Give another --output") from error
     try:
         yield temporary
-        # mkdtemp's folders are for their owner alone; a run's is like any other.
-        temporary.chmod(0o777 & ~_umask())
-        if path.exists():
-            replaced = temporary.with_name(temporary.name + ".old")
-            path.rename(replaced)
-            temporary.rename(path)
-            shutil.rmtree(replaced, ignore_errors=True)
-        else:
-            temporary.rename(path)
+        _sync(temporary)
+        _move(temporary, place)
     except OSError as error:
         raise FeatxError(
             f"{path}: writing failed ({error.strerror or error}); nothing was kept of this run. Mend it (free some "
@@ -149,6 +149,69 @@ def write_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_back(run_path: str | Path) -> None:
+    """Give a run its name back, where featx was killed just as it replaced it.
+
+    Everything that looks for a run calls this first.
+
+    Raises
+    ------
+    FeatxError
+        If the run can't be moved back.
+    """
+    place = _place_of(run_path)
+    waiting = _waiting_name(place)
+    if os.path.lexists(place) or not is_folder(waiting):
+        return
+    try:
+        waiting.rename(place)
+    except FileNotFoundError:
+        # Another process has moved it back.
+        return
+    except OSError as error:
+        raise FeatxError(
+            f"{run_path}: featx was stopped as it replaced this run, which is {waiting} now and can't be moved back: "
+            f"{error.strerror or error}. Rename it to {place.name}"
+        ) from error
+
+
+def _place_of(run_path: str | Path) -> Path:
+    """Return where a run's folder really is: a link to it stays a link."""
+    return Path(os.path.realpath(run_path))
+
+
+def _waiting_name(place: Path) -> Path:
+    """Return what a run is called while another one takes its place."""
+    return place.with_name(f".{place.name}.featx-old")
+
+
+def _move(folder: Path, place: Path) -> None:
+    """Move a folder to its place; what is there is deleted afterwards, or keeps its name."""
+    if not place.exists():
+        folder.rename(place)
+        sync_folder(place.parent)
+        return
+    waiting = _waiting_name(place)
+    # Left by a process that was killed as it deleted it.
+    shutil.rmtree(waiting, ignore_errors=True)
+    place.rename(waiting)
+    try:
+        folder.rename(place)
+    except BaseException:
+        waiting.rename(place)
+        raise
+    sync_folder(place.parent)
+    shutil.rmtree(waiting, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Flush the files of a folder to disk: what they replace is deleted."""
+    for path in folder.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+    sync_folder(folder)
 
 
 def read_run(run_path: str | Path) -> Run:
@@ -159,6 +222,7 @@ def read_run(run_path: str | Path) -> Run:
     FeatxError
         If there is none, or it is of a newer format.
     """
+    put_back(run_path)
     path = Path(run_path) / "run.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -207,9 +271,3 @@ def load_model(run_path: str | Path) -> object:
         raise FeatxError(f"{path}: no such model; was the run's folder copied whole?") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise FeatxError(f"{path}: damaged, or no model of featx: {error}. Fit the run again") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,13 +1,14 @@
 """Arrays too large for memory, a row an image, in files of some rows each: whatever is there is whole."""
 
+import contextlib
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from featx.errors import FeatxError
+from featx.parts import name_beside
 
 # A file is about this large: written at once, and the unit of going on.
 _FILE_BYTES = 2**26
@@ -62,11 +63,10 @@ class RowFiles:
         FeatxError
             If the disk doesn't take them.
         """
-        temporary = None
+        temporary = name_beside(self._path_of(start))
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.path, suffix=".tmp", delete=False) as file:
-                temporary = Path(file.name)
+            with temporary.open("xb") as file:
                 np.save(file, rows.reshape(len(rows), *self.shape).astype(self.dtype, copy=False))
                 file.flush()
                 os.fsync(file.fileno())
@@ -77,7 +77,7 @@ class RowFiles:
                 "set FEATX_CACHE to a folder on another one, or give --no-cache"
             ) from error
         finally:
-            if temporary is not None:
+            with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
     def take(self, rows: np.ndarray) -> np.ndarray:

@@ -87,6 +87,8 @@ class TrainingFolder:
                 f"{self.path}: this unfinished training was begun with {different}. Give the same to go on, or "
                 "--overwrite to begin anew"
             )
+        # First, so that what a kill leaves of the others is never taken for this training's.
+        path.unlink(missing_ok=True)
         for other in self.path.iterdir():
             if other.is_dir():
                 shutil.rmtree(other)

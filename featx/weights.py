@@ -1,11 +1,11 @@
 """Where weights come from (Keras, a file, an ONNX model, a seed) and the digests that say which they are."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import os
 import re
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -18,6 +18,7 @@ import numpy as np
 from featx.errors import WeightsError
 from featx.keras_weights import Arrays, download, draw, read_keras_file, weighted_layers
 from featx.layers import BACKBONES, GOOGLENET_CONVS, Backbone
+from featx.parts import name_beside
 
 SOURCES = {
     "imagenet": "ImageNet weights by Keras's own download (vgg16: 528 MB, or 59 MB up to block5); googlenet has none",
@@ -257,15 +258,14 @@ def _write_cached(path: Path, arrays: Arrays) -> None:
     named = {
         f"{layer}.{part}": a for layer, pair in arrays.items() for part, a in zip(("kernel", "bias"), pair, strict=True)
     }
-    temporary = None
+    temporary = name_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("xb") as file:
             np.savez(file, **named)
         temporary.replace(path)
     except OSError as error:
-        if temporary is not None:
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         warnings.warn(f"{path}: the converted weights can't be kept ({error.strerror})", stacklevel=2)
 

@@ -1,13 +1,14 @@
 """Files that belong together: all of them appear under their names, whole, or none does."""
 
+import contextlib
 import os
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from featx.errors import FeatxError
-from featx.parts import sync_folder
+from featx.folders import is_file
+from featx.parts import name_beside, sync_folder
 from featx.predictions import check_writable
 
 
@@ -27,6 +28,7 @@ def check_free_files(paths: Sequence[Path], *, overwrite: bool, keep: Path) -> N
     ------
     FeatxError
     """
+    put_files_back(paths)
     for path in paths:
         try:
             is_kept = path.exists() and path.samefile(keep)
@@ -41,8 +43,9 @@ def check_free_files(paths: Sequence[Path], *, overwrite: bool, keep: Path) -> N
 def whole_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
     """Give a file to write for each path, in the same folder; move them to their places once all are written.
 
-    The first is moved last. What stood in its place goes before anything is moved, so that where the first is, the
-    others beside it are those that were written with it.
+    The first is moved last, and what stood in its place is hidden before anything is moved, so that where the first is,
+    the others next to it are those that were written with it. What is replaced keeps a hidden name until all are moved,
+    and gets its own back if that fails; see `put_files_back`.
 
     Parameters
     ----------
@@ -57,12 +60,12 @@ def whole_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
     Raises
     ------
     FeatxError
-        If the disk doesn't take them; whatever ends it early, nothing of them is left.
+        If the disk doesn't take them; whatever ends it early, nothing of them is left, and what was there stays.
     """
     temporaries: list[Path] = []
     try:
         for path in paths:
-            temporaries.append(path.with_name(f".featx-{uuid.uuid4().hex}.tmp"))
+            temporaries.append(name_beside(path))
             temporaries[-1].open("xb").close()
         yield list(temporaries)
         for temporary in temporaries:
@@ -75,20 +78,62 @@ def whole_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
             "say) and run it again"
         ) from error
     finally:
-        for temporary in temporaries:
-            temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            for temporary in temporaries:
+                temporary.unlink(missing_ok=True)
+
+
+def put_files_back(paths: Sequence[Path]) -> None:
+    """Give files their names back, where featx was killed just as it replaced them all.
+
+    Raises
+    ------
+    FeatxError
+        If they can't be moved.
+    """
+    # Where the first is, the set is whole: the old one, or the new one.
+    if is_file(paths[0]):
+        return
+    try:
+        _put_back(paths)
+    except OSError as error:
+        raise FeatxError(
+            f"{paths[0]}: featx was stopped as it replaced this file, which is {_waiting_name(paths[0])} now and can't "
+            f"be moved back: {error.strerror or error}. Rename it"
+        ) from error
+
+
+def _waiting_name(path: Path) -> Path:
+    """Return what a file is called while another one takes its place."""
+    return path.with_name(f".{path.name}.featx-old")
+
+
+def _put_back(paths: Sequence[Path]) -> None:
+    """Move what waits back to its place, the first last."""
+    for path in reversed(paths):
+        if is_file(_waiting_name(path)):
+            _waiting_name(path).replace(path)
 
 
 def _publish(temporaries: Sequence[Path], paths: Sequence[Path]) -> None:
-    if len(paths) > 1:
-        paths[0].unlink(missing_ok=True)
-    moved: list[Path] = []
+    if len(paths) == 1:
+        temporaries[0].replace(paths[0])
+        sync_folder(paths[0].absolute().parent)
+        return
     try:
+        for path in paths:
+            if is_file(path):
+                path.replace(_waiting_name(path))
         for temporary, path in reversed(list(zip(temporaries, paths, strict=True))):
             temporary.replace(path)
-            moved.append(path)
     except BaseException:
-        for path in moved:
-            path.unlink(missing_ok=True)
+        for temporary, path in zip(temporaries, paths, strict=True):
+            if not temporary.exists():
+                path.unlink(missing_ok=True)
+        _put_back(paths)
         raise
     sync_folder(paths[0].absolute().parent)
+    # The new ones are in place, whatever becomes of the old ones.
+    with contextlib.suppress(OSError):
+        for path in paths:
+            _waiting_name(path).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from dataclasses import asdict
 
 import numpy as np
@@ -9,12 +10,23 @@ import pandas as pd
 import pytest
 import skops.io
 from sklearn.base import BaseEstimator
+from test_whole_files import end_at, fail
 
 from featx import FeatxError
 from featx.listing import list_sources
 from featx.predictions import Block, write_predictions
 from featx.repeated import read_repeats
-from featx.results import Cell, Run, cells_table, describe_test, format_table, load_model, read_run, write_run
+from featx.results import (
+    Cell,
+    Run,
+    cells_table,
+    check_free,
+    describe_test,
+    format_table,
+    load_model,
+    read_run,
+    write_run,
+)
 
 
 def run_of(**changes):
@@ -134,6 +146,138 @@ def test_an_old_run_stays_when_the_new_one_fails(tmp_path, monkeypatch):
     with pytest.raises(FeatxError, match="No space left"):
         write(tmp_path / "run", Stranger(), overwrite=True)
     assert (tmp_path / "run" / "model.skops").read_bytes() == before
+
+
+def accuracy_of(path):
+    """The test accuracy of the run that is there, all of whose files are."""
+    names = {"run.json", "cells.csv", "predictions.csv", "per_class.csv", "confusion.csv"}
+    assert {file.name for file in path.iterdir()} == names
+    return read_run(path).test["accuracy"]
+
+
+def write_accuracy(path, accuracy):
+    tables = dict.fromkeys(("predictions", "per_class", "confusion"), pd.DataFrame())
+    write_run(path, run_of(test={"accuracy": accuracy}), **tables, overwrite=True)
+
+
+def test_the_old_run_stays_where_a_step_of_replacing_it_fails(tmp_path, monkeypatch):
+    n_failed = 0
+    for call in range(1, 60):
+        write_accuracy(tmp_path / "run", 0.25)
+        functions, count = end_at(call, fail)
+        with monkeypatch.context() as patch:
+            for name, function in functions.items():
+                patch.setattr(os, name, function)
+            try:
+                write_accuracy(tmp_path / "run", 0.75)
+                expected = 0.75
+            except FeatxError as error:
+                assert "Input/output error" in str(error)
+                expected = 0.25
+                n_failed += 1
+            is_over = next(count) <= call
+        assert accuracy_of(tmp_path / "run") == expected
+        if is_over:
+            break
+    assert is_over
+    assert n_failed == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_one_run_is_there_whole_after_a_kill_at_any_step(tmp_path, is_linked):
+    path = tmp_path / "run"
+    if is_linked:
+        (tmp_path / "elsewhere").mkdir()
+        path.symlink_to(tmp_path / "elsewhere" / "mine", target_is_directory=True)
+    found = []
+    for call in range(1, 60):
+        write_accuracy(path, 0.25)
+        if not (pid := os.fork()):
+            functions, _ = end_at(call, lambda: os._exit(9))
+            for name, function in functions.items():
+                setattr(os, name, function)
+            write_accuracy(path, 0.75)
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        found.append(accuracy_of(path) if path.exists() else None)
+        with pytest.raises(FeatxError, match=r"exists\. Give another --output"):
+            check_free(path, overwrite=False)
+        assert accuracy_of(path) == found[-1] or (accuracy_of(path), found[-1]) == (0.25, None)
+        if code == 0:
+            break
+    assert found[:3] == [0.25, None, 0.75]
+    assert set(found[3:]) == {0.75}
+    assert path.is_symlink() == is_linked
+
+
+def test_every_command_finds_a_run_that_was_being_replaced(tmp_path):
+    """A kill between the two moves: the run waits under a hidden name."""
+    from click.testing import CliRunner
+
+    from featx.cli import main
+    from featx.compare_repeats import are_repeats
+    from featx.finetuned import is_run
+    from featx.report_data import _find_runs
+
+    path, waiting = tmp_path / "runs" / "mine", tmp_path / "runs" / ".mine.featx-old"
+    write_accuracy(path, 0.25)
+    for look in (
+        lambda: CliRunner().invoke(main, ["compare", str(path), "--cells"]),
+        lambda: are_repeats([path]),
+        lambda: is_run(str(path)),
+        lambda: _find_runs([path]),
+        lambda: _find_runs([path.parent]),
+    ):
+        path.rename(waiting)
+        look()
+        assert not waiting.exists()
+        assert accuracy_of(path) == 0.25
+    path.rename(waiting)
+    done = CliRunner().invoke(main, ["fit", "svm", str(tmp_path / "none.h5"), "-o", str(path)])
+    assert done.exit_code == 1
+    assert "exists. Give another --output" in done.output
+
+
+def test_a_run_that_can_not_be_moved_back_is_named(tmp_path, monkeypatch):
+    write_accuracy(tmp_path / "run", 0.25)
+    (tmp_path / "run").rename(tmp_path / ".run.featx-old")
+    monkeypatch.setattr(os, "rename", lambda *arguments: fail())
+    with pytest.raises(FeatxError, match=r"run: featx was stopped as .* is .*\.run\.featx-old now .* Rename it to run"):
+        read_run(tmp_path / "run")
+
+
+def test_a_folder_that_is_being_written_is_no_run_of_a_report(tmp_path):
+    from featx.report_data import _find_runs
+
+    write_accuracy(tmp_path / "runs" / "mine", 0.25)
+    write_accuracy(tmp_path / "runs" / ".featx-0.tmp", 0.25)
+    assert _find_runs([tmp_path / "runs"])[0] == [tmp_path / "runs" / "mine"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_what_is_written_has_the_modes_of_any_other_file_and_the_umask_stays(tmp_path, monkeypatch):
+    from featx import predictions, row_files, weights, whole_files
+
+    if not (pid := os.fork()):
+        # The umask is of the whole process.
+        os.umask(0o027)
+        monkeypatch.setattr(os, "umask", lambda mask: os._exit(9))
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "file").write_text("")
+        write_accuracy(tmp_path / "run", 0.5)
+        with predictions.open_whole(tmp_path / "whole"):
+            pass
+        with whole_files.whole_files([tmp_path / "first", tmp_path / "second"]):
+            pass
+        row_files.RowFiles(tmp_path / "rows", 2, (1,), "float32", block_rows=2).write(0, np.zeros((2, 1)))
+        weights._write_cached(tmp_path / "weights.npz", {"a": (np.zeros(1), np.zeros(1))})
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    found = {path.relative_to(tmp_path).as_posix(): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    folders = {"folder", "run", "rows"}
+    assert found == {name: 0o750 if name in folders else 0o640 for name in found}
+    assert {"whole", "first", "second", "rows/0000000000.npy", "weights.npz", "run/run.json"} <= found.keys()
 
 
 @pytest.mark.parametrize(
