@@ -19,7 +19,7 @@ from featx.errors import ImageError, one_line
 from featx.flatten import flatten_to_8_bits
 from featx.icc import MAX_PROFILE_BYTES, ProfileError, convert_to_srgb
 from featx.image_files import LARGE_BYTES, read_file, size_of, take_turns
-from featx.jpeg_data import START, STRANGE_BYTES, end_jpeg, load_jpeg
+from featx.jpeg_data import START, STRANGE_DATA, end_jpeg, load_jpeg
 from featx.jpeg_scans import check_scans
 from featx.png_chunks import SIGNATURE, keep_pixel_chunks, unpack_profile
 
@@ -107,7 +107,7 @@ class Picture:
     sha256 : str
         Digest of the file's bytes, 64 hexadecimal digits.
     notes : tuple of str
-        What a user should know of it: `UNUSED_PROFILE`, `featx.jpeg_data.STRANGE_BYTES`.
+        What a user should know of it: `UNUSED_PROFILE`, `featx.jpeg_data.STRANGE_DATA`.
     """
 
     pixels: np.ndarray | None
@@ -273,20 +273,10 @@ def _decode(
                     raise ImageError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
             if image.format in _JPEG_FORMATS:
                 check_scans(data)
+            if packed is not None and icc == "convert":
+                image.info["icc_profile"] = unpack_profile(packed, MAX_PROFILE_BYTES)
             with take_turns(any(map(_is_large, declared))):
-                if jpeg == "scaled":
-                    # Never to less than this; the decoders of other formats take no notice.
-                    least = _fit_within(image.size, image_size) if resize == "pad" else (image_size, image_size)
-                    image.draft(None, least)
-                loaded, notes = _load(image, data)
-                if icc == "convert":
-                    if packed is not None:
-                        image.info["icc_profile"] = unpack_profile(packed, MAX_PROFILE_BYTES)
-                    loaded, more = _convert(loaded, image.info)
-                    notes += more
-                flat = flatten_to_8_bits(_turn_upright(loaded, image))
-                pixels = _resize(flat, image_size, resize, INTERPOLATIONS[interpolation]).convert("RGB")
-                return np.asarray(pixels), notes
+                return _to_pixels(image, data, image_size, resize, interpolation, jpeg, icc)
     except Image.UnidentifiedImageError as error:
         if data[:4] in (b"II*\0", b"MM\0*"):
             raise ImageError("a TIFF of a kind that can't be read") from error
@@ -297,13 +287,27 @@ def _decode(
         raise ImageError(f"cannot be decoded: {reason[:_LONGEST_REASON]}") from error
 
 
+def _to_pixels(
+    image: Image.Image, data: bytes, image_size: int, resize: str, interpolation: str, jpeg: str, icc: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    if jpeg == "scaled":
+        # Never to less than this; the decoders of other formats take no notice.
+        image.draft(None, _fit_within(image.size, image_size) if resize == "pad" else (image_size, image_size))
+    loaded, notes = _load(image, data)
+    if icc == "convert":
+        loaded, more = _convert(loaded, image.info)
+        notes += more
+    flat = flatten_to_8_bits(_turn_upright(loaded, image))
+    return np.asarray(_resize(flat, image_size, resize, INTERPOLATIONS[interpolation]).convert("RGB")), notes
+
+
 def _load(image: Image.Image, data: bytes) -> tuple[Image.Image, tuple[str, ...]]:
     """Decode all of an image that was opened; return what is to say of it, too."""
     for name in _XMP:
         image.info.pop(name, None)
     if image.format in _JPEG_FORMATS:
         loaded, is_strange = load_jpeg(image, data)
-        return loaded, (STRANGE_BYTES,) if is_strange else ()
+        return loaded, (STRANGE_DATA,) if is_strange else ()
     image.load()
     return image, ()
 

@@ -10,15 +10,15 @@ from featx.errors import ImageError
 
 START, END = b"\xff\xd8", b"\xff\xd9"
 
-STRANGE_BYTES = "bytes in their JPEG data that belong to no picture, so that they may be damaged"
-"""What is to say of such images."""
+STRANGE_DATA = "JPEG data that is not quite as it should be, so that they may be damaged"
+"""What is to say of images with bytes between scans, or scans in an odd order: viewers show them, whole or not."""
 
 # By Pillow's mode: what simplejpeg calls it, how its bytes lie, and how many a pixel has.
 _MODES = {"L": ("GRAY", "L", 1), "RGB": ("RGB", "RGB", 3), "CMYK": ("CMYK", "CMYK;I", 4)}
 
 # How libjpeg begins to tell of damage.
-_DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG file", "Inconsistent progression", "Invalid SOS parameters")
-_STRANGE = re.compile("extraneous bytes before marker")
+_DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG file")
+_STRANGE = re.compile("extraneous bytes before marker|Inconsistent progression sequence")
 
 # A disk or a transfer leaves this much empty, an encoder doesn't.
 _EMPTY = bytes(256)
@@ -45,7 +45,7 @@ def load_jpeg(image: Image.Image, data: bytes) -> tuple[Image.Image, bool]:
     PIL.Image.Image
         What Pillow itself gives.
     bool
-        Whether there are bytes between the picture's that belong to nothing. It may be whole all the same.
+        Whether its data is strange: `STRANGE_DATA`. It may be whole all the same.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def end_jpeg(data: bytes) -> bytes:
 
 
 def _find_damage(data: bytes, colours: str, is_ended: bool) -> bool:
-    """Raise an error for damaged data; return whether there are bytes in it that belong to nothing."""
+    """Raise an error for damaged data; return whether it is strange."""
     scans = _drop_comments(data)
     try:
         simplejpeg.decode_jpeg(scans, "CMYK" if colours == "CMYK" else "GRAY", min_factor=8)
