@@ -1,6 +1,7 @@
 """JPEGs, decoded strictly: Pillow fills up what is cut or damaged, and does not say so."""
 
 import re
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import simplejpeg
@@ -20,10 +21,14 @@ _MODES = {"L": ("GRAY", "L", 1), "RGB": ("RGB", "RGB", 3), "CMYK": ("CMYK", "CMY
 _DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG file")
 _STRANGE = re.compile("extraneous bytes before marker|Inconsistent progression sequence")
 
-# A disk or a transfer leaves this much empty, an encoder doesn't.
+_GAP = "cannot be decoded: damaged JPEG data (a part of it is empty)"
+
+# A disk or a transfer leaves this much empty.
 _EMPTY = bytes(256)
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
+_SEQUENTIAL = (0xC0, 0xC1)
+_TABLES = 0xC4
 _START_OF_SCAN = 0xDA
 # They say nothing of the data: comments, and what applications add.
 _PASSED_OVER = frozenset((*range(0xE0, 0xF0), 0xFE))
@@ -56,6 +61,8 @@ def load_jpeg(image: Image.Image, data: bytes) -> tuple[Image.Image, bool]:
     colours, layout, n_bytes = _MODES[image.mode]
     (width, height), scale = image.size, image.decoderconfig[0] if image.decoderconfig else 1
     pixels = np.empty((height, width, n_bytes), dtype=np.uint8)
+    if _EMPTY in data and _has_gap(data):
+        raise ImageError(_GAP)
     try:
         found = simplejpeg.decode_jpeg(
             whole, colours, min_height=height, min_width=width, min_factor=scale, buffer=pixels
@@ -77,18 +84,19 @@ def end_jpeg(data: bytes) -> bytes:
 
 def _find_damage(data: bytes, colours: str, is_ended: bool) -> bool:
     """Raise an error for damaged data; return whether it is strange."""
-    scans = _drop_comments(data)
+    # Of all that libjpeg has to say of a file it gives the first; what it says of comments may hide what it says of
+    # data.
+    plain = b"".join([START, *(segment for marker, segment in _segments(data) if marker not in _PASSED_OVER)])
     try:
-        simplejpeg.decode_jpeg(scans, "CMYK" if colours == "CMYK" else "GRAY", min_factor=8)
+        simplejpeg.decode_jpeg(plain, "CMYK" if colours == "CMYK" else "GRAY", min_factor=8)
     except ValueError as error:
         reason = str(error)
     else:
         return False
     if _STRANGE.search(reason):
-        start = scans.find(bytes((0xFF, _START_OF_SCAN)))
-        if _EMPTY not in scans[start : scans.find(END, start)].rstrip(b"\0"):
-            return True
-        raise ImageError("cannot be decoded: damaged JPEG data (a part of it is empty)")
+        if _EMPTY in _first_picture(data):
+            raise ImageError(_GAP)
+        return True
     if reason.startswith(_DAMAGE):
         raise ImageError(f"cannot be decoded: cut or damaged JPEG data ({reason})")
     if is_ended:
@@ -97,18 +105,46 @@ def _find_damage(data: bytes, colours: str, is_ended: bool) -> bool:
     return False
 
 
-def _drop_comments(data: bytes) -> bytes:
-    """Return a JPEG without what stands before its first scan and says nothing of its data.
+def _has_gap(data: bytes) -> bool:
+    """Whether zeros stand where no encoder writes them, even if by chance a decoder ends well.
 
-    Of all that libjpeg has to say of a file it gives the first; what it says of comments may hide what it says of data.
+    Zeros mean the first code of each table. Where that ends a block, they are a plain area, as in a blank margin; else
+    they are noise of one and the same pattern.
     """
-    kept, place = [START], len(START)
+    picture = _first_picture(data)
+    if _EMPTY not in picture or picture.count(bytes((0xFF, _START_OF_SCAN))) > 1:
+        return False
+    segments = list(_segments(data))
+    tables = [segment for marker, segment in segments if marker == _TABLES]
+    return any(marker in _SEQUENTIAL for marker, _ in segments) and any(_first_codes(tables))
+
+
+def _first_codes(tables: Iterable[bytes]) -> Iterator[int]:
+    """Yield what the first code means in each table of what isn't the blocks' means (AC); 0 ends a block."""
+    for table in tables:
+        # Behind the marker and the length: tables of a kind, 16 counts of codes, and what these mean.
+        place = 4
+        while place + 17 < len(table):
+            if table[place] >> 4:
+                yield table[place + 17]
+            place += 17 + sum(table[place + 1 : place + 17])
+
+
+def _first_picture(data: bytes) -> bytes:
+    """Return the data of a file's first picture, without zeros at its end: programs leave some there."""
+    scans = next((segment for marker, segment in _segments(data) if marker == _START_OF_SCAN), b"")
+    return scans[: scans.find(END)].rstrip(b"\0")
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the marker of each segment up to the first scan, and the segment; the scan's is all of the rest."""
+    place = len(START)
     while found := _MARKER.search(data, place):
         start, marker = found.start(), data[found.end() - 1]
         if marker == _START_OF_SCAN:
-            return b"".join([*kept, data[start:]])
+            yield marker, data[start:]
+            return
         length = 0 if marker in _ALONE else int.from_bytes(data[found.end() : found.end() + 2], "big")
         place = found.end() + length
-        if marker not in _PASSED_OVER and marker not in _ALONE:
-            kept.append(data[start:place])
-    return b"".join(kept)
+        if marker not in _ALONE:
+            yield marker, data[start:place]
