@@ -3,17 +3,20 @@
 import base64
 import io
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from icc_profiles import DISPLAY_P3, SRGB, cmyk_profile, gray_profile, rgb_profile, seen_as, srgb_of
 from PIL import Image
-from stub_network import features_of, stand_in
+from stub_network import build, features_of, stand_in
 
 import featx
 from featx import FeatxError, icc
 from featx.cli import main
+from featx.finetune_task import read_task
 from featx.images import UNUSED_PROFILE, decode, read_picture
 from featx.settings import Settings
 from featx.stored_pictures import read_pictures
@@ -257,3 +260,31 @@ def test_pages_show_what_the_network_saw(photos, tmp_path):
         uri = thumbnail(photos / "p3.png", sha256=table["sha256"].iloc[0], side=N, icc=choice)
         with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as shown:
             assert np.abs(np.asarray(shown).astype(int) - pixels).mean() < 6
+
+
+@pytest.mark.parametrize("choice", ["convert", "ignore"])
+def test_whatever_reads_the_images_again_does_it_as_the_store_did(choice, tmp_path, monkeypatch):
+    keras = SimpleNamespace(backend=SimpleNamespace(backend=lambda: "stub"), __version__="0")
+    monkeypatch.setattr("featx.rebuild.build_network", build)
+    for module in ("rebuild", "recompute"):
+        monkeypatch.setattr(f"featx.{module}.load_keras", lambda: keras)
+    rows = ["path,label,split"]
+    for number in range(12):
+        name, label = f"{number}.png", "ab"[number % 2]
+        pixels = np.roll(RGB, number, axis=number % 2)
+        (tmp_path / name).write_bytes(encode(pixels, icc_profile=rgb_profile(DISPLAY_P3, 2.2)))
+        rows.append(f"{name},{label},{'train' if number < 6 else 'validation' if number < 9 else 'test'}")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    path = tmp_path / "s.h5"
+    extract(tmp_path / "t.csv", path, "--icc", choice)
+    assert featx.verify_store(path, sample=12).problems == ()
+    featx.fit_grid(path, "logreg", tmp_path / "run", grid={"C": (1.0,)})
+    expected = pd.read_csv(tmp_path / "run" / "predictions.csv").set_index("path")
+    (tmp_path / "broken.png").write_bytes(encode(RGB, icc_profile=b"broken"))
+    lines = []
+    images = [tmp_path / name for name in (*expected.index, "broken.png")]
+    found = featx.predict_images(tmp_path / "run", images, echo=lines.append).table
+    assert np.allclose(found["probability_a"][:-1], expected["probability_a"], atol=1e-9)
+    is_said = f"images with {UNUSED_PROFILE}: 1 ({tmp_path / 'broken.png'})" in lines
+    assert is_said == (choice == "convert")
+    assert read_task(path).images.icc == choice
