@@ -79,9 +79,9 @@ def convert_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         return image
     if colours == "I;16":
         return _convert_16_bits(image, change)
-    plain = image.convert(colours)
-    plain.info.pop("transparency", None)
+    plain = image if image.mode == colours else image.convert(colours)
     converted = plain.point(change.tolist()) if isinstance(change, np.ndarray) else change.apply(plain)
+    converted.info.pop("transparency", None)
     if image.has_transparency_data:
         alpha = image if "A" in image.getbands() else image.convert("RGBA")
         converted.putalpha(alpha.getchannel("A"))
