@@ -97,7 +97,7 @@ def _find_change(profile: _Profile, colours: str) -> ImageCms.ImageCmsTransform 
         transform = _build(source, "RGB")
         steps = np.arange(0, 256, 15, dtype=np.uint8)
         grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(1, -1, 3)
-        if _is_same(np.asarray(transform.apply(Image.fromarray(grid))), grid):
+        if colours != "CMYK" and _is_same(np.asarray(transform.apply(Image.fromarray(grid))), grid):
             # Gray numbers mean the same in sRGB.
             return None
         if colours == "RGB":

@@ -90,7 +90,7 @@ _TIFF_TILE_SIDES = (322, 323)
 # XMP, as Pillow calls it: it would take an orientation from there, which viewers don't.
 _XMP = ("xmp", "XML:com.adobe.xmp")
 
-UNUSED_PROFILE = "an ICC profile that is broken or of another kind of colours, so that it is not used"
+UNUSED_PROFILE = "an ICC profile that can't be used (broken, or for other colours)"
 """What is to say of images whose profile is ignored for that."""
 
 _LONGEST_REASON = 200

@@ -11,7 +11,7 @@ from featx.errors import ImageError
 
 START, END = b"\xff\xd8", b"\xff\xd9"
 
-STRANGE_DATA = "JPEG data that is not quite as it should be, so that they may be damaged"
+STRANGE_DATA = "odd JPEG data, which may be damaged"
 """What is to say of images with bytes between scans, or scans in an odd order: viewers show them, whole or not."""
 
 # By Pillow's mode: what simplejpeg calls it, how its bytes lie, and how many a pixel has.
