@@ -56,6 +56,7 @@ REQUEST = Request(
     engine="keras",
     precision="float32",
     jpeg="full",
+    icc="ignore",
     store_dtype="float32",
     batch_size=BATCH_SIZE,
 )

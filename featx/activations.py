@@ -42,7 +42,7 @@ class Images:
     paths : ndarray of str
     sha256 : ndarray of str
         Digests of the files that the store's features were made of.
-    image_size, resize, interpolation, jpeg
+    image_size, resize, interpolation, jpeg, icc
         See `featx.images.decode`.
     """
 
@@ -53,6 +53,7 @@ class Images:
     resize: str
     interpolation: str
     jpeg: str
+    icc: str = "ignore"
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -60,7 +61,10 @@ class Images:
     @property
     def digest(self) -> str:
         """Digest of the files, and of how they become pixels."""
-        parts = [self.image_size, self.resize, self.interpolation, self.jpeg, *self.sha256.tolist()]
+        shape = [self.image_size, self.resize, self.interpolation, self.jpeg]
+        # Digests from before there was a choice stay what they were.
+        colours = [] if self.icc == "ignore" else [self.icc]
+        parts = [*shape, *colours, *self.sha256.tolist()]
         return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
 
     def check_there(self) -> None:
@@ -264,6 +268,7 @@ def reader_of(images: Images) -> Callable[[Path], Picture]:
         resize=images.resize,
         interpolation=images.interpolation,
         jpeg=images.jpeg,
+        icc=images.icc,
     )
 
 

@@ -267,7 +267,18 @@ def _digest(path: Path) -> str | None:
 
 def _refuse_other_settings(base: Base, request: Request) -> None:
     """Compare all but layers, poolings and weights; no network is built for it."""
-    names = ("backbone", "image_size", "resize", "interpolation", "jpeg", "views", "store_dtype", "engine", "precision")
+    names = (
+        "backbone",
+        "image_size",
+        "resize",
+        "interpolation",
+        "jpeg",
+        "icc",
+        "views",
+        "store_dtype",
+        "engine",
+        "precision",
+    )
     asked = replace(
         base.settings,
         **{name: getattr(request, name) for name in names},

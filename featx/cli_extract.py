@@ -69,6 +69,12 @@ if TYPE_CHECKING:
     help="scaled: decode JPEGs at least twice as large as needed at a part of their size.",
 )
 @click.option(
+    "--icc",
+    type=click.Choice(["convert", "ignore"]),
+    default="convert",
+    help="convert: show colours as an image's ICC profile says, in sRGB.",
+)
+@click.option(
     "--store-dtype", type=click.Choice(["float32", "float16"]), default="float32", help="How features are stored."
 )
 @click.option(

@@ -14,6 +14,7 @@ from featx.folders import is_utf8
 from featx.images import Picture
 
 MOST_DECODERS = 32
+_N_NAMED = 3
 
 
 def read_ahead(
@@ -65,6 +66,32 @@ def read_ahead(
                 yield first, future.result()
         finally:
             decoders.shutdown(wait=True, cancel_futures=True)
+
+
+class PictureNotes:
+    """Counts what is to say of images that are read all the same; see `featx.images.Picture`.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        Of every image, by row.
+    """
+
+    def __init__(self, paths: Sequence[str | Path]) -> None:
+        self._all_paths = paths
+        self._paths: dict[str, list[str]] = {}
+
+    def add(self, row: int, note: str) -> None:
+        """Count one image."""
+        self._paths.setdefault(note, []).append(str(self._all_paths[row]))
+
+    def lines(self) -> list[str]:
+        """Return a line for each kind of note: how many images, and which are the first."""
+        lines = []
+        for note, paths in self._paths.items():
+            more = ", ..." if len(paths) > _N_NAMED else ""
+            lines.append(f"images with {note}: {len(paths):,} ({', '.join(paths[:_N_NAMED])}{more})")
+        return lines
 
 
 def n_decoders() -> int:

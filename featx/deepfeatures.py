@@ -14,8 +14,10 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.batch_size import AUTO
+from featx.decoding import PictureNotes
 from featx.engines import ENGINES, PRECISIONS
 from featx.errors import SourceError, WeightsError
+from featx.icc import ICCS
 from featx.images import INTERPOLATIONS, JPEGS, RESIZES, read_picture
 from featx.layers import BACKBONES
 from featx.network import PooledNetwork, build_network
@@ -35,7 +37,7 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
     ----------
     backbone, layers, weights, image_size, preprocessing, pool, views, engine, precision, batch_size
         See `featx.network.build_network`.
-    resize, interpolation, jpeg : str
+    resize, interpolation, jpeg, icc : str
         See `featx.images.decode`.
 
     Attributes
@@ -77,6 +79,7 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
         engine: str = "auto",
         precision: str = "float32",
         jpeg: str = "full",
+        icc: str = "convert",
         batch_size: int | str = 8,
     ) -> None:
         self.backbone = backbone
@@ -91,6 +94,7 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
         self.engine = engine
         self.precision = precision
         self.jpeg = jpeg
+        self.icc = icc
         self.batch_size = batch_size
 
     def fit(self, X: object, y: object = None) -> "DeepFeatures":
@@ -145,13 +149,17 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
             resize=self.resize,
             interpolation=self.interpolation,
             jpeg=self.jpeg,
+            icc=self.icc,
         )
         whole = [(0, len(paths))]
-        with contextlib.closing(compute_parts(network, Path(), paths, read, whole)) as parts:
+        notes = PictureNotes(paths)
+        with contextlib.closing(compute_parts(network, Path(), paths, read, whole, note=notes.add)) as parts:
             for part in parts:
                 for row, reason in part.rejected.items():
                     raise SourceError(f"{paths[row]}: {reason}. Leave this image out, or mend it")
                 features[part.start : part.stop] = join_layers(part, self.n_channels_)
+        for line in notes.lines():
+            warnings.warn(line, stacklevel=2)
         return features
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
@@ -193,6 +201,7 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
             "engine": tuple(ENGINES),
             "precision": tuple(PRECISIONS),
             "jpeg": tuple(JPEGS),
+            "icc": tuple(ICCS),
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:

@@ -91,6 +91,7 @@ def forecast_extraction(
     resize: str = "squash",
     interpolation: str = "bilinear",
     jpeg: str = "full",
+    icc: str = "convert",
     precision: str = "float32",
     store_dtype: str = "float32",
     batch_size: int | str = "auto",
@@ -110,7 +111,7 @@ def forecast_extraction(
         Where the store would be made.
     backbone, image_size, precision, batch_size, **network_options
         See `featx.network.build_network`.
-    resize, interpolation, jpeg : str
+    resize, interpolation, jpeg, icc : str
         See `featx.images.decode`.
     store_dtype : {"float32", "float16"}, default "float32"
     echo : callable, optional
@@ -133,7 +134,7 @@ def forecast_extraction(
     startup_seconds = time.perf_counter() - begun
 
     def read(path: Path) -> Picture:
-        return read_picture(path, image_size=size, resize=resize, interpolation=interpolation, jpeg=jpeg)
+        return read_picture(path, image_size=size, resize=resize, interpolation=interpolation, jpeg=jpeg, icc=icc)
 
     paths = _choose(manifest, _N_BATCHES * network.batch_size)
     found, decode_rate = _time_decoding(paths, read)

@@ -13,6 +13,7 @@ from featx.choosing import CHOOSE_BY
 from featx.classifiers import DISCRETIZATIONS
 from featx.engines import ENGINES, PRECISIONS
 from featx.grid_axes import AXES
+from featx.icc import ICCS
 from featx.images import INTERPOLATIONS, JPEGS, RESIZES
 from featx.layers import BACKBONES
 from featx.plans import STORE_DTYPES
@@ -132,7 +133,7 @@ class StoreSpec(Checked):
 
     Attributes
     ----------
-    backbone, layers, image_size, resize, interpolation, preprocessing, pool, views, engine, precision, jpeg
+    backbone, layers, image_size, resize, interpolation, preprocessing, pool, views, engine, precision, jpeg, icc
         See `featx.extract_features`.
     weights : str
         As there, or `run:NAME` for the network of a fine-tuned run of the same file.
@@ -152,6 +153,7 @@ class StoreSpec(Checked):
     engine: Literal[tuple(ENGINES)] = "auto"
     precision: Literal[tuple(PRECISIONS)] = "float32"
     jpeg: Literal[tuple(JPEGS)] = "full"
+    icc: Literal[tuple(ICCS)] = "convert"
     store_dtype: Literal[STORE_DTYPES] = "float32"
     batch_size: BatchSize = AUTO
     max_rejected: Rejected | None = None

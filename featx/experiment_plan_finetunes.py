@@ -133,6 +133,7 @@ def _foresee_settings(store: StoreSpec) -> Settings:
         views=store.views,
         store_dtype=store.store_dtype,
         jpeg=store.jpeg,
+        icc=store.icc,
     )
 
 

@@ -18,9 +18,9 @@ from featx.weights import is_source
 WITHOUT_PIXELS = ("another order of the images", "other labels, splits or columns of the images")
 """What a store may lack that is in its table alone: nothing is computed for it."""
 
-_PLAIN = ("backbone", "resize", "interpolation", "precision", "jpeg", "views", "store_dtype")
+_PLAIN = ("backbone", "resize", "interpolation", "precision", "jpeg", "icc", "views", "store_dtype")
 # What stores lack that were made before there was a choice.
-_SINCE_THEN = {"engine": "keras", "views": "none", "store_dtype": "float32", "jpeg": "full"}
+_SINCE_THEN = {"engine": "keras", "views": "none", "store_dtype": "float32", "jpeg": "full", "icc": "ignore"}
 
 
 @dataclass(frozen=True)

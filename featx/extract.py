@@ -35,6 +35,7 @@ def extract_features(
     engine: str = "auto",
     precision: str = "float32",
     jpeg: str = "full",
+    icc: str = "convert",
     store_dtype: str = "float32",
     batch_size: int | str = AUTO,
     max_rejected: int | float | None = None,
@@ -61,7 +62,7 @@ def extract_features(
         See `featx.network.build_network`; where engine or batch_size is "auto", a store is added to with its own. With
         Keras the last bits of a float may depend on the images beside it in a batch, so that only runs with equal
         batches are equal to the bit.
-    resize, interpolation, jpeg : str
+    resize, interpolation, jpeg, icc : str
         See `featx.images.decode`.
     store_dtype : {"float32", "float16"}, default "float32"
         How the features are stored; float16 takes half the disk and keeps three digits.
@@ -102,6 +103,7 @@ def extract_features(
         engine=engine,
         precision=precision,
         jpeg=jpeg,
+        icc=icc,
         store_dtype=store_dtype,
         batch_size=batch_size,
     )

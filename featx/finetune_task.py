@@ -180,6 +180,7 @@ def _make_task(
         resize=settings.resize,
         interpolation=settings.interpolation,
         jpeg=settings.jpeg,
+        icc=settings.icc,
     )
     return Task(
         rows=rows,

@@ -8,7 +8,7 @@ import hashlib
 import io
 import struct
 import zlib
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,9 +18,12 @@ from PIL import Image, ImageOps
 
 from featx.errors import ImageError, one_line
 from featx.flatten import flatten_to_8_bits
+from featx.icc import MAX_PROFILE_BYTES, ProfileError, convert_to_srgb
 from featx.image_files import LARGE_BYTES, read_file, size_of, take_turns
+from featx.jpeg_data import START, STRANGE_DATA, end_jpeg, load_jpeg
 from featx.jpeg_scans import check_scans
 from featx.pillow_formats import HEIF, NETPBM
+from featx.png_chunks import SIGNATURE, keep_pixel_chunks, unpack_profile
 from featx.tiff import SIGNATURES, TiffPicture, is_simple
 
 EXTENSIONS = frozenset(
@@ -95,7 +98,16 @@ _BMP_FORMATS = ("BMP", "DIB")
 # transparent isn't.
 _PNG_GRAYS = {"L;2": 3, "L;4": 15}
 
+# Up to a PNG's width and height, with which each begins.
+_PNG_HEAD = 24
+
 _TIFF_TILE_SIDES = (322, 323)
+
+# XMP, as Pillow calls it: it would take an orientation from there, which viewers don't.
+_XMP = ("xmp", "XML:com.adobe.xmp")
+
+UNUSED_PROFILE = "an ICC profile that can't be used (broken, or for other colours)"
+"""What is to say of images whose profile is ignored for that."""
 
 _LONGEST_REASON = 200
 
@@ -110,10 +122,13 @@ class Picture:
         RGB; None of a file that was not to be decoded.
     sha256 : str
         Digest of the file's bytes, 64 hexadecimal digits.
+    notes : tuple of str
+        What a user should know of it: `UNUSED_PROFILE`, `featx.jpeg_data.STRANGE_DATA`.
     """
 
     pixels: np.ndarray | None
     sha256: str
+    notes: tuple[str, ...] = ()
 
 
 def read_picture(
@@ -123,6 +138,7 @@ def read_picture(
     resize: str,
     interpolation: str,
     jpeg: str = "full",
+    icc: str = "convert",
     known: Container[str] = frozenset(),
 ) -> Picture:
     """Read one image file; the file's bytes are read once, for the digest and the pixels.
@@ -130,7 +146,7 @@ def read_picture(
     Parameters
     ----------
     path : Path
-    image_size, resize, interpolation, jpeg
+    image_size, resize, interpolation, jpeg, icc
         See `decode`.
     known : container of str, optional
         Digests of files that need no decoding, since their features are there.
@@ -145,12 +161,19 @@ def read_picture(
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 in known:
             return Picture(pixels=None, sha256=sha256)
-        pixels = decode(data, image_size=image_size, resize=resize, interpolation=interpolation, jpeg=jpeg)
-        return Picture(pixels=pixels, sha256=sha256)
+        pixels, notes = _decode(data, image_size, resize, interpolation, jpeg, icc)
+        return Picture(pixels=pixels, sha256=sha256, notes=notes)
 
 
 def read_unchanged(
-    path: Path, *, sha256: str, image_size: int, resize: str, interpolation: str, jpeg: str = "full"
+    path: Path,
+    *,
+    sha256: str,
+    image_size: int,
+    resize: str,
+    interpolation: str,
+    jpeg: str = "full",
+    icc: str = "convert",
 ) -> np.ndarray:
     """Read one image file, if it is still the one that a store's features were made of; no other is decoded.
 
@@ -159,7 +182,7 @@ def read_unchanged(
     path : Path
     sha256 : str
         Of the bytes that the file must have.
-    image_size, resize, interpolation, jpeg
+    image_size, resize, interpolation, jpeg, icc
         See `decode`.
 
     Returns
@@ -175,7 +198,7 @@ def read_unchanged(
         data = read_file(path)
         if hashlib.sha256(data).hexdigest() != sha256:
             raise ImageError("not the file that the store's features were made of")
-        return decode(data, image_size=image_size, resize=resize, interpolation=interpolation, jpeg=jpeg)
+        return _decode(data, image_size, resize, interpolation, jpeg, icc)[0]
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -187,6 +210,11 @@ def read_size(path: Path) -> tuple[int, int]:
         If the file can't be read, or is no image.
     """
     try:
+        with path.open("rb") as file:
+            head = file.read(_PNG_HEAD)
+        if head.startswith(SIGNATURE) and len(head) == _PNG_HEAD:
+            # Pillow would read texts and profiles first, and fail at those that it finds too large.
+            return struct.unpack_from(">II", head, 16)
         with path.open("rb") as file, _open(file) as image:
             return image.size
     except Image.UnidentifiedImageError as error:
@@ -202,6 +230,7 @@ def decode(
     resize: str = "squash",
     interpolation: str = "bilinear",
     jpeg: str = "full",
+    icc: str = "convert",
 ) -> np.ndarray:
     """Turn the bytes of an image file into RGB pixels of one size.
 
@@ -218,6 +247,8 @@ def decode(
         Antialiased when the image shrinks.
     jpeg : {"full", "scaled"}, default "full"
         See `JPEGS`.
+    icc : {"convert", "ignore"}, default "convert"
+        See `featx.icc.ICCS`.
 
     Returns
     -------
@@ -237,10 +268,22 @@ def decode(
     >>> decode(file.getvalue(), image_size=32).shape
     (32, 32, 3)
     """
+    return _decode(data, image_size, resize, interpolation, jpeg, icc)[0]
+
+
+def _decode(
+    data: bytes, image_size: int, resize: str, interpolation: str, jpeg: str, icc: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Do what `decode` does, and return what is to say of the image, too."""
     if not data:
         raise ImageError("empty file")
+    opened, packed = data, None
     try:
-        with _open(io.BytesIO(data)) as image:
+        if data.startswith(SIGNATURE):
+            opened, packed = keep_pixel_chunks(data)
+        elif data.startswith(START):
+            opened = end_jpeg(data)
+        with _open(io.BytesIO(opened)) as image:
             declared = [image.size, *_tile_sizes(image)]
             # Pillow decodes to 4 bytes per pixel at most.
             most = 4 * MAX_PIXELS // max(4, getattr(image, "pixel_bytes", 4))
@@ -249,8 +292,10 @@ def decode(
                     raise ImageError(f"{width} x {height} pixels, more than {most:,}")
             if image.format in _JPEG_FORMATS:
                 check_scans(data)
+            if packed is not None and icc == "convert":
+                image.info["icc_profile"] = unpack_profile(packed, MAX_PROFILE_BYTES)
             with take_turns(any(_is_large(sides, most) for sides in declared)):
-                return _to_pixels(image, image_size, resize, interpolation, jpeg)
+                return _to_pixels(image, data, image_size, resize, interpolation, jpeg, icc)
     except Image.UnidentifiedImageError as error:
         raise ImageError(_NO_IMAGE) from error
     except _DECODING_ERRORS as error:
@@ -275,13 +320,38 @@ def _open(file: BinaryIO) -> Image.Image:
     return TiffPicture(file)
 
 
-def _to_pixels(image: Image.Image, image_size: int, resize: str, interpolation: str, jpeg: str) -> np.ndarray:
+def _to_pixels(
+    image: Image.Image, data: bytes, image_size: int, resize: str, interpolation: str, jpeg: str, icc: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
     if jpeg == "scaled":
         # Never to less than this; the decoders of other formats take no notice.
         image.draft(None, _fit_within(image.size, image_size) if resize == "pad" else (image_size, image_size))
-    # Before the orientation is looked at: loading a TIFF turns it upright, and says so.
-    flat = flatten_to_8_bits(_turn_upright(_load_as_shown(image)))
-    return np.asarray(_resize(flat, image_size, resize, INTERPOLATIONS[interpolation]).convert("RGB"))
+    loaded, notes = _load(image, data)
+    if icc == "convert":
+        loaded, more = _convert(loaded, image.info)
+        notes += more
+    flat = flatten_to_8_bits(_turn_upright(loaded, image))
+    return np.asarray(_resize(flat, image_size, resize, INTERPOLATIONS[interpolation]).convert("RGB")), notes
+
+
+def _load(image: Image.Image, data: bytes) -> tuple[Image.Image, tuple[str, ...]]:
+    """Decode all of an image that was opened; return what is to say of it, too."""
+    for name in _XMP:
+        image.info.pop(name, None)
+    if image.format in _JPEG_FORMATS:
+        loaded, is_strange = load_jpeg(image, data)
+        return loaded, (STRANGE_DATA,) if is_strange else ()
+    return _load_as_shown(image), ()
+
+
+def _convert(image: Image.Image, info: Mapping[str, object]) -> tuple[Image.Image, tuple[str, ...]]:
+    """Return an image in sRGB, by the profile in its file, if any."""
+    if "icc_profile" not in info:
+        return image, ()
+    try:
+        return convert_to_srgb(image, info["icc_profile"] or b""), ()
+    except ProfileError:
+        return image, (UNUSED_PROFILE,)
 
 
 def _load_as_shown(image: Image.Image) -> Image.Image:
@@ -321,10 +391,11 @@ def _is_large(sides: tuple[int, int], most: int) -> bool:
     return max(sides[0] * sides[1] * MAX_PIXELS // most, 32 * max(sides)) > LARGE_PIXELS
 
 
-def _turn_upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; damaged EXIF data is no reason to lose a picture."""
+def _turn_upright(image: Image.Image, opened: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation of an opened file; damaged EXIF data is no reason to lose a picture."""
+    # Asked once it is loaded: loading a TIFF turns it upright, and says so.
     try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        orientation = opened.getexif().get(_EXIF_ORIENTATION, 1)
     except _DECODING_ERRORS:
         orientation = 1
     method = _TRANSPOSES.get(orientation if isinstance(orientation, int) else 1)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from featx.additions import describe_changes, is_same_table
 from featx.batches import Network
+from featx.decoding import PictureNotes
 from featx.errors import SourceError, StoreError
 from featx.manifest import Manifest
 from featx.merge import DigestIndex, Outline, PartFeatures, merge_rows, outline
@@ -148,6 +149,7 @@ class Passes:
     def _compute_rows(self) -> Outline:
         """Run the first pass until every row is there, with its features or those of an identical file."""
         is_first = True
+        notes = PictureNotes(self.manifest.table["path"].to_numpy())
         while True:
             ranges = self.folder.read(self.plan.n_channels)
             outlined = outline(self.folder, ranges)
@@ -164,13 +166,15 @@ class Passes:
                 # A damaged part was done again, and its images had changed: who shared their features lacks them.
                 lacking = (self._own_places(outlined) < 0) & (self._in_base.find(outlined.sha256) < 0)
                 if not lacking.any():
+                    for line in notes.lines():
+                        self._echo(line)
                     return outlined
                 self.folder.drop(outlined.rows[lacking])
                 continue
             base = self.plan.base
             known = {digest.decode() for digest in outlined.own_sha256.tolist()}
             known |= set(base.images["sha256"]) if base is not None else set()
-            options = {"known": known, "reject": self._rejections.add}
+            options = {"known": known, "reject": self._rejections.add, "note": notes.add}
             self._run(self.folder, self.plan.network, gaps, len(self.manifest), **options)
 
     def _try_again(self, rejected: dict[int, str]) -> bool:

@@ -113,6 +113,7 @@ def compute_parts(
     wanted: np.ndarray | None = None,
     largest: float = np.inf,
     reject: Callable[[int, str], object] = lambda row, reason: None,
+    note: Callable[[int, str], object] = lambda row, text: None,
     tally: Tally | None = None,
 ) -> Iterator[Part]:
     """Decode ahead and yield the features batch by batch; close the iterator if it is left early.
@@ -140,6 +141,8 @@ def compute_parts(
         The largest value that the store can hold.
     reject : callable, optional
         Is told the row of every image that can't be read, in the rows' order, and why; what it raises ends the run.
+    note : callable, optional
+        Is given the row of every image of which something is to say, and what: see `featx.images.Picture`.
     tally : Tally, optional
         Is told what is waited for.
 
@@ -158,7 +161,7 @@ def compute_parts(
     with contextlib.closing(read_ahead(root, paths, rows, read, _BATCHES_AHEAD * network.batch_size)) as pictures:
         begun: deque[Callable[[], Part]] = deque()
         waited_for = _count_waiting(pictures, tally)
-        for batch, stop in _fill_batches(waited_for, gaps, network.batch_size, known, wanted, reject):
+        for batch, stop in _fill_batches(waited_for, gaps, network.batch_size, known, wanted, reject, note):
             with tally.waiting("network"):
                 begun.append(batch.begin(network, paths, stop, largest))
             # A device of its own computes one batch while the next is made; on a CPU both want the same cores.
@@ -196,6 +199,7 @@ def _fill_batches(
     known: set[str] | None,
     wanted: np.ndarray | None,
     reject: Callable[[int, str], object],
+    note: Callable[[int, str], object],
 ) -> Iterator[tuple[Batch, int]]:
     """Yield each batch, full where the rows allow it, and the row that it ends before."""
     for start, stop in gaps:
@@ -204,6 +208,9 @@ def _fill_batches(
         for row, picture in islice(pictures, n_rows):
             if isinstance(picture, str):
                 reject(row, picture)
+            else:
+                for text in picture.notes:
+                    note(row, text)
             batch.add(row, picture, known)
             if batch.is_full(batch_size):
                 yield batch, row + 1

@@ -13,6 +13,7 @@ from featx.batch_size import AUTO
 from featx.batches import Network
 from featx.engines import ENGINES, PRECISIONS
 from featx.errors import FeatxError
+from featx.icc import ICCS
 from featx.images import INTERPOLATIONS, JPEGS, RESIZES, Picture, read_picture
 from featx.keras_setup import load_keras
 from featx.network import PooledNetwork, build_network
@@ -34,6 +35,7 @@ _CHOICES = {
     "engine": tuple(ENGINES),
     "precision": tuple(PRECISIONS),
     "jpeg": tuple(JPEGS),
+    "icc": tuple(ICCS),
     "store_dtype": STORE_DTYPES,
 }
 
@@ -54,6 +56,7 @@ class Request:
     engine: str
     precision: str
     jpeg: str
+    icc: str
     store_dtype: str
     batch_size: int | str
 
@@ -90,6 +93,7 @@ class Request:
             resize=self.resize,
             interpolation=self.interpolation,
             jpeg=self.jpeg,
+            icc=self.icc,
             known=known,
         )
 
@@ -192,6 +196,7 @@ def plan_anew(request: Request, echo: Callable[[str], None], network: PooledNetw
         views=request.views,
         store_dtype=request.store_dtype,
         jpeg=request.jpeg,
+        icc=request.icc,
     )
     announce(request, network, echo)
     return Plan(request=request, settings=settings, n_channels=dict(network.n_channels), network=network)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from featx.decoding import PictureNotes
 from featx.errors import FeatxError, SourceError
 from featx.finetuned import read_finetuned
 from featx.heads import PREDICTIONS
@@ -62,6 +63,7 @@ class Predictor:
         batch_size: int = 8,
         echo: Callable[[str], None] = lambda line: None,
     ) -> None:
+        self._echo = echo
         self.run = read_run(run_path)
         self.settings = read_settings(run_path, self.run)
         options = {"weights": weights, "batch_size": batch_size, "echo": echo}
@@ -110,19 +112,23 @@ class Predictor:
             resize=self.settings.resize,
             interpolation=self.settings.interpolation,
             jpeg=self.settings.jpeg,
+            icc=self.settings.icc,
         )
         whole = [(0, len(images))]
         n_read = 0
         first: tuple[str, str] | None = None
+        notes = PictureNotes(images)
         with (
             progress_bar(len(images), wanted=progress) as bar,
-            contextlib.closing(compute_parts(self._network, Path(), images, read, whole)) as parts,
+            contextlib.closing(compute_parts(self._network, Path(), images, read, whole, note=notes.add)) as parts,
         ):
             for block in map(partial(self._predict, images), _gather(parts, bar.update)):
                 n_read += len(block.table)
                 if first is None and len(block.rejected):
                     first = tuple(block.rejected.iloc[0])
                 yield block
+        for line in notes.lines():
+            self._echo(line)
         if not n_read:
             raise SourceError(f"none of the {len(images):,} images could be read; the first, {first[0]}: {first[1]}")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from featx.engines import ENGINES, PRECISIONS
 from featx.errors import FeatxError, WeightsError
 from featx.heads import PREDICTIONS
+from featx.icc import ICCS
 from featx.images import INTERPOLATIONS, JPEGS, RESIZES
 from featx.keras_setup import load_keras
 from featx.layers import BACKBONES
@@ -29,6 +30,7 @@ _SUPPORTED = {
     "views": tuple(VIEWS),
     "store_dtype": ("float32", "float16"),
     "jpeg": tuple(JPEGS),
+    "icc": tuple(ICCS),
 }
 
 

@@ -62,6 +62,7 @@ class Recomputer:
             resize=self.settings.resize,
             interpolation=self.settings.interpolation,
             jpeg=self.settings.jpeg,
+            icc=self.settings.icc,
         )
         largest = float(np.finfo(self.settings.store_dtype).max)
         paths, whole = images["path"].to_numpy(), [(0, len(images))]

@@ -107,7 +107,12 @@ def choose_galleries(
         wanted = [path for rank in zip_longest(*lists) for path in rank if path is not None]
         digests = dict(zip(report.store.images["path"], report.store.images["sha256"], strict=True))
         found = make_thumbnails(
-            wanted, digests, root if root is not None else report.store.root, budget=budget, progress=progress
+            wanted,
+            digests,
+            root if root is not None else report.store.root,
+            budget=budget,
+            icc=str(report.store.attributes.get("icc", "ignore")),
+            progress=progress,
         )
         notes = list(_tell(found))
     return Galleries(

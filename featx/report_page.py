@@ -42,7 +42,7 @@ _TEST_FIGURES = {
 _STORE_SETTINGS = (
     *("backbone", "weights", "weights_sha256", "image_size", "resize", "interpolation", "preprocessing", "pooling"),
     *("views", "precision", "engine", "engine_version", "device", "keras_version", "keras_backend", "store_dtype"),
-    *("jpeg", "root", "created", "featx_version"),
+    *("jpeg", "icc", "root", "created", "featx_version"),
 )
 
 

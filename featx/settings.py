@@ -34,6 +34,8 @@ class Settings:
         How the features are stored: float32 or float16.
     jpeg : str
         How JPEGs were decoded; one of `featx.images.JPEGS`.
+    icc : str
+        What was made of ICC profiles; one of `featx.icc.ICCS`. Older stores did not ask for them.
     """
 
     backbone: str
@@ -51,6 +53,7 @@ class Settings:
     views: str = "none"
     store_dtype: str = "float32"
     jpeg: str = "full"
+    icc: str = "ignore"
 
     @classmethod
     def from_record(cls, recorded: Mapping[str, object]) -> "Settings":

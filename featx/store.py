@@ -36,7 +36,8 @@ store never changes in place: a new one is written beside it and renamed over it
 Row i of every dataset in /features and /images is the same image. A cell is a label by its text without blanks at the
 ends: whole numbers have no point, other numbers all their digits, and NaN is no label. Text is UTF-8 of fixed length,
 padded with zeros. No filter is used but those that every HDF5 library has: gzip, shuffle, Fletcher-32. Stores from
-before the attributes engine, engine_version, views and store_dtype are of Keras, one view and float32.
+before the attributes engine, engine_version, views, store_dtype, jpeg and icc are of Keras, one view, float32, JPEGs of
+full size and colours without their profiles.
 """
 
 from collections.abc import Iterator, Sequence

@@ -35,11 +35,13 @@ def read_pictures(
     attributes = store.attributes
     folder = Path(str(attributes.get("root", "")) if root is None else root)
     options = {name: attributes.get(name) for name in ("resize", "interpolation")}
+    # Older stores did not ask for profiles.
+    options |= {"jpeg": "scaled", "icc": attributes.get("icc", "ignore")}
     pictures: list[np.ndarray | None] = []
     reasons = []
     for path, sha256 in zip(table["path"], table["sha256"], strict=True):
         try:
-            pictures.append(read_unchanged(folder / path, sha256=sha256, image_size=side, jpeg="scaled", **options))
+            pictures.append(read_unchanged(folder / path, sha256=sha256, image_size=side, **options))
         except ImageError as error:
             pictures.append(None)
             reasons.append(f"{folder / path}: {error}")

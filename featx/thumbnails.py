@@ -47,6 +47,7 @@ def make_thumbnails(
     *,
     side: int = SIDE,
     budget: int = BUDGET,
+    icc: str = "convert",
     progress: bool = False,
 ) -> Thumbnails:
     """Make thumbnails of images, the first first, until the budget is spent.
@@ -66,6 +67,8 @@ def make_thumbnails(
         Pixels; the shape is kept, on black.
     budget : int, default 1,200,000
         Characters of all data URIs together.
+    icc : str, default "convert"
+        As the store has it; see `featx.images.decode`.
     progress : bool, default False
         Show a progress bar, if standard error is a terminal.
 
@@ -84,7 +87,7 @@ def make_thumbnails(
                 n_over += 1
                 continue
             try:
-                uri = thumbnail(root / path, sha256=digests.get(path, ""), side=side)
+                uri = thumbnail(root / path, sha256=digests.get(path, ""), side=side, icc=icc)
             except ImageError as error:
                 refused[path] = str(error)
                 continue
@@ -96,7 +99,7 @@ def make_thumbnails(
     return Thumbnails(uris, refused, n_over)
 
 
-def thumbnail(path: Path, *, sha256: str, side: int = SIDE) -> str:
+def thumbnail(path: Path, *, sha256: str, side: int = SIDE, icc: str = "convert") -> str:
     """Make a JPEG of one image as a data URI.
 
     Parameters
@@ -106,6 +109,8 @@ def thumbnail(path: Path, *, sha256: str, side: int = SIDE) -> str:
         Of the bytes that the file must have.
     side : int, default 96
         Pixels.
+    icc : str, default "convert"
+        See `featx.images.decode`.
 
     Returns
     -------
@@ -117,7 +122,7 @@ def thumbnail(path: Path, *, sha256: str, side: int = SIDE) -> str:
         If the file is gone, has changed, or can't be read.
     """
     shape = {"image_size": side, "resize": "pad", "interpolation": "bilinear"}
-    pixels = read_unchanged(path, sha256=sha256, jpeg="scaled", **shape)
+    pixels = read_unchanged(path, sha256=sha256, jpeg="scaled", icc=icc, **shape)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=_QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

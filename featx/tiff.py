@@ -74,8 +74,8 @@ class TiffPicture(ImageFile.ImageFile):
     """The first page of a TIFF as an 8-bit picture, decoded by tifffile.
 
     Opening it reads the tags and checks that pictures of this kind are decoded rightly; loading it decodes the samples,
-    into mode L, LA, RGB, RGBA or CMYK. Unsigned samples of up to 16 bits use the whole range of their type; for all
-    others, see `find_range`. Samples after the colours are ignored, but for transparency.
+    into mode L, LA, I;16, RGB, RGBA or CMYK. Unsigned samples of up to 16 bits use the whole range of their type; for
+    all others, see `find_range`. Samples after the colours are ignored, but for transparency.
 
     Attributes
     ----------
@@ -160,6 +160,11 @@ def _find_alpha(page: tifffile.TiffPage) -> int | None:
 def _to_picture(page: tifffile.TiffPage) -> Image.Image:
     n_colours, alpha = _N_COLOURS[page.photometric], _find_alpha(page)
     samples = _decode(page, [*range(n_colours), *([] if alpha is None else [alpha])])
+    is_gray = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+    if alpha is None and is_gray and page.dtype.kind == "u" and page.bitspersample == _MOST_BITS:
+        # In full, as those of a PNG: a profile may tell apart what is one level of 8 bits.
+        gray = samples[..., 0].astype(np.uint16)
+        return Image.fromarray(65535 - gray if page.photometric == _WHITE_IS_ZERO else gray)
     picture = _draw_colours(page, samples[..., :n_colours])
     if alpha is None:
         return picture

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import run_featx
 
-from featx import batch_size, choosing, engines, errors, images, layers, plans, preprocessing, views
+from featx import batch_size, choosing, engines, errors, icc, images, layers, plans, preprocessing, views
 from featx.cli import main
 
 README = Path(__file__).parents[1] / "README.md"
@@ -62,6 +62,7 @@ def test_choices_are_the_librarys():
     assert tuple(options["engine"].type.choices) == tuple(engines.ENGINES)
     assert tuple(options["precision"].type.choices) == tuple(engines.PRECISIONS)
     assert tuple(options["jpeg"].type.choices) == tuple(images.JPEGS)
+    assert tuple(options["icc"].type.choices) == tuple(icc.ICCS)
     assert options["batch_size"].type.max == batch_size.LARGEST
     assert options["batch_size"].default == batch_size.AUTO
     assert tuple(options["store_dtype"].type.choices) == plans.STORE_DTYPES

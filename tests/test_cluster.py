@@ -36,7 +36,7 @@ from featx.shards import Shard, describe_origin, take_shard
 
 pytestmark = pytest.mark.cluster
 
-FURTHER = ("avg", "none", "auto", "float32", "full", "float32")
+FURTHER = ("avg", "none", "auto", "float32", "full", "convert", "float32")
 OPTIONS = {"weights": "random", "image_size": 32, "batch_size": 4}
 # Workers with the stand-in for the network; a task may take one worker along, and no second.
 STUB_WORKERS = {"distributed.worker.preload": ["stub_worker"], "distributed.scheduler.allowed-failures": 1}

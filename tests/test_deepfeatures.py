@@ -59,7 +59,7 @@ def test_tags_tell_of_paths():
     [
         {"resize": "crop", "interpolation": "bicubic", "preprocessing": "tf"},
         {"pool": "avg,std", "views": "flip", "engine": "ncnn"},
-        {"precision": "bfloat16", "jpeg": "scaled"},
+        {"precision": "bfloat16", "jpeg": "scaled", "icc": "ignore"},
     ],
 )
 def test_features_are_the_stores(tree, tmp_path, further):

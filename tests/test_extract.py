@@ -203,6 +203,7 @@ def test_an_output_that_exists_is_refused_or_replaced(tree, tmp_path):
         ("engine", "tpu", "engine 'tpu': expected auto, keras or ncnn"),
         ("precision", "half", "precision 'half': expected float32, float16 or bfloat16"),
         ("jpeg", "half", "jpeg 'half': expected full or scaled"),
+        ("icc", "use", "icc 'use': expected convert or ignore"),
         ("batch_size", 0, "batch size 0: expected a whole number from 1, or auto"),
         ("image_size", 0, "image size 0: vgg16 needs at least 32 pixels"),
     ],

@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from featx import flatten, images
 from featx.images import RESIZES, ImageError, decode, read_picture, read_size
@@ -190,6 +191,37 @@ def test_exif_orientation_is_applied_once(orientation, kind):
     with Image.open(io.BytesIO(encode(scene((40, 32)), "PNG", exif=exif))) as stored:
         expected = np.asarray(ImageOps.exif_transpose(stored).resize((32, 32), Image.Resampling.BILINEAR))
     assert np.array_equal(decode(data, image_size=32), expected)
+
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG"])
+def test_an_orientation_in_xmp_alone_turns_nothing(kind):
+    """As in viewers: they ask EXIF."""
+    options = {
+        "PNG": {"pnginfo": PngInfo()},
+        "TIFF": {"tiffinfo": {700: XMP}},
+        "WEBP": {"lossless": True, "xmp": XMP},
+        "JPEG": {"xmp": XMP},
+    }[kind]
+    if kind == "PNG":
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", XMP.decode())
+    data = encode(scene((40, 32)), kind, **options)
+    with Image.open(io.BytesIO(data)) as stored:
+        # Pillow would turn it.
+        assert stored.getexif()[0x0112] == 6
+    plain = encode(scene((40, 32)), kind, **({"lossless": True} if kind == "WEBP" else {}))
+    assert np.array_equal(decode(data, image_size=32), decode(plain, image_size=32))
+    # It is EXIF that counts where both are there.
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    both = encode(scene((40, 32)), kind, exif=exif, **{k: v for k, v in options.items() if k != "tiffinfo"})
+    turned = decode(encode(scene((40, 32)).rotate(180), "PNG"), image_size=32)
+    assert np.abs(decode(both, image_size=32).astype(int) - turned).max() <= 12
 
 
 def test_damaged_exif_data_does_not_lose_the_picture():

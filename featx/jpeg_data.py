@@ -1,0 +1,150 @@
+"""JPEGs, decoded strictly: Pillow fills up what is cut or damaged, and does not say so."""
+
+import re
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from featx.errors import ImageError
+
+START, END = b"\xff\xd8", b"\xff\xd9"
+
+STRANGE_DATA = "odd JPEG data, which may be damaged"
+"""What is to say of images with bytes between scans, or scans in an odd order: viewers show them, whole or not."""
+
+# By Pillow's mode: what simplejpeg calls it, how its bytes lie, and how many a pixel has.
+_MODES = {"L": ("GRAY", "L", 1), "RGB": ("RGB", "RGB", 3), "CMYK": ("CMYK", "CMYK;I", 4)}
+
+# How libjpeg begins to tell of damage.
+_DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG file")
+_STRANGE = re.compile("extraneous bytes before marker|Inconsistent progression sequence")
+
+_GAP = "cannot be decoded: damaged JPEG data (a part of it is empty)"
+
+# A disk or a transfer leaves this much empty.
+_EMPTY = bytes(256)
+
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
+_SEQUENTIAL = (0xC0, 0xC1)
+_TABLES = 0xC4
+_START_OF_SCAN = 0xDA
+# They say nothing of the data: comments, and what applications add.
+_PASSED_OVER = frozenset((*range(0xE0, 0xF0), 0xFE))
+_ALONE = frozenset((0x01, *range(0xD0, 0xD9)))
+
+
+def load_jpeg(image: Image.Image, data: bytes) -> tuple[Image.Image, bool]:
+    """Decode a JPEG, or find that it is cut or damaged.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Opened from `end_jpeg(data)`, not yet loaded; with the size that it is to be decoded to.
+    data : bytes
+        The file.
+
+    Returns
+    -------
+    PIL.Image.Image
+        What Pillow itself gives.
+    bool
+        Whether its data is strange: `STRANGE_DATA`. It may be whole all the same.
+
+    Raises
+    ------
+    ImageError
+        If data is missing or damaged.
+    """
+    whole = end_jpeg(data)
+    colours, layout, n_bytes = _MODES[image.mode]
+    (width, height), scale = image.size, image.decoderconfig[0] if image.decoderconfig else 1
+    pixels = np.empty((height, width, n_bytes), dtype=np.uint8)
+    if _EMPTY in data and _has_gap(data):
+        raise ImageError(_GAP)
+    try:
+        found = simplejpeg.decode_jpeg(
+            whole, colours, min_height=height, min_width=width, min_factor=scale, buffer=pixels
+        )
+    except ValueError:
+        is_strange = _find_damage(whole, colours, len(whole) > len(data))
+        image.load()
+        return image, is_strange
+    if found.shape[:2] != (height, width):
+        image.load()
+        return image, False
+    return Image.frombuffer(image.mode, image.size, pixels, "raw", layout, 0, 1), False
+
+
+def end_jpeg(data: bytes) -> bytes:
+    """Return a JPEG with an end marker: alone, a missing one is no reason to lose a picture."""
+    return data if data.endswith(END) else data + END
+
+
+def _find_damage(data: bytes, colours: str, is_ended: bool) -> bool:
+    """Raise an error for damaged data; return whether it is strange."""
+    # Of all that libjpeg has to say of a file it gives the first; what it says of comments may hide what it says of
+    # data.
+    plain = b"".join([START, *(segment for marker, segment in _segments(data) if marker not in _PASSED_OVER)])
+    try:
+        simplejpeg.decode_jpeg(plain, "CMYK" if colours == "CMYK" else "GRAY", min_factor=8)
+    except ValueError as error:
+        reason = str(error)
+    else:
+        return False
+    if _STRANGE.search(reason):
+        if _EMPTY in _first_picture(data):
+            raise ImageError(_GAP)
+        return True
+    if reason.startswith(_DAMAGE):
+        raise ImageError(f"cannot be decoded: cut or damaged JPEG data ({reason})")
+    if is_ended:
+        raise ImageError("cannot be decoded: cut JPEG data (its end marker is missing)")
+    # A kind of JPEG that only Pillow knows.
+    return False
+
+
+def _has_gap(data: bytes) -> bool:
+    """Whether zeros stand where no encoder writes them, even if by chance a decoder ends well.
+
+    Zeros mean the first code of each table. Where that ends a block, they are a plain area, as in a blank margin; else
+    they are noise of one and the same pattern.
+    """
+    picture = _first_picture(data)
+    if _EMPTY not in picture or picture.count(bytes((0xFF, _START_OF_SCAN))) > 1:
+        return False
+    segments = list(_segments(data))
+    tables = [segment for marker, segment in segments if marker == _TABLES]
+    return any(marker in _SEQUENTIAL for marker, _ in segments) and any(_first_codes(tables))
+
+
+def _first_codes(tables: Iterable[bytes]) -> Iterator[int]:
+    """Yield what the first code means in each table of what isn't the blocks' means (AC); 0 ends a block."""
+    for table in tables:
+        # Behind the marker and the length: tables of a kind, 16 counts of codes, and what these mean.
+        place = 4
+        while place + 17 < len(table):
+            if table[place] >> 4:
+                yield table[place + 17]
+            place += 17 + sum(table[place + 1 : place + 17])
+
+
+def _first_picture(data: bytes) -> bytes:
+    """Return the data of a file's first picture, without zeros at its end: programs leave some there."""
+    scans = next((segment for marker, segment in _segments(data) if marker == _START_OF_SCAN), b"")
+    return scans[: scans.find(END)].rstrip(b"\0")
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the marker of each segment up to the first scan, and the segment; the scan's is all of the rest."""
+    place = len(START)
+    while found := _MARKER.search(data, place):
+        start, marker = found.start(), data[found.end() - 1]
+        if marker == _START_OF_SCAN:
+            yield marker, data[start:]
+            return
+        length = 0 if marker in _ALONE else int.from_bytes(data[found.end() : found.end() + 2], "big")
+        place = found.end() + length
+        if marker not in _ALONE:
+            yield marker, data[start:place]
