@@ -300,11 +300,11 @@ def _notes_on_shares(parts: np.ndarray, shares: dict[str, float]) -> list[str]:
     found = {name: int((parts == name).sum()) for name in shares}
     if all(abs(found[name] - share * len(parts)) <= max(1, 0.02 * len(parts)) for name, share in shares.items()):
         return []
-    told = ", ".join(
+    found_and_wanted = ", ".join(
         f"{found[name]:,} {name} images ({found[name] / len(parts):.1%}, {share:.0%} asked for)"
         for name, share in shares.items()
     )
-    return [f"whole groups miss the shares: {told}"]
+    return [f"whole groups miss the shares: {found_and_wanted}"]
 
 
 def _check_every_class_everywhere(

@@ -272,7 +272,7 @@ def test_a_pooling_that_no_layer_has_is_said():
         (["test", "test", "test", "train"], []),
     ],
 )
-def test_files_in_two_splits_are_told(split, told):
+def test_files_in_two_splits_are_said(split, told):
     rows = replace(rows_of(["a", "a", "a", "a"], split), digests=np.array(["1", "1", "1", "2"], dtype=object))
     notes = notes_on_splits(rows)
     assert [note[: len(start)] for note, start in zip(notes, told, strict=True)] == told
