@@ -68,6 +68,7 @@ def score_cells(
     cells : sequence of (discretization, parameters)
     rows : Rows
     fold : (rows to fit, rows to score)
+        Of the rows to fit, those of weight 0 are left out.
     seed : int, default 0
     class_weight : {"balanced"}, optional
     choose_by : str, default "accuracy"
@@ -80,6 +81,7 @@ def score_cells(
     """
     serve = {"svm": _score_svms, "rf": _score_forests}.get(model, _score_one_by_one)
     options = {"seed": seed, "class_weight": class_weight, "choose_by": choose_by}
+    fold = rows.weighing(fold[0]), fold[1]
     if cells:
         check_choice(choose_by, make_estimator(model, *cells[0], class_weight=class_weight), rows, [fold])
     for numbers in _group_by_discretization(cells).values():
@@ -261,7 +263,7 @@ def _score_one_by_one(
 
 
 def fit_estimator(estimator: object, rows: Rows, known: np.ndarray) -> object:
-    """Fit a cell's pipeline on some rows, with their weights where rows have weights.
+    """Fit a cell's pipeline on some rows, with their weights where rows have weights; those of weight 0 are left out.
 
     Raises
     ------
@@ -270,6 +272,7 @@ def fit_estimator(estimator: object, rows: Rows, known: np.ndarray) -> object:
     One of FIT_ERRORS
         What the classifier has against the rows or its parameters.
     """
+    known = rows.weighing(known)
     X, y, weights = rows.X[known], rows.y[known].astype(str), rows.weights_of(known)
     if isinstance(estimator[-1], RandomForestClassifier):
         fit_forest(estimator[-1], estimator[:-1].fit_transform(X) if len(estimator) > 1 else X, y, weights)

@@ -21,7 +21,7 @@ from featx.rows import (
     make_folds,
     read_rows,
 )
-from featx.split_checks import check_splits
+from featx.split_checks import check_splits, notes_on_lost_classes
 from featx.store import Store
 
 
@@ -142,9 +142,11 @@ def plan_grid(
         images_per_second = store.images_per_second
     check_splits(store_path, rows, where)
     known, test = rows.of("train", "validation"), rows.of("test")
-    most = len(known), max(len(test), len(rows.of("validation")))
+    most = len(rows.weighing(known)), max(len(test), len(rows.of("validation")))
     model, model_notes = choose_model(model, rows, *most, worker_memory=worker_memory)
     selection = _choose_selection(store_path, rows, cells, cv)
+    if selection == "validation":
+        notes += notes_on_lost_classes(rows, rows.of("train"), rows.of("validation"), "validation")
     return GridTask(
         model=model,
         cells=cells,

@@ -1,6 +1,7 @@
 """Random splits of one store: what is to be fitted, checked before, and one split's choice, refit and score."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from featx.random_splits import digest_draws, draw_per_class, draw_split, read_s
 from featx.refit import failures_told
 from featx.repeated import Repeat
 from featx.rows import Fold, Rows, choose_stored_layers, describe_store, digest_rows, make_folds, read_rows
-from featx.split_checks import notes_on_identical
+from featx.split_checks import notes_on_identical, notes_on_weights
 from featx.store import Store
 from featx.where import told_with
 
@@ -136,9 +137,27 @@ def plan_repeats(
     protocol |= {**options, "class_weight": class_weight, "classes": sorted(set(rows.y.tolist()))}
     protocol |= {"choose_by": choose_by, "cells": [list(cell) for cell in cells]}
     task = RepeatsTask(model, cells, rows, strata, protocol, described, tuple(notes))
-    model, model_notes = choose_model(model, rows, *map(len, task.draw(seed)), worker_memory=worker_memory)
+    train, test = task.draw(seed)
+    model, model_notes = choose_model(model, rows, len(rows.weighing(train)), len(test), worker_memory=worker_memory)
     check_choice(choose_by, make_estimator(model, *cells[0], class_weight=class_weight), rows)
-    return replace(task, model=model, notes=(*notes, *notes_on_identical(rows), *model_notes))
+    weights = [*notes_on_weights(rows), *_notes_on_lost_classes(task)]
+    return replace(task, model=model, notes=(*notes, *notes_on_identical(rows), *weights, *model_notes))
+
+
+def _notes_on_lost_classes(task: RepeatsTask) -> list[str]:
+    """Name the classes whose train rows all weigh 0, and say in how many random splits."""
+    rows, n_repeats = task.rows, task.protocol["n_repeats"]
+    if rows.weights is None or rows.weights.all():
+        return []
+    lost: Counter[str] = Counter()
+    for number in range(n_repeats):
+        train, _ = task.draw(task.protocol["seed"] + number)
+        lost.update(set(rows.y[train]) - set(rows.y[rows.weighing(train)]))
+    return [
+        f"in {n_splits:,} of {n_repeats:,} random splits all train images of the class {label!r} have the weight 0: "
+        "it can't be predicted there, and its test images count as wrong"
+        for label, n_splits in sorted(lost.items())
+    ]
 
 
 def _fit_once(
@@ -168,7 +187,7 @@ def _fit_once(
         predicted = best.predict(rows.X[test])
     figures = {
         "classes": best.classes_,
-        "majority": pd.Series(rows.y[train]).value_counts().index[0],
+        "majority": rows.most_frequent(train),
         **tell_scores(best, rows.X[test]),
         "seed": seed,
     }

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.svm import SVC
-from sklearn.utils import check_consistent_length, column_or_1d, compute_class_weight
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.errors import FeatxError
 from featx.gram import STRIP_ROWS, FoldGram, add_products, choose_gamma, column_blocks, mirror, radial
 from featx.pairs import one_against_rest, pair_coefficients, vote
+from featx.row_weights import rows_to_fit
 
 KERNELS = ("linear", "rbf")
 _CELL_PARAMS = ("kernel", "C", "gamma", "class_weight")
@@ -82,17 +82,18 @@ class GramSVC(ClassifierMixin, BaseEstimator):
         y : array of shape (n_samples,)
             Two classes or more.
         sample_weight : array of shape (n_samples,), optional
-            Multiplies C row by row.
+            Multiplies C row by row. A row of weight 0 is not fitted on, as if it were not there.
         """
         if self.kernel not in KERNELS:
             raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {self.kernel!r}")
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        kept, sample_weight = rows_to_fit(y, sample_weight)
+        numbers, X, y = np.arange(len(X))[kept], X[kept], y[kept]
         self.gamma_ = choose_gamma(self.gamma, X.shape[1], variance(X))
-        matrix = self._kernel_matrix(X, X)
-        svc, used = solve(matrix, y, sample_weight, C=self.C, class_weight=self.class_weight)
+        svc, _ = solve(self._kernel_matrix(X, X), y, sample_weight, C=self.C, class_weight=self.class_weight)
         self.classes_ = svc.classes_
-        self.support_ = np.arange(len(X))[used][svc.support_]
-        self.support_vectors_ = X[self.support_]
+        self.support_ = numbers[svc.support_]
+        self.support_vectors_ = X[svc.support_]
         self.n_support_ = svc.n_support_
         self.dual_coef_ = svc.dual_coef_
         self.intercept_ = svc.intercept_
@@ -300,20 +301,9 @@ def solve(
     slice or ndarray of int
         `used`.
     """
-    used: slice | np.ndarray = slice(None)
-    if sample_weight is not None:
-        sample_weight = column_or_1d(sample_weight, dtype=np.float64)
-        check_consistent_length(y, sample_weight)
-        if not (sample_weight > 0).all():
-            if class_weight == "balanced":
-                # Into the rows' weights, and not by class: scikit-learn 1.9 looks the class "1" up as the number 1.
-                classes, codes = np.unique(y, return_inverse=True)
-                sample_weight = sample_weight * compute_class_weight("balanced", classes=classes, y=y)[codes]
-                class_weight = None
-            used = np.flatnonzero(sample_weight > 0)
-            if not len(used):
-                raise ValueError("sample_weight: all weights are zero or below")
-            matrix, y, sample_weight = matrix[np.ix_(used, used)], np.asarray(y)[used], sample_weight[used]
+    used, sample_weight = rows_to_fit(y, sample_weight)
+    if not isinstance(used, slice):
+        matrix, y = matrix[np.ix_(used, used)], np.asarray(y)[used]
     svc = SVC(kernel="precomputed", decision_function_shape="ovo", C=C, class_weight=class_weight)
     return svc.fit(matrix, y, sample_weight), used
 

@@ -19,6 +19,7 @@ def write_plain_store(
     labels: list[str],
     *,
     splits: list[str] | None = None,
+    columns: dict[str, list] | None = None,
     **changes: object,
 ) -> Path:
     """Write a store; its images lie below `images` beside it. `changes` are of its settings."""
@@ -34,11 +35,11 @@ def write_plain_store(
         features={layer: values.astype(np.float32) for layer, values in features.items()},
         rejected={},
     )
-    table = {"path": paths, "label": labels, "split": splits or [""] * n_images}
+    table = pd.DataFrame({"path": paths, "label": labels, "split": splits or [""] * n_images}, dtype=object)
     write_store(
         path,
         settings=Settings(**vars(SETTINGS) | {"layers": tuple(features)} | changes),
-        table=pd.DataFrame(table, dtype=object),
+        table=table.assign(**columns or {}),
         root=path.parent,
         parts=[part],
         n_channels={layer: values.shape[1] for layer, values in features.items()},
