@@ -1,7 +1,7 @@
 """SVMs whose kernel matrices come from BLAS: one by itself, or all cells of a grid on matrices that they share."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.errors import FeatxError
 from featx.gram import STRIP_ROWS, FoldGram, add_products, choose_gamma, column_blocks, mirror, radial
-from featx.pairs import one_against_rest, pair_coefficients, vote
+from featx.pairs import decide_pairs, one_against_rest, row_blocks, vote
 from featx.row_weights import rows_to_fit
 
 KERNELS = ("linear", "rbf")
@@ -107,7 +107,7 @@ class GramSVC(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples,) or (n_samples, n_classes), float64
             As of `SVC` with its default, `decision_function_shape="ovr"`.
         """
-        return one_against_rest(self._decide_pairs(X), len(self.classes_))
+        return self._decide(X, one_against_rest)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return each row's class.
@@ -116,21 +116,19 @@ class GramSVC(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples,)
         """
-        pairs = self._decide_pairs(X)
-        return self.classes_.take(vote(pairs, len(self.classes_)))
+        return self.classes_.take(self._decide(X, vote))
 
-    def _decide_pairs(self, X: np.ndarray) -> np.ndarray:
-        """Return decision values of every pair of classes, as `SVC` with `decision_function_shape="ovo"` does."""
+    def _decide(self, X: np.ndarray, decide: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
+        """Return what the decision values of all pairs of classes say of each row, some rows at a time."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        n_classes = len(self.classes_)
-        coefficients = pair_coefficients(self.dual_coef_, self.n_support_)
-        pairs = np.empty((len(X), coefficients.shape[1]))
+        n_classes, decided = len(self.classes_), []
         for first in range(0, len(X), STRIP_ROWS):
-            strip = slice(first, first + STRIP_ROWS)
-            pairs[strip] = self._kernel_matrix(X[strip], self.support_vectors_) @ coefficients
-        pairs += self.intercept_
-        return pairs.ravel() if n_classes == 2 else pairs
+            kernel = self._kernel_matrix(X[first : first + STRIP_ROWS], self.support_vectors_)
+            for block in row_blocks(len(kernel), n_classes):
+                pairs = decide_pairs(kernel[block], self.dual_coef_, self.n_support_, self.intercept_)
+                decided.append(decide(pairs, n_classes))
+        return np.concatenate(decided)
 
     def _kernel_matrix(self, A: np.ndarray, B: np.ndarray) -> np.ndarray:
         products = np.zeros((len(A), len(B)))
@@ -267,10 +265,13 @@ def _fit_cell(
     """Fit one SVM on a kernel matrix; labels follow from the same decision values, so rows are scored once."""
     begun = time.monotonic()
     svc, used = solve(fit, y, sample_weight, **params)
-    pairs = svc.decision_function(score[:, used])
-    n_classes = len(svc.classes_)
-    predicted = svc.classes_.take(vote(pairs, n_classes))
-    return CellPrediction(predicted, one_against_rest(pairs, n_classes), svc.classes_, time.monotonic() - begun)
+    n_classes, predicted, decision = len(svc.classes_), [], []
+    for block in row_blocks(len(score), n_classes):
+        pairs = svc.decision_function(score[block, used])
+        predicted.append(svc.classes_.take(vote(pairs, n_classes)))
+        decision.append(one_against_rest(pairs, n_classes))
+    seconds = time.monotonic() - begun
+    return CellPrediction(np.concatenate(predicted), np.concatenate(decision), svc.classes_, seconds)
 
 
 def solve(

@@ -1,5 +1,6 @@
 """SVMs on BLAS kernel matrices predict what scikit-learn's SVC predicts."""
 
+import tracemalloc
 from itertools import product
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from featx import FeatxError, TernaryDiscretizer
 from featx.gram import SharedGram
+from featx.pairs import one_against_rest, row_blocks, vote
 from featx.svm import GramSVC, fit_cells
 
 # As of scikit-learn's own SVC, for the same reason: the solver stops within a tolerance.
@@ -174,6 +176,45 @@ def test_one_svm_keeps_its_support_vectors_only():
     assert np.array_equal(fitted.support_vectors_, X[fitted.support_])
     kept = {name: np.shape(value) for name, value in vars(fitted).items()}
     assert not [name for name, shape in kept.items() if len(X) in shape]
+
+
+def peak_memory(compute):
+    """Return what a call gives, and how many bytes it held at most."""
+    tracemalloc.start()
+    try:
+        return compute(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_many_classes_take_little_memory_and_answer_as_in_scikit_learn():
+    """A value for every pair of classes and every row, class or support vector would be 160 MB."""
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 200
+    places = rng.normal(size=(200, 20))
+    X = places[y] + 0.4 * rng.normal(size=(400, 20))
+    new = places[np.arange(100)] + 0.4 * rng.normal(size=(100, 20))
+    alone = GramSVC(kernel="linear").fit(X, y)
+    plain = SVC(kernel="linear").fit(X, y)
+    predicted, peak = peak_memory(lambda: alone.predict(new))
+    decision, other_peak = peak_memory(lambda: alone.decision_function(new))
+    assert max(peak, other_peak) < 80e6
+    assert np.array_equal(predicted, plain.predict(new))
+    np.testing.assert_allclose(decision, plain.decision_function(new), atol=1e-9)
+    fold = SharedGram(np.concatenate([X, new])).fold(np.arange(400), np.arange(400, 500))
+    (cell,), peak = peak_memory(lambda: fit_cells(fold, y, [{"kernel": "linear"}]))
+    assert peak < 80e6
+    precomputed = SVC(kernel="precomputed").fit(fold.fit, y)
+    assert np.array_equal(cell.predicted, precomputed.predict(fold.score))
+    assert np.array_equal(cell.decision, precomputed.decision_function(fold.score))
+
+
+def test_a_thousand_classes_take_as_much_as_a_few_copies_of_their_pairs():
+    pairs = np.random.default_rng(0).normal(size=(2, 499_500))
+    for decide in (vote, one_against_rest):
+        _, peak = peak_memory(lambda decide=decide: decide(pairs, 1000))
+        assert peak < 5 * pairs.nbytes
+    assert max(block.stop - block.start for block in row_blocks(100, 1000)) * 499_500 * 8 < 50e6
 
 
 @pytest.mark.parametrize(
