@@ -1,12 +1,15 @@
 """All cells of a grid on one fold: what they share is computed once, and what one fails with stays its own."""
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 import psutil
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import ConvergenceWarning
 
 from featx.choosing import check_choice, measure_accuracy, measure_choice, tell_scores
 from featx.classifiers import CellPlan, Params, make_estimator
@@ -19,6 +22,12 @@ from featx.svm import iter_cells
 # What a classifier may have against its data or its parameters; scikit-learn 1.9's LDA without shrinkage meets constant
 # features with an IndexError.
 FIT_ERRORS = (ValueError, ArithmeticError, MemoryError, IndexError)
+
+NOT_CONVERGED = "did not converge"
+"""The note on a fit that ended at its most steps."""
+
+# Which warnings were passed on: each is shown once, as by Python itself.
+_WARNED: dict[object, object] = {}
 
 # The share of the free memory that Gram matrices may take.
 _MEMORY_SHARE = 0.8
@@ -38,12 +47,15 @@ class CellScore:
         What the cell failed with.
     score : float or None
         What cells are chosen by, measured and weighted as the accuracy is; None if the cell failed.
+    note : str or None
+        `NOT_CONVERGED`, where that is so.
     """
 
     accuracy: float | None
     seconds: float
     error: str | None = None
     score: float | None = None
+    note: str | None = None
 
 
 def score_cells(
@@ -253,13 +265,30 @@ def _score_one_by_one(
         begun = time.monotonic()
         estimator = make_estimator(model, discretize, params, seed=seed, class_weight=class_weight)
         try:
-            fit_estimator(estimator, rows, fit)
+            with convergence_noted() as noted:
+                fit_estimator(estimator, rows, fit)
             told = {"predicted": estimator.predict(rows.X[score]), "classes": estimator.classes_}
             told |= {} if choose_by == "accuracy" else tell_scores(estimator, rows.X[score])
         except FIT_ERRORS as error:
             yield number, _failed(error, time.monotonic() - begun)
         else:
-            yield number, _measure(rows, score, choose_by, time.monotonic() - begun, **told)
+            found = _measure(rows, score, choose_by, time.monotonic() - begun, **told)
+            yield number, replace(found, note=noted[0]) if noted else found
+
+
+@contextmanager
+def convergence_noted() -> Iterator[list[str]]:
+    """Yield a list, and put a note into it if a fit ends before it converges; other warnings go on their way."""
+    noted: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        yield noted
+    for warning in caught:
+        if not issubclass(warning.category, ConvergenceWarning):
+            place = warning.filename, warning.lineno
+            warnings.warn_explicit(warning.message, warning.category, *place, registry=_WARNED)
+        elif not noted:
+            noted.append(NOT_CONVERGED)
 
 
 def fit_estimator(estimator: object, rows: Rows, known: np.ndarray) -> object:

@@ -144,6 +144,7 @@ def plan_grid(
     known, test = rows.of("train", "validation"), rows.of("test")
     most = len(rows.weighing(known)), max(len(test), len(rows.of("validation")))
     model, model_notes = choose_model(model, rows, *most, worker_memory=worker_memory)
+    cells = plan_cells(model, grid or {}, discretize)
     selection = _choose_selection(store_path, rows, cells, cv)
     if selection == "validation":
         notes += notes_on_lost_classes(rows, rows.of("train"), rows.of("validation"), "validation")

@@ -11,7 +11,7 @@ import numpy as np
 from featx.choosing import measure_accuracy
 from featx.classifiers import CellPlan, make_estimator
 from featx.errors import FeatxError
-from featx.fitting import CellScore, fit_estimator, gram_memory, score_cells, score_svms
+from featx.fitting import CellScore, convergence_noted, fit_estimator, gram_memory, score_cells, score_svms
 from featx.gram import FoldGram, SharedGram, radial, sum_folds
 from featx.rows import Fold, Rows
 from featx.svm import solve
@@ -120,7 +120,7 @@ def score_layers(
         have weights, and means over folds; importance is the mean over folds and shuffles, and its deviation the
         standard deviation over both. None where a fit failed.
     list of str
-        Notes: what fits failed with.
+        Notes: what fits failed with, or that they did not converge.
 
     Notes
     -----
@@ -191,9 +191,9 @@ def _list_failures(
 ) -> Iterator[str]:
     for layer, named in subsets.items():
         for name, subset in named.items():
-            errors = [found.error for found in scores[subset] if found.error is not None]
-            if errors:
-                yield f"{layer}, {name}: {errors[0]}"
+            told = [found.error or found.note for found in scores[subset] if found.error or found.note]
+            if told:
+                yield f"{layer}, {name}: {told[0]}"
 
 
 def _open(task: _Task) -> "_LayerGrams | _LayerColumns":
@@ -271,7 +271,9 @@ class _LayerColumns:
         task = self._task
         fit, score = task.fold
         estimator = make_estimator(task.model, *task.cell, seed=task.seed, class_weight=task.class_weight)
-        fit_estimator(estimator, task.rows, fit)
+        with convergence_noted():
+            # The cell's own note says so.
+            fit_estimator(estimator, task.rows, fit)
         if task.model == "rf":
             # Several threads add up a forest's trees in the order they come, which may change the last digit.
             estimator[-1].set_params(n_jobs=1)

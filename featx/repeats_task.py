@@ -14,7 +14,7 @@ import featx
 from featx.choosing import check_choice, rank, tell_scores
 from featx.classifiers import CellPlan, make_estimator, plan_cells
 from featx.errors import FeatxError
-from featx.fitting import choose_model, fit_estimator, score_cells
+from featx.fitting import choose_model, convergence_noted, fit_estimator, score_cells
 from featx.metrics import score
 from featx.random_splits import digest_draws, draw_per_class, draw_split, read_strata
 from featx.refit import failures_told
@@ -141,7 +141,10 @@ def plan_repeats(
     model, model_notes = choose_model(model, rows, len(rows.weighing(train)), len(test), worker_memory=worker_memory)
     check_choice(choose_by, make_estimator(model, *cells[0], class_weight=class_weight), rows)
     weights = [*notes_on_weights(rows), *_notes_on_lost_classes(task)]
-    return replace(task, model=model, notes=(*notes, *notes_on_identical(rows), *weights, *model_notes))
+    # What stands for an SVM where memory is short has fewer values by default.
+    cells = plan_cells(model, grid or {}, discretize)
+    task.protocol["cells"] = [list(cell) for cell in cells]
+    return replace(task, model=model, cells=cells, notes=(*notes, *notes_on_identical(rows), *weights, *model_notes))
 
 
 def _notes_on_lost_classes(task: RepeatsTask) -> list[str]:
@@ -179,7 +182,7 @@ def _fit_once(
         folds = _make_inner_folds(rows, train, cv, seed)
         chosen, validation_accuracy, validation_score = _choose(model, cells, rows, folds, options, choose_by)
     best = make_estimator(model, *cells[chosen], **options)
-    with failures_told(cells[chosen], f"seed {seed}: "):
+    with failures_told(cells[chosen], f"seed {seed}: "), convergence_noted() as noted:
         fit_estimator(best, rows, train)
         if model == "rf":
             # Several threads add up a forest's trees in the order they come, and answers hang on the last digit.
@@ -203,6 +206,7 @@ def _fit_once(
         test_weighted=None if weights is None else score(y, predicted, **figures, sample_weight=weights),
         seconds=round(time.monotonic() - begun, 3),
         validation_score=validation_score,
+        note=noted[0] if noted else None,
     )
 
 
