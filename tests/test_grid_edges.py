@@ -100,6 +100,9 @@ def test_by_default_the_rbf_kernel_has_c_to_1000_and_the_linear_one_to_10():
     assert values == {"linear": [0.001, 0.01, 0.1, 1, 10], "rbf": [0.001, 0.01, 0.1, 1, 10, 100, 1000]}
     asked = plan_cells("svm", {"kernel": ["linear"], "C": [100.0, 1000.0]}, "none")
     assert [params["C"] for _, params in asked] == [100, 1000]
+    # What stands for it where memory is short fits on the features themselves: each C costs.
+    large = plan_cells("svm-large", {"C": MODELS["svm"].grid["C"]}, "none")
+    assert max(params["C"] for _, params in large) == 10
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +115,14 @@ def store_path(tmp_path_factory):
     X *= (np.where(np.array(labels) == "far", 1.25, 0.9) / np.linalg.norm(X, axis=1))[:, None]
     features = {"fc1": X, "fc2": grouped_features(labels, 5)}
     return write_plain_store(folder / "s.h5", features, labels, splits=splits)
+
+
+def test_a_choice_among_runs_tells_whose_edge_it_is(store_path, tmp_path):
+    options = ("--layers", "fc1", "--kernel", "rbf", "--gamma", "0.05", "--repeats", "3", "--cv", "2")
+    fit("svm", store_path, tmp_path / "narrow", *options, "--C", "0.0001,0.001,3")
+    fit("svm", store_path, tmp_path / "wide", *options, "--C", "0.001,3000,3001")
+    run = featx.choose_among([tmp_path / "narrow", tmp_path / "wide"], tmp_path / "chosen")
+    assert "narrow: in 3 of 3 random splits C=3 is the largest tried: try 9000, 2.7e+07" in run.notes
 
 
 def fit(model, store, output, *options):
