@@ -191,9 +191,9 @@ def _list_failures(
 ) -> Iterator[str]:
     for layer, named in subsets.items():
         for name, subset in named.items():
-            told = [found.error or found.note for found in scores[subset] if found.error or found.note]
-            if told:
-                yield f"{layer}, {name}: {told[0]}"
+            remarks = [found.error or found.note for found in scores[subset] if found.error or found.note]
+            if remarks:
+                yield f"{layer}, {name}: {remarks[0]}"
 
 
 def _open(task: _Task) -> "_LayerGrams | _LayerColumns":

@@ -48,7 +48,7 @@ def without_weightless(rows):
     return replace(rows, **columns)
 
 
-def told_by(estimator, X):
+def answers_of(estimator, X):
     if "n_jobs" in estimator[-1].get_params():
         # Several threads add up a forest's trees in the order they come.
         estimator[-1].set_params(n_jobs=1)
@@ -72,7 +72,7 @@ def test_a_fit_is_the_one_without_them(model, discretize, class_weight, lost_cla
             fit_estimator(make_estimator(model, *cell, **options), some, some.of("train")) for some in (rows, less)
         )
         assert fitted.classes_.tolist() == [name for name in "abc" if name != lost_class]
-        for found, wanted in zip(told_by(fitted, rows.X), told_by(expected, rows.X), strict=True):
+        for found, wanted in zip(answers_of(fitted, rows.X), answers_of(expected, rows.X), strict=True):
             assert np.array_equal(found, wanted)
 
 
@@ -128,7 +128,7 @@ def test_the_estimators_fit_without_them(estimator, class_weight):
     for one, some in ((fitted, rows), (expected, less)):
         one[-1].fit(some.X, some.y.astype(str), sample_weight=some.weights)
     assert fitted.classes_.tolist() == ["a", "c"]
-    for found, wanted in zip(told_by(fitted, rows.X), told_by(expected, rows.X), strict=True):
+    for found, wanted in zip(answers_of(fitted, rows.X), answers_of(expected, rows.X), strict=True):
         assert np.array_equal(found, wanted)
     if isinstance(estimator, GramSVC):
         assert np.array_equal(fitted[-1].support_, np.flatnonzero(rows.weights)[expected[-1].support_])
