@@ -116,7 +116,8 @@ class GramSVC(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples,)
         """
-        return self.classes_.take(self._decide(X, vote))
+        winners = self._decide(X, vote)
+        return self.classes_.take(winners)
 
     def _decide(self, X: np.ndarray, decide: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
         """Return what the decision values of all pairs of classes say of each row, some rows at a time."""
