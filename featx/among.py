@@ -6,7 +6,7 @@ by the same scores of the same inner folds that each run chose its cell by.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,11 +78,18 @@ def choose_among(run_paths: Sequence[str | Path], output: str | Path, *, overwri
         protocol=_in_common([run.protocol for run in runs.values()]) | {"among": among},
         repeats=repeats,
         **dict(zip(("mean", "deviation"), summarise(repeats), strict=True)),
-        notes=tuple(dict.fromkeys([*(note for run in runs.values() for note in run.notes), *notes])),
+        notes=tuple(dict.fromkeys([*_notes_of(runs), *notes])),
         rows_sha256=first.rows_sha256,
     )
     write_repeats(output, chosen)
     return chosen
+
+
+def _notes_of(runs: dict[str, RepeatedRun]) -> Iterator[str]:
+    """Yield the runs' notes, with the run's name where not all of them have it."""
+    for name, run in runs.items():
+        for note in run.notes:
+            yield note if all(note in other.notes for other in runs.values()) else f"{name}: {note}"
 
 
 def _check_scores(paths: Sequence[Path], runs: dict[str, RepeatedRun]) -> None:

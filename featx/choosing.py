@@ -53,11 +53,9 @@ def _tells_enough(estimator: Pipeline, choose_by: str) -> bool:
 
 
 def _list_problems(choose_by: str, rows: Rows, fold: Fold) -> Iterator[str]:
-    """Yield what leaves a score undefined on the rows to score; those of weight 0 don't count."""
+    """Yield what leaves a score undefined on the rows to score; rows of weight 0 don't count."""
     fit, score = fold
-    weights = rows.weights_of(score)
-    known = set(rows.y[fit])
-    scored = set(rows.y[score] if weights is None else rows.y[score[weights > 0]])
+    known, scored = set(rows.y[rows.with_weight(fit)]), set(rows.y[rows.with_weight(score)])
     if not scored:
         yield "the weights of all rows to score are 0. Give some a weight over 0"
     if choose_by not in _NEEDED_METHODS:

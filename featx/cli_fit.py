@@ -13,11 +13,10 @@ from featx.errors import FeatxError
 OF_LAYERS = ("each_layer", "leave_one_layer_out", "importance")
 
 
-def c_option(default: str) -> Callable:
-    """Make the option that SVMs and logistic regression have in common."""
-    return click.option(
-        "--C", "C", type=Numbers(float, 0, is_open=True), default=default, help="Inverse strength of regularization."
-    )
+def c_option(default: str, more: str = "") -> Callable:
+    """Make the option that SVMs and logistic regression have in common; `more` is for the end of its help."""
+    text = f"Inverse strength of regularization.{more}"
+    return click.option("--C", "C", type=Numbers(float, 0, is_open=True), default=default, help=text)
 
 
 @click.group()
@@ -111,7 +110,7 @@ def rf(store: Path, **options: object) -> None:
 
 @fit_command("svm")
 @click.option("--kernel", type=Words(["linear", "rbf"]), default="linear,rbf", help="linear, rbf.")
-@c_option("0.001,0.01,0.1,1,10")
+@c_option("0.001,0.01,0.1,1,10,100,1000", " By default, the linear kernel takes it up to 10.")
 @click.option(
     "--gamma",
     type=Numbers(float, 0, is_open=True, words=["scale", "auto"]),

@@ -241,7 +241,7 @@ def cells_of_runs(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
         tables.append(table.astype(object))
     # What only some runs have (a grid's axes, a stage) is empty in the others; what says how it went stays at the end.
     columns = list(dict.fromkeys(name for table in tables for name in table.columns))
-    last = ("validation", "deviation", "test", "seconds", "error", "chosen")
+    last = ("validation", "deviation", "test", "seconds", "error", "chosen", "note")
     columns.sort(key=lambda name: last.index(name) if name in last else -1)
     return pd.concat(tables, ignore_index=True)[columns].dropna(axis="columns", how="all")
 

@@ -136,7 +136,7 @@ def _journal_differences(stage: Stage, journal: Path) -> Sequence[str]:
 
 def _identity_differences(spec: FitSpec, identity: Mapping) -> Sequence[str]:
     protocol = identity["protocol"]
-    wanted = _protocol_of(spec) | {"cells": _cells_of(spec)}
+    wanted = _protocol_of(spec) | {"cells": _cells_of(spec, identity["model"])}
     wanted.pop("n_repeats", None)
     return list(_compare({**_SINCE_THEN, **protocol, "cells": identity["cells"]}, wanted))
 
@@ -155,8 +155,8 @@ def _fit_differences(experiment: Experiment, stage: Stage) -> Sequence[str]:
         made = {"model": run.model, **_SINCE_THEN, **run.protocol, "cells": cells}
         made |= {key: any(figure in row for row in run.layers) for key, figure in _LAYER_QUESTIONS.items()}
     # Where Gram matrices don't fit into memory, another model stands for the one asked for.
+    wanted = {"model": spec.model, **_protocol_of(spec), "cells": _cells_of(spec, made["model"])}
     made["model"] = {"svm-large": "svm"}.get(made["model"], made["model"])
-    wanted = {"model": spec.model, **_protocol_of(spec), "cells": _cells_of(spec)}
     if spec.repeats is None:
         wanted |= {key: bool(getattr(spec, key)) for key in _LAYER_QUESTIONS}
     return [*_compare(made, wanted), *_store_differences(experiment, spec, run.store)]
@@ -199,8 +199,9 @@ def _protocol_of(spec: FitSpec) -> dict[str, object]:
     return protocol | {"n_repeats": spec.repeats, **{name: getattr(spec, name) for name in drawn_by}}
 
 
-def _cells_of(spec: FitSpec) -> list[list[object]]:
-    return [list(cell) for cell in plan_cells(spec.model, spec.grid, spec.discretize)]
+def _cells_of(spec: FitSpec, made_by: object) -> list[list[object]]:
+    model = "svm-large" if (spec.model, made_by) == ("svm", "svm-large") else spec.model
+    return [list(cell) for cell in plan_cells(model, spec.grid, spec.discretize)]
 
 
 def _compare(made: Mapping[str, object], wanted: Mapping[str, object]) -> Sequence[str]:

@@ -141,9 +141,9 @@ def _try_fit(
             "rows of made-up features; real ones may take several times that",
         )
     rows = Rows(X, y[tried], np.full(len(tried), "", dtype=object), tried.astype(str))
-    cells = plan_cells(spec.model, spec.grid, spec.discretize)
     try:
         model, notes = choose_model(spec.model, rows, work.n_known, max(work.n_test, work.n_score))
+        cells = plan_cells(model, spec.grid, spec.discretize)
         forecast = forecast_fit(model, cells, X, y[tried], work, class_weight=spec.class_weight)
     except FeatxError as error:
         return {"notes": (f"no time is known: {in_keys(str(error))}",)}

@@ -231,7 +231,7 @@ def _score_test(task: Task, probabilities: np.ndarray, seed: int) -> dict[str, o
         rows.y[test].astype(str),
         classes[probabilities.argmax(axis=1)].astype(str),
         classes=task.classes,
-        majority=pd.Series(rows.y[known]).value_counts().index[0],
+        majority=rows.most_frequent(known),
         probabilities=probabilities,
         sample_weight=rows.weights_of(test),
         seed=seed,

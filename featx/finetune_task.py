@@ -29,7 +29,7 @@ class Task:
     images : Images
         In the rows' order.
     classes : list of str
-        Sorted.
+        Of the rows that weigh something, sorted.
     settings : Settings
         Of the store: its backbone and weights, and how images become pixels.
     described : dict
@@ -46,8 +46,11 @@ class Task:
 
     @property
     def targets(self) -> np.ndarray:
-        """A one in each row's class: ndarray of shape (n_rows, n_classes), float32."""
-        return np.eye(len(self.classes), dtype=np.float32)[np.searchsorted(self.classes, self.rows.y.astype(str))]
+        """A one in each row's class: ndarray of shape (n_rows, n_classes), float32.
+
+        None in rows of weight 0 whose class has no other rows; nothing is fitted on them, and no score counts them.
+        """
+        return (self.rows.y.astype(str)[:, np.newaxis] == np.array(self.classes)).astype(np.float32)
 
     def weights_for(self, class_weight: str | None) -> np.ndarray:
         """Return what each row counts in training.
@@ -64,7 +67,7 @@ class Task:
         weights = np.ones(len(self.rows)) if self.rows.weights is None else self.rows.weights
         if class_weight == "balanced":
             train = self.rows.of("train")
-            places = np.searchsorted(self.classes, self.rows.y.astype(str))
+            places = self.targets.argmax(axis=1)
             totals = np.bincount(places[train], weights[train], minlength=len(self.classes))
             # Of a class whose train rows all weigh 0, they still do.
             factors = np.divide(totals.sum() / len(totals), totals, out=np.zeros(len(totals)), where=totals > 0)
@@ -185,7 +188,7 @@ def _make_task(
     return Task(
         rows=rows,
         images=images,
-        classes=sorted(set(rows.y.astype(str).tolist())),
+        classes=sorted(set(rows.y[rows.with_weight(np.arange(len(rows)))].astype(str).tolist())),
         settings=settings,
         described=described,
         notes=(*notes, *notes_on_splits(rows)),
@@ -266,11 +269,11 @@ def check_task(store_path: str | Path, rows: Rows, where: str | None) -> None:
             f"{store_path}: no validation rows, by which fine-tuning chooses its epoch; test rows are never used "
             "for it. Extract with --split 0.6,0.2,0.2, or give --split-column"
         )
-    train = rows.y[rows.of("train")]
-    absent = sorted(set(rows.y) - set(train))
+    labels = rows.y[rows.with_weight(np.arange(len(rows)))]
+    absent = sorted(set(labels) - set(rows.y[rows.with_weight(rows.of("train"))]))
     if absent:
-        n_rows = int((rows.y == absent[0]).sum())
+        of_weight = "" if rows.weights is None else " of a weight over 0"
         raise FeatxError(
-            f"{store_path}: the class {absent[0]!r} ({n_rows:,} rows) has none in train, so that no network can learn "
-            "it. Divide the images anew, or leave the class out with --where"
+            f"{store_path}: the class {absent[0]!r} ({int((labels == absent[0]).sum()):,} rows{of_weight}) has none "
+            "in train, so that no network can learn it. Divide the images again, or leave the class out with --where"
         )

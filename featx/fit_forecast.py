@@ -10,7 +10,7 @@ import skops.io
 
 from featx.classifiers import CellPlan, make_estimator
 from featx.errors import FeatxError
-from featx.fitting import FIT_ERRORS, fit_estimator, score_cells
+from featx.fitting import FIT_ERRORS, convergence_noted, fit_estimator, score_cells
 from featx.rows import Rows
 
 # Tries grow until one takes so much longer than the first, or all together so long.
@@ -256,7 +256,8 @@ def _try(
     scored = time.monotonic()
     estimator = make_estimator(model, *last, **options)
     try:
-        fitted = fit_estimator(estimator, rows, fit)
+        with convergence_noted():
+            fitted = fit_estimator(estimator, rows, fit)
         fitted.predict(rows.X[others[:n_test]])
     except FIT_ERRORS as error:
         raise FeatxError(f"{model} failed: {type(error).__name__}: {error}") from error

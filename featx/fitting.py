@@ -1,11 +1,14 @@
 """All cells of a grid on one fold: what they share is computed once, and what one fails with stays its own."""
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import ConvergenceWarning
 
 from featx.choosing import check_choice, measure_accuracy, measure_choice, tell_scores
 from featx.classifiers import CellPlan, Params, make_estimator
@@ -19,6 +22,12 @@ from featx.svm import iter_cells
 # What a classifier may have against its data or its parameters; scikit-learn 1.9's LDA without shrinkage meets constant
 # features with an IndexError.
 FIT_ERRORS = (ValueError, ArithmeticError, MemoryError, IndexError)
+
+NOT_CONVERGED = "did not converge"
+"""The note on a fit that ended at its most steps."""
+
+# Which warnings were passed on: each is shown once, as by Python itself.
+_WARNED: dict[object, object] = {}
 
 # The share of the free memory that Gram matrices may take.
 _MEMORY_SHARE = 0.8
@@ -38,12 +47,15 @@ class CellScore:
         What the cell failed with.
     score : float or None
         What cells are chosen by, measured and weighted as the accuracy is; None if the cell failed.
+    note : str or None
+        `NOT_CONVERGED`, where that is so.
     """
 
     accuracy: float | None
     seconds: float
     error: str | None = None
     score: float | None = None
+    note: str | None = None
 
 
 def score_cells(
@@ -68,6 +80,7 @@ def score_cells(
     cells : sequence of (discretization, parameters)
     rows : Rows
     fold : (rows to fit, rows to score)
+        Of the rows to fit, those of weight 0 are left out.
     seed : int, default 0
     class_weight : {"balanced"}, optional
     choose_by : str, default "accuracy"
@@ -80,6 +93,7 @@ def score_cells(
     """
     serve = {"svm": _score_svms, "rf": _score_forests}.get(model, _score_one_by_one)
     options = {"seed": seed, "class_weight": class_weight, "choose_by": choose_by}
+    fold = rows.with_weight(fold[0]), fold[1]
     if cells:
         check_choice(choose_by, make_estimator(model, *cells[0], class_weight=class_weight), rows, [fold])
     for numbers in _group_by_discretization(cells).values():
@@ -251,17 +265,34 @@ def _score_one_by_one(
         begun = time.monotonic()
         estimator = make_estimator(model, discretize, params, seed=seed, class_weight=class_weight)
         try:
-            fit_estimator(estimator, rows, fit)
+            with convergence_noted() as noted:
+                fit_estimator(estimator, rows, fit)
             told = {"predicted": estimator.predict(rows.X[score]), "classes": estimator.classes_}
             told |= {} if choose_by == "accuracy" else tell_scores(estimator, rows.X[score])
         except FIT_ERRORS as error:
             yield number, _failed(error, time.monotonic() - begun)
         else:
-            yield number, _measure(rows, score, choose_by, time.monotonic() - begun, **told)
+            found = _measure(rows, score, choose_by, time.monotonic() - begun, **told)
+            yield number, replace(found, note=noted[0]) if noted else found
+
+
+@contextmanager
+def convergence_noted() -> Iterator[list[str]]:
+    """Yield a list, and put a note into it if a fit ends before it converges; other warnings go on their way."""
+    noted: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        yield noted
+    for warning in caught:
+        if not issubclass(warning.category, ConvergenceWarning):
+            place = warning.filename, warning.lineno
+            warnings.warn_explicit(warning.message, warning.category, *place, registry=_WARNED)
+        elif not noted:
+            noted.append(NOT_CONVERGED)
 
 
 def fit_estimator(estimator: object, rows: Rows, known: np.ndarray) -> object:
-    """Fit a cell's pipeline on some rows, with their weights where rows have weights.
+    """Fit a cell's pipeline on some rows, with their weights where rows have weights; those of weight 0 are left out.
 
     Raises
     ------
@@ -270,6 +301,7 @@ def fit_estimator(estimator: object, rows: Rows, known: np.ndarray) -> object:
     One of FIT_ERRORS
         What the classifier has against the rows or its parameters.
     """
+    known = rows.with_weight(known)
     X, y, weights = rows.X[known], rows.y[known].astype(str), rows.weights_of(known)
     if isinstance(estimator[-1], RandomForestClassifier):
         fit_forest(estimator[-1], estimator[:-1].fit_transform(X) if len(estimator) > 1 else X, y, weights)

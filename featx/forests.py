@@ -8,6 +8,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from featx.row_weights import rows_to_fit
+
 
 def fit_forest(
     forest: RandomForestClassifier, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None
@@ -94,9 +96,11 @@ class PrefixForestClassifier(ClassifierMixin, BaseEstimator):
             Trees compare float32 values.
         y : array of shape (n_samples,)
         sample_weight : array of shape (n_samples,), optional
+            A row of weight 0 is not fitted on, as if it were not there.
         """
         X, y = validate_data(self, X, y, dtype=np.float32)
-        self.forest_ = fit_forest(RandomForestClassifier(**self.get_params()), X, y, sample_weight)
+        kept, sample_weight = rows_to_fit(y, sample_weight)
+        self.forest_ = fit_forest(RandomForestClassifier(**self.get_params()), X[kept], y[kept], sample_weight)
         self.classes_ = self.forest_.classes_
         return self
 

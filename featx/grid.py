@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,8 @@ from featx.cell_scores import ScoredShare, score_all, score_share
 from featx.choosing import rank
 from featx.classifiers import CellPlan
 from featx.errors import FeatxError
+from featx.fitting import NOT_CONVERGED, convergence_noted
+from featx.grid_edges import describe_edges
 from featx.grid_task import Protocol, plan_grid
 from featx.journal import Journal
 from featx.layerwise import LayerQuestions, check_questions, score_layers
@@ -83,7 +85,9 @@ def fit_grid(
         over folds, weighted where rows have weights.
     label, where, sample_weight : str, optional
         Columns of the store, and an expression over them; see `featx.rows.read_rows`. Weights count in the classifier
-        and in scores; means, deviations and thresholds of features are of all rows alike.
+        and in scores; means, deviations and thresholds of features are of all rows alike. Rows of weight 0 are left
+        out, as if they were not there: of the fits, of what comes before (means, thresholds), of balanced class weights
+        and of scores. Splits and folds are drawn with them.
     class_weight : {"balanced"}, optional
         Lets every class weigh the same.
     each_layer, leave_one_layer_out : bool, default False
@@ -136,10 +140,14 @@ def fit_grid(
     journal, share_notes = score_all(task, Path(output), cluster=cluster, progress=progress)
     fitted = tuple(_summarise(plan, cell, len(task.folds()), journal) for cell, plan in enumerate(task.cells))
     chosen = _choose(fitted, choose_by)
+    most = {"n_neighbors": min((len(rows.with_weight(fit)) for fit, _ in task.folds()), default=0)}
+    most |= {"max_features": rows.X.shape[1]}
+    fitted = _note_edges(model, fitted, chosen, most)
     figures, layer_notes = score_layers(
         model, task.cells[chosen], rows, task.folds(), task.widths, questions, **options, progress=progress
     )
-    best = refit(model, task.cells[chosen], rows, **options)
+    with convergence_noted() as noted:
+        best = refit(model, task.cells[chosen], rows, **options)
     by_folds = task.folds() if task.protocol.selection == "cv" else ()
     run = Run(
         model=model,
@@ -156,7 +164,13 @@ def fit_grid(
             "python": platform.python_version(),
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=(*task.notes, *share_notes, *notes_on_splits(rows, by_folds), *layer_notes),
+        notes=(
+            *task.notes,
+            *share_notes,
+            *notes_on_splits(rows, by_folds),
+            *layer_notes,
+            *map(_describe_refit, noted),
+        ),
         layers=figures,
         n_parameters=best.n_parameters,
         predict_seconds=_time_labels(best, task.images_per_second),
@@ -214,7 +228,28 @@ def _summarise(plan: CellPlan, cell: int, n_folds: int, journal: Journal) -> Cel
         seconds=round(sum(found.seconds for found in scores), 3),
         error=errors[0] if errors else None,
         validation_score=float(np.mean(chosen_by)) if is_whole else None,
+        note=_note_convergence([found.note for found in scores]),
     )
+
+
+def _note_convergence(notes: Sequence[str | None]) -> str | None:
+    n_noted, n_folds = sum(note is not None for note in notes), len(notes)
+    if not n_noted:
+        return None
+    return NOT_CONVERGED if n_folds == 1 else f"{NOT_CONVERGED} in {n_noted} of {n_folds} folds"
+
+
+def _note_edges(model: str, cells: tuple[Cell, ...], chosen: int, most: Mapping[str, int]) -> tuple[Cell, ...]:
+    """Say of the chosen cell where the grid may have to reach further."""
+    plans, scores = [(cell.discretize, cell.params) for cell in cells], [cell.validation_score for cell in cells]
+    edges = describe_edges(model, plans, chosen, most, scores=scores)
+    best = cells[chosen]
+    best = replace(best, note="; ".join([*([best.note] if best.note else []), *edges]) or None)
+    return (*cells[:chosen], best, *cells[chosen + 1 :])
+
+
+def _describe_refit(note: str) -> str:
+    return f"the chosen cell {note} when it was fitted on train and validation rows together"
 
 
 def _choose(cells: Sequence[Cell], choose_by: str) -> int:

@@ -21,7 +21,7 @@ from featx.rows import (
     make_folds,
     read_rows,
 )
-from featx.split_checks import check_splits
+from featx.split_checks import check_splits, notes_on_lost_classes
 from featx.store import Store
 from featx.strict_yaml import without_numpy
 
@@ -153,8 +153,11 @@ def plan_grid(
         seed=seed,
     )
     known, test = rows.of("train", "validation"), rows.of("test")
-    most = len(known), max(len(test), len(rows.of("validation")))
+    most = len(rows.with_weight(known)), max(len(test), len(rows.of("validation")))
     model, model_notes = choose_model(model, rows, *most, worker_memory=worker_memory)
+    cells = plan_cells(model, grid or {}, discretize)
+    if selection == "validation":
+        notes += notes_on_lost_classes(rows, rows.of("train"), rows.of("validation"), "validation")
     return GridTask(
         model=model,
         cells=cells,
@@ -199,8 +202,8 @@ def check_grid(
     check_splits(store_path, rows, where)
     selection = _choose_selection(store_path, rows, cells, cv)
     folds = _list_folds(rows, selection, cv, seed)
-    fewest = min(len(fit) for fit, _ in folds) if folds else len(rows.of("train", "validation"))
-    check_cells(cells, fewest)
+    fits = [fit for fit, _ in folds] or [rows.of("train", "validation")]
+    check_cells(cells, min(len(rows.with_weight(fit)) for fit in fits))
     check_choice(choose_by, make_estimator(model, *cells[0], class_weight=class_weight), rows, folds)
     return selection
 

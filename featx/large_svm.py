@@ -7,6 +7,7 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.gram import choose_gamma
+from featx.row_weights import rows_to_fit
 from featx.svm import KERNELS, variance
 
 
@@ -70,10 +71,13 @@ class LargeSVC(ClassifierMixin, BaseEstimator):
         X : array of shape (n_samples, n_features)
         y : array of shape (n_samples,)
         sample_weight : array of shape (n_samples,), optional
+            A row of weight 0 is not fitted on, as if it were not there.
         """
         if self.kernel not in KERNELS:
             raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {self.kernel!r}")
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        kept, sample_weight = rows_to_fit(y, sample_weight)
+        X, y = X[kept], y[kept]
         self.map_ = None
         if self.kernel == "rbf":
             gamma = choose_gamma(self.gamma, X.shape[1], variance(X))

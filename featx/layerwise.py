@@ -11,7 +11,7 @@ import numpy as np
 from featx.choosing import measure_accuracy
 from featx.classifiers import CellPlan, make_estimator
 from featx.errors import FeatxError
-from featx.fitting import CellScore, fit_estimator, gram_memory, score_cells, score_svms
+from featx.fitting import CellScore, convergence_noted, fit_estimator, gram_memory, score_cells, score_svms
 from featx.gram import FoldGram, SharedGram, radial, sum_folds
 from featx.rows import Fold, Rows
 from featx.svm import solve
@@ -120,7 +120,7 @@ def score_layers(
         have weights, and means over folds; importance is the mean over folds and shuffles, and its deviation the
         standard deviation over both. None where a fit failed.
     list of str
-        Notes: what fits failed with.
+        Notes: what fits failed with, or that they did not converge.
 
     Notes
     -----
@@ -145,14 +145,15 @@ def score_layers(
     n_steps = len(asked) + (len(widths) if questions.importance else 0)
     # disable=None: only where standard error is a terminal.
     with tqdm(total=len(folds) * n_steps, unit="layer set", disable=None if progress else True) as bar:
-        for number, fold in enumerate(folds):
+        for number, (fit, score) in enumerate(folds):
+            fold = rows.with_weight(fit), score
             layers = _open(_Task(model, cell, rows, fold, widths, seed, class_weight))
             for subset in asked:
                 scores[subset].append(layers.score(subset))
                 bar.update()
             if questions.importance:
                 rng = np.random.default_rng([seed, number])
-                orders = [rng.permutation(len(fold[1])) for _ in range(questions.importance)]
+                orders = [rng.permutation(len(score)) for _ in range(questions.importance)]
                 for layer, found in layers.shuffle(orders):
                     drops[layer].extend(found)
                     bar.update()
@@ -190,9 +191,9 @@ def _list_failures(
 ) -> Iterator[str]:
     for layer, named in subsets.items():
         for name, subset in named.items():
-            errors = [found.error for found in scores[subset] if found.error is not None]
-            if errors:
-                yield f"{layer}, {name}: {errors[0]}"
+            remarks = [found.error or found.note for found in scores[subset] if found.error or found.note]
+            if remarks:
+                yield f"{layer}, {name}: {remarks[0]}"
 
 
 def _open(task: _Task) -> "_LayerGrams | _LayerColumns":
@@ -270,7 +271,9 @@ class _LayerColumns:
         task = self._task
         fit, score = task.fold
         estimator = make_estimator(task.model, *task.cell, seed=task.seed, class_weight=task.class_weight)
-        fit_estimator(estimator, task.rows, fit)
+        with convergence_noted():
+            # The cell's own note says so.
+            fit_estimator(estimator, task.rows, fit)
         if task.model == "rf":
             # Several threads add up a forest's trees in the order they come, which may change the last digit.
             estimator[-1].set_params(n_jobs=1)

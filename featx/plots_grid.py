@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _LACKING = "–"
 _MOST_PANELS = 12
 _MOST_WRITTEN = 12
-_NOT_AXES = ("model", "validation", "deviation", "test", "seconds", "error", "chosen")
+_NOT_AXES = ("model", "validation", "deviation", "test", "seconds", "error", "chosen", "note")
 
 
 def list_grid_axes(cells: pd.DataFrame) -> list[str]:

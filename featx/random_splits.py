@@ -97,12 +97,25 @@ def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: i
                 f"{len(rows):,} rows can't be split, {test_share:g} for test: {str(error).rstrip('.')}. Give another "
                 "--test-share, or --stratify '' to keep no shares"
             ) from error
-    if len(set(rows.y[train])) < 2:
-        raise FeatxError(
-            f"seed {seed}: one class only ({rows.y[train[0]]!r}) in the train rows of this random split; a classifier "
-            "needs two. Give a smaller --test-share, add images, or keep the shares of classes with --stratify label"
-        )
+    _check_classes(rows, train, seed)
     return train, test
+
+
+def _check_classes(rows: Rows, train: np.ndarray, seed: int) -> None:
+    found = sorted(set(rows.y[rows.with_weight(train)]))
+    if len(found) > 1:
+        return
+    is_by_weights = len(set(rows.y[train])) > 1
+    of_weight = " of a weight over 0" if is_by_weights else ""
+    mend = (
+        "Give rows of more classes a weight over 0"
+        if is_by_weights
+        else "Give a smaller --test-share, add images, or keep the shares of classes with --stratify label"
+    )
+    raise FeatxError(
+        f"seed {seed}: {f'one class only ({found[0]!r})' if found else 'no row'} in the train rows{of_weight} of this "
+        f"random split; a classifier needs two. {mend}"
+    )
 
 
 def _count_groups(rows: Rows) -> str:
@@ -157,6 +170,7 @@ def draw_per_class(rows: Rows, train_per_class: int, seed: int) -> tuple[np.ndar
             "to test on: leave it out (--where), or take fewer"
         )
     train = np.sort(np.concatenate([numbers[:train_per_class] for numbers in order.values()]))
+    _check_classes(rows, train, seed)
     return train, np.setdiff1d(np.arange(len(rows)), train)
 
 

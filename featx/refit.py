@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from featx.choosing import tell_scores
@@ -113,7 +112,7 @@ def refit(model: str, cell: CellPlan, rows: Rows, *, seed: int = 0, class_weight
         rows.y[test].astype(str),
         predicted,
         classes=best.classes_,
-        majority=pd.Series(rows.y[known]).value_counts().index[0],
+        majority=rows.most_frequent(known),
         **scores,
         sample_weight=rows.weights_of(test),
         seed=seed,

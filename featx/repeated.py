@@ -41,6 +41,8 @@ class Repeat:
         What the cell was chosen by, as validation_accuracy.
     run : str or None
         Of several runs, the one that was chosen for this split; see `featx.among`.
+    note : str or None
+        That the chosen cell did not converge on all train rows.
     """
 
     seed: int
@@ -54,6 +56,7 @@ class Repeat:
     seconds: float
     validation_score: float | None = None
     run: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ def repeats_table(run: RepeatedRun) -> pd.DataFrame:
             **({} if choose_by == "accuracy" else {f"validation {choose_by}": repeat.validation_score}),
             **{f"test {name}": repeat.test[name] for name in FIGURES if repeat.test[name] is not None},
             "seconds": repeat.seconds,
+            **({} if repeat.note is None else {"note": repeat.note}),
         }
         for repeat in run.repeats
     )

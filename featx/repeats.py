@@ -1,10 +1,12 @@
 """Stage 2 again and again: random splits, a choice within each one's train rows, and the spread of the test figures."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featx.cell_scores import ScoredShare
+from featx.grid_edges import describe_edges
 from featx.journal import Journal, journal_of_shard, take_up_shards
 from featx.progress import progress_bar
 from featx.repeated import Repeat, RepeatedRun, summarise, write_repeats
@@ -104,12 +106,26 @@ def fit_repeats(
     share_notes = take_up_shards(journal)
     _fit_splits(task, journal, range(n_repeats), cluster=cluster, progress=progress)
     repeats = tuple(journal.records[number,] for number in range(n_repeats))
-    notes = (*task.notes, *share_notes, *_notes_on_shares(task, repeats))
+    notes = (*task.notes, *share_notes, *_notes_on_shares(task, repeats), *_notes_on_choices(task, repeats))
     figures = summarise(repeats)
     run = RepeatedRun(task.model, task.store, task.protocol, repeats, *figures, notes, task.digest_draws())
     write_repeats(output, run)
     journal.remove()
     return run
+
+
+def _notes_on_choices(task: RepeatsTask, repeats: Sequence[Repeat]) -> list[str]:
+    """Say which edge of the grid most choices are at, so that it may have to reach further, and what else is noted."""
+    edges: Counter[str] = Counter()
+    for repeat in repeats:
+        chosen = task.cells.index((repeat.discretize, repeat.params))
+        most = {"n_neighbors": repeat.n_train - repeat.n_train // task.protocol["cv"]}
+        edges.update(describe_edges(task.model, task.cells, chosen, most | {"max_features": task.rows.X.shape[1]}))
+    notes = [(count, edge) for edge, count in edges.items() if 2 * count > len(repeats)]
+    notes += [
+        (count, f"the chosen cell {note}") for note, count in Counter(repeat.note for repeat in repeats).items() if note
+    ]
+    return [f"in {count:,} of {len(repeats):,} random splits {note}" for count, note in notes]
 
 
 def repeat_share(

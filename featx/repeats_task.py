@@ -1,6 +1,7 @@
 """Random splits of one store: what is to be fitted, checked before, and one split's choice, refit and score."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +14,13 @@ import featx
 from featx.choosing import check_choice, rank, tell_scores
 from featx.classifiers import CellPlan, check_cells, make_estimator, plan_cells
 from featx.errors import FeatxError
-from featx.fitting import choose_model, fit_estimator, score_cells
+from featx.fitting import choose_model, convergence_noted, fit_estimator, score_cells
 from featx.metrics import score
 from featx.random_splits import digest_draws, draw_per_class, draw_split, read_strata
 from featx.refit import failures_told
 from featx.repeated import Repeat
 from featx.rows import Fold, Rows, choose_stored_layers, describe_store, digest_rows, make_folds, read_rows
-from featx.split_checks import notes_on_identical
+from featx.split_checks import notes_on_identical, notes_on_weights
 from featx.store import Store
 from featx.strict_yaml import without_numpy
 from featx.where import told_with
@@ -88,7 +89,8 @@ class RepeatsTask:
             seed = protocol["seed"] + number
             train, _ = self.draw(seed)
             folds = _make_inner_folds(self.rows, train, protocol["cv"], seed) if len(self.cells) > 1 else []
-            check_cells(self.cells, min((len(fit) for fit, _ in folds), default=len(train)))
+            fits = [fit for fit, _ in folds] or [train]
+            check_cells(self.cells, min(len(self.rows.with_weight(fit)) for fit in fits))
             check_choice(protocol["choose_by"], estimator, self.rows, folds)
 
     def fit(self, number: int) -> Repeat:
@@ -158,9 +160,30 @@ def plan_repeats(
     protocol |= {**options, "class_weight": class_weight, "classes": sorted(set(rows.y.tolist()))}
     protocol |= {"choose_by": choose_by, "cells": [list(cell) for cell in cells]}
     task = RepeatsTask(model, cells, rows, strata, protocol, described, tuple(notes))
-    model, model_notes = choose_model(model, rows, *map(len, task.draw(seed)), worker_memory=worker_memory)
+    train, test = task.draw(seed)
+    model, model_notes = choose_model(model, rows, len(rows.with_weight(train)), len(test), worker_memory=worker_memory)
     check_choice(choose_by, make_estimator(model, *cells[0], class_weight=class_weight), rows)
-    return replace(task, model=model, notes=(*notes, *notes_on_identical(rows), *model_notes))
+    weights = [*notes_on_weights(rows), *_notes_on_lost_classes(task)]
+    # What stands for an SVM where memory is short has fewer values by default.
+    cells = plan_cells(model, grid or {}, discretize)
+    task.protocol["cells"] = [list(cell) for cell in cells]
+    return replace(task, model=model, cells=cells, notes=(*notes, *notes_on_identical(rows), *weights, *model_notes))
+
+
+def _notes_on_lost_classes(task: RepeatsTask) -> list[str]:
+    """Name the classes whose train rows all weigh 0, and say in how many random splits."""
+    rows, n_repeats = task.rows, task.protocol["n_repeats"]
+    if rows.weights is None or rows.weights.all():
+        return []
+    lost: Counter[str] = Counter()
+    for number in range(n_repeats):
+        train, _ = task.draw(task.protocol["seed"] + number)
+        lost.update(set(rows.y[train]) - set(rows.y[rows.with_weight(train)]))
+    return [
+        f"in {n_splits:,} of {n_repeats:,} random splits all train images of the class {label!r} have the weight 0: "
+        "it can't be predicted there, and its test images count as wrong"
+        for label, n_splits in sorted(lost.items())
+    ]
 
 
 def _fit_once(
@@ -182,7 +205,7 @@ def _fit_once(
         folds = _make_inner_folds(rows, train, cv, seed)
         chosen, validation_accuracy, validation_score = _choose(model, cells, rows, folds, options, choose_by)
     best = make_estimator(model, *cells[chosen], **options)
-    with failures_told(cells[chosen], f"seed {seed}: "):
+    with failures_told(cells[chosen], f"seed {seed}: "), convergence_noted() as noted:
         fit_estimator(best, rows, train)
         if model == "rf":
             # Several threads add up a forest's trees in the order they come, and answers hang on the last digit.
@@ -190,7 +213,7 @@ def _fit_once(
         predicted = best.predict(rows.X[test])
     figures = {
         "classes": best.classes_,
-        "majority": pd.Series(rows.y[train]).value_counts().index[0],
+        "majority": rows.most_frequent(train),
         **tell_scores(best, rows.X[test]),
         "seed": seed,
     }
@@ -206,6 +229,7 @@ def _fit_once(
         test_weighted=None if weights is None else score(y, predicted, **figures, sample_weight=weights),
         seconds=round(time.monotonic() - begun, 3),
         validation_score=validation_score,
+        note=noted[0] if noted else None,
     )
 
 

@@ -204,6 +204,7 @@ def _cell_row(run: ReportedRun, cell: Cell, anchor: str) -> dict[str, object]:
         "model": name_model(run.run, discretize=cell.discretize),
         "settings": _describe_cell(cell),
         "error": cell.error,
+        "note": cell.note,
         "numbers": [
             (validation, "" if validation is None else percent(validation) + spread + _describe_measure(run.run, cell)),
             (test, "" if test is None else percent(test)),

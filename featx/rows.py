@@ -37,7 +37,7 @@ class Rows:
     paths : ndarray of shape (n_rows,), str
     groups : ndarray of shape (n_rows,), str, or None
     weights : ndarray of shape (n_rows,), float64, or None
-        What a row counts.
+        What a row counts; one of weight 0 is neither fitted on nor scored.
     digests : ndarray of shape (n_rows,), str, or None
         SHA-256 of the images' files; None where it isn't known.
     """
@@ -60,6 +60,14 @@ class Rows:
     def weights_of(self, rows: np.ndarray) -> np.ndarray | None:
         """Return what these rows count, or None where all count the same."""
         return None if self.weights is None else self.weights[rows]
+
+    def with_weight(self, rows: np.ndarray) -> np.ndarray:
+        """Return those of these rows that weigh something: what classifiers and networks are fitted on."""
+        return rows if self.weights is None else rows[self.weights[rows] > 0]
+
+    def most_frequent(self, rows: np.ndarray) -> str:
+        """Return the class that most of these rows are of, without those of weight 0."""
+        return pd.Series(self.y[self.with_weight(rows)]).value_counts().index[0]
 
 
 def read_rows(
@@ -253,12 +261,16 @@ def make_folds(rows: Rows, known: np.ndarray, n_folds: int, *, seed: int) -> lis
             raise FeatxError(f"--cv {n_folds}: {found} outside test. {mend} {WITHOUT_GROUPS}")
         pairs = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(known, y, groups)
     folds = [(known[fit], known[score]) for fit, score in pairs]
+    classes = set(rows.y[rows.with_weight(known)])
     for fit, _ in folds:
-        absent = sorted(set(rows.y[known]) - set(rows.y[fit]))
+        absent = sorted(classes - set(rows.y[rows.with_weight(fit)]))
         if absent:
+            few, mend = "groups", f", or extract {WITHOUT_GROUPS}"
+            if absent[0] in set(rows.y[fit]):
+                few, mend = "rows with a weight over 0", ", or give more of its rows a weight over 0"
             raise FeatxError(
-                f"--cv {n_folds}: in one fold no row of the class {absent[0]!r} is left to fit on: its groups are too "
-                f"few. Leave the class out with --where, or extract {WITHOUT_GROUPS}"
+                f"--cv {n_folds}: in one fold no row of the class {absent[0]!r} is left to fit on: its {few} are too "
+                f"few. Leave the class out with --where{mend}"
             )
     return folds
 

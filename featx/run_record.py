@@ -26,6 +26,9 @@ class Cell:
         What the cell failed with.
     validation_score : float or None
         What cells are chosen by, as validation_accuracy; the same number where the protocol says accuracy.
+    note : str or None
+        That it did not converge; of the chosen cell also which of its numbers are at an edge of the grid, and the next
+        ones to try.
     """
 
     discretize: str
@@ -35,6 +38,7 @@ class Cell:
     seconds: float
     error: str | None = None
     validation_score: float | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ def cells_table(run: Run) -> pd.DataFrame:
                 "seconds": cell.seconds,
                 "error": cell.error,
                 "chosen": "*" if is_chosen else "",
+                "note": cell.note,
             }
         )
     table = pd.DataFrame(rows)

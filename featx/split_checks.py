@@ -43,6 +43,12 @@ def check_splits(store_path: object, rows: Rows, where: str | None = None) -> No
             f"{store_path}: one class only ({rows.y[train][0]!r}) in train{so}; a classifier needs two: name the "
             f"column that holds the labels with --label{other_rows}"
         )
+    labels = rows.y[rows.with_weight(train)]
+    if len(set(labels)) < 2:
+        raise FeatxError(
+            f"{store_path}: the train rows of a weight over 0 are all of one class ({labels[0]!r}){so}; a "
+            f"classifier needs two: give rows of another class a weight over 0{other_rows}"
+        )
 
 
 def notes_on_splits(rows: Rows, folds: Sequence[Fold] = ()) -> list[str]:
@@ -68,10 +74,39 @@ def notes_on_splits(rows: Rows, folds: Sequence[Fold] = ()) -> list[str]:
                 f"only remember images; {_REMEDY}"
             )
     notes += _notes_on_labels(rows)
-    known = set(rows.y[rows.of("train", "validation")])
-    n_unseen = sum(label not in known for label in rows.y[rows.of("test")])
+    known, test = rows.of("train", "validation"), rows.of("test")
+    seen = set(rows.y[known])
+    n_unseen = sum(label not in seen for label in rows.y[test])
     if n_unseen:
         notes.append(f"{n_unseen:,} test images have a label that no other image has: they count as wrong")
+    return [*notes, *notes_on_weights(rows), *notes_on_lost_classes(rows, known, test, "test")]
+
+
+def notes_on_weights(rows: Rows) -> list[str]:
+    """Say how many rows weigh nothing."""
+    n_without = len(rows) - len(rows.with_weight(np.arange(len(rows))))
+    if not n_without:
+        return []
+    return [f"{n_without:,} of {len(rows):,} images have the weight 0: nothing is fitted or scored on them"]
+
+
+def notes_on_lost_classes(rows: Rows, fit: np.ndarray, score: np.ndarray, split: str) -> list[str]:
+    """Name the classes whose rows to fit all weigh 0, so that no row can be given their label.
+
+    Parameters
+    ----------
+    rows : Rows
+    fit, score : ndarray of int
+        The rows to fit, those of weight 0 among them, and the rows to score.
+    split : str
+        What the rows to score are called.
+    """
+    notes = []
+    for label in sorted(set(rows.y[fit]) - set(rows.y[rows.with_weight(fit)])):
+        n_wrong = int((rows.y[rows.with_weight(score)] == label).sum())
+        images = "image counts" if n_wrong == 1 else "images count"
+        wrong = f", and its {n_wrong:,} {split} {images} as wrong" if n_wrong else ""
+        notes.append(f"all images of the class {label!r} to fit on have the weight 0: it can't be predicted{wrong}")
     return notes
 
 

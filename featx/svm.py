@@ -1,19 +1,19 @@
 """SVMs whose kernel matrices come from BLAS: one by itself, or all cells of a grid on matrices that they share."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.svm import SVC
-from sklearn.utils import check_consistent_length, column_or_1d, compute_class_weight
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.errors import FeatxError
 from featx.gram import STRIP_ROWS, FoldGram, add_products, choose_gamma, column_blocks, mirror, radial
-from featx.pairs import one_against_rest, pair_coefficients, vote
+from featx.pairs import decide_pairs, one_against_rest, row_blocks, vote
+from featx.row_weights import rows_to_fit
 
 KERNELS = ("linear", "rbf")
 _CELL_PARAMS = ("kernel", "C", "gamma", "class_weight")
@@ -82,17 +82,18 @@ class GramSVC(ClassifierMixin, BaseEstimator):
         y : array of shape (n_samples,)
             Two classes or more.
         sample_weight : array of shape (n_samples,), optional
-            Multiplies C row by row.
+            Multiplies C row by row. A row of weight 0 is not fitted on, as if it were not there.
         """
         if self.kernel not in KERNELS:
             raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, got {self.kernel!r}")
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
+        kept, sample_weight = rows_to_fit(y, sample_weight)
+        numbers, X, y = np.arange(len(X))[kept], X[kept], y[kept]
         self.gamma_ = choose_gamma(self.gamma, X.shape[1], variance(X))
-        matrix = self._kernel_matrix(X, X)
-        svc, used = solve(matrix, y, sample_weight, C=self.C, class_weight=self.class_weight)
+        svc, _ = solve(self._kernel_matrix(X, X), y, sample_weight, C=self.C, class_weight=self.class_weight)
         self.classes_ = svc.classes_
-        self.support_ = np.arange(len(X))[used][svc.support_]
-        self.support_vectors_ = X[self.support_]
+        self.support_ = numbers[svc.support_]
+        self.support_vectors_ = X[svc.support_]
         self.n_support_ = svc.n_support_
         self.dual_coef_ = svc.dual_coef_
         self.intercept_ = svc.intercept_
@@ -106,7 +107,7 @@ class GramSVC(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples,) or (n_samples, n_classes), float64
             As of `SVC` with its default, `decision_function_shape="ovr"`.
         """
-        return one_against_rest(self._decide_pairs(X), len(self.classes_))
+        return self._decide(X, one_against_rest)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return each row's class.
@@ -115,21 +116,20 @@ class GramSVC(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples,)
         """
-        pairs = self._decide_pairs(X)
-        return self.classes_.take(vote(pairs, len(self.classes_)))
+        winners = self._decide(X, vote)
+        return self.classes_.take(winners)
 
-    def _decide_pairs(self, X: np.ndarray) -> np.ndarray:
-        """Return decision values of every pair of classes, as `SVC` with `decision_function_shape="ovo"` does."""
+    def _decide(self, X: np.ndarray, decide: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
+        """Return what the decision values of all pairs of classes say of each row, some rows at a time."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        n_classes = len(self.classes_)
-        coefficients = pair_coefficients(self.dual_coef_, self.n_support_)
-        pairs = np.empty((len(X), coefficients.shape[1]))
+        n_classes, decided = len(self.classes_), []
         for first in range(0, len(X), STRIP_ROWS):
-            strip = slice(first, first + STRIP_ROWS)
-            pairs[strip] = self._kernel_matrix(X[strip], self.support_vectors_) @ coefficients
-        pairs += self.intercept_
-        return pairs.ravel() if n_classes == 2 else pairs
+            kernel = self._kernel_matrix(X[first : first + STRIP_ROWS], self.support_vectors_)
+            for block in row_blocks(len(kernel), n_classes):
+                pairs = decide_pairs(kernel[block], self.dual_coef_, self.n_support_, self.intercept_)
+                decided.append(decide(pairs, n_classes))
+        return np.concatenate(decided)
 
     def _kernel_matrix(self, A: np.ndarray, B: np.ndarray) -> np.ndarray:
         products = np.zeros((len(A), len(B)))
@@ -266,10 +266,13 @@ def _fit_cell(
     """Fit one SVM on a kernel matrix; labels follow from the same decision values, so rows are scored once."""
     begun = time.monotonic()
     svc, used = solve(fit, y, sample_weight, **params)
-    pairs = svc.decision_function(score[:, used])
-    n_classes = len(svc.classes_)
-    predicted = svc.classes_.take(vote(pairs, n_classes))
-    return CellPrediction(predicted, one_against_rest(pairs, n_classes), svc.classes_, time.monotonic() - begun)
+    n_classes, predicted, decision = len(svc.classes_), [], []
+    for block in row_blocks(len(score), n_classes):
+        pairs = svc.decision_function(score[block, used])
+        predicted.append(svc.classes_.take(vote(pairs, n_classes)))
+        decision.append(one_against_rest(pairs, n_classes))
+    seconds = time.monotonic() - begun
+    return CellPrediction(np.concatenate(predicted), np.concatenate(decision), svc.classes_, seconds)
 
 
 def solve(
@@ -300,20 +303,9 @@ def solve(
     slice or ndarray of int
         `used`.
     """
-    used: slice | np.ndarray = slice(None)
-    if sample_weight is not None:
-        sample_weight = column_or_1d(sample_weight, dtype=np.float64)
-        check_consistent_length(y, sample_weight)
-        if not (sample_weight > 0).all():
-            if class_weight == "balanced":
-                # Into the rows' weights, and not by class: scikit-learn 1.9 looks the class "1" up as the number 1.
-                classes, codes = np.unique(y, return_inverse=True)
-                sample_weight = sample_weight * compute_class_weight("balanced", classes=classes, y=y)[codes]
-                class_weight = None
-            used = np.flatnonzero(sample_weight > 0)
-            if not len(used):
-                raise ValueError("sample_weight: all weights are zero or below")
-            matrix, y, sample_weight = matrix[np.ix_(used, used)], np.asarray(y)[used], sample_weight[used]
+    used, sample_weight = rows_to_fit(y, sample_weight)
+    if not isinstance(used, slice):
+        matrix, y = matrix[np.ix_(used, used)], np.asarray(y)[used]
     svc = SVC(kernel="precomputed", decision_function_shape="ovo", C=C, class_weight=class_weight)
     return svc.fit(matrix, y, sample_weight), used
 

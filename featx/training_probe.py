@@ -202,7 +202,7 @@ def try_stage(
     """
     begun = time.perf_counter()
     model = build_stage_model(network, plan, seed=seed)
-    n_steps = math.ceil(len(task.rows.of("train")) / plan.stage.batch_size)
+    n_steps = math.ceil(len(task.rows.with_weight(task.rows.of("train"))) / plan.stage.batch_size)
     compile_for_training(model, plan.stage, recipe, pretrained=plan.unfrozen, n_steps=plan.stage.epochs * n_steps)
     clock = _Clock()
     try:
@@ -276,7 +276,7 @@ def _take_few(task: Task, plan: StagePlan, n_batches: int) -> Task:
     numbers = np.concatenate(
         [
             np.resize(known, n_batches * min(plan.stage.batch_size, len(known)))
-            for known in (rows.of("train"), rows.of("validation"))
+            for known in (rows.with_weight(rows.of("train")), rows.with_weight(rows.of("validation")))
         ]
     )
     few = replace(

@@ -146,7 +146,7 @@ def choose_files(files: Mapping[str, RowFiles], cuts: Sequence[str], view: str) 
 def make_batches(
     task: Task, plan: StagePlan, sources: Mapping[str, RowSource], *, seed: int
 ) -> tuple[Batches, Batches]:
-    """Return the batches of train and of validation rows.
+    """Return the batches of train and of validation rows, without those of weight 0.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def make_batches(
         ("train", stage.class_weight, {"seed": seed, "mirrored": mirrored}),
         ("validation", None, {}),
     ):
-        rows, weights = task.rows.of(split), task.weights_for(class_weight)
+        rows, weights = task.rows.with_weight(task.rows.of(split)), task.weights_for(class_weight)
         made.append(
             Batches(source, rows, targets[rows], weights[rows], stage.batch_size, n_workers=n_workers, **options)
         )

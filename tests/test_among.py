@@ -174,7 +174,8 @@ def test_records_without_a_digest_are_compared_by_their_numbers(folder, tmp_path
         f"{old}: written by an older featx, without a digest of its rows; only their numbers were compared"
     ]
     swapped = featx.choose_among([old, folder / "shallow"], tmp_path / "swapped")
-    assert (len(swapped.notes), swapped.rows_sha256) == (1, None)
+    assert sum("without a digest" in note for note in swapped.notes) == 1
+    assert swapped.rows_sha256 is None
 
     def shrink(record):
         del record["rows_sha256"]

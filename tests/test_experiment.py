@@ -76,7 +76,7 @@ def test_paths_start_from_the_files_folder_and_defaults_are_written_out(path, mo
     }
     svm = experiment.fits["svm"]
     assert (svm.cv, svm.test_share, svm.stratify) == (5, 0.2, ("label",))
-    assert svm.grid["C"] == (0.001, 0.01, 0.1, 1.0, 10.0)
+    assert svm.grid["C"] == (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
     assert experiment.report is not None
 
 

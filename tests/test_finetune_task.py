@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -156,3 +157,59 @@ def test_a_store_of_a_fine_tuned_network_is_none_to_start_from(tuned_store):
     for weights in (None, "random", "runs/baseline"):
         with pytest.raises(WeightsError, match="only a backbone can be fine-tuned: give the store"):
             choose_weights(tuned_store, settings, weights, echo=silent)
+
+
+class RowNumbers:
+    """A source whose rows are their own numbers."""
+
+    def take(self, rows):
+        return rows[:, np.newaxis].astype(np.float32)
+
+
+def batches_of(task, class_weight):
+    """Return (inputs, classes, weights) of all train and all validation rows, in the order that they are trained in."""
+    from featx.recipes import Stage
+    from featx.stage_plans import StagePlan
+    from featx.training_sources import make_batches
+
+    stage = Stage("head", epochs=1, batch_size=4, class_weight=class_weight)
+    plan = StagePlan(stage, (), "cut", "cut", ("",), n_trainable=1, n_frozen=0)
+    return [
+        [np.concatenate(each) for each in zip(*(made[place] for place in range(len(made))), strict=True)]
+        for made in make_batches(task, plan, {"cut": RowNumbers()}, seed=7)
+    ]
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_a_network_sees_no_row_of_weight_0(tuned_store, tmp_path, class_weight):
+    store_path = shutil.copy(tuned_store, tmp_path / "s.h5")
+    with h5py.File(store_path, "a") as file:
+        weights = file["images/weight"][:]
+        file["images/weight"][...] = np.where(weights == 2, 0, weights)
+    weighted = read_task(store_path, sample_weight="weight")
+    less = read_task(tuned_store, sample_weight="weight", where="weight < 2")
+    assert "9 of 30 images have the weight 0: nothing is fitted or scored on them" in weighted.notes
+    for found, expected in zip(batches_of(weighted, class_weight), batches_of(less, class_weight), strict=True):
+        paths = [
+            task.rows.paths[inputs[:, 0].astype(int)] for task, inputs in ((weighted, found[0]), (less, expected[0]))
+        ]
+        assert paths[0].tolist() == paths[1].tolist()
+        assert len(paths[0]) >= 3
+        assert all(np.array_equal(*pair) for pair in zip(found[1:], expected[1:], strict=True))
+
+
+def test_a_class_whose_images_all_have_the_weight_0_is_none_of_the_network(tuned_store, tmp_path):
+    store_path = shutil.copy(tuned_store, tmp_path / "s.h5")
+    with h5py.File(store_path, "a") as file:
+        labels = file["images/label"].asstr()[:]
+        file["images/weight"][...] = np.where(labels == "birch", 0, 1)
+    task = read_task(store_path, sample_weight="weight")
+    assert task.classes == ["ash", "cedar"]
+    assert any("'birch' to fit on have the weight 0: it can't be predicted" in note for note in task.notes)
+    assert set(task.rows.y[task.targets.sum(axis=1) == 0]) == {"birch"}
+    with h5py.File(store_path, "a") as file:
+        splits = file["images/split"].asstr()[:]
+        file["images/weight"][...] = np.where((labels == "birch") & (splits == "train"), 0, 1)
+    n_rows = int(((labels == "birch") & (splits != "train")).sum())
+    with pytest.raises(FeatxError, match=rf"the class 'birch' \({n_rows} rows of a weight over 0\) has none in train"):
+        read_task(store_path, sample_weight="weight")

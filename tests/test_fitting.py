@@ -105,16 +105,17 @@ def sklearn_figure(name, fitted, X, y, weight):
 @pytest.mark.parametrize("classes", ["ab", "abc"])
 @pytest.mark.parametrize("model", ["rf", "svm"])
 def test_cells_are_chosen_by_what_scikit_learn_says_of_their_own_pipelines(model, classes, weighted):
-    # Some rows count nothing.
+    # Some rows count nothing: they are as if they were not there.
     weights = np.maximum(np.random.default_rng(1).random(150) - 0.1, 0) if weighted else None
     rows = make_rows(weights, classes=list(classes))
     cells, y, weight = plan_cells(model, GRIDS[model], "both"), rows.y.astype(str), rows.weights_of(SCORE)
     choices = [name for name in CHOOSE_BY if (model, name) != ("svm", "log_loss")]
+    fit = FIT if weights is None else FIT[weights[FIT] > 0]
     found = {name: dict(score_cells(model, cells, rows, (FIT, SCORE), seed=3, choose_by=name)) for name in choices}
     for number, (discretize, params) in enumerate(cells):
         pipeline = plain(model, discretize, params, None)
-        options = {f"{pipeline.steps[-1][0]}__sample_weight": weights[FIT]} if weighted else {}
-        pipeline.fit(rows.X[FIT], y[FIT], **options)
+        options = {f"{pipeline.steps[-1][0]}__sample_weight": weights[fit]} if weighted else {}
+        pipeline.fit(rows.X[fit], y[fit], **options)
         accuracy = pipeline.score(rows.X[SCORE], y[SCORE], weight)
         for name in choices:
             expected = sklearn_figure(name, pipeline, rows.X[SCORE], y[SCORE], weight)
@@ -159,7 +160,16 @@ def relabel(rows, row, label):
         ("rf", "roc_auc", relabel(make_rows(classes=["a", "b"]), SCORE, "a"), "no row to score is of the class 'b'"),
         ("rf", "roc_auc", relabel(make_rows(), 149, "d"), "a class, 'd', that no row to fit is of"),
         ("rf", "log_loss", relabel(make_rows(), 149, "d"), "no row to fit is of. Choose by balanced_accuracy, give"),
-        ("rf", "roc_auc", make_rows((make_rows().y != "c").astype(float)), "no row to score is of the class 'c'"),
+        (
+            *("rf", "roc_auc"),
+            make_rows(((make_rows().y != "c") | (np.arange(150) < 90)).astype(float)),
+            "no row to score is of the class 'c'",
+        ),
+        (
+            *("rf", "roc_auc"),
+            make_rows(((make_rows().y != "c") | (np.arange(150) >= 90)).astype(float)),
+            "a class, 'c', that no row to fit is of",
+        ),
         ("rf", "macro_f1", make_rows(np.arange(150) < 90), "the weights of all rows to score are 0"),
     ],
 )

@@ -77,6 +77,8 @@ def plain_figures(make, rows, folds, n_shuffles):
 
     def fit(rows_to_fit, chosen):
         pipeline = make()
+        # Rows of weight 0 are as if they were not there.
+        rows_to_fit = rows_to_fit if weights is None else rows_to_fit[weights[rows_to_fit] > 0]
         options = {} if weights is None else {f"{pipeline.steps[-1][0]}__sample_weight": weights[rows_to_fit]}
         return pipeline.fit(rows.X[np.ix_(rows_to_fit, chosen)], y[rows_to_fit], **options)
 

@@ -1,5 +1,6 @@
 """SVMs on BLAS kernel matrices predict what scikit-learn's SVC predicts."""
 
+import tracemalloc
 from itertools import product
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from featx import FeatxError, TernaryDiscretizer
 from featx.gram import SharedGram
+from featx.pairs import one_against_rest, row_blocks, vote
 from featx.svm import GramSVC, fit_cells
 
 # As of scikit-learn's own SVC, for the same reason: the solver stops within a tolerance.
@@ -93,7 +95,7 @@ def test_ties_break_as_in_scikit_learn(kernel, n_classes):
 
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 @pytest.mark.parametrize("lightest", [0.5, 0.0])
-def test_weights_count_as_in_a_pipeline(class_weight, lightest):
+def test_weights_count_as_in_a_pipeline_without_the_rows_of_weight_0(class_weight, lightest):
     X, y = make_deep_features(240, 300, 3)
     rng = np.random.default_rng(0)
     weights = rng.choice([lightest, 0.67, 1.0], 160)
@@ -101,8 +103,10 @@ def test_weights_count_as_in_a_pipeline(class_weight, lightest):
     fold = SharedGram(X).fold(fit_rows, score_rows)
     cells = [{"kernel": kernel, "C": 0.01, "class_weight": class_weight} for kernel in ("linear", "rbf")]
     for cell, prediction in zip(cells, fit_cells(fold, y[fit_rows], cells, sample_weight=weights), strict=True):
-        plain = make_pipeline(StandardScaler(), SVC(**cell)).fit(X[fit_rows], y[fit_rows], svc__sample_weight=weights)
-        compare(prediction, plain, X[score_rows])
+        scaler, kept = StandardScaler().fit(X[fit_rows]), fit_rows[weights > 0]
+        svc = SVC(**{"gamma": fold.gamma("scale"), **cell})
+        svc.fit(scaler.transform(X[kept]), y[kept], sample_weight=weights[kept])
+        compare(prediction, make_pipeline(scaler, svc), X[score_rows])
 
 
 def test_threads_change_nothing():
@@ -174,17 +178,43 @@ def test_one_svm_keeps_its_support_vectors_only():
     assert not [name for name, shape in kept.items() if len(X) in shape]
 
 
-def test_rows_of_no_weight_take_no_part():
-    X, y = make_deep_features(150, 100, 3)
-    weights = np.ones(150)
-    weights[::3] = 0
-    used = np.flatnonzero(weights)
-    weighted = GramSVC(gamma=1e-3).fit(X, y, sample_weight=weights)
-    alone = GramSVC(gamma=1e-3).fit(X[used], y[used])
-    assert np.array_equal(weighted.support_, used[alone.support_])
-    np.testing.assert_allclose(weighted.decision_function(X), alone.decision_function(X))
-    without_class = GramSVC(class_weight="balanced").fit(X, y, sample_weight=(y != "class 1") * 1.0)
-    assert without_class.classes_.tolist() == ["class 0", "class 2"]
+def peak_memory(compute):
+    """Return what a call gives, and how many bytes it held at most."""
+    tracemalloc.start()
+    try:
+        return compute(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_many_classes_take_little_memory_and_answer_as_in_scikit_learn():
+    """A value for every pair of classes and every row, class or support vector would be 160 MB."""
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 200
+    places = rng.normal(size=(200, 20))
+    X = places[y] + 0.4 * rng.normal(size=(400, 20))
+    new = places[np.arange(100)] + 0.4 * rng.normal(size=(100, 20))
+    alone = GramSVC(kernel="linear").fit(X, y)
+    plain = SVC(kernel="linear").fit(X, y)
+    predicted, peak = peak_memory(lambda: alone.predict(new))
+    decision, other_peak = peak_memory(lambda: alone.decision_function(new))
+    assert max(peak, other_peak) < 80e6
+    assert np.array_equal(predicted, plain.predict(new))
+    np.testing.assert_allclose(decision, plain.decision_function(new), atol=1e-9)
+    fold = SharedGram(np.concatenate([X, new])).fold(np.arange(400), np.arange(400, 500))
+    (cell,), peak = peak_memory(lambda: fit_cells(fold, y, [{"kernel": "linear"}]))
+    assert peak < 80e6
+    precomputed = SVC(kernel="precomputed").fit(fold.fit, y)
+    assert np.array_equal(cell.predicted, precomputed.predict(fold.score))
+    assert np.array_equal(cell.decision, precomputed.decision_function(fold.score))
+
+
+def test_a_thousand_classes_take_as_much_as_a_few_copies_of_their_pairs():
+    pairs = np.random.default_rng(0).normal(size=(2, 499_500))
+    for decide in (vote, one_against_rest):
+        _, peak = peak_memory(lambda decide=decide: decide(pairs, 1000))
+        assert peak < 5 * pairs.nbytes
+    assert max(block.stop - block.start for block in row_blocks(100, 1000)) * 499_500 * 8 < 50e6
 
 
 @pytest.mark.parametrize(
