@@ -228,6 +228,9 @@ def demo(output: Path, as_json: bool, **options: object) -> None:
         )
         return
     click.echo(format_table(table))
+    for path, fitted in done.runs.items():
+        if fitted.best.note:
+            say(f"{path}: {fitted.best.note}")
     click.echo(f"\nfeatures: {done.store_path}, by {done.engine}\nruns:     {', '.join(done.runs)}")
     if done.report_path is not None:
         click.echo(f"report:   {done.report_path}: open it in a browser")
