@@ -141,7 +141,7 @@ def _read_rows(
     csv_path: Path, file: TextIO, delimiter: str, path_column: str, root: Path
 ) -> tuple[tuple[str, ...], pd.DataFrame]:
     rows = _rows(csv_path, file, delimiter)
-    first, _, names = next(rows, (1, 1, ()))
+    first, last, names = next(rows, (1, 1, ()))
     if not names:
         raise SourceError(f"{csv_path}: not a CSV that can be read: it is empty; expected a header and rows below it")
     if names[0].startswith("#") and path_column not in names:
@@ -153,6 +153,8 @@ def _read_rows(
     if repeated:
         raise SourceError(f"{csv_path}: the column {repeated[0]!r} is there twice: rename one or leave it out")
     place = names.index(path_column) if path_column in names else None
+    if last > first and place is not None:
+        _refuse_swallowed(csv_path, first, names, delimiter, place, root)
     lines, table = [], []
     for line, last, cells in rows:
         if len(cells) != len(names):

@@ -238,6 +238,7 @@ def test_further_columns_lose_nothing_by_being_numbers(tmp_path):
         ('path,note,label\na.png,"big,x\nb.png,small,y\nc.png,5",x\n', r"in line 2 has a .*row in it \('b\.png'\)"),
         ('label,note,path\nx,"big,a.png\ny,5",b.png\n', r"in line 2 has a .*row in it \('a\.png'\)"),
         ('path\n"a.png\nb.png\nc.png"\n', r"in line 2 has a .*row in it \('b\.png'\)"),
+        ('path,label,"note\na.png,x,n\nb.png,y,n"\nc.png,x,n\nd.png,y,n\n', r"in line 1 has a .*in it \('a\.png'\)"),
         ("path,label,note\na.png,x,two\nlines\nb.png,y,\n", "line 3 has 1 cell, and the header 3.*line break in it"),
         ("path,note,label\na.png,two\nlines,x\nb.png,,y\n", "line 2 has 2 cells, and the header 3"),
         ("path,label\na.png,x\rb.png\nb.png,y\n", "line 3 has 1 cell, and the header 2"),
@@ -267,6 +268,11 @@ def test_a_row_in_a_cell_is_known_by_its_file_where_its_name_has_no_ending(tmp_p
     make_image(tmp_path / "2.png", 0).rename(tmp_path / "2")
     with pytest.raises(FeatxError, match=r"begins in line 2 has a quote.*row in it \('2'\)"):
         read_source(csv)
+
+
+def test_names_of_columns_may_have_line_breaks(tmp_path):
+    csv = write_csv(tmp_path / "m.csv", 'path,label,"size\n(mm)","kind,\nif known"\na.png,x,2,oil\nb.png,y,3,ink\n')
+    assert list(read_source(csv).table) == ["path", "label", "split", "size\n(mm)", "kind,\nif known"]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
