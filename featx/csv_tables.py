@@ -9,7 +9,7 @@ from typing import TextIO
 import pandas as pd
 
 from featx.errors import SourceError
-from featx.folders import has_image_name, is_file
+from featx.folders import find_named_otherwise, has_image_name, is_file
 
 # What spreadsheets put between cells; commas come first where a header could have several.
 _DELIMITERS = {",": "','", ";": "';'", "\t": "tabs"}
@@ -159,6 +159,12 @@ def _read_rows(
     for line, last, cells in rows:
         if len(cells) != len(names):
             raise SourceError(f"{csv_path}: not a CSV that can be read: {_wrong_count(line, cells, names)}")
+        if cells[0].lstrip().startswith("#") and not (place == 0 and _names_a_file(cells[0], root)):
+            what_to_do = "correct the path, or begin it with ./" if place == 0 else "put another column first"
+            raise SourceError(
+                f"{csv_path}: line {line} looks like a comment ({cells[0]!r}): take lines of comments out. If it is "
+                f"none, {what_to_do}"
+            )
         if last > line and place is not None:
             _refuse_swallowed(csv_path, line, cells, delimiter, place, root)
         lines.append(line)
@@ -170,6 +176,11 @@ def _read_rows(
     # At the end: columns without a name would be one.
     frame.columns = names
     return names, frame
+
+
+def _names_a_file(cell: str, root: Path) -> bool:
+    """Whether a file has the path in a cell, be it written as another system writes it."""
+    return is_file(root / find_named_otherwise([cell.strip()], root)[0][0])
 
 
 def _note_decimal_commas(table: pd.DataFrame) -> list[str]:

@@ -245,6 +245,8 @@ def test_further_columns_lose_nothing_by_being_numbers(tmp_path):
         ("path,label\na.png,x,\nb.png,y,\n", "line 2 has 3 cells, and the header 2: it ends in a delimiter"),
         ("path,label\na, b.png,x\n", "line 2 has 3 cells.*delimiter in it in quotes"),
         ("path,label\na.png,x\n# the next\nb.png,y\n", r"line 3 has 1 cell.*like a comment \('# the next'\): take"),
+        ("path,label\na.png,x\n#b.png,y\nc.png,y\n", r"line 3 looks like a comment \('#b.png'\): .*begin it with \./"),
+        ("label,path\nx,a.png\n # x,b.png\ny,c.png\n", r"line 3 looks like a comment \(' # x'\): .*another column"),
         ("\n# made by hand\npath,label\na.png,x\n", r"line 2 is a comment \('# made by hand'\), where its header"),
         (
             'path,label,note\na.png,x,"two\nor\r\nmore, lines"\nb.png,y,"a ""b"" c"\n\nc.png,x,\nb.png,x,\n',
@@ -268,6 +270,15 @@ def test_a_row_in_a_cell_is_known_by_its_file_where_its_name_has_no_ending(tmp_p
     make_image(tmp_path / "2.png", 0).rename(tmp_path / "2")
     with pytest.raises(FeatxError, match=r"begins in line 2 has a quote.*row in it \('2'\)"):
         read_source(csv)
+
+
+def test_paths_of_files_may_begin_like_comments(tmp_path):
+    for name in ("#1.png", "#new/2.png"):
+        make_image(tmp_path / name, 0)
+    text = "path,label\n#1.png,x\n#new\\2.png,y\n./#3.png,#y\n"
+    table = read_source(write_csv(tmp_path / "m.csv", text)).table
+    assert [path.replace("\\", "/") for path in table["path"]] == ["#1.png", "#new/2.png", "./#3.png"]
+    assert table["label"].tolist() == ["x", "y", "#y"]
 
 
 def test_names_of_columns_may_have_line_breaks(tmp_path):
