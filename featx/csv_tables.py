@@ -216,18 +216,23 @@ def _refuse_swallowed(
     """
     for number, cell in enumerate(cells):
         inner = _LINE_END.split(cell)
+        # A path may have line breaks in it.
+        if len(inner) == 1 or (number == place and _names_a_file(cell, root)):
+            continue
         for n_before, text in enumerate(inner):
             is_first, is_last = n_before == 0, n_before == len(inner) - 1
             first, last = number if is_first else 0, number if is_last else len(cells) - 1
             pieces = text.split(delimiter)
-            # A path may have a line break in it.
-            is_part = place == number and (is_first or is_last)
-            if len(pieces) != last - first + 1 or not first <= place <= last or is_part:
+            if len(pieces) <= last - first or not first <= place <= last:
                 continue
-            path = pieces[place - first].strip()
-            if path and (has_image_name(Path(path)) or is_file(root / path)):
-                raise SourceError(
-                    f"{csv_path}: not a CSV that can be read: the row that begins in line {line} has a quote that "
-                    f"opens a cell and closes it some lines later, with what looks like another row in it ({path!r}). "
-                    'Take the quote out, or close it in its line and write "" for a quote within the cell'
-                )
+            # Nor is a path's own first or last line a row, though it ends like an image's name.
+            is_part = place == number and (is_first or is_last) and len(pieces) == 1
+            # A swallowed row may have too many cells, before or behind its path: nobody has counted them.
+            for path in (pieces[place - first].strip(), pieces[place - last - 1].strip()):
+                if path and ((has_image_name(Path(path)) and not is_part) or is_file(root / path)):
+                    raise SourceError(
+                        f"{csv_path}: not a CSV that can be read: the row that begins in line {line} has a quote that "
+                        f"opens a cell and closes it some lines later, with what looks like another row in it "
+                        f'({path!r}). Take the quote out, or close it in its line and write "" for a quote within the '
+                        "cell"
+                    )

@@ -238,6 +238,11 @@ def test_further_columns_lose_nothing_by_being_numbers(tmp_path):
         ('path,note,label\na.png,"big,x\nb.png,small,y\nc.png,5",x\n', r"in line 2 has a .*row in it \('b\.png'\)"),
         ('label,note,path\nx,"big,a.png\ny,5",b.png\n', r"in line 2 has a .*row in it \('a\.png'\)"),
         ('path\n"a.png\nb.png\nc.png"\n', r"in line 2 has a .*row in it \('b\.png'\)"),
+        ('path,label,note\n"a.png,x,n\nb.png",y,n\n', r"in line 2 has a .*row in it \('a\.png'\)"),
+        ('label,note,path\nx,n,"a.png\ny,n,b.png"\n', r"in line 2 has a .*row in it \('b\.png'\)"),
+        ('path,label,note\na.png,x,"big\nb.png,y,small, too"\nc.png,x,\n', r"in line 2 has a .*row in it \('b\.png'\)"),
+        ('path,label,note\na.png,x,"big\nb.png,y,4, 5\nc.png,x,6"\n', r"in line 2 has a .*row in it \('b\.png'\)"),
+        ('label,note,path\nx,"big, too,a.png\ny,5",b.png\n', r"in line 2 has a .*row in it \('a\.png'\)"),
         ('path,label,"note\na.png,x,n\nb.png,y,n"\nc.png,x,n\nd.png,y,n\n', r"in line 1 has a .*in it \('a\.png'\)"),
         ("path,label,note\na.png,x,two\nlines\nb.png,y,\n", "line 3 has 1 cell, and the header 3.*line break in it"),
         ("path,note,label\na.png,two\nlines,x\nb.png,,y\n", "line 2 has 2 cells, and the header 3"),
@@ -270,6 +275,17 @@ def test_a_row_in_a_cell_is_known_by_its_file_where_its_name_has_no_ending(tmp_p
     make_image(tmp_path / "2.png", 0).rename(tmp_path / "2")
     with pytest.raises(FeatxError, match=r"begins in line 2 has a quote.*row in it \('2'\)"):
         read_source(csv)
+    csv = write_csv(tmp_path / "m.csv", 'path,label\n"1\n2",x\n3,y\n')
+    with pytest.raises(FeatxError, match=r"begins in line 2 has a quote.*row in it \('2'\)"):
+        read_source(csv)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems' names have no line breaks")
+def test_a_path_with_line_breaks_is_no_row_in_a_cell(tmp_path):
+    names = ["a.png,x\nb.png\nc.png", "d.png\ne.png"]
+    make_image(tmp_path / names[0], 0)
+    csv = write_csv(tmp_path / "m.csv", f'path,label\n"{names[0]}",x\n"{names[1]}",y\n"f.png,\tg.png",y\n')
+    assert read_source(csv).table["path"].tolist() == [*names, "f.png,\tg.png"]
 
 
 def test_paths_of_files_may_begin_like_comments(tmp_path):
