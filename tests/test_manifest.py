@@ -374,7 +374,10 @@ def test_a_path_that_two_files_match_names_none(tmp_path):
     assert "nor exactly one with slashes and letters composed in another way" in manifest.notes[0]
 
 
-SYSTEM_FOLDERS = ("@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", ".ipynb_checkpoints", "lost+found", ".hidden")
+SYSTEM_FOLDERS = (
+    *("@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", ".ipynb_checkpoints", "lost+found", ".hidden"),
+    *("@Recently-Snapshot", "~snapshot", "Network Trash Folder", "RECYCLER", "FOUND.000", "FOUND.012"),
+)
 
 
 @pytest.mark.parametrize("splits", [(), ("train", "test")])
@@ -408,6 +411,37 @@ def test_class_folders_without_images_are_said(tmp_path):
         f"1 files passed over, by ending: .jxl 1; first {str(Path('d/deep/1.jxl'))!r}",
         "2 folders passed over: no image is in them, so they are no classes; first 'c'",
     )
+
+
+def test_split_folders_without_images_are_said(tmp_path):
+    make_tree(tmp_path / "train", {"a": 2, "b": 1})
+    (tmp_path / "val").mkdir()
+    (tmp_path / "test" / "a").mkdir(parents=True)
+    (tmp_path / "test" / "1.jxl").write_bytes(b"x")
+    manifest = read_source(tmp_path)
+    assert set(manifest.table["split"]) == {"train"}
+    assert manifest.notes == (
+        "no image is in the split folder 'test'",
+        "no image is in the split folder 'val'",
+        f"1 files passed over, by ending: .jxl 1; first {str(Path('test/1.jxl'))!r}",
+        f"1 folders passed over: no image is in them, so they are no classes; first {str(Path('test/a'))!r}",
+    )
+
+
+def test_classes_that_hold_the_same_folders_may_be_splits(tmp_path):
+    make_tree(tmp_path, {f"{split}/{name}": 2 for split in ("training_set", "test_set") for name in ("cats", "dogs")})
+    manifest = read_source(tmp_path)
+    assert set(manifest.table["label"]) == {"training_set", "test_set"}
+    assert manifest.notes == (
+        "found the same 2 folders ('cats', 'dogs') in each of the folders 'test_set', 'training_set', which are taken "
+        "for classes. If these are splits, rename them to train, validation, test",
+    )
+    # A class that holds images of its own, or other folders, is one.
+    make_image(tmp_path / "test_set" / "1.png", 0)
+    assert read_source(tmp_path).notes == ()
+    (tmp_path / "test_set" / "1.png").unlink()
+    make_image(tmp_path / "test_set" / "birds" / "1.png", 0)
+    assert read_source(tmp_path).notes == ()
 
 
 @pytest.mark.parametrize(
