@@ -54,10 +54,14 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     named = [folder.name for folder in folders if split_of[folder]]
 
     rows: list[tuple[str, str, str]] = []
+    notes = []
     if named and len(named) == len(folders):
         for folder in folders:
-            _refuse_loose(folder, list_images(folder, recurse=False).images)
-            rows += tree.read_classes(tree.class_folders(folder), split_of[folder])
+            _refuse_loose(folder, tree.look_into(folder))
+            of_split = tree.read_classes(tree.class_folders(folder), split_of[folder])
+            if not of_split:
+                notes.append(f"no image is in the split folder {folder.name!r}")
+            rows += of_split
     elif "train" in split_of.values() and len(set(split_of.values()) - {""}) > 1:
         others = [folder.name for folder in folders if not split_of[folder]]
         raise SourceError(
@@ -67,8 +71,8 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     else:
         rows += tree.read_classes(folders, "")
         _refuse_splits_below(root, tree.classes)
+        notes += _note_same_folders(root, rows)
 
-    notes = []
     loose = tree.look_into(root)
     if rows:
         _refuse_loose(root, loose)
@@ -156,6 +160,24 @@ def _refuse_splits_below(root: Path, classes: list[Path]) -> None:
             f"above the classes ({str(Path(*reversed(found.parts)))!r}). Move the folders, or list the images in a CSV "
             "with a split column"
         )
+
+
+def _note_same_folders(root: Path, rows: list[tuple[str, str, str]]) -> list[str]:
+    """Note classes that all hold the same folders and nothing else, as splits do that have names of their own."""
+    below: dict[str, set[str]] = {}
+    for path, label, _ in rows:
+        folders = Path(path).relative_to(root).parts[1:-1]
+        below.setdefault(label, set()).add(folders[0] if folders else "")
+    inner = next(iter(below.values()), set())
+    if len(below) == 1 or len(inner) < 2 or "" in inner or any(folders != inner for folders in below.values()):
+        return []
+    classes, same = (
+        ", ".join([*map(repr, sorted(names)[:3]), *["..."] * (len(names) > 3)]) for names in (below, inner)
+    )
+    return [
+        f"found the same {len(inner):,} folders ({same}) in each of the folders {classes}, which are taken for "
+        "classes. If these are splits, rename them to train, validation, test"
+    ]
 
 
 def _is_split(folder: Path) -> bool:

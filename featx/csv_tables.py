@@ -9,7 +9,7 @@ from typing import TextIO
 import pandas as pd
 
 from featx.errors import SourceError
-from featx.folders import has_image_name, is_file
+from featx.folders import find_named_otherwise, has_image_name, is_file
 
 # What spreadsheets put between cells; commas come first where a header could have several.
 _DELIMITERS = {",": "','", ";": "';'", "\t": "tabs"}
@@ -141,7 +141,7 @@ def _read_rows(
     csv_path: Path, file: TextIO, delimiter: str, path_column: str, root: Path
 ) -> tuple[tuple[str, ...], pd.DataFrame]:
     rows = _rows(csv_path, file, delimiter)
-    first, _, names = next(rows, (1, 1, ()))
+    first, last, names = next(rows, (1, 1, ()))
     if not names:
         raise SourceError(f"{csv_path}: not a CSV that can be read: it is empty; expected a header and rows below it")
     if names[0].startswith("#") and path_column not in names:
@@ -153,10 +153,18 @@ def _read_rows(
     if repeated:
         raise SourceError(f"{csv_path}: the column {repeated[0]!r} is there twice: rename one or leave it out")
     place = names.index(path_column) if path_column in names else None
+    if last > first and place is not None:
+        _refuse_swallowed(csv_path, first, names, delimiter, place, root)
     lines, table = [], []
     for line, last, cells in rows:
         if len(cells) != len(names):
             raise SourceError(f"{csv_path}: not a CSV that can be read: {_wrong_count(line, cells, names)}")
+        if cells[0].lstrip().startswith("#") and not (place == 0 and _names_a_file(cells[0], root)):
+            what_to_do = "correct the path, or begin it with ./" if place == 0 else "put another column first"
+            raise SourceError(
+                f"{csv_path}: line {line} looks like a comment ({cells[0]!r}): take lines of comments out. If it is "
+                f"none, {what_to_do}"
+            )
         if last > line and place is not None:
             _refuse_swallowed(csv_path, line, cells, delimiter, place, root)
         lines.append(line)
@@ -168,6 +176,11 @@ def _read_rows(
     # At the end: columns without a name would be one.
     frame.columns = names
     return names, frame
+
+
+def _names_a_file(cell: str, root: Path) -> bool:
+    """Whether a file has the path in a cell, be it written as another system writes it."""
+    return is_file(root / find_named_otherwise([cell.strip()], root)[0][0])
 
 
 def _note_decimal_commas(table: pd.DataFrame) -> list[str]:
@@ -203,18 +216,23 @@ def _refuse_swallowed(
     """
     for number, cell in enumerate(cells):
         inner = _LINE_END.split(cell)
+        # A path may have line breaks in it.
+        if len(inner) == 1 or (number == place and _names_a_file(cell, root)):
+            continue
         for n_before, text in enumerate(inner):
             is_first, is_last = n_before == 0, n_before == len(inner) - 1
             first, last = number if is_first else 0, number if is_last else len(cells) - 1
             pieces = text.split(delimiter)
-            # A path may have a line break in it.
-            is_part = place == number and (is_first or is_last)
-            if len(pieces) != last - first + 1 or not first <= place <= last or is_part:
+            if len(pieces) <= last - first or not first <= place <= last:
                 continue
-            path = pieces[place - first].strip()
-            if path and (has_image_name(Path(path)) or is_file(root / path)):
-                raise SourceError(
-                    f"{csv_path}: not a CSV that can be read: the row that begins in line {line} has a quote that "
-                    f"opens a cell and closes it some lines later, with what looks like another row in it ({path!r}). "
-                    'Take the quote out, or close it in its line and write "" for a quote within the cell'
-                )
+            # Nor is a path's own first or last line a row, though it ends like an image's name.
+            is_part = place == number and (is_first or is_last) and len(pieces) == 1
+            # A swallowed row may have too many cells, before or behind its path: nobody has counted them.
+            for path in (pieces[place - first].strip(), pieces[place - last - 1].strip()):
+                if path and ((has_image_name(Path(path)) and not is_part) or is_file(root / path)):
+                    raise SourceError(
+                        f"{csv_path}: not a CSV that can be read: the row that begins in line {line} has a quote that "
+                        f"opens a cell and closes it some lines later, with what looks like another row in it "
+                        f'({path!r}). Take the quote out, or close it in its line and write "" for a quote within the '
+                        "cell"
+                    )

@@ -14,7 +14,14 @@ _SHOWN = (
 )
 
 # What a store has that was made before there was a choice.
-_UNSAID = {"engine": "keras", "engine_version": "", "views": "none", "store_dtype": "float32"}
+_UNSAID = {
+    "engine": "keras",
+    "engine_version": "",
+    "views": "none",
+    "store_dtype": "float32",
+    "jpeg": "full",
+    "icc": "ignore",
+}
 
 
 def describe_store(store: Store) -> dict[str, object]:
@@ -61,7 +68,8 @@ def format_description(description: dict) -> str:
         f"network    {attributes['backbone']}, weights {attributes['weights']} "
         f"({str(attributes['weights_sha256'])[:12]})",
         f"images     {attributes['image_size']} pixels, {attributes['resize']}, {attributes['interpolation']}, "
-        f"{attributes['preprocessing']}; from {attributes['root']}",
+        f"{attributes['preprocessing']}, JPEGs: {attributes['jpeg']}, ICC profiles: {attributes['icc']}; from "
+        f"{attributes['root']}",
         f"features   {attributes['pooling']} pooling, views: {attributes['views']}; computed in "
         f"{attributes['precision']}, stored as {attributes['store_dtype']}",
         f"made       {attributes['created']} by featx {attributes['featx_version']}, Keras "

@@ -14,8 +14,9 @@ from featx.images import EXTENSIONS
 # What disks, network drives and programs keep next to a user's folders, in lower case. Those that are hidden, such as
 # .ipynb_checkpoints, are known by their name's first character.
 _OF_SYSTEMS = {
-    *("@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "system volume information", "lost+found"),
-    "__macosx",
+    *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "~snapshot", "network trash folder"),
+    *("$recycle.bin", "recycler", "system volume information", "lost+found", "__macosx"),
+    *(f"found.{number:03}" for number in range(1000)),
 }
 
 _MOST_ENDINGS = 8

@@ -11,6 +11,10 @@ import pandas as pd
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 # Python refuses to read whole numbers of several thousand digits, and a float holds none of more than 309.
 _MOST_DIGITS = 300
+# What shows as nothing and is not of Unicode's category Cf: variation selectors, joiners and fillers.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 
 
 def text_of(value: object) -> str:
@@ -90,7 +94,7 @@ def _place_of(label: object) -> tuple[bool, bool, int | float, str]:
 
 
 def _without_zero_width(text: str) -> str:
-    return "".join(character for character in text if unicodedata.category(character) != "Cf")
+    return "".join(character for character in _INVISIBLE.sub("", text) if unicodedata.category(character) != "Cf")
 
 
 def _as_plain_number(text: str) -> str:
@@ -143,15 +147,15 @@ def note_look_alikes(labels: pd.Series) -> tuple[str, ...]:
     >>> note_look_alikes(pd.Series(["Cat", "dog", "cat", "cat"]))
     ("the labels 'Cat' and 'cat' differ only in case: 1 and 2 images; they are two classes",)
     """
-    counts = labels.value_counts(sort=False)
+    counts = labels[labels != ""].value_counts(sort=False)
     first: dict[str, str] = {}
     pairs = [(other, label) for label in counts.index if (other := first.setdefault(_undo(label), label)) != label]
     if not pairs:
         return ()
     one, other = pairs[0]
     differences = _differences_of(one, other)
-    # Characters that are composed in two ways show as the same unless they are escaped.
-    show = ascii if any("NFC" in difference for difference in differences) else repr
+    # Characters that are composed in two ways, or show as nothing, look the same unless they are escaped.
+    show = ascii if any("NFC" in difference or "zero" in difference for difference in differences) else repr
     more = f". Further pairs that look alike: {len(pairs) - 1:,}" if len(pairs) > 1 else ""
     return (
         f"the labels {show(one)} and {show(other)} differ only {' and '.join(differences)}: {counts[one]:,} and "

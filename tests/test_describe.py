@@ -59,3 +59,11 @@ def test_a_store_says_what_ran_the_network(small_store):
         assert re.search(r"; engine keras 3\..*, [\d,]+\.\d images/s\n", format_description(describe_store(store)))
     with featx.open(DATA / "store_v1.h5") as store:
         assert "; engine keras\n" in format_description(describe_store(store))
+
+
+def test_a_store_says_how_its_pictures_were_read(small_store):
+    with featx.open(small_store) as store:
+        assert ", JPEGs: full, ICC profiles: convert; from " in format_description(describe_store(store))
+    # Stores of before there was a choice.
+    with featx.open(DATA / "store_v1.h5") as store:
+        assert ", JPEGs: full, ICC profiles: ignore; from " in format_description(describe_store(store))

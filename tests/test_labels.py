@@ -301,6 +301,8 @@ LOOK_ALIKES = [
     (["Cat", "cat", "cat", "dog"], "'Cat' and 'cat' differ only in case: 1 and 2 images"),
     (["caf\xe9", "cafe\u0301"], r"'caf\xe9' and 'cafe\u0301' differ only in how their characters are composed (NFC or"),
     (["cat", "cat\u200b"], r"'cat' and 'cat\u200b' differ only in zero-width characters: 1 and 1 images"),
+    (["\u2764", "\u2764\ufe0f"], r"'\u2764' and '\u2764\ufe0f' differ only in zero-width characters: 1 and 1 images"),
+    (["cat", "c\u034fat", ""], r"'cat' and 'c\u034fat' differ only in zero-width characters: 1 and 1 images"),
     (["a b", "a\u00a0b"], r"'a b' and 'a\xa0b' differ only in the kind or number of their blanks: 1 and 1 images"),
     (["1.1", "1.10"], "'1.1' and '1.10' differ only in how a number is written: 1 and 1 images"),
     (["1E1", "1e1"], "'1E1' and '1e1' differ only in case: 1 and 1 images"),
@@ -321,6 +323,8 @@ def test_one_note_tells_of_all_labels_that_look_alike():
     assert note.startswith("the labels 'A' and 'a' differ only in case: 1 and 1 images; they are two classes")
     assert note.endswith(". Further pairs that look alike: 2")
     assert note_look_alikes(pd.Series(["a", "b", "ab", "1", "2", ""])) == ()
+    # No label is no class.
+    assert note_look_alikes(pd.Series(["", "\u200b", "a"])) == ()
 
 
 def test_look_alikes_are_noted_wherever_labels_are_read(photos):

@@ -238,12 +238,20 @@ def test_further_columns_lose_nothing_by_being_numbers(tmp_path):
         ('path,note,label\na.png,"big,x\nb.png,small,y\nc.png,5",x\n', r"in line 2 has a .*row in it \('b\.png'\)"),
         ('label,note,path\nx,"big,a.png\ny,5",b.png\n', r"in line 2 has a .*row in it \('a\.png'\)"),
         ('path\n"a.png\nb.png\nc.png"\n', r"in line 2 has a .*row in it \('b\.png'\)"),
+        ('path,label,note\n"a.png,x,n\nb.png",y,n\n', r"in line 2 has a .*row in it \('a\.png'\)"),
+        ('label,note,path\nx,n,"a.png\ny,n,b.png"\n', r"in line 2 has a .*row in it \('b\.png'\)"),
+        ('path,label,note\na.png,x,"big\nb.png,y,small, too"\nc.png,x,\n', r"in line 2 has a .*row in it \('b\.png'\)"),
+        ('path,label,note\na.png,x,"big\nb.png,y,4, 5\nc.png,x,6"\n', r"in line 2 has a .*row in it \('b\.png'\)"),
+        ('label,note,path\nx,"big, too,a.png\ny,5",b.png\n', r"in line 2 has a .*row in it \('a\.png'\)"),
+        ('path,label,"note\na.png,x,n\nb.png,y,n"\nc.png,x,n\nd.png,y,n\n', r"in line 1 has a .*in it \('a\.png'\)"),
         ("path,label,note\na.png,x,two\nlines\nb.png,y,\n", "line 3 has 1 cell, and the header 3.*line break in it"),
         ("path,note,label\na.png,two\nlines,x\nb.png,,y\n", "line 2 has 2 cells, and the header 3"),
         ("path,label\na.png,x\rb.png\nb.png,y\n", "line 3 has 1 cell, and the header 2"),
         ("path,label\na.png,x,\nb.png,y,\n", "line 2 has 3 cells, and the header 2: it ends in a delimiter"),
         ("path,label\na, b.png,x\n", "line 2 has 3 cells.*delimiter in it in quotes"),
         ("path,label\na.png,x\n# the next\nb.png,y\n", r"line 3 has 1 cell.*like a comment \('# the next'\): take"),
+        ("path,label\na.png,x\n#b.png,y\nc.png,y\n", r"line 3 looks like a comment \('#b.png'\): .*begin it with \./"),
+        ("label,path\nx,a.png\n # x,b.png\ny,c.png\n", r"line 3 looks like a comment \(' # x'\): .*another column"),
         ("\n# made by hand\npath,label\na.png,x\n", r"line 2 is a comment \('# made by hand'\), where its header"),
         (
             'path,label,note\na.png,x,"two\nor\r\nmore, lines"\nb.png,y,"a ""b"" c"\n\nc.png,x,\nb.png,x,\n',
@@ -267,6 +275,31 @@ def test_a_row_in_a_cell_is_known_by_its_file_where_its_name_has_no_ending(tmp_p
     make_image(tmp_path / "2.png", 0).rename(tmp_path / "2")
     with pytest.raises(FeatxError, match=r"begins in line 2 has a quote.*row in it \('2'\)"):
         read_source(csv)
+    csv = write_csv(tmp_path / "m.csv", 'path,label\n"1\n2",x\n3,y\n')
+    with pytest.raises(FeatxError, match=r"begins in line 2 has a quote.*row in it \('2'\)"):
+        read_source(csv)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems' names have no line breaks")
+def test_a_path_with_line_breaks_is_no_row_in_a_cell(tmp_path):
+    names = ["a.png,x\nb.png\nc.png", "d.png\ne.png"]
+    make_image(tmp_path / names[0], 0)
+    csv = write_csv(tmp_path / "m.csv", f'path,label\n"{names[0]}",x\n"{names[1]}",y\n"f.png,\tg.png",y\n')
+    assert read_source(csv).table["path"].tolist() == [*names, "f.png,\tg.png"]
+
+
+def test_paths_of_files_may_begin_like_comments(tmp_path):
+    for name in ("#1.png", "#new/2.png"):
+        make_image(tmp_path / name, 0)
+    text = "path,label\n#1.png,x\n#new\\2.png,y\n./#3.png,#y\n"
+    table = read_source(write_csv(tmp_path / "m.csv", text)).table
+    assert [path.replace("\\", "/") for path in table["path"]] == ["#1.png", "#new/2.png", "./#3.png"]
+    assert table["label"].tolist() == ["x", "y", "#y"]
+
+
+def test_names_of_columns_may_have_line_breaks(tmp_path):
+    csv = write_csv(tmp_path / "m.csv", 'path,label,"size\n(mm)","kind,\nif known"\na.png,x,2,oil\nb.png,y,3,ink\n')
+    assert list(read_source(csv).table) == ["path", "label", "split", "size\n(mm)", "kind,\nif known"]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -341,7 +374,10 @@ def test_a_path_that_two_files_match_names_none(tmp_path):
     assert "nor exactly one with slashes and letters composed in another way" in manifest.notes[0]
 
 
-SYSTEM_FOLDERS = ("@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", ".ipynb_checkpoints", "lost+found", ".hidden")
+SYSTEM_FOLDERS = (
+    *("@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", ".ipynb_checkpoints", "lost+found", ".hidden"),
+    *("@Recently-Snapshot", "~snapshot", "Network Trash Folder", "RECYCLER", "FOUND.000", "FOUND.012"),
+)
 
 
 @pytest.mark.parametrize("splits", [(), ("train", "test")])
@@ -375,6 +411,37 @@ def test_class_folders_without_images_are_said(tmp_path):
         f"1 files passed over, by ending: .jxl 1; first {str(Path('d/deep/1.jxl'))!r}",
         "2 folders passed over: no image is in them, so they are no classes; first 'c'",
     )
+
+
+def test_split_folders_without_images_are_said(tmp_path):
+    make_tree(tmp_path / "train", {"a": 2, "b": 1})
+    (tmp_path / "val").mkdir()
+    (tmp_path / "test" / "a").mkdir(parents=True)
+    (tmp_path / "test" / "1.jxl").write_bytes(b"x")
+    manifest = read_source(tmp_path)
+    assert set(manifest.table["split"]) == {"train"}
+    assert manifest.notes == (
+        "no image is in the split folder 'test'",
+        "no image is in the split folder 'val'",
+        f"1 files passed over, by ending: .jxl 1; first {str(Path('test/1.jxl'))!r}",
+        f"1 folders passed over: no image is in them, so they are no classes; first {str(Path('test/a'))!r}",
+    )
+
+
+def test_classes_that_hold_the_same_folders_may_be_splits(tmp_path):
+    make_tree(tmp_path, {f"{split}/{name}": 2 for split in ("training_set", "test_set") for name in ("cats", "dogs")})
+    manifest = read_source(tmp_path)
+    assert set(manifest.table["label"]) == {"training_set", "test_set"}
+    assert manifest.notes == (
+        "found the same 2 folders ('cats', 'dogs') in each of the folders 'test_set', 'training_set', which are taken "
+        "for classes. If these are splits, rename them to train, validation, test",
+    )
+    # A class that holds images of its own, or other folders, is one.
+    make_image(tmp_path / "test_set" / "1.png", 0)
+    assert read_source(tmp_path).notes == ()
+    (tmp_path / "test_set" / "1.png").unlink()
+    make_image(tmp_path / "test_set" / "birds" / "1.png", 0)
+    assert read_source(tmp_path).notes == ()
 
 
 @pytest.mark.parametrize(
