@@ -22,9 +22,11 @@ SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BITS_PER_SAMPLE = 258
 _COMPRESSION = 259
 _PHOTOMETRIC = 262
+_STRIP_OFFSETS = 273
 _ORIENTATION = 274
 _PLANAR_CONFIGURATION = 284
 _COLOR_MAP = 320
+_TILE_OFFSETS = 324
 _EXTRA_SAMPLES = 338
 _SAMPLE_FORMAT = 339
 _SUBSAMPLING = 530
@@ -50,15 +52,20 @@ _MOST_BITS = 16
 
 _BUFFER_BYTES = 2**24
 
+_NO_DATA = "a TIFF with a strip or tile without data"
+
 
 def is_simple(image: Image.Image) -> bool:
     """Whether Pillow reads a TIFF rightly that it has opened.
 
     It does where samples have up to 8 bits, no sign, and are colours or marked as what else they are. But it takes for
     something else: extra samples in planes of their own, uncompressed colours that several pixels share, a palette of
-    8-bit colours, and samples without a photometric interpretation.
+    8-bit colours, samples without a photometric interpretation, and strips or tiles that the file leaves out.
     """
     tags = image.tag_v2
+    # GDAL's mark of a part that isn't stored: Pillow would draw the file's first bytes there.
+    if any(0 in tags.get(offsets, ()) for offsets in (_STRIP_OFFSETS, _TILE_OFFSETS)):
+        return False
     if max(tags.get(_BITS_PER_SAMPLE, (1,))) > 8 or set(tags.get(_SAMPLE_FORMAT, (1,))) != {1}:
         return False
     if _EXTRA_SAMPLES in tags:
@@ -118,6 +125,8 @@ class TiffPicture(ImageFile.ImageFile):
 
 def _check_kind(page: tifffile.TiffPage) -> None:
     n_samples, kind = page.samplesperpixel, f"a TIFF of {page.bitspersample}-bit samples"
+    if 0 in page.dataoffsets:
+        raise ImageError(_NO_DATA)
     if page.dtype is None or page.dtype.kind not in "buif":
         raise ImageError(f"{kind} of a format that can't be read: {_name(page.sampleformat)}")
     if page.compression not in _COMPRESSIONS:
@@ -182,7 +191,7 @@ def _decode(page: tifffile.TiffPage, wanted: Sequence[int]) -> np.ndarray:
     samples = np.empty((height, width, len(wanted)), page.dtype)
     for part, (plane, _, top, left, _), _ in page.segments(maxworkers=1, buffersize=_BUFFER_BYTES):
         if part is None:
-            raise ImageError("a TIFF with a strip or tile without data")
+            raise ImageError(_NO_DATA)
         inside = part[0, : height - top, : width - left]
         target = samples[top : top + inside.shape[0], left : left + inside.shape[1]]
         for place, sample in enumerate(wanted):

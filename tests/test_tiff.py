@@ -350,6 +350,23 @@ def test_strips_without_data_and_overlapping_ones_are_no_picture():
         decode(bytes(huge))
 
 
+@pytest.mark.parametrize("compression", [None, "lzw", "jpeg"])
+@pytest.mark.parametrize("layout", [{"rowsperstrip": 32}, {"tile": (32, 64)}])
+def test_a_part_that_is_not_stored_is_no_picture(layout, compression):
+    """GDAL leaves parts without data out (SPARSE_OK): their place in the file and their size are 0."""
+    data = write(RGB, "rgb", compression=compression, **layout)
+    assert picture_of(data).shape == RGB.shape
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        tags = [tag for tag in file.pages[0].tags if tag.name.endswith(("Offsets", "ByteCounts"))]
+    sparse = bytearray(data)
+    for tag in tags:
+        assert tag.count == 2
+        size = tag.valuebytecount // 2
+        sparse[tag.valueoffset : tag.valueoffset + size] = bytes(size)
+    with pytest.raises(ImageError, match="a TIFF with a strip or tile without data"):
+        decode(bytes(sparse))
+
+
 def declare(data, **tags):
     """Change numbers in the directory of a little-endian file."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
