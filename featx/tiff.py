@@ -35,6 +35,7 @@ _ICC_PROFILE = 34675
 _PLANAR = 2
 _UNCOMPRESSED = 1
 _FAX_COMPRESSIONS = (2, 3, 4)
+_DEFLATES = (8, 32946)
 
 # Extra samples that are transparency: the colours are multiplied by it already, or are not.
 _ASSOCIATED, _UNASSOCIATED = 1, 2
@@ -45,7 +46,7 @@ _N_COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK:
 
 # None, LZW, Deflate (two numbers), PackBits, LZMA, Zstandard: their decoders give no more bytes than are asked for,
 # while pictures within a TIFF (JPEG, JPEG 2000, WebP) may be of any size.
-_COMPRESSIONS = (1, 5, 8, 32946, 32773, 34925, 50000)
+_COMPRESSIONS = (_UNCOMPRESSED, 5, *_DEFLATES, 32773, 34925, 50000)
 
 # Of unsigned samples of up to so many bits, the largest value is white.
 _MOST_BITS = 16
@@ -60,13 +61,17 @@ def is_simple(image: Image.Image) -> bool:
 
     It does where samples have up to 8 bits, no sign, and are colours or marked as what else they are. But it takes for
     something else: extra samples in planes of their own, uncompressed colours that several pixels share, a palette of
-    8-bit colours, samples without a photometric interpretation, and strips or tiles that the file leaves out.
+    8-bit colours, samples without a photometric interpretation, strips or tiles that the file leaves out, and damaged
+    Deflate data.
     """
     tags = image.tag_v2
     # GDAL's mark of a part that isn't stored: Pillow would draw the file's first bytes there.
     if any(0 in tags.get(offsets, ()) for offsets in (_STRIP_OFFSETS, _TILE_OFFSETS)):
         return False
     if max(tags.get(_BITS_PER_SAMPLE, (1,))) > 8 or set(tags.get(_SAMPLE_FORMAT, (1,))) != {1}:
+        return False
+    # Libtiff doesn't compare Deflate's checksum.
+    if tags.get(_COMPRESSION) in _DEFLATES and tags.get(_PHOTOMETRIC) in _N_COLOURS:
         return False
     if _EXTRA_SAMPLES in tags:
         return tags.get(_PLANAR_CONFIGURATION) != _PLANAR

@@ -367,6 +367,18 @@ def test_a_part_that_is_not_stored_is_no_picture(layout, compression):
         decode(bytes(sparse))
 
 
+@pytest.mark.parametrize("options", [{}, {"rowsperstrip": 16}, {"tile": (32, 32), "predictor": True}])
+def test_damaged_deflate_data_is_a_reason(options):
+    noise = np.random.default_rng(0).integers(0, 60, RGB.shape).astype(np.uint8)
+    data = write(RGB // 2 + noise, "rgb", compression="deflate", **options)
+    assert difference(data, RGB // 2 + noise) == 0
+    for share in (0.3, 0.5, 0.8):
+        place = int(len(data) * share)
+        for hole in (1, 99, 999):
+            with pytest.raises(ImageError, match="cannot be decoded"):
+                decode(data[:place] + bytes(hole) + data[place + hole :])
+
+
 def declare(data, **tags):
     """Change numbers in the directory of a little-endian file."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
