@@ -53,6 +53,8 @@ _MOST_BITS = 16
 
 _BUFFER_BYTES = 2**24
 
+# Most programs write it behind the pixels.
+_NO_TAGS = "a TIFF that is cut or damaged: its directory of tags is not there"
 _NO_DATA = "a TIFF with a strip or tile without data"
 
 
@@ -108,7 +110,11 @@ class TiffPicture(ImageFile.ImageFile):
     def _open(self) -> None:
         self.fp.seek(0)
         # Programs' own kinds of TIFF, in which tags mean something else: other pages would be looked at.
-        page = tifffile.TiffFile(self.fp, is_lsm=False, is_ndpi=False, is_scanimage=False).pages[0]
+        file = tifffile.TiffFile(self.fp, is_lsm=False, is_ndpi=False, is_scanimage=False)
+        try:
+            page = file.pages[0]
+        except IndexError as error:
+            raise ImageError(_NO_TAGS) from error
         _check_kind(page)
         self._page: tifffile.TiffPage | None = page
         self._size = page.imagewidth, page.imagelength
@@ -130,6 +136,8 @@ class TiffPicture(ImageFile.ImageFile):
 
 def _check_kind(page: tifffile.TiffPage) -> None:
     n_samples, kind = page.samplesperpixel, f"a TIFF of {page.bitspersample}-bit samples"
+    if not page.tags:
+        raise ImageError(_NO_TAGS)
     if 0 in page.dataoffsets:
         raise ImageError(_NO_DATA)
     if page.dtype is None or page.dtype.kind not in "buif":
@@ -149,7 +157,9 @@ def _check_kind(page: tifffile.TiffPage) -> None:
         raise ImageError(f"a TIFF of {n_samples} samples per pixel that names no colours: save it as RGB or as gray")
     n_parts = math.prod(page.chunked)
     if not n_parts == len(page.dataoffsets) == len(page.databytecounts):
-        raise ImageError(f"a TIFF of {n_parts} strips or tiles that does not say where each of them is")
+        raise ImageError(
+            f"a TIFF that is cut or damaged: it does not say where each of its {n_parts} strips or tiles is"
+        )
     # The same bytes many times over would take very long to read; some programs count the last strip as a full one.
     if sum(page.databytecounts) > 2 * page.parent.filehandle.size:
         raise ImageError("a TIFF whose strips or tiles have more bytes than the file")

@@ -379,6 +379,25 @@ def test_damaged_deflate_data_is_a_reason(options):
                 decode(data[:place] + bytes(hole) + data[place + hole :])
 
 
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])
+def test_a_cut_file_is_called_cut(compression):
+    file = io.BytesIO()
+    # Of several strips, and with the directory at its end.
+    Image.fromarray(np.tile(RGB, (8, 8, 1))).save(file, "TIFF", compression=compression)
+    data = file.getvalue()
+    half = len(data) // 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for damaged in (data[:half], data[:half] + bytes(len(data) - half)):
+            with pytest.raises(ImageError, match="cut or damaged: its directory of tags is not there"):
+                decode(damaged)
+        if compression != "jpeg":
+            with pytest.raises(
+                ImageError, match=r"cut or damaged: it does not say where each of its [0-9]+ strips or tiles is"
+            ):
+                decode(data[:-1])
+
+
 def declare(data, **tags):
     """Change numbers in the directory of a little-endian file."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
