@@ -86,23 +86,34 @@ def _find_damage(data: bytes, colours: str, is_ended: bool) -> bool:
     """Raise an error for damaged data; return whether it is strange."""
     # Of all that libjpeg has to say of a file it gives the first; what it says of comments may hide what it says of
     # data.
-    plain = b"".join([START, *(segment for marker, segment in _segments(data) if marker not in _PASSED_OVER)])
-    try:
-        simplejpeg.decode_jpeg(plain, "CMYK" if colours == "CMYK" else "GRAY", min_factor=8)
-    except ValueError as error:
-        reason = str(error)
-    else:
+    plain = [segment for marker, segment in _segments(data) if marker not in _PASSED_OVER]
+    reason = _ask_libjpeg(plain, colours)
+    if reason is None:
         return False
     if _STRANGE.search(reason):
-        if _EMPTY in _first_picture(data):
-            raise ImageError(_GAP)
-        return True
+        picture = _first_picture(data)
+        # Zeros up to the end can be decoded to more than the picture: without them, it is whole or cut. One stays, as
+        # it may belong to its last byte.
+        reason = _ask_libjpeg([*plain[:-1], picture + b"\0" + END], colours) or reason
+        if _STRANGE.search(reason):
+            if _EMPTY in picture:
+                raise ImageError(_GAP)
+            return True
     if reason.startswith(_DAMAGE):
         raise ImageError(f"cannot be decoded: cut or damaged JPEG data ({reason})")
     if is_ended:
         raise ImageError("cannot be decoded: cut JPEG data (its end marker is missing)")
     # A kind of JPEG that only Pillow knows.
     return False
+
+
+def _ask_libjpeg(segments: Iterable[bytes], colours: str) -> str | None:
+    """Return the first that libjpeg has to say of a file, decoded as small as it can be."""
+    try:
+        simplejpeg.decode_jpeg(START + b"".join(segments), "CMYK" if colours == "CMYK" else "GRAY", min_factor=8)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _has_gap(data: bytes) -> bool:
