@@ -3,6 +3,7 @@
 import io
 import re
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -185,6 +186,17 @@ def test_zeros_behind_a_whole_picture_lose_nothing(files, kind, end, tmp_path):
     odd = files[kind][:-2] + bytes(2000) + end
     assert np.array_equal(decode(odd, image_size=N), plainly(files[kind]))
     assert notes_of(tmp_path, odd) == (STRANGE_DATA,)
+
+
+def test_a_file_that_ends_between_two_scans_is_named(files, photograph, tmp_path):
+    for data in (files["progressive"], encode(photograph.convert("CMYK"), progressive=True)):
+        starts = [found.start() for found in re.finditer(b"\xff\xda", data)]
+        # Before the tables of a scan, too.
+        places = {*starts[1:], *(data.rfind(b"\xff\xc4", before, start) for before, start in pairwise(starts))} - {-1}
+        assert len(places) > 10
+        for place in places:
+            assert np.array_equal(decode(data[:place], image_size=N), plainly(data[:place] + END))
+            assert notes_of(tmp_path, data[:place]) == (STRANGE_DATA,)
 
 
 @pytest.mark.parametrize("more", [b"junk" * 20, bytes(2000)])
