@@ -77,7 +77,7 @@ def load_jpeg(image: Image.Image, data: bytes) -> tuple[Image.Image, bool]:
         return image, is_strange or _may_lack_scans(data)
     if found.shape[:2] != (height, width):
         image.load()
-        return image, False
+        return image, _may_lack_scans(data)
     return Image.frombuffer(image.mode, image.size, pixels, "raw", layout, 0, 1), _may_lack_scans(data)
 
 
