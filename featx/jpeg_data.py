@@ -1,5 +1,6 @@
 """JPEGs, decoded strictly: Pillow fills up what is cut or damaged, and does not say so."""
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 
@@ -12,7 +13,9 @@ from featx.errors import ImageError
 START, END = b"\xff\xd8", b"\xff\xd9"
 
 STRANGE_DATA = "odd JPEG data, which may be damaged"
-"""What is to say of images with bytes between scans, or scans in an odd order: viewers show them, whole or not."""
+"""What is to say of images with bytes between scans, scans in an odd order, or maybe cut between two: viewers show
+them, whole or not.
+"""
 
 # By Pillow's mode: what simplejpeg calls it, how its bytes lie, and how many a pixel has.
 _MODES = {"L": ("GRAY", "L", 1), "RGB": ("RGB", "RGB", 3), "CMYK": ("CMYK", "CMYK;I", 4)}
@@ -28,6 +31,7 @@ _EMPTY = bytes(256)
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _SEQUENTIAL = (0xC0, 0xC1)
+_PROGRESSIVE = 0xC2
 _TABLES = 0xC4
 _START_OF_SCAN = 0xDA
 # They say nothing of the data: comments, and what applications add.
@@ -70,11 +74,11 @@ def load_jpeg(image: Image.Image, data: bytes) -> tuple[Image.Image, bool]:
     except ValueError:
         is_strange = _find_damage(whole, colours, len(whole) > len(data))
         image.load()
-        return image, is_strange
+        return image, is_strange or _may_lack_scans(data)
     if found.shape[:2] != (height, width):
         image.load()
-        return image, False
-    return Image.frombuffer(image.mode, image.size, pixels, "raw", layout, 0, 1), False
+        return image, _may_lack_scans(data)
+    return Image.frombuffer(image.mode, image.size, pixels, "raw", layout, 0, 1), _may_lack_scans(data)
 
 
 def end_jpeg(data: bytes) -> bytes:
@@ -86,23 +90,52 @@ def _find_damage(data: bytes, colours: str, is_ended: bool) -> bool:
     """Raise an error for damaged data; return whether it is strange."""
     # Of all that libjpeg has to say of a file it gives the first; what it says of comments may hide what it says of
     # data.
-    plain = b"".join([START, *(segment for marker, segment in _segments(data) if marker not in _PASSED_OVER)])
-    try:
-        simplejpeg.decode_jpeg(plain, "CMYK" if colours == "CMYK" else "GRAY", min_factor=8)
-    except ValueError as error:
-        reason = str(error)
-    else:
+    plain = [segment for marker, segment in _segments(data) if marker not in _PASSED_OVER]
+    reason = _ask_libjpeg(plain, colours)
+    if reason is None:
         return False
     if _STRANGE.search(reason):
-        if _EMPTY in _first_picture(data):
-            raise ImageError(_GAP)
-        return True
+        picture = _first_picture(data)
+        # Zeros up to the end can be decoded to more than the picture: without them, it is whole or cut. One stays, as
+        # it may belong to its last byte.
+        reason = _ask_libjpeg([*plain[:-1], picture + b"\0" + END], colours) or reason
+        if _STRANGE.search(reason):
+            if _EMPTY in picture:
+                raise ImageError(_GAP)
+            return True
     if reason.startswith(_DAMAGE):
         raise ImageError(f"cannot be decoded: cut or damaged JPEG data ({reason})")
     if is_ended:
         raise ImageError("cannot be decoded: cut JPEG data (its end marker is missing)")
     # A kind of JPEG that only Pillow knows.
     return False
+
+
+def _may_lack_scans(data: bytes) -> bool:
+    """Whether a progressive JPEG ends after a scan, without an end marker, before all of its values are exact."""
+    segments = dict(_segments(data))
+    scans = segments.get(_START_OF_SCAN, b"")
+    if _PROGRESSIVE not in segments or END in scans:
+        return False
+    exact = set()
+    for found in re.finditer(rb"\xff\xda", scans):
+        # How many components, two bytes for each, the first and last of their 64 values, and which bit these end at.
+        place = found.end() + 3
+        behind = place + 2 * scans[place - 1]
+        first, last, bits = scans[behind : behind + 3]
+        if bits % 16 == 0:
+            exact.update(itertools.product(scans[place:behind:2], range(first, last + 1)))
+    n_components = segments[_PROGRESSIVE][9]
+    return len(exact) < 64 * n_components
+
+
+def _ask_libjpeg(segments: Iterable[bytes], colours: str) -> str | None:
+    """Return the first that libjpeg has to say of a file, decoded as small as it can be."""
+    try:
+        simplejpeg.decode_jpeg(START + b"".join(segments), "CMYK" if colours == "CMYK" else "GRAY", min_factor=8)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _has_gap(data: bytes) -> bool:

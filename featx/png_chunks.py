@@ -7,8 +7,11 @@ from featx.errors import ImageError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-# Viewers read no more of a file that is shown for its first picture. Those in capitals are needed to decode it.
-_KEPT = (b"tRNS", b"eXIf")
+_END = b"IEND"
+
+# Viewers read no more of a file that is shown for its first picture. Those in capitals are needed to decode it, but for
+# the end.
+_KEPT = (b"tRNS", b"eXIf", _END)
 
 # Where ImageMagick puts an orientation.
 _EXIF_TEXT = b"Raw profile type exif\0"
@@ -50,7 +53,7 @@ def keep_pixel_chunks(data: bytes) -> tuple[bytes, bytes | None]:
         content = view[start : end - 4]
         is_whole = zlib.crc32(view[place + 4 : end - 4]) == int.from_bytes(view[end - 4 : end], "big")
         # By the case of its first letter.
-        is_needed = not kind[0] & 0x20
+        is_needed = not kind[0] & 0x20 and kind != _END
         if is_needed and not is_whole:
             raise ImageError(f"cannot be decoded: damaged data (the checksum of {kind!r} is another)")
         if kind == b"iCCP" and profile is None:
@@ -58,7 +61,7 @@ def keep_pixel_chunks(data: bytes) -> tuple[bytes, bytes | None]:
         elif is_needed or (is_whole and (kind in _KEPT or _holds_exif(kind, content))):
             kept.append(view[place:end])
         place = end
-        if kind == b"IEND":
+        if kind == _END:
             return b"".join(kept), profile
     # It is cut: what is there of the rest tells Pillow so.
     return b"".join([*kept, view[place:]]), profile

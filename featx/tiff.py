@@ -22,9 +22,11 @@ SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BITS_PER_SAMPLE = 258
 _COMPRESSION = 259
 _PHOTOMETRIC = 262
+_STRIP_OFFSETS = 273
 _ORIENTATION = 274
 _PLANAR_CONFIGURATION = 284
 _COLOR_MAP = 320
+_TILE_OFFSETS = 324
 _EXTRA_SAMPLES = 338
 _SAMPLE_FORMAT = 339
 _SUBSAMPLING = 530
@@ -33,6 +35,7 @@ _ICC_PROFILE = 34675
 _PLANAR = 2
 _UNCOMPRESSED = 1
 _FAX_COMPRESSIONS = (2, 3, 4)
+_DEFLATES = (8, 32946)
 
 # Extra samples that are transparency: the colours are multiplied by it already, or are not.
 _ASSOCIATED, _UNASSOCIATED = 1, 2
@@ -43,12 +46,16 @@ _N_COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK:
 
 # None, LZW, Deflate (two numbers), PackBits, LZMA, Zstandard: their decoders give no more bytes than are asked for,
 # while pictures within a TIFF (JPEG, JPEG 2000, WebP) may be of any size.
-_COMPRESSIONS = (1, 5, 8, 32946, 32773, 34925, 50000)
+_COMPRESSIONS = (_UNCOMPRESSED, 5, *_DEFLATES, 32773, 34925, 50000)
 
 # Of unsigned samples of up to so many bits, the largest value is white.
 _MOST_BITS = 16
 
 _BUFFER_BYTES = 2**24
+
+# Most programs write it behind the pixels.
+_NO_TAGS = "a TIFF that is cut or damaged: its directory of tags is not there"
+_NO_DATA = "a TIFF with a strip or tile without data"
 
 
 def is_simple(image: Image.Image) -> bool:
@@ -56,10 +63,17 @@ def is_simple(image: Image.Image) -> bool:
 
     It does where samples have up to 8 bits, no sign, and are colours or marked as what else they are. But it takes for
     something else: extra samples in planes of their own, uncompressed colours that several pixels share, a palette of
-    8-bit colours, and samples without a photometric interpretation.
+    8-bit colours, samples without a photometric interpretation, strips or tiles that the file leaves out, and damaged
+    Deflate data.
     """
     tags = image.tag_v2
+    # GDAL's mark of a part that isn't stored: Pillow would draw the file's first bytes there.
+    if any(0 in tags.get(offsets, ()) for offsets in (_STRIP_OFFSETS, _TILE_OFFSETS)):
+        return False
     if max(tags.get(_BITS_PER_SAMPLE, (1,))) > 8 or set(tags.get(_SAMPLE_FORMAT, (1,))) != {1}:
+        return False
+    # Libtiff doesn't compare Deflate's checksum.
+    if tags.get(_COMPRESSION) in _DEFLATES and tags.get(_PHOTOMETRIC) in _N_COLOURS:
         return False
     if _EXTRA_SAMPLES in tags:
         return tags.get(_PLANAR_CONFIGURATION) != _PLANAR
@@ -96,7 +110,11 @@ class TiffPicture(ImageFile.ImageFile):
     def _open(self) -> None:
         self.fp.seek(0)
         # Programs' own kinds of TIFF, in which tags mean something else: other pages would be looked at.
-        page = tifffile.TiffFile(self.fp, is_lsm=False, is_ndpi=False, is_scanimage=False).pages[0]
+        file = tifffile.TiffFile(self.fp, is_lsm=False, is_ndpi=False, is_scanimage=False)
+        try:
+            page = file.pages[0]
+        except IndexError as error:
+            raise ImageError(_NO_TAGS) from error
         _check_kind(page)
         self._page: tifffile.TiffPage | None = page
         self._size = page.imagewidth, page.imagelength
@@ -118,6 +136,10 @@ class TiffPicture(ImageFile.ImageFile):
 
 def _check_kind(page: tifffile.TiffPage) -> None:
     n_samples, kind = page.samplesperpixel, f"a TIFF of {page.bitspersample}-bit samples"
+    if not page.tags:
+        raise ImageError(_NO_TAGS)
+    if 0 in page.dataoffsets:
+        raise ImageError(_NO_DATA)
     if page.dtype is None or page.dtype.kind not in "buif":
         raise ImageError(f"{kind} of a format that can't be read: {_name(page.sampleformat)}")
     if page.compression not in _COMPRESSIONS:
@@ -135,7 +157,9 @@ def _check_kind(page: tifffile.TiffPage) -> None:
         raise ImageError(f"a TIFF of {n_samples} samples per pixel that names no colours: save it as RGB or as gray")
     n_parts = math.prod(page.chunked)
     if not n_parts == len(page.dataoffsets) == len(page.databytecounts):
-        raise ImageError(f"a TIFF of {n_parts} strips or tiles that does not say where each of them is")
+        raise ImageError(
+            f"a TIFF that is cut or damaged: it does not say where each of its {n_parts} strips or tiles is"
+        )
     # The same bytes many times over would take very long to read; some programs count the last strip as a full one.
     if sum(page.databytecounts) > 2 * page.parent.filehandle.size:
         raise ImageError("a TIFF whose strips or tiles have more bytes than the file")
@@ -182,7 +206,7 @@ def _decode(page: tifffile.TiffPage, wanted: Sequence[int]) -> np.ndarray:
     samples = np.empty((height, width, len(wanted)), page.dtype)
     for part, (plane, _, top, left, _), _ in page.segments(maxworkers=1, buffersize=_BUFFER_BYTES):
         if part is None:
-            raise ImageError("a TIFF with a strip or tile without data")
+            raise ImageError(_NO_DATA)
         inside = part[0, : height - top, : width - left]
         target = samples[top : top + inside.shape[0], left : left + inside.shape[1]]
         for place, sample in enumerate(wanted):

@@ -2,6 +2,8 @@
 
 import io
 import re
+import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -98,6 +100,31 @@ def test_a_part_of_zeros_is_found(files, kind):
             decode(data[:start] + bytes(third) + data[start + third :])
 
 
+@pytest.mark.parametrize("jpeg", ["full", "scaled"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_zeros_up_to_the_end_are_found(files, kind, jpeg):
+    """However many: they may be enough for all of the picture, and for more."""
+    data = files[kind]
+    for share in np.linspace(0.1, 0.9, 7):
+        start = int(share * len(data))
+        for n_zeros in (len(data) - start - 2, len(data), 9 * len(data)):
+            for end in (b"", END):
+                with pytest.raises(ImageError, match="damaged JPEG data"):
+                    decode(data[:start] + bytes(n_zeros) + end, image_size=N, jpeg=jpeg)
+
+
+def test_zeros_from_the_first_picture_to_the_end_of_the_second_are_found(photograph):
+    file = io.BytesIO()
+    photograph.save(file, "MPO", save_all=True, append_images=[photograph.rotate(180)])
+    data = file.getvalue()
+    quarter = len(data) // 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for end in (b"", END):
+            with pytest.raises(ImageError, match="cannot be decoded: cut or damaged JPEG data"):
+                decode(data[:quarter] + bytes(3 * quarter) + end)
+
+
 @pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}])
 def test_blank_areas_are_no_gaps(options, tmp_path):
     """Some encoders write a blank area as zeros."""
@@ -151,6 +178,25 @@ def test_odd_files_are_read_as_viewers_read_them(files, photograph, tmp_path):
     for data, _ in list(odd_files(files, photograph))[5:9]:
         with pytest.raises(ImageError, match="cut or damaged"):
             decode(data[: len(data) // 2] + END)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("end", [b"", END])
+def test_zeros_behind_a_whole_picture_lose_nothing(files, kind, end, tmp_path):
+    odd = files[kind][:-2] + bytes(2000) + end
+    assert np.array_equal(decode(odd, image_size=N), plainly(files[kind]))
+    assert notes_of(tmp_path, odd) == (STRANGE_DATA,)
+
+
+def test_a_file_that_ends_between_two_scans_is_named(files, photograph, tmp_path):
+    for data in (files["progressive"], encode(photograph.convert("CMYK"), progressive=True)):
+        starts = [found.start() for found in re.finditer(b"\xff\xda", data)]
+        # Before the tables of a scan, too.
+        places = {*starts[1:], *(data.rfind(b"\xff\xc4", before, start) for before, start in pairwise(starts))} - {-1}
+        assert len(places) > 10
+        for place in places:
+            assert np.array_equal(decode(data[:place], image_size=N), plainly(data[:place] + END))
+            assert notes_of(tmp_path, data[:place]) == (STRANGE_DATA,)
 
 
 @pytest.mark.parametrize("more", [b"junk" * 20, bytes(2000)])

@@ -65,6 +65,11 @@ def test_what_has_nothing_to_do_with_pixels_loses_no_picture(name, tmp_path):
         assert read_size(tmp_path / "x.png") == (N, N)
 
 
+def test_a_file_without_its_end_is_whole():
+    for end in (b"", chunk(b"IEND", b"", damage=1)):
+        assert np.array_equal(decode(png().removesuffix(END) + end, image_size=N), RGB)
+
+
 def test_what_pixels_depend_on_is_kept():
     rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in (X // 128).astype(np.uint8)))
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", N, N, 8, 3, 0, 0, 0))

@@ -350,6 +350,54 @@ def test_strips_without_data_and_overlapping_ones_are_no_picture():
         decode(bytes(huge))
 
 
+@pytest.mark.parametrize("compression", [None, "lzw", "jpeg"])
+@pytest.mark.parametrize("layout", [{"rowsperstrip": 32}, {"tile": (32, 64)}])
+def test_a_part_that_is_not_stored_is_no_picture(layout, compression):
+    """GDAL leaves parts without data out (SPARSE_OK): their place in the file and their size are 0."""
+    data = write(RGB, "rgb", compression=compression, **layout)
+    assert picture_of(data).shape == RGB.shape
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        tags = [tag for tag in file.pages[0].tags if tag.name.endswith(("Offsets", "ByteCounts"))]
+    sparse = bytearray(data)
+    for tag in tags:
+        assert tag.count == 2
+        size = tag.valuebytecount // 2
+        sparse[tag.valueoffset : tag.valueoffset + size] = bytes(size)
+    with pytest.raises(ImageError, match="a TIFF with a strip or tile without data"):
+        decode(bytes(sparse))
+
+
+@pytest.mark.parametrize("options", [{}, {"rowsperstrip": 16}, {"tile": (32, 32), "predictor": True}])
+def test_damaged_deflate_data_is_a_reason(options):
+    noise = np.random.default_rng(0).integers(0, 60, RGB.shape).astype(np.uint8)
+    data = write(RGB // 2 + noise, "rgb", compression="deflate", **options)
+    assert difference(data, RGB // 2 + noise) == 0
+    for share in (0.3, 0.5, 0.8):
+        place = int(len(data) * share)
+        for hole in (1, 99, 999):
+            with pytest.raises(ImageError, match="cannot be decoded"):
+                decode(data[:place] + bytes(hole) + data[place + hole :])
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])
+def test_a_cut_file_is_called_cut(compression):
+    file = io.BytesIO()
+    # Of several strips, and with the directory at its end.
+    Image.fromarray(np.tile(RGB, (8, 8, 1))).save(file, "TIFF", compression=compression)
+    data = file.getvalue()
+    half = len(data) // 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for damaged in (data[:half], data[:half] + bytes(len(data) - half)):
+            with pytest.raises(ImageError, match="cut or damaged: its directory of tags is not there"):
+                decode(damaged)
+        if compression != "jpeg":
+            with pytest.raises(
+                ImageError, match=r"cut or damaged: it does not say where each of its [0-9]+ strips or tiles is"
+            ):
+                decode(data[:-1])
+
+
 def declare(data, **tags):
     """Change numbers in the directory of a little-endian file."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
