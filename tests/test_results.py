@@ -226,6 +226,7 @@ def test_every_command_finds_a_run_that_was_being_replaced(tmp_path):
         lambda: CliRunner().invoke(main, ["compare", str(path), "--cells"]),
         lambda: are_repeats([path]),
         lambda: is_run(str(path)),
+        lambda: load_model(path),
         lambda: _find_runs([path]),
         lambda: _find_runs([path.parent]),
     ):
