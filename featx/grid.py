@@ -175,7 +175,7 @@ def fit_grid(
         n_parameters=best.n_parameters,
         predict_seconds=_time_labels(best, task.images_per_second),
     )
-    test = rows.of("test")
+    test = rows.with_weight(rows.of("test"))
     y_test = rows.y[test].astype(str)
     labels = {"path": rows.paths[test], "label": y_test, "predicted": best.predicted}
     write_run(
@@ -262,8 +262,8 @@ def _choose(cells: Sequence[Cell], choose_by: str) -> int:
 
 def _describe_protocol(protocol: Protocol, rows: Rows) -> dict[str, object]:
     return asdict(protocol) | {
-        "classes": sorted(set(rows.y[rows.of("train", "validation")].tolist())),
-        **{f"n_{split}": len(rows.of(split)) for split in ("train", "validation", "test")},
+        "classes": sorted(set(rows.y[rows.with_weight(rows.of("train", "validation"))].tolist())),
+        **{f"n_{split}": len(rows.with_weight(rows.of(split))) for split in ("train", "validation", "test")},
     }
 
 
