@@ -87,7 +87,7 @@ def fit_grid(
         Columns of the store, and an expression over them; see `featx.rows.read_rows`. Weights count in the classifier
         and in scores; means, deviations and thresholds of features are of all rows alike. Rows of weight 0 are left
         out, as if they were not there: of the fits, of what comes before (means, thresholds), of balanced class weights
-        and of scores. Splits and folds are drawn with them.
+        of scores, tables and counts. Splits and folds are drawn with them.
     class_weight : {"balanced"}, optional
         Lets every class weigh the same.
     each_layer, leave_one_layer_out : bool, default False

@@ -27,6 +27,7 @@ class Repeat:
     seed : int
         Of the split, its folds and its classifiers.
     n_train, n_test : int
+        Without rows of weight 0.
     discretize : str
     params : dict
         Of the chosen cell.
