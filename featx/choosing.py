@@ -61,9 +61,12 @@ def _list_problems(choose_by: str, rows: Rows, fold: Fold) -> Iterator[str]:
     if choose_by not in _NEEDED_METHODS:
         return
     for label in sorted(scored - known):
+        has_rows = label in set(rows.y[fit])
+        lack = "whose rows to fit all have the weight 0" if has_rows else "that no row to fit is of"
+        remedy = "give some of them a weight over 0" if has_rows else "give the class train rows"
         yield (
-            f"it is not defined where rows to score are of a class, {label!r}, that no row to fit is of. Choose by "
-            "balanced_accuracy, give the class train rows, or leave it out with --where"
+            f"it is not defined where rows to score are of a class, {label!r}, {lack}. Choose by balanced_accuracy, "
+            f"{remedy}, or leave the class out with --where"
         )
     if choose_by == "roc_auc":
         for label in sorted(known - scored):

@@ -225,12 +225,13 @@ def _train_all(
 def _predict_test(network: TunedNetwork, plan: StagePlan, task: Task, sources: Mapping[str, RowSource]) -> np.ndarray:
     """Return the class probabilities of the test rows, maybe none."""
     model = build_stage_model(network, plan)
-    return predict_rows(model, sources[plan.source], task.rows.of("test"), batch_size=plan.stage.batch_size)
+    test = task.rows.with_weight(task.rows.of("test"))
+    return predict_rows(model, sources[plan.source], test, batch_size=plan.stage.batch_size)
 
 
 def _time_prediction(network: TunedNetwork, task: Task, engine: str) -> float | None:
     """Return the seconds that a thousand images take from their files to their labels, by the whole network."""
-    test = task.rows.of("test")[:_N_TIMED]
+    test = task.rows.with_weight(task.rows.of("test"))[:_N_TIMED]
     if not len(test):
         return None
     whole = split_at(network, [PREDICTIONS])

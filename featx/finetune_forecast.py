@@ -144,7 +144,9 @@ def forecast_training(
         computed = compute_sample(sample, network, once, n_rows=n_rows, engine=engine, most_rows=most_rows)
     with MemoryWatch() as training:
         tried = [try_stage(task, network, recipe, plan, computed, seed=seed) for plan in plans]
-    n_train, n_validation, n_test = (len(task.rows.of(split)) for split in ("train", "validation", "test"))
+    n_train, n_validation, n_test = (
+        len(task.rows.with_weight(task.rows.of(split))) for split in ("train", "validation", "test")
+    )
     stages = tuple(
         StageForecast(
             name=plan.stage.name,

@@ -119,7 +119,7 @@ def describe_run(
             # Of the training: with what L2 and smoothed labels add, so no log loss to hold beside a classifier's.
             "choose_by": "accuracy" if keep == "val_accuracy" else "loss",
             "classes": task.classes,
-            **{f"n_{split}": len(rows.of(split)) for split in ("train", "validation", "test")},
+            **{f"n_{split}": len(rows.with_weight(rows.of(split))) for split in ("train", "validation", "test")},
         },
         cells=tuple(_as_cell(recipe, outcome, keep) for outcome in outcomes),
         chosen=chosen,
@@ -167,7 +167,7 @@ def write_fine_tuned(
     **options
         weights_path: the file to copy; overwrite: see `featx.results.write_run`.
     """
-    test = task.rows.of("test")
+    test = task.rows.with_weight(task.rows.of("test"))
     y_test = task.rows.y[test].astype(str)
     predicted = np.array(task.classes, dtype=object)[probabilities.argmax(axis=1)].astype(str)
     labels = {"path": task.rows.paths[test], "label": y_test, "predicted": predicted}
@@ -226,7 +226,7 @@ def _as_cell(recipe: Recipe, outcome: Outcome, keep: str) -> Cell:
 
 def _score_test(task: Task, probabilities: np.ndarray, seed: int) -> dict[str, object]:
     rows, classes = task.rows, np.array(task.classes, dtype=object)
-    test, known = rows.of("test"), rows.of("train", "validation")
+    test, known = rows.with_weight(rows.of("test")), rows.of("train", "validation")
     return score(
         rows.y[test].astype(str),
         classes[probabilities.argmax(axis=1)].astype(str),

@@ -93,7 +93,7 @@ def score_cells(
     """
     serve = {"svm": _score_svms, "rf": _score_forests}.get(model, _score_one_by_one)
     options = {"seed": seed, "class_weight": class_weight, "choose_by": choose_by}
-    fold = rows.with_weight(fold[0]), fold[1]
+    fold = rows.with_weight(fold[0]), rows.with_weight(fold[1])
     if cells:
         check_choice(choose_by, make_estimator(model, *cells[0], class_weight=class_weight), rows, [fold])
     for numbers in _group_by_discretization(cells).values():

@@ -87,7 +87,7 @@ def fit_grid(
         Columns of the store, and an expression over them; see `featx.rows.read_rows`. Weights count in the classifier
         and in scores; means, deviations and thresholds of features are of all rows alike. Rows of weight 0 are left
         out, as if they were not there: of the fits, of what comes before (means, thresholds), of balanced class weights
-        and of scores. Splits and folds are drawn with them.
+        of scores, tables and counts. Splits and folds are drawn with them.
     class_weight : {"balanced"}, optional
         Lets every class weigh the same.
     each_layer, leave_one_layer_out : bool, default False
@@ -175,7 +175,7 @@ def fit_grid(
         n_parameters=best.n_parameters,
         predict_seconds=_time_labels(best, task.images_per_second),
     )
-    test = rows.of("test")
+    test = rows.with_weight(rows.of("test"))
     y_test = rows.y[test].astype(str)
     labels = {"path": rows.paths[test], "label": y_test, "predicted": best.predicted}
     write_run(
@@ -262,8 +262,8 @@ def _choose(cells: Sequence[Cell], choose_by: str) -> int:
 
 def _describe_protocol(protocol: Protocol, rows: Rows) -> dict[str, object]:
     return asdict(protocol) | {
-        "classes": sorted(set(rows.y[rows.of("train", "validation")].tolist())),
-        **{f"n_{split}": len(rows.of(split)) for split in ("train", "validation", "test")},
+        "classes": sorted(set(rows.y[rows.with_weight(rows.of("train", "validation"))].tolist())),
+        **{f"n_{split}": len(rows.with_weight(rows.of(split))) for split in ("train", "validation", "test")},
     }
 
 

@@ -21,7 +21,7 @@ from featx.rows import (
     make_folds,
     read_rows,
 )
-from featx.split_checks import check_splits, notes_on_lost_classes
+from featx.split_checks import check_splits, notes_on_choices
 from featx.store import Store
 from featx.strict_yaml import without_numpy
 
@@ -152,12 +152,13 @@ def plan_grid(
         class_weight=class_weight,
         seed=seed,
     )
-    known, test = rows.of("train", "validation"), rows.of("test")
-    most = len(rows.with_weight(known)), max(len(test), len(rows.of("validation")))
-    model, model_notes = choose_model(model, rows, *most, worker_memory=worker_memory)
+    n_known, *n_scored = (
+        len(rows.with_weight(rows.of(*splits))) for splits in (("train", "validation"), ("test",), ("validation",))
+    )
+    model, model_notes = choose_model(model, rows, n_known, max(n_scored), worker_memory=worker_memory)
     cells = plan_cells(model, grid or {}, discretize)
     if selection == "validation":
-        notes += notes_on_lost_classes(rows, rows.of("train"), rows.of("validation"), "validation")
+        notes += notes_on_choices(rows)
     return GridTask(
         model=model,
         cells=cells,
@@ -229,8 +230,11 @@ def _choose_selection(store_path: str | Path, rows: Rows, cells: list[CellPlan],
     if len(rows.of("validation")):
         return "validation"
     if len(cells) > 1:
+        lack, remedy = "no validation rows", "extract with --split 0.6,0.2,0.2"
+        if "validation" in rows.emptied:
+            lack, remedy = f"{lack}: --drop-duplicates has left them all out", "leave --drop-duplicates out"
         raise FeatxError(
-            f"{store_path}: {len(cells)} cells to choose from and no validation rows. Use --cv 5, or extract with "
-            "--split 0.6,0.2,0.2; test rows are never used to choose"
+            f"{store_path}: {len(cells)} cells to choose from and {lack}. Use --cv 5, or {remedy}; test rows are never "
+            "used to choose"
         )
     return "none"

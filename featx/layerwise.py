@@ -145,15 +145,15 @@ def score_layers(
     n_steps = len(asked) + (len(widths) if questions.importance else 0)
     # disable=None: only where standard error is a terminal.
     with tqdm(total=len(folds) * n_steps, unit="layer set", disable=None if progress else True) as bar:
-        for number, (fit, score) in enumerate(folds):
-            fold = rows.with_weight(fit), score
+        for number, known in enumerate(folds):
+            fold = tuple(map(rows.with_weight, known))
             layers = _open(_Task(model, cell, rows, fold, widths, seed, class_weight))
             for subset in asked:
                 scores[subset].append(layers.score(subset))
                 bar.update()
             if questions.importance:
                 rng = np.random.default_rng([seed, number])
-                orders = [rng.permutation(len(score)) for _ in range(questions.importance)]
+                orders = [rng.permutation(len(fold[1])) for _ in range(questions.importance)]
                 for layer, found in layers.shuffle(orders):
                     drops[layer].extend(found)
                     bar.update()

@@ -73,7 +73,7 @@ def failures_told(cell: CellPlan, where: str = "") -> Iterator[None]:
 
 
 def refit(model: str, cell: CellPlan, rows: Rows, *, seed: int = 0, class_weight: str | None = None) -> Refit:
-    """Fit a cell on train and validation rows together, and label the test rows.
+    """Fit a cell on train and validation rows together, and label the test rows that weigh something.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def refit(model: str, cell: CellPlan, rows: Rows, *, seed: int = 0, class_weight
     FeatxError
         If the cell fails: where there was nothing to choose, nobody has tried it before.
     """
-    known, test = rows.of("train", "validation"), rows.of("test")
+    known, test = rows.of("train", "validation"), rows.with_weight(rows.of("test"))
     begun = time.monotonic()
     best = make_estimator(model, *cell, seed=seed, class_weight=class_weight)
     with failures_told(cell):

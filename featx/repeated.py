@@ -27,13 +27,14 @@ class Repeat:
     seed : int
         Of the split, its folds and its classifiers.
     n_train, n_test : int
+        Without rows of weight 0.
     discretize : str
     params : dict
         Of the chosen cell.
     validation_accuracy : float or None
         Its mean over the folds of the train rows; None where there is one cell and nothing to choose.
     test : dict
-        See `featx.metrics.score`; every row counts the same, weights or not.
+        See `featx.metrics.score`; every row counts the same, but rows of weight 0 are left out.
     test_weighted : dict or None
         The same with the rows' weights.
     seconds : float
@@ -124,9 +125,10 @@ def read_repeats(run_path: str | Path) -> RepeatedRun:
     return run
 
 
-def summarise(repeats: Sequence[Repeat]) -> tuple[dict[str, float], dict[str, float]]:
-    """Return mean and deviation of every figure that is defined for all repeats; no deviations of one repeat."""
-    table = pd.DataFrame([repeat.test for repeat in repeats])[list(FIGURES)].dropna(axis="columns").astype(float)
+def summarise(repeats: Sequence[Repeat], *, weighted: bool = False) -> tuple[dict[str, float], dict[str, float]]:
+    """Return mean and deviation of every test figure that all repeats have; no deviations of one repeat."""
+    tests = [repeat.test_weighted if weighted else repeat.test for repeat in repeats]
+    table = pd.DataFrame(tests)[list(FIGURES)].dropna(axis="columns").astype(float)
     return table.mean().to_dict(), table.std(ddof=1).to_dict() if len(table) > 1 else {}
 
 
@@ -155,11 +157,19 @@ def repeats_table(run: RepeatedRun) -> pd.DataFrame:
 
 
 def describe_repeats(run: RepeatedRun) -> str:
-    """Return the figures' means and deviations in a line."""
-    figures = [f"{name.replace('_', ' ')} {describe_mean(name, run.mean, run.deviation)}" for name in run.mean]
-    if len(run.repeats) == 1:
-        return f"1 random split, test {', '.join(figures)}"
-    return f"{len(run.repeats)} random splits, test {', '.join(figures)} (mean ± deviation)"
+    """Return the figures' means and deviations in a line, the weighted ones next to the plain ones."""
+    is_one = len(run.repeats) == 1
+    splits = "1 random split" if is_one else f"{len(run.repeats)} random splits"
+    means = "" if is_one else " (mean ± deviation)"
+    text = f"{splits}, test {_list_means(run.mean, run.deviation)}"
+    if run.protocol.get("sample_weight") and all(repeat.test_weighted for repeat in run.repeats):
+        weighted = _list_means(*summarise(run.repeats, weighted=True))
+        text += f"; weighted by {run.protocol['sample_weight']}: {weighted}"
+    return text + means
+
+
+def _list_means(mean: Mapping[str, float], deviation: Mapping[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {describe_mean(name, mean, deviation)}" for name in mean)
 
 
 def write_repeats(output: Path, run: RepeatedRun) -> None:

@@ -171,7 +171,8 @@ def _notes_on_shares(task: RepeatsTask, repeats: Sequence[Repeat]) -> list[str]:
     """Say how far whole groups miss the test share, if by more than 2% of the rows, and more than one row."""
     if task.rows.groups is None:
         return []
-    wanted, n_rows = task.protocol["test_share"], len(task.rows)
+    wanted = task.protocol["test_share"]
+    n_rows = repeats[0].n_train + repeats[0].n_test
     n_test = [repeat.n_test for repeat in repeats]
     if max(abs(n - wanted * n_rows) for n in n_test) <= max(1, 0.02 * n_rows):
         return []

@@ -69,10 +69,17 @@ class RepeatsTask:
         return digest_draws(self.rows, self.strata)
 
     def draw(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the numbers of a random split's train rows and of its test rows."""
+        """Return the numbers of a random split's train rows, and of those test rows that weigh something."""
         if "train_per_class" in self.protocol:
-            return draw_per_class(self.rows, self.protocol["train_per_class"], seed)
-        return draw_split(self.rows, self.strata, self.protocol["test_share"], seed)
+            train, test = draw_per_class(self.rows, self.protocol["train_per_class"], seed)
+        else:
+            train, test = draw_split(self.rows, self.strata, self.protocol["test_share"], seed)
+        test = self.rows.with_weight(test)
+        if not len(test):
+            raise FeatxError(
+                f"seed {seed}: the weights of all test rows of this random split are 0: give more rows a weight over 0"
+            )
+        return train, test
 
     def check(self, numbers: Iterable[int]) -> None:
         """Refuse what random splits of these numbers can't be fitted, chosen or scored by, before any is.
@@ -157,7 +164,11 @@ def plan_repeats(
     if train_per_class is not None:
         drawn_by = {"train_per_class": train_per_class}
     protocol = {"n_repeats": n_repeats, **drawn_by, "cv": cv, "seed": seed}
-    protocol |= {**options, "class_weight": class_weight, "classes": sorted(set(rows.y.tolist()))}
+    protocol |= {
+        **options,
+        "class_weight": class_weight,
+        "classes": sorted(set(rows.y[rows.with_weight(np.arange(len(rows)))].tolist())),
+    }
     protocol |= {"choose_by": choose_by, "cells": [list(cell) for cell in cells]}
     task = RepeatsTask(model, cells, rows, strata, protocol, described, tuple(notes))
     train, test = task.draw(seed)
@@ -176,12 +187,15 @@ def _notes_on_lost_classes(task: RepeatsTask) -> list[str]:
     if rows.weights is None or rows.weights.all():
         return []
     lost: Counter[str] = Counter()
+    tested: set[str] = set()
     for number in range(n_repeats):
-        train, _ = task.draw(task.protocol["seed"] + number)
-        lost.update(set(rows.y[train]) - set(rows.y[rows.with_weight(train)]))
+        train, test = task.draw(task.protocol["seed"] + number)
+        labels = set(rows.y[train]) - set(rows.y[rows.with_weight(train)])
+        lost.update(labels)
+        tested |= labels & set(rows.y[test])
     return [
         f"in {n_splits:,} of {n_repeats:,} random splits all train images of the class {label!r} have the weight 0: "
-        "it can't be predicted there, and its test images count as wrong"
+        f"it can't be predicted there{', and its test images count as wrong' if label in tested else ''}"
         for label, n_splits in sorted(lost.items())
     ]
 
@@ -220,7 +234,7 @@ def _fit_once(
     y, weights = rows.y[test].astype(str), rows.weights_of(test)
     return Repeat(
         seed=seed,
-        n_train=len(train),
+        n_train=len(rows.with_weight(train)),
         n_test=len(test),
         discretize=cells[chosen][0],
         params=cells[chosen][1],

@@ -253,6 +253,7 @@ def load_model(run_path: str | Path) -> object:
     """Load a run's fitted estimator; a file that holds any type featx doesn't write is refused before it is built."""
     import skops.io
 
+    put_back(run_path)
     path = Path(run_path) / "model.skops"
     try:
         untrusted = set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES)

@@ -40,6 +40,8 @@ class Rows:
         What a row counts; one of weight 0 is neither fitted on nor scored.
     digests : ndarray of shape (n_rows,), str, or None
         SHA-256 of the images' files; None where it isn't known.
+    emptied : tuple of str
+        The splits all of whose images are left out by ``--drop-duplicates``.
     """
 
     X: np.ndarray
@@ -49,6 +51,7 @@ class Rows:
     groups: np.ndarray | None = None
     weights: np.ndarray | None = None
     digests: np.ndarray | None = None
+    emptied: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.y)
@@ -143,6 +146,7 @@ def read_rows(
             raise FeatxError(f"{store.path}: no image has a {lack}{so}: {mend}{other_rows}")
         if n_without:
             notes.append(f"{n_without:,} images without a {name} take no part")
+    emptied: tuple[str, ...] = ()
     if drop_duplicates:
         if "sha256" not in images:
             raise FeatxError(
@@ -151,7 +155,12 @@ def read_rows(
         splits = images["split"] if needs_split else pd.Series("", index=images.index)
         is_left_out = np.zeros(len(images), dtype=bool)
         is_left_out[takes_part] = find_duplicates(images["sha256"][takes_part], labels[takes_part], splits[takes_part])
+        emptied = tuple(sorted(set(splits[takes_part]) - set(splits[takes_part & ~is_left_out])))
         takes_part &= ~is_left_out
+        if not takes_part.any():
+            raise FeatxError(
+                f"{store.path}: --drop-duplicates leaves out every image: each is identical to one of another label"
+            )
         notes.append(f"{int(is_left_out.sum()):,} images of identical files are left out: --drop-duplicates")
     notes += note_look_alikes(labels[takes_part])
     table = images[takes_part]
@@ -166,6 +175,7 @@ def read_rows(
         groups=group_of_each(table).to_numpy(dtype=object) if "group" in table else None,
         weights=_read_weights(store, table, sample_weight),
         digests=table["sha256"].to_numpy(dtype=object) if "sha256" in table else None,
+        emptied=emptied,
     ), notes
 
 

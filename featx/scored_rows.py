@@ -78,7 +78,7 @@ def put_in_order(reference: pd.DataFrame, table: pd.DataFrame, first: Path, fold
         if len(alone):
             raise FeatxError(
                 f"{first} and {folder}: not the same test rows ({len(reference):,} and {len(table):,}); "
-                f"{alone.iloc[0]!r} is only in {only_in}. Compare runs of one store and split"
+                f"{alone.iloc[0]!r} is only in {only_in}. Compare runs of one store, split and weights"
             )
     ordered = table.set_index("path").loc[reference["path"]]
     differ = np.flatnonzero(ordered["label"].to_numpy() != reference["label"].to_numpy())

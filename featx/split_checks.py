@@ -29,6 +29,11 @@ def check_splits(store_path: object, rows: Rows, where: str | None = None) -> No
     """
     so, other_rows = told_with(where)
     train = rows.of("train")
+    if "train" in rows.emptied:
+        raise FeatxError(
+            f"{store_path}: no labelled train rows{so}: --drop-duplicates has left them all out, since their files are "
+            f"identical to others: leave --drop-duplicates out, or divide the images again{other_rows}"
+        )
     if not len(train):
         there = ", ".join(sorted({repr(str(name)) for name in rows.split} & {repr(name) for name in SPLITS}))
         raise FeatxError(
@@ -65,8 +70,8 @@ def notes_on_splits(rows: Rows, folds: Sequence[Fold] = ()) -> list[str]:
     for these, those in pairs:
         notes += _notes_on_pair(rows, these, those)
     if folds and rows.digests is not None:
-        known = np.concatenate([scored for _, scored in folds])
-        fold_of = np.repeat(np.arange(len(folds)), [len(scored) for _, scored in folds])
+        parts = [rows.with_weight(scored) for _, scored in folds]
+        known, fold_of = np.concatenate(parts), np.repeat(np.arange(len(folds)), [*map(len, parts)])
         parted, twin = _find_parted(rows, known, fold_of)
         if len(parted):
             notes.append(
@@ -74,12 +79,12 @@ def notes_on_splits(rows: Rows, folds: Sequence[Fold] = ()) -> list[str]:
                 f"only remember images; {_REMEDY}"
             )
     notes += _notes_on_labels(rows)
-    known, test = rows.of("train", "validation"), rows.of("test")
+    known, test = rows.of("train", "validation"), rows.with_weight(rows.of("test"))
     seen = set(rows.y[known])
     n_unseen = sum(label not in seen for label in rows.y[test])
     if n_unseen:
         notes.append(f"{n_unseen:,} test images have a label that no other image has: they count as wrong")
-    return [*notes, *notes_on_weights(rows), *notes_on_lost_classes(rows, known, test, "test")]
+    return [*notes, *notes_on_weights(rows), *_notes_on_lost_classes(rows, known, test)]
 
 
 def notes_on_weights(rows: Rows) -> list[str]:
@@ -90,32 +95,45 @@ def notes_on_weights(rows: Rows) -> list[str]:
     return [f"{n_without:,} of {len(rows):,} images have the weight 0: nothing is fitted or scored on them"]
 
 
-def notes_on_lost_classes(rows: Rows, fit: np.ndarray, score: np.ndarray, split: str) -> list[str]:
-    """Name the classes whose rows to fit all weigh 0, so that no row can be given their label.
-
-    Parameters
-    ----------
-    rows : Rows
-    fit, score : ndarray of int
-        The rows to fit, those of weight 0 among them, and the rows to score.
-    split : str
-        What the rows to score are called.
-    """
+def notes_on_choices(rows: Rows) -> list[str]:
+    """Name the classes that no cell can predict as cells are compared on validation rows, though the last fit can."""
+    train, validation = rows.of("train"), rows.with_weight(rows.of("validation"))
     notes = []
-    for label in sorted(set(rows.y[fit]) - set(rows.y[rows.with_weight(fit)])):
-        n_wrong = int((rows.y[rows.with_weight(score)] == label).sum())
-        images = "image counts" if n_wrong == 1 else "images count"
-        wrong = f", and its {n_wrong:,} {split} {images} as wrong" if n_wrong else ""
+    for label in _find_lost(rows, train):
+        n_wrong = int((rows.y[validation] == label).sum())
+        # Without any, the class is lost to the last fit too, and is named there.
+        if n_wrong:
+            notes.append(
+                f"all train images of the class {label!r} have the weight 0: while cells are compared, fitted on train "
+                f"images, it can't be predicted, and its {n_wrong:,} validation {_count_as(n_wrong)} wrong"
+            )
+    return notes
+
+
+def _notes_on_lost_classes(rows: Rows, known: np.ndarray, test: np.ndarray) -> list[str]:
+    """Name the classes whose rows to fit all weigh 0, so that no row can be given their label."""
+    notes = []
+    for label in _find_lost(rows, known):
+        n_wrong = int((rows.y[test] == label).sum())
+        wrong = f", and its {n_wrong:,} test {_count_as(n_wrong)} wrong" if n_wrong else ""
         notes.append(f"all images of the class {label!r} to fit on have the weight 0: it can't be predicted{wrong}")
     return notes
+
+
+def _find_lost(rows: Rows, fit: np.ndarray) -> list[str]:
+    return sorted(set(rows.y[fit]) - set(rows.y[rows.with_weight(fit)]))
+
+
+def _count_as(n_images: int) -> str:
+    return "image counts as" if n_images == 1 else "images count as"
 
 
 def notes_on_identical(rows: Rows) -> list[str]:
     """Say whether a random split or a fold may part identical files, which groups would keep together."""
     if rows.digests is None:
         return []
-    everything = np.arange(len(rows))
-    parted, twin = _find_parted(rows, everything, everything if rows.groups is None else rows.groups)
+    everything = rows.with_weight(np.arange(len(rows)))
+    parted, twin = _find_parted(rows, everything, everything if rows.groups is None else rows.groups[everything])
     if not len(parted):
         return _notes_on_labels(rows)
     return [
@@ -130,7 +148,7 @@ def _notes_on_pair(rows: Rows, these: str, those: str) -> list[str]:
     easy = "the test is easier than new {} are"
     if these == "validation":
         easy = "a choice by validation images favours models that only remember {}"
-    first, second = rows.of(these), rows.of(those)
+    first, second = (rows.with_weight(rows.of(split)) for split in (these, those))
     notes = []
     if rows.groups is not None:
         shared = sorted(set(rows.groups[first]) & set(rows.groups[second]))
@@ -156,7 +174,8 @@ def _notes_on_labels(rows: Rows) -> list[str]:
     """Say whether identical files have several labels."""
     if rows.digests is None:
         return []
-    parted, twin = _find_parted(rows, np.arange(len(rows)), rows.y)
+    everything = rows.with_weight(np.arange(len(rows)))
+    parted, twin = _find_parted(rows, everything, rows.y[everything])
     if not len(parted):
         return []
     first = parted[0]

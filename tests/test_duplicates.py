@@ -54,6 +54,27 @@ def test_validation_images_that_are_train_images_are_said_and_can_be_left_out(le
     assert featx.compare_runs([tmp_path / "run", tmp_path / "clean"]).n_rows == 20
 
 
+@pytest.mark.parametrize("lost", ["validation", "train"])
+def test_a_split_that_is_left_out_as_a_whole_is_said(tmp_path, lost):
+    kept = "validation" if lost == "train" else "train"
+    pictures = [*range(20), *range(20, 40), *(range(20) if lost == "train" else range(20, 40))]
+    path = noise_store(tmp_path / "s.h5", pictures, [kept] * 20 + ["test"] * 20 + [lost] * 20)
+    options = ["--n-neighbors", "1,5", "--drop-duplicates", "-o", str(tmp_path / "run")]
+    done = CliRunner().invoke(main, ["fit", "knn", str(path), *options])
+    assert done.exit_code == 1
+    assert "rows: --drop-duplicates has left them all out" in done.output
+    assert "leave --drop-duplicates out" in done.output
+    assert "xtract" not in done.output
+    with pytest.raises(FeatxError, match=f"no .*{lost} rows.*--drop-duplicates has left them all out"):
+        read_task(path, drop_duplicates=True)
+
+
+def test_every_image_is_left_out(tmp_path):
+    path = noise_store(tmp_path / "s.h5", [0, 0, 1, 1], labels=[*"abab"])
+    with pytest.raises(FeatxError, match="--drop-duplicates leaves out every image"):
+        featx.fit_repeats(path, "knn", tmp_path / "run", n_repeats=1, drop_duplicates=True)
+
+
 def test_what_is_left_out_is_as_if_it_had_never_been_there(leaky, tmp_path):
     clean = featx.fit_grid(leaky, "knn", tmp_path / "clean", grid=GRID, drop_duplicates=True)
     pictures = [*range(24, 40), *range(20), *range(20, 24), *range(40, 56)]

@@ -7,13 +7,17 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SMALL
+from conftest import SMALL, small_recipe
 
 import featx
-from featx import FeatxError
+from featx import FeatxError, finetune
 from featx.errors import SourceError, WeightsError
+from featx.finetune_run import Outcome, describe_run, write_fine_tuned
 from featx.finetune_task import choose_weights, read_task
+from featx.recipes import Stage, read_recipe
 from featx.settings import Settings
+from featx.stage_plans import StagePlan
+from featx.training import Trained
 
 
 def silent(line):
@@ -168,7 +172,6 @@ class RowNumbers:
 
 def batches_of(task, class_weight):
     """Return (inputs, classes, weights) of all train and all validation rows, in the order that they are trained in."""
-    from featx.recipes import Stage
     from featx.stage_plans import StagePlan
     from featx.training_sources import make_batches
 
@@ -185,7 +188,7 @@ def test_a_network_sees_no_row_of_weight_0(tuned_store, tmp_path, class_weight):
     store_path = shutil.copy(tuned_store, tmp_path / "s.h5")
     with h5py.File(store_path, "a") as file:
         weights = file["images/weight"][:]
-        file["images/weight"][...] = np.where(weights == 2, 0, weights)
+        file["images/weight"][...] = np.where(weights == b"2.0", b"0", weights)
     weighted = read_task(store_path, sample_weight="weight")
     less = read_task(tuned_store, sample_weight="weight", where="weight < 2")
     assert "9 of 30 images have the weight 0: nothing is fitted or scored on them" in weighted.notes
@@ -202,14 +205,44 @@ def test_a_class_whose_images_all_have_the_weight_0_is_none_of_the_network(tuned
     store_path = shutil.copy(tuned_store, tmp_path / "s.h5")
     with h5py.File(store_path, "a") as file:
         labels = file["images/label"].asstr()[:]
-        file["images/weight"][...] = np.where(labels == "birch", 0, 1)
+        file["images/weight"][...] = np.where(labels == "birch", b"0", b"1").astype(file["images/weight"].dtype)
     task = read_task(store_path, sample_weight="weight")
     assert task.classes == ["ash", "cedar"]
     assert any("'birch' to fit on have the weight 0: it can't be predicted" in note for note in task.notes)
     assert set(task.rows.y[task.targets.sum(axis=1) == 0]) == {"birch"}
     with h5py.File(store_path, "a") as file:
         splits = file["images/split"].asstr()[:]
-        file["images/weight"][...] = np.where((labels == "birch") & (splits == "train"), 0, 1)
+        is_lost = (labels == "birch") & (splits == "train")
+        file["images/weight"][...] = np.where(is_lost, b"0", b"1").astype(file["images/weight"].dtype)
     n_rows = int(((labels == "birch") & (splits != "train")).sum())
     with pytest.raises(FeatxError, match=rf"the class 'birch' \({n_rows} rows of a weight over 0\) has none in train"):
         read_task(store_path, sample_weight="weight")
+
+
+def test_a_network_is_not_scored_on_rows_of_weight_0(tuned_store, tmp_path, monkeypatch):
+    store_path = shutil.copy(tuned_store, tmp_path / "s.h5")
+    with h5py.File(store_path, "a") as file:
+        splits, weights = file["images/split"].asstr()[:], file["images/weight"][:]
+        weights[[np.flatnonzero(splits == name)[0] for name in ("train", "validation", "test")]] = 0
+        file["images/weight"][...] = weights
+    task = read_task(store_path, sample_weight="weight")
+    scored = task.rows.paths[(splits == "test") & (task.rows.weights > 0)].tolist()
+    stage = Stage("head")
+    plan = StagePlan(stage, (), "", "pixels", ("plain",), 1, 1)
+    figures = {"loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5}
+    outcome = Outcome(plan, Trained([{"epoch": 1, **figures, "learning_rate": 0.1, "seconds": 1.0}], 1, "epochs"))
+    recipe = read_recipe(small_recipe(tmp_path / "recipe.yaml", stages=(stage,)))
+    monkeypatch.setattr(finetune, "build_stage_model", lambda network, plan: None)
+    monkeypatch.setattr(finetune, "predict_rows", lambda model, source, rows, batch_size: task.targets[rows])
+    probabilities = finetune._predict_test(None, plan, task, {"pixels": None})
+    costs = {"n_parameters": 1, "predict_seconds": None, "weights_sha256": "0" * 64, "once_seconds": 0.0}
+    protocol = {"seed": 0, "sample_weight": "weight"}
+    run = describe_run(task, recipe, [outcome], 0, probabilities, protocol=protocol, **costs)
+    (tmp_path / "weights").touch()
+    files = {"weights_path": tmp_path / "weights", "overwrite": False}
+    write_fine_tuned(tmp_path / "run", run, task, [outcome], recipe, probabilities, **files)
+    assert pd.read_csv(tmp_path / "run" / "predictions.csv")["path"].tolist() == scored
+    assert pd.read_csv(tmp_path / "run" / "confusion.csv", index_col=0).to_numpy().sum() == len(scored)
+    assert run.test["accuracy"] == 1
+    for name in ("train", "validation", "test"):
+        assert run.protocol[f"n_{name}"] == (splits == name).sum() - 1

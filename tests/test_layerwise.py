@@ -74,10 +74,11 @@ def columns(*layers):
 def plain_figures(make, rows, folds, n_shuffles):
     """Compute every figure the long way."""
     y, weights = rows.y.astype(str), rows.weights
+    # Rows of weight 0 are as if they were not there.
+    folds = [(known, scored if weights is None else scored[weights[scored] > 0]) for known, scored in folds]
 
     def fit(rows_to_fit, chosen):
         pipeline = make()
-        # Rows of weight 0 are as if they were not there.
         rows_to_fit = rows_to_fit if weights is None else rows_to_fit[weights[rows_to_fit] > 0]
         options = {} if weights is None else {f"{pipeline.steps[-1][0]}__sample_weight": weights[rows_to_fit]}
         return pipeline.fit(rows.X[np.ix_(rows_to_fit, chosen)], y[rows_to_fit], **options)

@@ -211,6 +211,11 @@ def test_one_run_is_there_whole_after_a_kill_at_any_step(tmp_path, is_linked):
     assert path.is_symlink() == is_linked
 
 
+def load_no_model(path):
+    with pytest.raises(FeatxError, match="no such model"):
+        load_model(path)
+
+
 def test_every_command_finds_a_run_that_was_being_replaced(tmp_path):
     """A kill between the two moves: the run waits under a hidden name."""
     from click.testing import CliRunner
@@ -226,6 +231,7 @@ def test_every_command_finds_a_run_that_was_being_replaced(tmp_path):
         lambda: CliRunner().invoke(main, ["compare", str(path), "--cells"]),
         lambda: are_repeats([path]),
         lambda: is_run(str(path)),
+        lambda: load_no_model(path),
         lambda: _find_runs([path]),
         lambda: _find_runs([path.parent]),
     ):

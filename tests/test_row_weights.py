@@ -90,8 +90,7 @@ def test_cells_and_the_refit_are_those_without_them(model, class_weight):
             figures.append([(found[number].accuracy, found[number].score) for number in range(len(cells))])
         np.testing.assert_allclose(*figures, rtol=1e-12)
     found, wanted = (refit(model, cells[0], some, **options) for some in (rows, less))
-    kept = rows.weights[rows.of("test")] > 0
-    assert np.array_equal(found.predicted[kept], wanted.predicted)
+    assert np.array_equal(found.predicted, wanted.predicted)
     assert found.n_parameters == wanted.n_parameters
     for name, figure in wanted.test.items():
         assert found.test[name] == (figure if figure is None else pytest.approx(figure, rel=1e-12)), name
@@ -104,7 +103,7 @@ def test_figures_of_layers_are_those_without_them(model):
     figures = []
     for some in (rows, less):
         folds = [(some.of("train"), some.of("validation"))]
-        questions = LayerQuestions(each_layer=True, leave_one_layer_out=True)
+        questions = LayerQuestions(each_layer=True, leave_one_layer_out=True, importance=3)
         figures.append(score_layers(model, cell, some, folds, widths, questions, class_weight="balanced")[0])
     pd.testing.assert_frame_equal(*(pd.DataFrame(list(each)) for each in figures), rtol=1e-12)
 
@@ -170,6 +169,7 @@ def store_path(tmp_path_factory):
     splits = ["train", "train", "validation", "test", "train"] * 20
     weights = {"no_b": [0.0 if label == "b" else 1.0 for label in labels]}
     weights["ones"] = [1.0] * 100
+    weights["uneven"] = [float(1 + row % 7) for row in range(100)]
     weights["no_train_b"] = [
         0.0 if (label, split) == ("b", "train") else 1.0 for label, split in zip(labels, splits, strict=True)
     ]
@@ -190,28 +190,82 @@ def fit(store, model, output, *options):
 def test_a_class_without_weight_is_named_and_the_others_are_as_without_it(store_path, tmp_path, model, options):
     said, found = fit(store_path, model, tmp_path / "run", "--sample-weight", "no_b", *options)
     assert "30 of 100 images have the weight 0" in said
-    assert said.count("all images of the class 'b' to fit on have the weight 0: it can't be predicted") == 2
+    assert said.count("the class 'b'") == 1
+    assert "all images of the class 'b' to fit on have the weight 0: it can't be predicted\n" in said
     options = ("--where", "label != 'b'", "--sample-weight", "ones", *options)
     _, wanted = fit(store_path, model, tmp_path / "other", *options)
-    pd.testing.assert_frame_equal(found[found["label"] != "b"].reset_index(drop=True), wanted)
-    assert (found.loc[found["label"] != "b", "predicted"] == wanted["label"].to_numpy()).all()
-    assert not (found["predicted"] == "b").any()
+    pd.testing.assert_frame_equal(found, wanted)
+    assert (found["predicted"] == wanted["label"]).all()
+    for table in ("per_class.csv", "confusion.csv"):
+        assert (tmp_path / "run" / table).read_text() == (tmp_path / "other" / table).read_text()
+    assert "on 14 images, weighted by no_b" in said
     run, other = featx.read_run(tmp_path / "run"), featx.read_run(tmp_path / "other")
     assert run.test["accuracy"] == other.test["accuracy"] == 1.0
+    for name in ("classes", "n_train", "n_validation", "n_test"):
+        assert run.protocol[name] == other.protocol[name]
     assert [cell.validation_accuracy for cell in run.cells] == [cell.validation_accuracy for cell in other.cells]
 
 
 def test_test_images_of_a_class_without_weight_in_train_count_as_wrong(store_path, tmp_path):
     said, found = fit(store_path, "svm", tmp_path / "run", "--sample-weight", "no_train_b", "--kernel", "linear")
+    assert said.count("the class 'b'") == 1
     assert (
-        "class 'b' to fit on have the weight 0: it can't be predicted, and its 6 validation images count as wrong"
-        in said
+        "all train images of the class 'b' have the weight 0: while cells are compared, fitted on train images, it "
+        "can't be predicted, and its 6 validation images count as wrong" in said
     )
     run = featx.read_run(tmp_path / "run")
     # The cells are fitted on train rows alone; the validation rows of b serve the last fit.
     assert max(cell.validation_accuracy for cell in run.cells) == pytest.approx(14 / 20)
     assert run.test["accuracy"] == 1.0
     assert found["predicted"].tolist() == found["label"].tolist()
+
+
+def test_runs_on_other_test_rows_by_weight_are_not_compared(store_path, tmp_path):
+    grid = ("--kernel", "linear", "--C", "0.1")
+    fit(store_path, "svm", tmp_path / "plain", *grid)
+    fit(store_path, "svm", tmp_path / "weighted", "--sample-weight", "no_b", *grid)
+    fit(store_path, "logreg", tmp_path / "other", "--sample-weight", "no_b", "--C", "0.1")
+    with pytest.raises(FeatxError, match="not the same test rows"):
+        featx.compare_runs([tmp_path / "plain", tmp_path / "weighted"])
+    compared = featx.compare_runs([tmp_path / "weighted", tmp_path / "other"])
+    assert compared.n_rows == 14
+
+
+@pytest.mark.parametrize("choose_by", ["roc_auc", "log_loss"])
+def test_a_score_that_is_not_defined_for_lack_of_weight_says_so(store_path, tmp_path, choose_by):
+    args = ["fit", "logreg", str(store_path), "--sample-weight", "no_train_b", "--choose-by", choose_by]
+    done = CliRunner().invoke(main, [*args, "-o", str(tmp_path / "run")])
+    assert done.exit_code == 1
+    assert (
+        "rows to score are of a class, 'b', whose rows to fit all have the weight 0. Choose by balanced_accuracy, give "
+        "some of them a weight over 0, or leave the class out" in done.output
+    )
+
+
+def test_random_splits_show_weighted_figures_next_to_plain_ones(store_path, tmp_path):
+    args = ["fit", "knn", str(store_path), "--repeats", "2", "--n-neighbors", "1"]
+    done = CliRunner().invoke(main, [*args, "-o", str(tmp_path / "plain")])
+    assert done.exit_code == 0, done.output
+    assert "weighted by" not in done.output
+    args = ["fit", "rf", str(store_path), "--repeats", "2", "--n-estimators", "1", "--sample-weight", "uneven"]
+    done = CliRunner().invoke(main, [*args, "--max-features", "1", "-o", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    repeats = read_repeats(tmp_path / "run").repeats
+    plain, weighted = (
+        pd.Series([figures["accuracy"] for figures in tests])
+        for tests in ([repeat.test for repeat in repeats], [repeat.test_weighted for repeat in repeats])
+    )
+    assert plain.mean() != weighted.mean()
+    assert f"2 random splits, test accuracy {plain.mean():.4f} ± {plain.std():.4f}, " in done.output
+    assert f"; weighted by uneven: accuracy {weighted.mean():.4f} ± {weighted.std():.4f}, " in done.output
+
+
+def test_a_random_split_without_a_test_row_of_weight(tmp_path):
+    labels = [*"ab"] * 20
+    weights = {"w": [1.0] * 4 + [0.0] * 36}
+    path = write_plain_store(tmp_path / "s.h5", {"fc1": grouped_features(labels)}, labels, columns=weights)
+    with pytest.raises(FeatxError, match="seed 1: the weights of all test rows of this random split are 0: give more"):
+        featx.fit_repeats(path, "rf", tmp_path / "run", n_repeats=3, sample_weight="w", grid={"n_estimators": (3,)})
 
 
 @pytest.mark.parametrize("options", [("--cv", 3), ("--repeats", 2, "--cv", 3)])
@@ -222,10 +276,14 @@ def test_folds_and_random_splits_fit_without_them(store_path, tmp_path, options)
     assert "30 of 100 images have the weight 0" in done.output
     assert "the class 'b'" in done.output
     if "--repeats" in options:
-        assert "in 2 of 2 random splits all train images of the class 'b' have the weight 0" in done.output
+        assert (
+            "in 2 of 2 random splits all train images of the class 'b' have the weight 0: it can't be predicted there\n"
+            in done.output
+        )
         run = read_repeats(tmp_path / "run")
         assert [repeat.test_weighted["accuracy"] for repeat in run.repeats] == [1.0, 1.0]
-        assert [repeat.test["accuracy"] for repeat in run.repeats] == [0.7, 0.7]
+        assert [repeat.test["accuracy"] for repeat in run.repeats] == [1.0, 1.0]
+        assert [(repeat.n_train, repeat.n_test) for repeat in run.repeats] == [(56, 14), (56, 14)]
         assert [repeat.validation_accuracy for repeat in run.repeats] == [1.0, 1.0]
     else:
         assert max(cell.validation_accuracy for cell in featx.read_run(tmp_path / "run").cells) == 1.0
