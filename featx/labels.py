@@ -68,10 +68,22 @@ def as_number(text: str) -> int | float | None:
     return number if is_whole or math.isfinite(number) else None
 
 
-def keeps_its_text(text: str) -> bool:
-    """Whether a text is a number from which the same text comes back: so 10 and 0.5, but not 1.10, 007, 1E1 or 2.0."""
-    number = as_number(text)
-    return number is not None and as_label(float(number)) == text
+def are_numbers(cells: Iterable[str]) -> bool:
+    """Return whether texts are numbers from which the same texts come back, so that no two of them become one.
+
+    Either all have the form of labels (10, 0.5), or all that of floats as pandas and Python write them (10.0, 0.5).
+
+    Examples
+    --------
+    >>> are_numbers(["10", "0.5"]), are_numbers(["10.0", "0.5"]), are_numbers(["10", "10.0"]), are_numbers(["1.10"])
+    (True, True, False, False)
+    """
+    cells = list(cells)
+    numbers = list(map(as_number, cells))
+    if None in numbers:
+        return False
+    floats = list(map(float, numbers))
+    return list(map(as_label, floats)) == cells or list(map(str, floats)) == cells
 
 
 def sort_labels(labels: Iterable) -> list:

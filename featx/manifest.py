@@ -12,7 +12,7 @@ from featx.class_folders import SPLIT_NAMES, read_classes
 from featx.csv_tables import list_columns, load_csv
 from featx.errors import SourceError
 from featx.folders import find_named_otherwise, has_image_name
-from featx.labels import as_labels, keeps_its_text, note_look_alikes, text_of
+from featx.labels import are_numbers, as_labels, note_look_alikes, text_of
 
 SPLITS = ("train", "validation", "test")
 
@@ -233,7 +233,7 @@ def _numbers_where_possible(column: pd.Series) -> pd.Series:
     """Turn a column of text into numbers where every cell that isn't empty comes back from its number."""
     cells = {cell: cell.strip() for cell in column.unique()}
     filled = [cell for cell in cells.values() if cell]
-    if not filled or not all(map(keeps_its_text, filled)):
+    if not filled or not are_numbers(filled):
         return column
     return column.map({cell: float(text) if text else np.nan for cell, text in cells.items()}).astype(float)
 

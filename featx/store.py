@@ -21,9 +21,9 @@ Version 1::
     /images/sha256       (n_images,) of the file's bytes
     /images/<column>     (n_images,) any further column of the manifest: text as it stood, or numbers (float64) where
                          every cell that isn't empty is a number from which the same text comes back, blanks at the ends
-                         aside: 10, 0.5, -3 and 1e-05 are numbers (an empty cell is NaN then); 1.10, 007, 1E1, 2.0 and
-                         whole numbers from 2**53 up are text, and with them their whole column. A column called group
-                         is text always. (Stores of an older featx have other numbers here: int64, bool, ...)
+                         aside: 10, 0.5, -3 and 1e-05 are numbers (an empty cell is NaN then); 1.10, 007, 1E1 and whole
+                         numbers from 2**53 up are text, and with them their whole column; so is 2.0 next to 2. A column
+                         called group is text always. (Stores of an older featx have other numbers here: int64, ...)
     /rejected/path       (n_rejected,) the images that could not be read
     /rejected/reason     (n_rejected,)
 

@@ -188,7 +188,7 @@ def test_a_network_sees_no_row_of_weight_0(tuned_store, tmp_path, class_weight):
     store_path = shutil.copy(tuned_store, tmp_path / "s.h5")
     with h5py.File(store_path, "a") as file:
         weights = file["images/weight"][:]
-        file["images/weight"][...] = np.where(weights == b"2.0", b"0", weights)
+        file["images/weight"][...] = np.where(weights == 2, 0, weights)
     weighted = read_task(store_path, sample_weight="weight")
     less = read_task(tuned_store, sample_weight="weight", where="weight < 2")
     assert "9 of 30 images have the weight 0: nothing is fitted or scored on them" in weighted.notes
@@ -205,15 +205,14 @@ def test_a_class_whose_images_all_have_the_weight_0_is_none_of_the_network(tuned
     store_path = shutil.copy(tuned_store, tmp_path / "s.h5")
     with h5py.File(store_path, "a") as file:
         labels = file["images/label"].asstr()[:]
-        file["images/weight"][...] = np.where(labels == "birch", b"0", b"1").astype(file["images/weight"].dtype)
+        file["images/weight"][...] = np.where(labels == "birch", 0, 1)
     task = read_task(store_path, sample_weight="weight")
     assert task.classes == ["ash", "cedar"]
     assert any("'birch' to fit on have the weight 0: it can't be predicted" in note for note in task.notes)
     assert set(task.rows.y[task.targets.sum(axis=1) == 0]) == {"birch"}
     with h5py.File(store_path, "a") as file:
         splits = file["images/split"].asstr()[:]
-        is_lost = (labels == "birch") & (splits == "train")
-        file["images/weight"][...] = np.where(is_lost, b"0", b"1").astype(file["images/weight"].dtype)
+        file["images/weight"][...] = np.where((labels == "birch") & (splits == "train"), 0, 1)
     n_rows = int(((labels == "birch") & (splits != "train")).sum())
     with pytest.raises(FeatxError, match=rf"the class 'birch' \({n_rows} rows of a weight over 0\) has none in train"):
         read_task(store_path, sample_weight="weight")

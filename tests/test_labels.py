@@ -84,7 +84,9 @@ def columns_of(store):
         (["1E1", "10"], False),
         (["1.1", "1.10"], False),
         (["007", "7"], False),
-        (["1.0", "2.5"], False),
+        (["1.0", "2.5", ""], True),
+        (["1", "1.0"], False),
+        (["1", "2.0"], False),
         (["9007199254740993", "9007199254740992"], False),
         (["0.1234567", "1_000"], False),
         (["nan", "1"], False),
@@ -100,7 +102,10 @@ def test_a_column_is_of_numbers_where_each_text_comes_back(photos, cells, is_num
     table = featx.read_source(write_table(photos, value=cells)).table
     if is_number:
         assert table["value"].dtype == np.float64
-        assert [as_label(value) for value in table["value"][: len(cells)]] == [cell.strip() for cell in cells]
+        values = table["value"][: len(cells)].tolist()
+        assert np.array_equal(values, [float(cell.strip() or "nan") for cell in cells], equal_nan=True)
+        # No two texts have become one.
+        assert len({as_label(value) for value in values}) == len({cell.strip() for cell in cells})
     else:
         assert table["value"].tolist()[: len(cells)] == cells
 
@@ -159,7 +164,7 @@ def test_scores_stand_below_their_own_class_however_classes_are_sorted(photos, m
 def test_weights_and_comparisons_take_numbers_that_stay_text(photos):
     store = photos / "s.h5"
     extract(
-        write_table(photos, weight=["0.50", "1", "0.25"], year=["1799.0", "1801.0", ""], flag=["True", "False"]), store
+        write_table(photos, weight=["0.50", "1", "0.25"], year=["1799.0", "1801", ""], flag=["True", "False"]), store
     )
     with featx.open(store) as opened:
         rows, notes = read_rows(opened, [], sample_weight="weight", where="year < 1800")
