@@ -16,11 +16,12 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test $(H5AD)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-	$(H5AD)/bin/python -m pytest --quiet tests/test_export.py tests/test_manifest.py
+	$(H5AD)/bin/python -m pytest --quiet tests/store/export/test_write.py tests/images/test_manifest.py
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 clean:
 	rm -rf $(VENV) $(H5AD) build *.egg-info

@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 
-from featx.layers import BACKBONES
-from featx.network import build_network
+from featx.inference import build_network
+from featx.networks import BACKBONES
 
 ENGINES = ("ncnn", "keras")
 

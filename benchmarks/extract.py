@@ -124,7 +124,7 @@ def compare_memory(*, as_json: bool) -> int:
 
 def photographs(n_images: int) -> list[Path]:
     """Return paths of photographs of the installed elpv-dataset package."""
-    from featx.demo import read_elpv
+    from featx.images import read_elpv
 
     manifest = read_elpv(n_images)
     return [manifest.root / path for path in manifest.table["path"]]
@@ -154,7 +154,7 @@ def measure(n_images: int, work: Callable[[], object]) -> dict:
 
 def extract_with(engine: str, n_images: int) -> dict:
     """Extract to a store, by the library call behind featx extract."""
-    from featx.demo import read_elpv
+    from featx.images import read_elpv
 
     return extract_manifest(read_elpv(n_images), engine)
 
@@ -188,7 +188,7 @@ def extract_manifest(manifest: object, engine: str) -> dict:
 
 def forward_with(engine: str, n_images: int) -> dict:
     """Push pixels that are in memory through the network, in batches as featx extract has them."""
-    from featx.network import build_network
+    from featx.inference import build_network
 
     network = build_network(layers="conv", weights="imagenet-conv", engine=engine)
     pixels = load_batch(photographs(n_images))
@@ -198,9 +198,7 @@ def forward_with(engine: str, n_images: int) -> dict:
 
 def plain_vgg16() -> object:
     """Return Keras's own VGG16 with ImageNet's convolutions."""
-    from featx.keras_setup import load_keras
-    from featx.layers import BACKBONES
-    from featx.weights import load_weights
+    from featx.networks import BACKBONES, load_keras, load_weights
 
     keras = load_keras()
     network = keras.applications.VGG16(include_top=False, weights=None, input_shape=(224, 224, 3))
@@ -258,8 +256,7 @@ def script_model_a_layer(n_images: int) -> dict:
 def script_pytorch(n_images: int) -> dict:
     import torch
 
-    from featx.layers import BACKBONES
-    from featx.weights import load_weights
+    from featx.networks import BACKBONES, load_weights
 
     arrays = load_weights("imagenet-conv", BACKBONES["vgg16"], build=None, include_top=False).arrays
     modules, pooled = [], {}
@@ -315,7 +312,7 @@ def forward_mnn(n_images: int) -> dict:
     import MNN
     import onnx
 
-    from featx.cores import available_cores
+    from featx.system import available_cores
 
     with tempfile.TemporaryDirectory() as folder:
         onnx_path, mnn_path = export_onnx(folder), str(Path(folder, "vgg16.mnn"))
@@ -332,7 +329,7 @@ def forward_mnn(n_images: int) -> dict:
         return [np.array(output.read()) for output in module.onForward([inputs])]
 
     found = dict(zip(LAYERS, forward(pixels[:8]), strict=True))
-    from featx.network import build_network
+    from featx.inference import build_network
 
     reference = build_network(layers="conv", weights="imagenet-conv", engine="keras")(
         load_batch(photographs(n_images)[:8])

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 import featx
-from featx.demo import read_elpv
+from featx.images import read_elpv
 
 # By the stage that is timed.
 RECIPES = {"head": "mame-i", "block5": "solar"}
@@ -98,11 +98,10 @@ def time_featx(store_path: Path, task: str) -> dict:
 
 def time_plain(store_path: Path, task: str) -> dict:
     """Return seconds an epoch of the script that one would write: everything frozen but what is trained, and `fit`."""
-    from featx.finetune_task import read_task
-    from featx.keras_setup import load_keras
-    from featx.recipes import read_recipe
-    from featx.stage_plans import plan_stages
-    from featx.tuned_network import build_tuned_network, freeze_all_but
+    from featx.finetune import read_task
+    from featx.finetune.stages import plan_stages
+    from featx.networks import load_keras
+    from featx.networks.recipes import build_tuned_network, freeze_all_but, read_recipe
 
     keras = load_keras()
     recipe = read_recipe(RECIPES[task], changes=CHANGES)
@@ -129,12 +128,12 @@ def time_plain(store_path: Path, task: str) -> dict:
 
 def compare_feed(n_images: int, n_rounds: int) -> int:
     """Print images/s of batches by themselves, and of training the whole network."""
-    from featx.activation_cache import open_cache
-    from featx.activations import PIXELS, ImageReader, PixelNetwork, compute_rows, make_network
-    from featx.backbones import build_backbone
-    from featx.cores import available_cores
-    from featx.finetune_task import read_task
-    from featx.training_data import Batches
+    from featx.finetune import read_task
+    from featx.finetune.activations import PIXELS, ImageReader, PixelNetwork, compute_rows, make_network
+    from featx.finetune.batches import Batches
+    from featx.finetune.cache import open_cache
+    from featx.networks import build_backbone
+    from featx.system import available_cores
 
     with tempfile.TemporaryDirectory() as folder:
         task = read_task(make_store(Path(folder), n_images))
@@ -167,10 +166,9 @@ def rate_of(action: object, rows: np.ndarray) -> float:
 
 def train_whole(task: object, pixels: object) -> float:
     """Return images/s of training the whole network, of 64 images after the first 32."""
-    from featx.recipes import read_recipe
-    from featx.stage_plans import build_stage_model, plan_stages
-    from featx.training import compile_for_training
-    from featx.tuned_network import build_tuned_network
+    from featx.finetune.stages import build_stage_model, plan_stages
+    from featx.finetune.train import compile_for_training
+    from featx.networks.recipes import build_tuned_network, read_recipe
 
     recipe = read_recipe("mame-steps")
     network = build_tuned_network(recipe, "vgg16", len(task.classes), weights="imagenet-conv")
@@ -184,8 +182,8 @@ def train_whole(task: object, pixels: object) -> float:
 
 def read_pixels(images: object) -> np.ndarray:
     """Decode all images, and prepare them as VGG16 expects."""
-    from featx.activations import ImageReader
-    from featx.preprocessing import preprocess
+    from featx.finetune.activations import ImageReader
+    from featx.networks import preprocess
 
     pixels = ImageReader(images).take(np.arange(len(images)))
     return np.ascontiguousarray(preprocess(np, pixels.astype(np.float32), "caffe"), dtype=np.float32)

@@ -21,8 +21,8 @@ from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
 import featx
-from featx.gram import SharedGram
-from featx.svm import fit_cells
+from featx.fit.estimators import SharedGram
+from featx.fit.estimators.svm import fit_cells
 
 GRID = {"kernel": ("linear", "rbf"), "C": (0.001, 0.01, 0.1, 1.0, 10.0), "gamma": ("scale", 1e-5, 1e-4)}
 N_FOLDS = 3

@@ -16,12 +16,12 @@ from types import ModuleType
 
 import numpy as np
 
-from featx.backbones import build_backbone
-from featx.batch_size import AUTO, time_overlapped
-from featx.engines import PRECISIONS, make_engine
 from featx.errors import FeatxError
-from featx.keras_setup import describe_device, load_keras
-from featx.layers import BACKBONES
+from featx.inference import AUTO
+from featx.inference.batch_size import time_overlapped
+from featx.inference.engines import PRECISIONS
+from featx.inference.engines.base import make_engine
+from featx.networks import BACKBONES, build_backbone, describe_device, load_keras
 
 
 def main() -> int:

@@ -24,19 +24,13 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from featx.extract_shard import extract_shard
-from featx.extraction import run_extraction
-from featx.manifest import Manifest, read_source
-from featx.merge import DigestIndex, PartFeatures, merge_rows, outline
-from featx.merging import merge_shards
-from featx.network import PooledNetwork
-from featx.parts import Part, PartFiles
-from featx.pipeline import PART_SIZE, compute_parts
-from featx.plans import Request
-from featx.settings import Settings
-from featx.shards import Shard, describe_origin, take_shard
-from featx.store import Store
-from featx.store_writer import write_store
+from featx.extract import Request, merge_shards, take_shard
+from featx.extract.run import run_extraction
+from featx.extract.shards import describe_origin, extract_shard
+from featx.images import Manifest, read_source
+from featx.inference import PART_SIZE, PooledNetwork, compute_parts
+from featx.store import DigestIndex, Part, PartFeatures, PartFiles, Settings, Store, merge_rows, outline, write_store
+from featx.system import Shard
 
 CHANNELS = {"block1_conv1": 16, "block1_conv2": 16}
 BATCH_SIZE, IMAGE_SIZE, N_CLASSES = 32, 32, 10

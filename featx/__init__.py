@@ -1,51 +1,15 @@
-"""featx: frozen deep features and classical classifiers, measured honestly beside a fine-tuned network.
+"""featx: frozen deep features and classical classifiers, measured honestly next to a fine-tuned network.
 
-Importing featx loads neither Keras nor scikit-learn; a name's module is loaded when the name is first used.
+Importing featx loads neither Keras nor scikit-learn; a public name is loaded when it is first used. `__init__.pyi`
+lists the names and where they come from, here and in each package.
 """
 
-from importlib import import_module
+import lazy_loader
 
 __version__ = "0.1.0"
 
-_MODULE_OF = {
-    "DeepFeatures": "deepfeatures",
-    "FeatxError": "errors",
-    "GramSVC": "svm",
-    "Manifest": "manifest",
-    "PrefixForestClassifier": "forests",
-    "Predictor": "predict",
-    "Store": "store",
-    "TernaryDiscretizer": "discretize",
-    "choose_among": "among",
-    "export_store": "export",
-    "extract_features": "extract",
-    "compare_runs": "compare",
-    "fine_tune": "finetune",
-    "fit_grid": "grid",
-    "fit_repeats": "repeats",
-    "fit_share": "grid",
-    "make_count_splits": "splits",
-    "make_splits": "splits",
-    "merge_shards": "merging",
-    "open": "store",
-    "predict_images": "predict",
-    "read_experiment": "experiment",
-    "read_run": "results",
-    "read_source": "manifest",
-    "repeat_share": "repeats",
-    "repair_store": "repair",
-    "run_experiment": "experiment_run",
-    "verify_store": "verify",
-}
-
-__all__ = [*_MODULE_OF, "__version__"]
-
-
-def __getattr__(name: str) -> object:
-    """Load a public name on first use (PEP 562)."""
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'featx' has no attribute {name!r}")
-    return getattr(import_module(f"featx.{_MODULE_OF[name]}"), name)
+__getattr__, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ += ["__version__"]
 
 
 def __dir__() -> list[str]:

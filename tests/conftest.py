@@ -2,36 +2,59 @@
 
 import gc
 import os
-import subprocess
-import sys
 from pathlib import Path
+
+from samples import SMALL, make_tree
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests side by side have the cores already: threads of one would only wait for those of another.
     for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
         os.environ.setdefault(variable, "1")
 
-import numpy as np
 import pytest
-from PIL import Image
 
-# The reference engine, whose batches have one shape: the harder case for what goes on around it.
-SMALL = {"weights": "random", "image_size": 32, "batch_size": 4, "engine": "keras"}
+TESTS = Path(__file__).parent
 
 # Files that take longest, longest first. Tests side by side take one file after the other: a long one that is begun
 # last would be waited for alone.
 LONGEST = (
-    *("test_pipelines_data.py", "test_cluster.py", "test_slurm.py", "test_demo.py", "test_report_size.py"),
-    *("test_finetune.py", "test_other_backends.py", "test_applications.py", "test_experiment_run.py"),
-    *("test_weights.py", "test_ncnn_graph.py", "test_pipelines.py", "test_extract.py", "test_interruptions.py"),
-    *("test_tuned_network.py", "test_additions.py", "test_backbones.py", "test_report_browser.py"),
+    *(
+        "integration/test_pipelines_data.py",
+        "cluster/test_open.py",
+        "integration/test_slurm.py",
+        "experiment/test_demo.py",
+        "report/test_size.py",
+    ),
+    *(
+        "finetune/test_tune.py",
+        "integration/test_other_backends.py",
+        "networks/test_applications.py",
+        "experiment/test_run.py",
+    ),
+    *(
+        "networks/test_weights.py",
+        "inference/engines/ncnn/test_ncnn_graph.py",
+        "integration/test_pipelines.py",
+        "extract/test_features.py",
+        "integration/test_interruptions.py",
+    ),
+    *(
+        "networks/recipes/test_network.py",
+        "extract/test_add.py",
+        "networks/test_backbone.py",
+        "integration/test_report_browser.py",
+    ),
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take longest first; the order within a file stays."""
     rank = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
+    items.sort(
+        key=lambda item: rank.get(
+            item.path.relative_to(TESTS).as_posix() if item.path.is_relative_to(TESTS) else "", len(LONGEST)
+        )
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,28 +73,6 @@ def _settled():
     gc.freeze()
 
 
-def make_image(path: Path, seed: int, size: tuple[int, int] = (40, 30), shade: int = 0) -> Path:
-    """Write a noisy picture; `shade` makes classes that a classifier can tell apart."""
-    rng = np.random.default_rng(seed)
-    pixels = rng.integers(0, 120, (size[1], size[0], 3)) + shade
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.astype(np.uint8)).save(path)
-    return path
-
-
-def make_tree(root: Path, classes: dict[str, int], seed: int = 0) -> Path:
-    """Write a folder a class, so many images in each."""
-    for row, (name, n_images) in enumerate(classes.items()):
-        for i in range(n_images):
-            make_image(root / name / f"{i:03d}.png", seed=seed + 1000 * row + i, shade=60 * row)
-    return root
-
-
-def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
-    """Return the norm of the difference, relative to that of what was expected."""
-    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
-
-
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory):
     """Three classes of 12, 10 and 8 images."""
@@ -87,12 +88,6 @@ def small_store(tree, tmp_path_factory):
     manifest = featx.make_splits(featx.read_source(tree), (0.6, 0.2, 0.2))
     featx.extract_features(manifest, path, layers="all", **SMALL)
     return path
-
-
-def run_featx(*arguments: object, **options: object) -> subprocess.CompletedProcess:
-    """Run the command line in a process of its own."""
-    command = [sys.executable, "-m", "featx", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)
 
 
 @pytest.fixture(scope="session")
@@ -129,29 +124,6 @@ def tuned_store(tree, tmp_path_factory):
     return folder / "store.h5"
 
 
-def small_recipe(path: Path, **parts: object) -> Path:
-    """Write a recipe for the first three blocks of VGG16: two stages of two epochs."""
-    from featx.recipes import AveragePool, Dense, Recipe, Stage, write_recipe
-
-    recipe = Recipe(
-        **{
-            "name": "small",
-            "description": "small",
-            "follows": "nobody",
-            "backbones": ("vgg16",),
-            "from_layer": "block3_pool",
-            "head": (AveragePool(), Dense(8)),
-            "stages": (
-                Stage("head", epochs=2, batch_size=4),
-                Stage("block3", unfreeze=("block3",), epochs=2, batch_size=4, learning_rate=1e-5),
-            ),
-        }
-        | parts
-    )
-    write_recipe(recipe, path)
-    return path
-
-
 @pytest.fixture(scope="session")
 def chunked(tmp_path_factory):
     """Twelve images and an empty file, and their store, whose chunks hold four rows; rows 1 and 6 are one file."""
@@ -160,7 +132,7 @@ def chunked(tmp_path_factory):
     import pandas as pd
 
     import featx
-    from featx import store_writer
+    from featx.store import writer as store_writer
 
     folder = tmp_path_factory.mktemp("chunked")
     make_tree(folder / "images", {"ash": 6, "birch": 6})

@@ -11,7 +11,7 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from featx.errors import FeatxError
-from featx.predictions import check_writable, open_whole
+from featx.system import check_writable, open_whole
 
 # What stands for an image whose activity is not told: those of the data set's own test part.
 NO_ACTIVITY = -1

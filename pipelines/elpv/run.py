@@ -15,14 +15,12 @@ HERE = Path(__file__).parent
 os.environ.setdefault("FEATX_CACHE", str(HERE.parents[1] / "cache"))
 
 import featx  # noqa: E402
-from featx.choosing import CHOOSE_BY  # noqa: E402
-from featx.classifiers import plan_cells  # noqa: E402
-from featx.demo import read_elpv  # noqa: E402
-from featx.random_splits import draw_split, read_strata  # noqa: E402
-from featx.recipes import read_recipe, recipe_record  # noqa: E402
-from featx.repeated import RepeatedRun  # noqa: E402
-from featx.repeats import fit_repeats  # noqa: E402
-from featx.rows import read_rows  # noqa: E402
+from featx.fit import CHOOSE_BY, fit_repeats, plan_cells, read_strata  # noqa: E402
+from featx.fit.splits import draw_split  # noqa: E402
+from featx.images import read_elpv  # noqa: E402
+from featx.networks.recipes import read_recipe, recipe_record  # noqa: E402
+from featx.results import RepeatedRun  # noqa: E402
+from featx.store import read_rows  # noqa: E402
 
 # One cell: nothing to choose.
 RF = {"grid": {"n_estimators": (200,), "min_samples_leaf": (2,)}}

@@ -1,0 +1,5 @@
+"""Stage 1, images to store: run, add, shards, merge, verify, repair. Imports `inference` and what lies below it."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

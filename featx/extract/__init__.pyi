@@ -1,0 +1,45 @@
+from .add import (
+    find_lost_images as find_lost_images,
+)
+from .add import (
+    is_same_table as is_same_table,
+)
+from .add import (
+    read_base as read_base,
+)
+from .add import (
+    refuse_other_images as refuse_other_images,
+)
+from .features import (
+    extract_features as extract_features,
+)
+from .forecast import (
+    Forecast as Forecast,
+)
+from .forecast import (
+    forecast_extraction as forecast_extraction,
+)
+from .forecast import (
+    format_forecast as format_forecast,
+)
+from .merge import (
+    merge_shards as merge_shards,
+)
+from .plan import (
+    Base as Base,
+)
+from .plan import (
+    Request as Request,
+)
+from .repair import (
+    repair_store as repair_store,
+)
+from .run import (
+    Extraction as Extraction,
+)
+from .shards import (
+    take_shard as take_shard,
+)
+from .verify import (
+    verify_store as verify_store,
+)

@@ -1,0 +1,124 @@
+"""Stage 1, images to store: what may be asked for, of the whole or of a shard."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featx.errors import FeatxError
+from featx.extract.plan import Request
+from featx.extract.run import Extraction, run_extraction
+from featx.extract.shards import describe_origin, extract_shard, take_shard
+from featx.images import Manifest
+from featx.inference import AUTO, own_image_size
+from featx.system import Shard, without_numpy
+
+if TYPE_CHECKING:
+    from featx.cluster import Cluster
+
+
+def extract_features(
+    manifest: Manifest,
+    store_path: str | Path,
+    *,
+    backbone: str = "vgg16",
+    layers: str = "all",
+    weights: str = "imagenet",
+    image_size: int | None = None,
+    resize: str = "squash",
+    interpolation: str = "bilinear",
+    preprocessing: str | None = None,
+    pool: str = "avg",
+    views: str = "none",
+    engine: str = "auto",
+    precision: str = "float32",
+    jpeg: str = "full",
+    icc: str = "convert",
+    store_dtype: str = "float32",
+    batch_size: int | str = AUTO,
+    max_rejected: int | float | None = None,
+    shard: Shard | None = None,
+    cluster: "Cluster | None" = None,
+    overwrite: bool = False,
+    log_every: float = 60.0,
+    progress: bool = False,
+    echo: Callable[[str], None] = lambda line: None,
+) -> Extraction:
+    """Extract the pooled activations of a frozen network into a feature store.
+
+    A run that is interrupted, however, goes on where it was when it is started again with the same arguments. A store
+    that is there already is added to: what comes out has its layers and poolings and those asked for, of the
+    manifest's images, and only what is missing is computed.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The images; see `featx.read_source`.
+    store_path : path
+        The HDF5 file to make, or to add to.
+    backbone, layers, weights, image_size, preprocessing, pool, views, engine, precision, batch_size
+        See `featx.inference.build_network`; where engine or batch_size is "auto", a store is added to with its own.
+        With Keras the last bits of a float may depend on the images beside it in a batch, so that only runs with equal
+        batches are equal to the bit.
+    resize, interpolation, jpeg, icc : str
+        See `featx.images.decode.decode`.
+    store_dtype : {"float32", "float16"}, default "float32"
+        How the features are stored; float16 takes half the disk and keeps three digits.
+    max_rejected : int or float, optional
+        Stop as soon as more images than this can't be read: a number of images (int), or a share of them (float, 0.0
+        to 1.0); default: no limit, as long as one can be read. Rejected images are read again when the run goes on.
+    shard : Shard, optional
+        Make this share of the store and no more, in a file of its own beside it; once all are there,
+        `featx.merge_shards` makes the store of them. Default: the whole.
+    cluster : Cluster, optional
+        Workers that do it in shards of their own; see `featx.extract.distributed.extract_on`. Default: this process.
+    overwrite : bool, default False
+        Replace a finished store (once the new one is whole) and an unfinished one of other settings.
+    log_every : float, default 60.0
+        Seconds between two lines of `<store>.log`: rows done, images/s, what the run has waited for, and memory. A run
+        that is over before its first line leaves none.
+    progress : bool, default False
+        Show a progress bar, if standard error is a terminal.
+    echo : callable, optional
+        Is told what a user should know, a line at a time.
+
+    Raises
+    ------
+    FeatxError
+        If anything in the arguments, the images or the disk doesn't allow it; what is done is kept.
+    """
+    image_size, batch_size, max_rejected = without_numpy((image_size, batch_size, max_rejected))
+    request = Request(
+        backbone=backbone,
+        layers=layers,
+        weights=weights,
+        image_size=own_image_size(backbone, weights) if image_size is None else image_size,
+        resize=resize,
+        interpolation=interpolation,
+        preprocessing=preprocessing,
+        pool=pool,
+        views=views,
+        engine=engine,
+        precision=precision,
+        jpeg=jpeg,
+        icc=icc,
+        store_dtype=store_dtype,
+        batch_size=batch_size,
+    )
+    options = {
+        "max_rejected": max_rejected,
+        "overwrite": overwrite,
+        "log_every": log_every,
+        "progress": progress,
+        "echo": echo,
+    }
+    if cluster is not None and shard is not None:
+        raise FeatxError("a cluster divides the work by itself: leave --shard or --cluster out")
+    if cluster is not None:
+        from featx.extract.distributed import extract_on
+
+        return extract_on(cluster, manifest, store_path, request, **options)
+    if shard is None:
+        return run_extraction(manifest, Path(store_path), request, **options)
+    origin = describe_origin(manifest, asdict(request))
+    return extract_shard(take_shard(manifest, shard), store_path, request, shard=shard, origin=origin, **options)

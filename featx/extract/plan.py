@@ -1,0 +1,228 @@
+"""Describe an extraction: its options, the existing store that it adds to, and what it computes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from numbers import Integral
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from featx.errors import FeatxError
+from featx.images import ICCS, INTERPOLATIONS, JPEGS, RESIZES, VIEWS, Picture, read_picture
+from featx.inference import AUTO, Network, PooledNetwork, build_network
+from featx.inference.engines import ENGINES, PRECISIONS
+from featx.networks import PREPROCESSINGS, load_keras
+from featx.store import STORE_DTYPES, Settings
+
+
+@dataclass(frozen=True)
+class Base:
+    """A finished store that is added to, without its features.
+
+    Attributes
+    ----------
+    path : Path
+    run_id : str
+        Of the run that wrote it.
+    settings : Settings
+    attributes : dict
+    images, rejected : DataFrame
+        See `featx.store.Store`.
+    """
+
+    path: Path
+    run_id: str
+    settings: Settings
+    attributes: dict[str, object]
+    images: pd.DataFrame
+    rejected: pd.DataFrame
+
+    @property
+    def sha256(self) -> np.ndarray:
+        """Digests of the images' files, S64."""
+        return self.images["sha256"].to_numpy().astype("S64")
+
+
+# What a store would tell of itself, and not be, if it were let pass.
+_CHOICES = {
+    "resize": RESIZES,
+    "interpolation": tuple(INTERPOLATIONS),
+    "preprocessing": (None, *PREPROCESSINGS),
+    "views": tuple(VIEWS),
+    "engine": tuple(ENGINES),
+    "precision": tuple(PRECISIONS),
+    "jpeg": tuple(JPEGS),
+    "icc": tuple(ICCS),
+    "store_dtype": STORE_DTYPES,
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for; see `featx.extract.extract_features`."""
+
+    backbone: str
+    layers: str
+    weights: str
+    image_size: int
+    resize: str
+    interpolation: str
+    preprocessing: str | None
+    pool: str
+    views: str
+    engine: str
+    precision: str
+    jpeg: str
+    icc: str
+    store_dtype: str
+    batch_size: int | str
+
+    def __post_init__(self) -> None:
+        for name, known in _CHOICES.items():
+            if (found := getattr(self, name)) not in known:
+                *others, last = [choice for choice in known if choice is not None]
+                raise FeatxError(f"{name.replace('_', ' ')} {found!r}: expected {', '.join(others)} or {last}")
+        if self.batch_size != AUTO and not (isinstance(self.batch_size, Integral) and self.batch_size >= 1):
+            raise FeatxError(f"batch size {self.batch_size!r}: expected a whole number from 1, or {AUTO}")
+
+    def build(self, echo: Callable[[str], None], **changes: str) -> PooledNetwork:
+        """Build the network; changes replace what was asked for."""
+        asked = replace(self, **changes)
+        return build_network(
+            asked.backbone,
+            layers=asked.layers,
+            weights=asked.weights,
+            image_size=asked.image_size,
+            preprocessing=asked.preprocessing,
+            pool=asked.pool,
+            views=asked.views,
+            engine=asked.engine,
+            precision=asked.precision,
+            batch_size=asked.batch_size,
+            echo=echo,
+        )
+
+    def reader(self, known: set[str] | frozenset[str]) -> Callable[[Path], Picture]:
+        """Return what turns a path into a picture; files whose digest is known are not decoded."""
+        return partial(
+            read_picture,
+            image_size=self.image_size,
+            resize=self.resize,
+            interpolation=self.interpolation,
+            jpeg=self.jpeg,
+            icc=self.icc,
+            known=known,
+        )
+
+
+class OnDemand:
+    """Some features of a network that is built when the first image needs it.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the network.
+    n_channels : dict of str to int
+        Which of its features, in network order.
+    batch_size : int
+        The most images of one call.
+    """
+
+    def __init__(self, build: Callable[[], PooledNetwork], n_channels: dict[str, int], *, batch_size: int) -> None:
+        self._build = build
+        self._built: PooledNetwork | None = None
+        self.n_channels = n_channels
+        self.batch_size = batch_size
+
+    @property
+    def has_own_device(self) -> bool:
+        """Whether the network, once it is there, leaves the processor's cores to others."""
+        return self._built is not None and self._built.has_own_device
+
+    def submit(self, pixels: np.ndarray) -> Callable[[], dict[str, np.ndarray]]:
+        """Begin what calling does, and return what waits for it."""
+        wait = self._ready().submit(pixels)
+        return lambda: self._choose(wait())
+
+    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Push images through the network."""
+        return self._choose(self._ready()(pixels))
+
+    def release(self) -> PooledNetwork | None:
+        """Return the network, if one was built, and forget it, so that its memory is free for another."""
+        built, self._built = self._built, None
+        return built
+
+    def _ready(self) -> PooledNetwork:
+        if self._built is None:
+            self._built = self._build()
+        return self._built
+
+    def _choose(self, features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: features[name] for name in self.n_channels}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an extraction is going to compute.
+
+    Attributes
+    ----------
+    request : Request
+    settings : Settings
+        Of the store that comes out.
+    n_channels : dict of str to int
+        Its features by name, in network order.
+    network : Network
+        Gives all of them, for images that are new.
+    base : Base or None
+        The store that is added to.
+    further : Network or None
+        Gives those that the base lacks, for its images.
+    """
+
+    request: Request
+    settings: Settings
+    n_channels: dict[str, int]
+    network: Network
+    base: "Base | None" = None
+    further: Network | None = None
+
+    @property
+    def largest(self) -> float:
+        """The largest value that the store can hold."""
+        return float(np.finfo(self.settings.store_dtype).max)
+
+
+def plan_anew(request: Request, echo: Callable[[str], None], network: PooledNetwork | None = None) -> Plan:
+    """Plan a store from nothing; a network that is given was built for this request."""
+    network = network or request.build(echo)
+    settings = Settings(
+        backbone=request.backbone,
+        weights=network.weights_name,
+        weights_sha256=network.weights_sha256,
+        layers=tuple(network.n_channels),
+        pooling=network.pooling,
+        image_size=request.image_size,
+        resize=request.resize,
+        interpolation=request.interpolation,
+        preprocessing=network.preprocessing,
+        precision=request.precision,
+        keras_backend=load_keras().backend.backend(),
+        engine=network.engine.name,
+        views=request.views,
+        store_dtype=request.store_dtype,
+        jpeg=request.jpeg,
+        icc=request.icc,
+    )
+    announce(request, network, echo)
+    return Plan(request=request, settings=settings, n_channels=dict(network.n_channels), network=network)
+
+
+def announce(request: Request, network: PooledNetwork, echo: Callable[[str], None]) -> None:
+    """Say what runs, and where."""
+    engine = network.engine
+    n_layers = len(network.n_channels)
+    echo(f"{request.backbone}, {n_layers} layers, on {engine.device} by {engine.name} {engine.version}")

@@ -1,0 +1,341 @@
+"""Verify a store, and extract a sample of its rows again to compare."""
+
+import contextlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from featx.errors import FeatxError
+from featx.extract.recompute import Recomputer, read_store_settings, rebuild_recomputer
+from featx.store import (
+    DAMAGE,
+    FEATURES_DIFFER,
+    IMAGE_CHANGED,
+    IMAGE_GONE,
+    MENDABLE,
+    NO_DAMAGE,
+    NO_SAMPLE,
+    Findings,
+    Part,
+    Problem,
+    RunFolder,
+    check_file,
+    opened,
+    probe,
+    ranges_of,
+    rows_in,
+)
+from featx.system import progress_bar
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    Attributes
+    ----------
+    path : str
+        The store.
+    is_unfinished : bool
+        Whether there is no store yet, and its parts were verified.
+    n_images, n_features : int
+        Of what can be read.
+    n_sampled : int
+        Rows whose features were made again of their images and compared.
+    problems : tuple of Problem
+    notes : tuple of str
+        What could not be checked.
+    """
+
+    path: str
+    is_unfinished: bool
+    n_images: int
+    n_features: int
+    n_sampled: int
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether anything is wrong with the store itself, not just with images that have changed since."""
+        return any(problem.what not in NO_DAMAGE for problem in self.problems)
+
+    @property
+    def is_mendable(self) -> bool:
+        """Whether all damage of the store is of what `featx.repair_store` can make again."""
+        return all(problem.where.startswith(MENDABLE) for problem in self.problems if problem.what not in NO_DAMAGE)
+
+    @property
+    def bad_rows(self) -> np.ndarray:
+        """The rows whose features, or whose file's digest, can't be trusted: ndarray of int64, sorted."""
+        return rows_in(
+            rows
+            for problem in self.problems
+            if problem.what not in NO_DAMAGE and problem.where.startswith(MENDABLE)
+            for rows in problem.rows
+        )
+
+
+def verify_store(
+    path: str | Path,
+    *,
+    sample: int = 0,
+    seed: int = 0,
+    weights: str | None = None,
+    root: str | Path | None = None,
+    batch_size: int = 8,
+    progress: bool = False,
+    echo: Callable[[str], None] = lambda line: None,
+) -> Verification:
+    """Check a store, or the parts of an unfinished one; nothing is changed.
+
+    Every chunk is compared with its checksum, every dataset and the attributes with their digests, shapes and types
+    with the contract; values must be finite, and the tables must make sense. Memory doesn't grow with the features.
+
+    Parameters
+    ----------
+    path : path
+    sample : int, default 0
+        So many rows, drawn at random, are extracted again and compared: the file's SHA-256, and the features of each
+        layer, by the norm of the difference over the norm. The limit is 1e-4; 1e-3 for stores of float16, or where
+        another engine or device computes; 1e-2 for the precision float16, 5e-2 for bfloat16.
+    seed : int, default 0
+        Of that draw.
+    weights : str, optional
+        The network's, where the store's came from a file or a fine-tuned run; default: those on record.
+    root : path, optional
+        Where the images' paths start; default: where they did when they were extracted.
+    batch_size : int, default 8
+        Images a forward pass.
+    progress : bool, default False
+        Show progress bars, if standard error is a terminal.
+    echo : callable, optional
+        Is told what a user should know, a line at a time.
+
+    Returns
+    -------
+    Verification
+
+    Raises
+    ------
+    StoreError
+        If there is no such store, HDF5 can't open it, or it is no store at all.
+    """
+    path = Path(path)
+    if is_unfinished(path):
+        return _verify_parts(path, sample)
+    options = {"seed": seed, "weights": weights, "root": root, "batch_size": batch_size}
+    return inspect_store(path, sample=sample, progress=progress, echo=echo, **options)[0]
+
+
+def inspect_store(
+    path: Path, *, sample: int, progress: bool, echo: Callable[[str], None], **options: object
+) -> tuple[Verification, Findings]:
+    """Check a finished store as `verify_store` does; return what is in it, too.
+
+    Raises
+    ------
+    StoreError
+        See `verify_store`.
+    """
+    probe(path)
+    # disable=None: only where standard error is a terminal.
+    with (
+        opened(path) as file,
+        tqdm(total=path.stat().st_size, unit="B", unit_scale=True, disable=None if progress else True) as bar,
+    ):
+        findings = check_file(file, path, bar.update)
+    n_sampled, problems = 0, ()
+    if sample and findings.n_images:
+        n_sampled, problems = sample_rows(path, findings, sample, progress=progress, echo=echo, **options)
+    found = Verification(
+        path=str(path),
+        is_unfinished=False,
+        n_images=findings.n_images,
+        n_features=sum(findings.n_channels.values()),
+        n_sampled=n_sampled,
+        problems=(*findings.problems, *problems),
+        notes=findings.notes,
+    )
+    return found, findings
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether there is no store, but parts of one."""
+    return not path.exists() and RunFolder(path).path.is_dir()
+
+
+def read_part_widths(path: Path) -> dict[str, int]:
+    """Return the features a layer of most parts of an unfinished store; nothing is changed."""
+    widths = Counter(_widths_of(part) for _, part in RunFolder(path).look() if part is not None)
+    return dict(widths.most_common(1)[0][0]) if widths else {}
+
+
+def _verify_parts(path: Path, sample: int) -> Verification:
+    folder = RunFolder(path)
+    widths = read_part_widths(path)
+    problems = list(_check_record(folder.path / "run.json"))
+    n_images, end = 0, 0
+    for place, part in folder.look():
+        if part is None or _widths_of(part) != tuple(widths.items()) or part.start < end:
+            n_rows = () if part is None else ((part.start, part.stop),)
+            problems.append(Problem("part", place.name, n_rows, "damaged: the same extraction does it again"))
+        else:
+            n_images, end = n_images + len(part.rows), part.stop
+    is_anew = any(problem.what == "record" for problem in problems)
+    does = "begins anew" if is_anew else f"does {'just ' if problems else ''}what is missing"
+    notes = [f"not finished: run the same extraction again, which {does}"]
+    if sample:
+        notes.append("no row was sampled: samples are of finished stores")
+    return Verification(
+        path=str(path),
+        is_unfinished=True,
+        n_images=n_images,
+        n_features=sum(widths.values()),
+        n_sampled=0,
+        problems=tuple(problems),
+        notes=tuple(notes),
+    )
+
+
+def _widths_of(part: Part) -> tuple[tuple[str, int], ...]:
+    return tuple((layer, values.shape[1]) for layer, values in part.features.items())
+
+
+def _check_record(path: Path) -> Iterator[Problem]:
+    try:
+        is_record = isinstance(json.loads(path.read_bytes()), dict)
+    except (OSError, ValueError, RecursionError):
+        is_record = False
+    if not is_record:
+        detail = "damaged or missing: parts without a record are not used, and the extraction begins anew"
+        yield Problem("record", path.name, (), detail)
+
+
+_NEEDED = ("path", "sha256")
+
+
+def sample_rows(
+    path: Path,
+    findings: Findings,
+    n_rows: int,
+    *,
+    seed: int,
+    weights: str | None,
+    root: str | Path | None,
+    batch_size: int,
+    progress: bool,
+    echo: Callable[[str], None],
+) -> tuple[int, tuple[Problem, ...]]:
+    """Extract some rows again and compare them with the store's.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    findings : Findings
+        What is in it; rows that are known to be damaged are not drawn.
+    n_rows : int
+        How many; all, where there are fewer.
+    seed, weights, root, batch_size, progress, echo
+        See `featx.extract.verify_store`.
+
+    Returns
+    -------
+    int
+        Rows that were compared.
+    tuple of Problem
+    """
+    wanted = _draw(findings, n_rows, seed)
+    if not wanted.any():
+        return 0, (Problem(NO_SAMPLE, "/", (), "no row could be sampled: mend what else is wrong first"),)
+    try:
+        settings = read_store_settings(path, findings.attributes, findings.layers)
+        recomputer = rebuild_recomputer(
+            path, settings, findings.attributes, weights=weights, batch_size=batch_size, echo=echo
+        )
+    except FeatxError as error:
+        return 0, (Problem(NO_SAMPLE, "/", (), f"no row could be sampled: {str(error).removeprefix(f'{path}: ')}"),)
+    comparison = _Comparison(findings, recomputer)
+    start = Path(root if root is not None else str(findings.attributes["root"]))
+    with (
+        opened(path) as file,
+        progress_bar(int(wanted.sum()), wanted=progress) as bar,
+        contextlib.closing(recomputer.compute(start, findings.images, wanted)) as parts,
+    ):
+        for part in parts:
+            comparison.add(part, lambda layer, row: file[f"features/{layer}"][row])
+            bar.update(len(part.rows) + len(part.rejected))
+    return comparison.n_compared, comparison.describe(start)
+
+
+def _draw(findings: Findings, n_rows: int, seed: int) -> np.ndarray:
+    wanted = np.zeros(findings.n_images, dtype=bool)
+    is_whole = all(name in findings.images for name in _NEEDED) and set(findings.layers) == set(findings.n_channels)
+    if is_whole and "root" in findings.attributes:
+        of = ("/features/", "/images/path", "/images/sha256")
+        bad = rows_in(rows for problem in findings.problems if problem.where.startswith(of) for rows in problem.rows)
+        good = np.setdiff1d(np.arange(findings.n_images), bad)
+        wanted[np.random.default_rng(seed).choice(good, min(n_rows, len(good)), replace=False)] = True
+    return wanted
+
+
+class _Comparison:
+    """Collects what was compared, and what differs."""
+
+    def __init__(self, findings: Findings, recomputer: Recomputer) -> None:
+        self.n_compared = 0
+        self._images = findings.images
+        self._recomputer = recomputer
+        self._gone: dict[int, str] = {}
+        self._changed: list[int] = []
+        self._differing: dict[str, dict[int, float]] = defaultdict(dict)
+
+    def add(self, part: Part, read_row: Callable[[str, int], np.ndarray]) -> None:
+        """Compare the rows of a part with those of the store."""
+        self._gone |= part.rejected
+        for place, row in enumerate(part.rows.tolist()):
+            if part.sha256[place].decode() != self._images["sha256"].iloc[row]:
+                self._changed.append(row)
+                continue
+            computed = {layer: values[place] for layer, values in part.features.items()}
+            try:
+                stored = {layer: read_row(layer, row) for layer in computed}
+            except DAMAGE:
+                # Its chunk is among the damaged ones already.
+                continue
+            self.n_compared += 1
+            for layer, value in self._recomputer.find_differing(computed, stored).items():
+                self._differing[layer][row] = value
+
+    def describe(self, root: Path) -> tuple[Problem, ...]:
+        """Return what was found, one problem a kind and layer."""
+        found = []
+        if self._gone:
+            row, reason = min(self._gone.items())
+            detail = f"{root / self._images['path'].iloc[row]}: {reason} (no damage of the store; --root says where)"
+            found.append(Problem(IMAGE_GONE, "/images/path", ranges_of(sorted(self._gone)), detail))
+        if self._changed:
+            first = root / self._images["path"].iloc[min(self._changed)]
+            detail = (
+                f"{first} is another file than when it was extracted (SHA-256; no damage of the store: the same featx "
+                "extract takes it in)"
+            )
+            found.append(Problem(IMAGE_CHANGED, "/images/path", ranges_of(sorted(self._changed)), detail))
+        for layer, rows in self._differing.items():
+            detail = (
+                f"not the features of their images: they differ by {max(rows.values()):.2g} (norm, relative), and "
+                f"{self._recomputer.tolerance:g} is the most that rounding explains"
+            )
+            found.append(Problem(FEATURES_DIFFER, f"/features/{layer}", ranges_of(sorted(rows)), detail))
+        return tuple(found)

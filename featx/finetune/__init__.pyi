@@ -1,0 +1,33 @@
+from .forecast import (
+    TrainingForecast as TrainingForecast,
+)
+from .forecast import (
+    forecast_training as forecast_training,
+)
+from .sweep import (
+    fine_tune_all as fine_tune_all,
+)
+from .sweep import (
+    name_runs as name_runs,
+)
+from .task import (
+    StoreToBe as StoreToBe,
+)
+from .task import (
+    Task as Task,
+)
+from .task import (
+    check_task as check_task,
+)
+from .task import (
+    choose_weights as choose_weights,
+)
+from .task import (
+    foresee_task as foresee_task,
+)
+from .task import (
+    read_task as read_task,
+)
+from .tune import (
+    fine_tune as fine_tune,
+)

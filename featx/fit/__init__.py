@@ -1,0 +1,5 @@
+"""Stage 2, store to results, by classical classifiers. Imports `inference` and what lies below it."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

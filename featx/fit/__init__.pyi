@@ -1,0 +1,60 @@
+from .cells import (
+    choose_model as choose_model,
+)
+from .choose import (
+    choose_among as choose_among,
+)
+from .forecast import (
+    FitWork as FitWork,
+)
+from .forecast import (
+    choose_tried_rows as choose_tried_rows,
+)
+from .forecast import (
+    forecast_fit as forecast_fit,
+)
+from .forecast import (
+    make_up_features as make_up_features,
+)
+from .grid import (
+    fit_grid as fit_grid,
+)
+from .grid import (
+    fit_share as fit_share,
+)
+from .models import (
+    AXES as AXES,
+)
+from .models import (
+    DISCRETIZATIONS as DISCRETIZATIONS,
+)
+from .models import (
+    MODELS as MODELS,
+)
+from .models import (
+    make_estimator as make_estimator,
+)
+from .models import (
+    plan_cells as plan_cells,
+)
+from .repeats import (
+    RepeatsTask as RepeatsTask,
+)
+from .repeats import (
+    fit_repeats as fit_repeats,
+)
+from .repeats import (
+    repeat_share as repeat_share,
+)
+from .scoring import (
+    CHOOSE_BY as CHOOSE_BY,
+)
+from .scoring import (
+    check_choice as check_choice,
+)
+from .splits import (
+    read_strata as read_strata,
+)
+from .task import (
+    check_grid as check_grid,
+)

@@ -1,0 +1,5 @@
+"""Plain scikit-learn estimators: fast SVMs and forests, and the discretization. Imports `errors` alone."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,309 @@
+"""List the classifiers that featx fits: the axes of their grids, and the pipeline of one cell."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+from sklearn.base import BaseEstimator
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from featx.errors import FeatxError
+from featx.fit.estimators.large_svm import LargeSVC
+from featx.fit.estimators.svm import GramSVC
+from featx.fit.estimators.ternary import TernaryDiscretizer
+from featx.system import without_numpy
+
+DISCRETIZATIONS = {"none": ("none",), "ternary": ("ternary",), "both": ("none", "ternary")}
+
+
+MOST_CELLS = 10_000
+"""The most cells of one grid."""
+
+
+# The default C of an SVM ends here but for the RBF kernel: where classes can't be parted, a linear SVM takes minutes to
+# converge at 100 that it takes seconds to at 1, and is no better.
+_MOST_C = 10.0
+
+
+Params = dict[str, object]
+
+
+CellPlan = tuple[str, Params]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A kind of classifier.
+
+    Attributes
+    ----------
+    grid : dict of str to tuple
+        Its axes, under scikit-learn's names, and their default values.
+    build : callable
+        `build(params, seed=..., class_weight=...)` gives the classifier.
+    is_scaled : bool
+        Whether it sees features standardised where they are not discretized.
+    """
+
+    grid: Mapping[str, tuple]
+    build: Callable[..., BaseEstimator]
+    is_scaled: bool = True
+
+
+def _build_rf(params: Params, *, seed: int, class_weight: str | None) -> BaseEstimator:
+    return RandomForestClassifier(**params, class_weight=class_weight, random_state=seed, n_jobs=-1)
+
+
+def _build_svm(params: Params, *, seed: int, class_weight: str | None) -> BaseEstimator:
+    return GramSVC(**params, class_weight=class_weight)
+
+
+def _build_large_svm(params: Params, *, seed: int, class_weight: str | None) -> BaseEstimator:
+    return LargeSVC(**params, class_weight=class_weight, random_state=seed)
+
+
+def _build_linear_svm(params: Params, *, seed: int, class_weight: str | None) -> BaseEstimator:
+    return LinearSVC(**params, class_weight=class_weight, random_state=seed, max_iter=10_000)
+
+
+def _build_logreg(params: Params, *, seed: int, class_weight: str | None) -> BaseEstimator:
+    return LogisticRegression(**params, class_weight=class_weight, random_state=seed, max_iter=2_000)
+
+
+def _build_knn(params: Params, *, seed: int, class_weight: str | None) -> BaseEstimator:
+    _refuse_class_weight("knn", class_weight)
+    return KNeighborsClassifier(**params, n_jobs=-1)
+
+
+def _build_lda(params: Params, *, seed: int, class_weight: str | None) -> BaseEstimator:
+    _refuse_class_weight("lda", class_weight)
+    shrinkage = None if params["shrinkage"] == "none" else params["shrinkage"]
+    return LinearDiscriminantAnalysis(solver="svd" if shrinkage is None else "lsqr", shrinkage=shrinkage)
+
+
+def _refuse_class_weight(model: str, class_weight: str | None) -> None:
+    if class_weight is not None:
+        raise FeatxError(f"{model} knows no class weights: leave --class-weight out")
+
+
+MODELS: dict[str, Model] = {
+    "rf": Model(
+        grid={"n_estimators": (50,), "min_samples_leaf": (2,), "max_features": ("sqrt",), "max_depth": ()},
+        build=_build_rf,
+        is_scaled=False,
+    ),
+    "svm": Model(
+        grid={
+            "kernel": ("linear", "rbf"),
+            "C": (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0),
+            "gamma": ("scale",),
+        },
+        build=_build_svm,
+    ),
+    "svm-large": Model(
+        grid={"kernel": ("linear", "rbf"), "C": (0.001, 0.01, 0.1, 1.0, 10.0), "gamma": ("scale",)},
+        build=_build_large_svm,
+    ),
+    "linear-svm": Model(grid={"C": (0.0001, 0.001, 0.01, 0.1, 1.0)}, build=_build_linear_svm),
+    "logreg": Model(grid={"C": (0.0001, 0.001, 0.01, 0.1, 1.0)}, build=_build_logreg),
+    "knn": Model(
+        grid={"n_neighbors": (1, 5, 15), "weights": ("uniform",), "metric": ("euclidean",)},
+        build=_build_knn,
+    ),
+    "lda": Model(grid={"shrinkage": ("auto",)}, build=_build_lda),
+}
+"""By the names that `featx fit` takes. svm-large is what svm becomes where Gram matrices don't fit into memory. An axis
+without values is one that scikit-learn's default stands for."""
+
+
+def plan_cells(model: str, grid: Mapping[str, Sequence], discretize: str) -> list[CellPlan]:
+    """List (discretization, parameters) of every cell, in the order of the grid's axes.
+
+    The default values of an SVM's C over 10 are of the RBF kernel alone; other lists are taken as they are.
+
+    Raises
+    ------
+    FeatxError
+        If the model, the discretization or an axis is unknown, an axis has no values or a number out of its range, or
+        there are more than `MOST_CELLS`.
+
+    Examples
+    --------
+    >>> plan_cells("svm", {"kernel": ["linear"], "C": [1, 10]}, "ternary")
+    [('ternary', {'kernel': 'linear', 'C': 1}), ('ternary', {'kernel': 'linear', 'C': 10})]
+    """
+    for what, name, known in (("model", model, MODELS), ("discretize", discretize, DISCRETIZATIONS)):
+        if name not in known:
+            raise FeatxError(f"{what}: expected one of {', '.join(known)}, got {name!r}")
+    axes = MODELS[model].grid
+    grid = without_numpy(grid)
+    for name, values in grid.items():
+        if name not in axes:
+            raise FeatxError(f"{model} has no parameter {name!r}; there are {', '.join(axes)}")
+        if isinstance(values, str) or not isinstance(values, Collection):
+            raise FeatxError(f"{model}: {name}: expected several values, got {values!r}. Give a list, if of one")
+        # Where an axis has none by default, that is what is said.
+        if not len(values) and axes[name]:
+            raise FeatxError(f"{model}: {name} has no values. Give some, or leave it out for its default")
+        for value in values:
+            _check_number(model, name, value)
+    values_of = {name: tuple(grid.get(name, default)) for name, default in axes.items()}
+    values_of = {name: values for name, values in values_of.items() if values}
+    n_cells = len(DISCRETIZATIONS[discretize]) * prod(map(len, values_of.values()))
+    if n_cells > MOST_CELLS:
+        raise FeatxError(f"a grid of {n_cells:,} cells: expected {MOST_CELLS:,} or fewer; take fewer values of an axis")
+    is_default_C = values_of.get("C") == MODELS["svm"].grid["C"] and "kernel" in axes
+    cells: dict[tuple, CellPlan] = {}
+    for step in DISCRETIZATIONS[discretize]:
+        for values in product(*values_of.values()):
+            params = dict(zip(values_of, values, strict=True))
+            if params.get("kernel") == "linear":
+                # gamma is of the other kernels: such cells would all be the same.
+                del params["gamma"]
+            if is_default_C and params["C"] > _MOST_C and not (model == "svm" and params["kernel"] == "rbf"):
+                continue
+            cells.setdefault((step, *params.items()), (step, params))
+    return list(cells.values())
+
+
+def _check_number(model: str, name: str, value: object) -> None:
+    """Refuse a number out of its axis's range, and a word where a number is expected; None is for scikit-learn."""
+    axis = AXES.get(model, {}).get(name)
+    if axis is not None and axis.kind is not str and value is not None and axis.take(value) is None:
+        raise FeatxError(f"{model}: {name}: expected {axis.expected}, found {value!r}")
+
+
+def check_cells(cells: Sequence[CellPlan], n_fit: int) -> None:
+    """Refuse cells that the rows to fit are too few for, before any is fitted.
+
+    Parameters
+    ----------
+    cells : sequence of (discretization, parameters)
+    n_fit : int
+        The fewest rows that they are fitted on.
+
+    Raises
+    ------
+    FeatxError
+        If one asks for more neighbours than there are rows.
+    """
+    most = max((params.get("n_neighbors", 0) for _, params in cells), default=0)
+    if most > n_fit:
+        raise FeatxError(
+            f"--n-neighbors {most}: expected {n_fit} or less, because some cells are fitted on {n_fit} rows. Give "
+            "smaller numbers"
+        )
+
+
+def make_estimator(
+    model: str, discretize: str, params: Mapping[str, object], *, seed: int = 0, class_weight: str | None = None
+) -> Pipeline:
+    """Build the scikit-learn pipeline of one cell."""
+    steps: list[tuple[str, BaseEstimator]] = []
+    if discretize == "ternary":
+        steps.append(("discretize", TernaryDiscretizer()))
+    elif MODELS[model].is_scaled:
+        steps.append(("standardise", StandardScaler()))
+    return Pipeline([*steps, ("classifier", MODELS[model].build(dict(params), seed=seed, class_weight=class_weight))])
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The values of one axis.
+
+    Attributes
+    ----------
+    kind : type
+        int, float or str.
+    low : float
+        The smallest number that is taken.
+    is_open : bool
+        Whether `low` itself is too small.
+    high : float or None
+        The largest that is taken; None: any that is finite.
+    words : tuple of str
+        Words that are taken.
+    counts : bool
+        Whether a whole number is a count, from 1 up, and others shares.
+    """
+
+    kind: type
+    low: float = 0.0
+    is_open: bool = False
+    high: float | None = None
+    words: tuple[str, ...] = ()
+    counts: bool = False
+
+    @property
+    def expected(self) -> str:
+        """What is taken, in words.
+
+        Examples
+        --------
+        >>> AXES["rf"]["max_features"].expected
+        'a number over 0 to 1, a count, or sqrt, log2'
+        """
+        words = ", ".join(self.words)
+        if self.kind is str:
+            return f"one of {words}"
+        bound = f"over {self.low:g}" if self.is_open else f"from {self.low:g}"
+        bound += "" if self.high is None else f" to {self.high:g}"
+        number = f"a {'whole ' if self.kind is int else ''}number {bound}"
+        return f"{number}{', a count,' if self.counts else ''}{f' or {words}' if words else ''}"
+
+    def take(self, value: object) -> object:
+        """Return a value as classifiers take it, or None if it isn't one of the axis.
+
+        Examples
+        --------
+        >>> AXES["svm"]["C"].take(1), AXES["svm"]["C"].take(0), AXES["rf"]["max_features"].take(1)
+        (1.0, None, 1)
+        """
+        if isinstance(value, str):
+            return value if value in self.words else None
+        if self.kind is str or isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        if self.counts and isinstance(value, int):
+            return value if value > 0 else None
+        if self.kind is int and not isinstance(value, int):
+            return None
+        above = value > self.low or (value == self.low and not self.is_open)
+        below = value < float("inf") if self.high is None else value <= self.high
+        return self.kind(value) if above and below else None
+
+
+_C = Axis(float, 0, is_open=True)
+
+
+_WHOLE = Axis(int, 1)
+
+
+AXES: dict[str, dict[str, Axis]] = {
+    "rf": {
+        "n_estimators": _WHOLE,
+        "min_samples_leaf": _WHOLE,
+        "max_features": Axis(float, 0, is_open=True, high=1, words=("sqrt", "log2"), counts=True),
+        "max_depth": _WHOLE,
+    },
+    "svm": {
+        "kernel": Axis(str, words=("linear", "rbf")),
+        "C": _C,
+        "gamma": Axis(float, 0, is_open=True, words=("scale", "auto")),
+    },
+    "linear-svm": {"C": _C},
+    "logreg": {"C": _C},
+    "knn": {
+        "n_neighbors": _WHOLE,
+        "weights": Axis(str, words=("uniform", "distance")),
+        "metric": Axis(str, words=("euclidean", "cosine")),
+    },
+    "lda": {"shrinkage": Axis(float, 0, high=1, words=("auto", "none"))},
+}
+"""By the names that `featx fit` takes, then by scikit-learn's."""

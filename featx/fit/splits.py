@@ -1,0 +1,230 @@
+"""Draw random splits of a store's rows, and make folds of them."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
+
+from featx.errors import FeatxError
+from featx.images import divide_groups, draw_by_class, text_of
+from featx.store import WITHOUT_GROUPS, Fold, Rows, Store, digest_rows
+
+# Between what a row is stratified by, in its stratum; no text of a store has it.
+_BETWEEN = "\0"
+
+
+def read_strata(store: Store, rows: Rows, stratify: Sequence[str], label: str) -> np.ndarray | None:
+    """Return what each row is stratified by.
+
+    Parameters
+    ----------
+    store : Store
+    rows : Rows
+    stratify : sequence of str
+        Columns of the store; `label` is what is to be told, whichever column it comes from.
+    label : str
+        That column.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,), str, or None
+        None where there is nothing to stratify by.
+
+    Raises
+    ------
+    FeatxError
+        If a column isn't there, or it says which rows stay together.
+    """
+    if not stratify:
+        return None
+    if "group" in stratify:
+        raise FeatxError(
+            "the column 'group' can't be stratified by: a group is on one side only. Name others with --stratify, or ''"
+        )
+    images = store.images.set_index("path")
+    missing = [column for column in stratify if column not in images and column != "label"]
+    if missing:
+        raise FeatxError(
+            f"{store.path}: no column {missing[0]!r} to stratify by; there are {', '.join(images.columns)}"
+        )
+    columns = [rows.y if column == "label" else images.loc[rows.paths, column].to_numpy() for column in stratify]
+    return np.array([_BETWEEN.join(map(text_of, values)) for values in zip(*columns, strict=True)], dtype=object)
+
+
+def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide rows at random: scikit-learn's `train_test_split`, or whole groups where there are groups.
+
+    Parameters
+    ----------
+    rows : Rows
+    strata : ndarray of shape (n_rows,), str, or None
+        See `read_strata`.
+    test_share : float
+    seed : int
+
+    Returns
+    -------
+    train, test : ndarray of int
+        Numbers of rows.
+
+    Raises
+    ------
+    FeatxError
+        If a stratum has too few rows, or train or test would have none, or train one class only.
+    """
+    everything = np.arange(len(rows))
+    if rows.groups is not None:
+        shares = {"train": 1 - test_share, "test": test_share}
+        kept = rows.y if strata is None else strata
+        parts = divide_groups(pd.Series(kept), pd.Series(rows.groups), shares, seed, classes=pd.Series(rows.y))
+        train, test = everything[parts == "train"], everything[parts == "test"]
+        if not len(train) or not len(test):
+            raise FeatxError(
+                f"seed {seed}: {_count_groups(rows)} can't be split, {test_share:g} for test: none is left to "
+                f"{'test' if len(train) else 'train'} on. Give another --test-share, or extract {WITHOUT_GROUPS}"
+            )
+    else:
+        _check_strata(strata)
+        try:
+            train, test = train_test_split(everything, test_size=test_share, random_state=seed, stratify=strata)
+        except ValueError as error:
+            raise FeatxError(
+                f"{len(rows):,} rows can't be split, {test_share:g} for test: {str(error).rstrip('.')}. Give another "
+                "--test-share, or --stratify '' to keep no shares"
+            ) from error
+    _check_classes(rows, train, seed)
+    return train, test
+
+
+def _check_classes(rows: Rows, train: np.ndarray, seed: int) -> None:
+    found = sorted(set(rows.y[rows.with_weight(train)]))
+    if len(found) > 1:
+        return
+    is_by_weights = len(set(rows.y[train])) > 1
+    of_weight = " of a weight over 0" if is_by_weights else ""
+    mend = (
+        "Give rows of more classes a weight over 0"
+        if is_by_weights
+        else "Give a smaller --test-share, add images, or keep the shares of classes with --stratify label"
+    )
+    raise FeatxError(
+        f"seed {seed}: {f'one class only ({found[0]!r})' if found else 'no row'} in the train rows{of_weight} of this "
+        f"random split; a classifier needs two. {mend}"
+    )
+
+
+def _count_groups(rows: Rows) -> str:
+    n_groups = len(set(rows.groups))
+    return f"{n_groups:,} group{'' if n_groups == 1 else 's'} of {len(rows):,} rows"
+
+
+def _check_strata(strata: np.ndarray | None) -> None:
+    """Refuse rows that no other row has the strata of, by the first one's; scikit-learn would name them all."""
+    counts = pd.Series([] if strata is None else strata, dtype=object).value_counts()
+    alone = sorted(counts.index[counts < 2])
+    if alone:
+        more = f" ({len(alone):,} are so alone)" if len(alone) > 1 else ""
+        raise FeatxError(
+            f"one row only is of {' and '.join(map(repr, alone[0].split(_BETWEEN)))}{more}, and a random split that "
+            "keeps shares takes two. Add images, leave such rows out with --where, or name fewer columns with "
+            "--stratify ('' for none)"
+        )
+
+
+def draw_per_class(rows: Rows, train_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw so many train rows of every class; all others are test rows.
+
+    Parameters
+    ----------
+    rows : Rows
+        Without groups of several rows.
+    train_per_class : int
+    seed : int
+
+    Returns
+    -------
+    train, test : ndarray of int
+        Numbers of rows, ascending.
+
+    Raises
+    ------
+    FeatxError
+        If a class has no row left to test on, or rows have groups.
+    """
+    if rows.groups is not None and len(set(rows.groups)) < len(rows):
+        raise FeatxError(
+            "the rows have groups, which stay together, so that a class can't have a given number of train rows: give "
+            "--test-share instead of --train-per-class"
+        )
+    order = draw_by_class(rows.y.astype(str), seed)
+    small = {label: len(numbers) for label, numbers in order.items() if len(numbers) <= train_per_class}
+    if small:
+        label = min(small, key=small.get)
+        raise FeatxError(
+            f"the class {label!r} has {small[label]} rows, and {train_per_class} train rows a class leave none of it "
+            "to test on: leave it out (--where), or take fewer"
+        )
+    train = np.sort(np.concatenate([numbers[:train_per_class] for numbers in order.values()]))
+    _check_classes(rows, train, seed)
+    return train, np.setdiff1d(np.arange(len(rows)), train)
+
+
+def digest_draws(rows: Rows, strata: np.ndarray | None) -> str:
+    """Digest what `draw_split` and the folds of a split's train rows depend on, beside shares and seeds.
+
+    The rows' own splits are none of that: stores of the same images with other splits, or none, draw the same.
+    """
+    of_rows = digest_rows(replace(rows, split=np.full(len(rows), "", dtype=object)))
+    kept = None if strata is None else strata.tolist()
+    return hashlib.sha256(f"{of_rows} {kept!r}".encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def make_folds(rows: Rows, known: np.ndarray, n_folds: int, *, seed: int) -> list[Fold]:
+    """Divide rows into folds: stratified by label, and whole groups where there are groups.
+
+    Parameters
+    ----------
+    rows : Rows
+    known : ndarray of int
+        The rows to divide.
+    n_folds : int
+    seed : int
+
+    Returns
+    -------
+    list of (rows to fit, rows to score)
+
+    Raises
+    ------
+    FeatxError
+        If there are too few folds, or groups, or a class is in too few groups.
+    """
+    if n_folds < 2:
+        raise FeatxError(f"--cv {n_folds}: expected 2 folds or more")
+    y = rows.y[known].astype(str)
+    if rows.groups is None:
+        pairs = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(known, y)
+    else:
+        groups = rows.groups[known].astype(str)
+        n_groups = len(set(groups))
+        if n_groups < n_folds:
+            found = "only 1 group" if n_groups == 1 else f"only {n_groups} groups"
+            mend = f"Use --cv {n_groups}, or extract" if n_groups > 1 else "Extract"
+            raise FeatxError(f"--cv {n_folds}: {found} outside test. {mend} {WITHOUT_GROUPS}")
+        pairs = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(known, y, groups)
+    folds = [(known[fit], known[score]) for fit, score in pairs]
+    classes = set(rows.y[rows.with_weight(known)])
+    for fit, _ in folds:
+        absent = sorted(classes - set(rows.y[rows.with_weight(fit)]))
+        if absent:
+            few, mend = "groups", f", or extract {WITHOUT_GROUPS}"
+            if absent[0] in set(rows.y[fit]):
+                few, mend = "rows with a weight over 0", ", or give more of its rows a weight over 0"
+            raise FeatxError(
+                f"--cv {n_folds}: in one fold no row of the class {absent[0]!r} is left to fit on: its {few} are too "
+                f"few. Leave the class out with --where{mend}"
+            )
+    return folds

@@ -1,0 +1,132 @@
+"""How many images a forward pass takes: found by trying, and halved where the device's memory runs out."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from featx.errors import FeatxError
+
+AUTO = "auto"
+
+
+DEFAULT = 8
+"""What auto stands for on a CPU, where larger batches are no faster, and where its search begins elsewhere."""
+
+
+LARGEST = 4096
+
+
+# Less than this is as likely noise, and a larger batch takes more memory.
+_WORTHWHILE = 1.05
+
+
+# Backends say it in their own classes, which are not there to be named where a backend isn't installed.
+_EXHAUSTED = frozenset(("ResourceExhaustedError", "OutOfMemoryError"))
+
+
+_SAID = ("RESOURCE_EXHAUSTED", "out of memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of TensorFlow, JAX, PyTorch or Python itself says that memory ran out.
+
+    Examples
+    --------
+    >>> is_out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 3GiB"))
+    True
+    >>> is_out_of_memory(RuntimeError("INVALID_ARGUMENT: shapes"))
+    False
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ in _EXHAUSTED:
+        return True
+    return isinstance(error, RuntimeError) and any(words.lower() in str(error).lower() for words in _SAID)
+
+
+def find_batch_size(time_batch: Callable[[int], float], *, first: int = DEFAULT, largest: int = LARGEST) -> int:
+    """Double the batch until it no longer makes images faster by 5 %, or halve it until it fits into memory.
+
+    Parameters
+    ----------
+    time_batch : callable
+        Takes a batch size, returns the seconds of such a batch, or raises what `is_out_of_memory` knows.
+    first, largest : int
+        Where to begin, and where to end at the latest.
+
+    Raises
+    ------
+    FeatxError
+        If not even one image fits.
+
+    Examples
+    --------
+    A device that needs 10 ms for every batch, and 1 ms for every image:
+
+    >>> find_batch_size(lambda n_images: 0.010 + 0.001 * n_images)
+    128
+    """
+    size, rate = first, _rate(time_batch, first)
+    while rate is None:
+        size = halve(size)
+        rate = _rate(time_batch, size)
+    # What had to be halved doesn't fit when it is doubled.
+    while size >= first and 2 * size <= largest:
+        doubled = _rate(time_batch, 2 * size)
+        if doubled is None or doubled < rate * _WORTHWHILE:
+            break
+        size, rate = 2 * size, doubled
+    return size
+
+
+def halve(batch_size: int) -> int:
+    """Return the next smaller batch to try where memory ran out.
+
+    Raises
+    ------
+    FeatxError
+        If there is none.
+    """
+    if batch_size == 1:
+        raise FeatxError(
+            "the device's memory doesn't hold a forward pass of one image. Take a smaller --image-size, --precision "
+            "bfloat16, or fewer --layers; or free the device of other work"
+        )
+    return batch_size // 2
+
+
+def time_overlapped(
+    submit: Callable[[np.ndarray], Callable[[], object]], pixels: np.ndarray, *, seconds: float
+) -> float:
+    """Return the seconds a batch takes where each is handed over before the one ahead of it is fetched.
+
+    Parameters
+    ----------
+    submit : callable
+        See `featx.inference.engines.keras.KerasEngine.submit`.
+    pixels : ndarray
+        The batch.
+    seconds : float
+        Go on for so long.
+    """
+    # Compiled by the first one, which is not timed.
+    submit(pixels)()
+    begun = time.perf_counter()
+    ahead = submit(pixels)
+    n_batches = 1
+    while time.perf_counter() - begun < seconds:
+        following = submit(pixels)
+        ahead()
+        ahead = following
+        n_batches += 1
+    ahead()
+    return (time.perf_counter() - begun) / n_batches
+
+
+def _rate(time_batch: Callable[[int], float], size: int) -> float | None:
+    """Return images/s, None where memory ran out."""
+    try:
+        return size / time_batch(size)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return None

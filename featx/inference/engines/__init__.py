@@ -1,0 +1,5 @@
+"""Engines that run a frozen network: Keras, the reference, and ncnn."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

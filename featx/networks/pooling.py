@@ -1,0 +1,110 @@
+"""How the activations of a layer become its features, and what those features are called in a store."""
+
+import math
+from collections.abc import Iterable
+from types import ModuleType
+
+from featx.errors import FeatxError
+
+POOLINGS = {
+    "avg": "spatial mean",
+    "max": "spatial maximum",
+    "std": "spatial standard deviation (of the whole layer: divided by n)",
+}
+
+
+WHOLE = ""
+"""In place of a pooling: every activation, as one long row. No store is made of that."""
+
+
+def choose_poolings(text: str) -> tuple[str, ...]:
+    """Turn `avg`, `max,avg` and the like into poolings, in featx's own order.
+
+    Raises
+    ------
+    FeatxError
+        If one is unknown, or none is given.
+
+    Examples
+    --------
+    >>> choose_poolings("std, avg")
+    ('avg', 'std')
+    """
+    chosen = [name.strip() for name in text.split(",")]
+    for name in chosen:
+        if name not in POOLINGS:
+            raise FeatxError(f"pooling {name!r}: expected {', '.join(POOLINGS)}, or several with commas")
+    return tuple(name for name in POOLINGS if name in chosen)
+
+
+def name_features(layer: str, pooling: str) -> str:
+    """Return what a layer's features are called: the layer's name for its mean, else `<layer>:<pooling>`.
+
+    Examples
+    --------
+    >>> name_features("block5_conv3", "avg"), name_features("block5_conv3", "max")
+    ('block5_conv3', 'block5_conv3:max')
+    """
+    return layer if pooling in ("avg", WHOLE) else f"{layer}:{pooling}"
+
+
+def layer_of(name: str) -> str:
+    """Return the layer whose features have this name.
+
+    Examples
+    --------
+    >>> layer_of("block5_conv3:max")
+    'block5_conv3'
+    """
+    return name.partition(":")[0]
+
+
+def plan_features(spatial: Iterable[tuple[str, bool]], poolings: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Say what is made of each layer: every pooling of activations with height and width, others as they are.
+
+    Parameters
+    ----------
+    spatial : iterable of (str, bool)
+        Layers in network order, and whether their activations have height and width.
+    poolings : iterable of str
+        Of `POOLINGS`, or `WHOLE` alone.
+
+    Returns
+    -------
+    dict of str to (layer, pooling)
+        By the features' names, in network order; the pooling of a layer without height and width is `WHOLE`.
+
+    Examples
+    --------
+    >>> plan_features([("conv", True), ("fc", False)], ["avg", "max"])
+    {'conv': ('conv', 'avg'), 'conv:max': ('conv', 'max'), 'fc': ('fc', '')}
+    """
+    plan = {}
+    for layer, is_spatial in spatial:
+        if not is_spatial:
+            plan[layer] = (layer, WHOLE)
+            continue
+        plan |= {name_features(layer, pooling): (layer, pooling) for pooling in poolings}
+    return plan
+
+
+def pool(ops: ModuleType, activations: object, pooling: str) -> object:
+    """Reduce activations (n, height, width, channels) to features (n, channels).
+
+    Parameters
+    ----------
+    ops : module
+        keras.ops, or numpy: whose arrays the activations are.
+    activations : tensor
+        Float32; activations of a layer without height and width come back as they are.
+    pooling : str
+        One of `POOLINGS`, or `WHOLE`: all of them in one row, of height, width and channels.
+    """
+    if pooling == "max":
+        return ops.max(activations, axis=(1, 2))
+    if pooling == "std":
+        # Squares of differences from the mean, not a difference of squares: float32 would cancel.
+        return ops.std(activations, axis=(1, 2))
+    if pooling == "avg":
+        return ops.mean(activations, axis=(1, 2))
+    return ops.reshape(activations, (-1, math.prod(activations.shape[1:])))

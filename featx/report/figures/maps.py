@@ -1,0 +1,259 @@
+"""Maps of images by their features: which resemble which (correlation), and where each lies (embedding)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from featx.errors import FeatxError
+
+KINDS = ("correlation", "covariance")
+
+
+METHODS = ("pca", "tsne", "umap")
+"""umap needs the package umap-learn, which featx doesn't bring."""
+
+
+FEWEST_ROWS = 4
+
+
+_N_COMPONENTS = 50
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Where images lie in the plane.
+
+    Attributes
+    ----------
+    points : ndarray of shape (n_images, 2), float32
+    explained : tuple of float, or None
+        Shares of the variance that the two axes have, of PCA; other methods' axes mean nothing by themselves.
+    """
+
+    points: np.ndarray
+    explained: tuple[float, float] | None = None
+
+
+def sample_rows(labels: np.ndarray, most: int, *, seed: int = 0) -> np.ndarray:
+    """Choose rows that keep the classes' shares, and at least one row of every class where there is room.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_rows,)
+    most : int
+        How many rows; if there are no more, all are taken.
+    seed : int, default 0
+
+    Returns
+    -------
+    ndarray of int
+        Ascending.
+
+    Examples
+    --------
+    >>> rows = sample_rows(np.array(["ash"] * 80 + ["birch"] * 20), 10)
+    >>> len(rows), int((rows < 80).sum())
+    (10, 8)
+    """
+    n_rows = len(labels)
+    if n_rows <= most:
+        return np.arange(n_rows)
+    rng = np.random.default_rng(seed)
+    classes, of_class = np.unique(np.asarray(labels).astype(str), return_inverse=True)
+    if len(classes) > most:
+        return np.sort(rng.choice(n_rows, most, replace=False))
+    quotas = _share_out(np.bincount(of_class), most)
+    chosen = [
+        rng.choice(np.flatnonzero(of_class == number), quota, replace=False) for number, quota in enumerate(quotas)
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def _share_out(counts: np.ndarray, most: int) -> np.ndarray:
+    """Divide rows by the classes' shares, at least one each; whole numbers as near to the shares as can be."""
+    ideal = counts * (most / counts.sum())
+    quotas = np.maximum(ideal.astype(int), 1)
+    while quotas.sum() > most:
+        quotas[np.argmax(np.where(quotas > 1, quotas - ideal, -np.inf))] -= 1
+    while quotas.sum() < most:
+        quotas[np.argmax(ideal - quotas)] += 1
+    return quotas
+
+
+def choose_classes(classes: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Return the classes that names, lists of names with commas, and ranges such as 3:7 stand for.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        All of them, sorted.
+    wanted : sequence of str
+        A class's own name goes first, whatever is in it. A range counts the sorted classes from 0 and leaves its end
+        out, as Python does; either side may be missing.
+
+    Returns
+    -------
+    list of str
+        In the order of `classes`.
+
+    Raises
+    ------
+    FeatxError
+        If there is no such class, or none is in a range.
+
+    Examples
+    --------
+    >>> choose_classes(["ash", "birch", "cedar", "elm"], ["1:3", "ash"])
+    ['ash', 'birch', 'cedar']
+    """
+    chosen: set[str] = set()
+    for text in wanted:
+        names = [text] if text in classes else [part.strip() for part in text.split(",")]
+        for name in names:
+            chosen.update([name] if name in classes else _range_of(classes, name))
+    return [name for name in classes if name in chosen]
+
+
+def _range_of(classes: Sequence[str], text: str) -> Sequence[str]:
+    first, colon, last = text.partition(":")
+    if not colon or not all(side == "" or (side.isascii() and side.isdecimal()) for side in (first, last)):
+        shown = ", ".join(classes[:8]) + (f" and {len(classes) - 8:,} more" if len(classes) > 8 else "")
+        raise FeatxError(f"--classes: no class {text!r}; expected a range such as 0:3, or names out of {shown}")
+    found = classes[int(first or 0) : int(last) if last else None]
+    if not found:
+        raise FeatxError(
+            f"--classes {text}: no class is in this range; there are {len(classes):,}, counted from 0 in sorted order"
+        )
+    return found
+
+
+def correlate(X: np.ndarray, kind: str = "correlation") -> np.ndarray:
+    """Compare every image with every other one, over all features.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_images, n_features)
+        At least two features, all finite.
+    kind : {"correlation", "covariance"}, default "correlation"
+        Pearson's r, or the covariance: over the features, as of `numpy.corrcoef` and `numpy.cov`.
+
+    Returns
+    -------
+    ndarray of shape (n_images, n_images), float64
+        NaN in the rows and columns of images whose features are all the same: those correlate with nothing.
+
+    Raises
+    ------
+    FeatxError
+        If there is one feature only, or one is not finite.
+
+    Examples
+    --------
+    >>> correlate(np.array([[0.0, 1, 2], [0, 2, 4], [2, 1, 0]])).tolist()
+    [[1.0, 1.0, -1.0], [1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]]
+    """
+    if kind not in KINDS:
+        raise FeatxError(f"kind: expected one of {', '.join(KINDS)}, found {kind!r}")
+    _check(X, fewest=1)
+    if kind == "covariance":
+        return np.atleast_2d(np.cov(X, dtype=np.float64))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        matrix = np.atleast_2d(np.corrcoef(X, dtype=np.float64))
+    # Rounding can leave the mean of equal numbers a little beside them.
+    is_flat = X.min(axis=1) == X.max(axis=1)
+    matrix[is_flat] = matrix[:, is_flat] = np.nan
+    return matrix
+
+
+def standardise(X: np.ndarray) -> np.ndarray:
+    """Bring every feature to mean 0 and deviation 1 over the images; constant ones become 0.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_images, n_features)
+
+    Returns
+    -------
+    ndarray of shape (n_images, n_features), float32
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    return StandardScaler().fit_transform(np.asarray(X, dtype=np.float32))
+
+
+def embed(X: np.ndarray, method: str = "pca", *, seed: int = 0) -> Embedding:
+    """Place images in the plane so that those with like features are near each other.
+
+    Features are standardised first. t-SNE (van der Maaten and Hinton 2008) and UMAP see the 50 first principal
+    components; distances between far groups, and the groups' sizes, mean little in theirs.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_images, n_features)
+        At least four images and two features, all finite.
+    method : {"pca", "tsne", "umap"}, default "pca"
+    seed : int, default 0
+
+    Returns
+    -------
+    Embedding
+        The same for the same input on the same machine: it takes one core.
+
+    Raises
+    ------
+    FeatxError
+        If there are too few images or features, one is not finite, all images have the same, or umap-learn isn't here.
+    """
+    if method not in METHODS:
+        raise FeatxError(f"method: expected one of {', '.join(METHODS)}, found {method!r}")
+    _check(X, fewest=FEWEST_ROWS)
+    reduce_umap = _find_umap() if method == "umap" else None
+    from sklearn.decomposition import PCA
+    from threadpoolctl import threadpool_limits
+
+    # Sums of several threads come in no fixed order, and t-SNE makes other pictures of other last bits.
+    with threadpool_limits(1):
+        Z = standardise(X)
+        if not Z.any():
+            raise FeatxError("embedding: all images have the same features, so that there is nothing to show")
+        n_components = 2 if method == "pca" else min(_N_COMPONENTS, *Z.shape)
+        # Both are exact; Arnoldi's iteration is the faster one where a few components of many are wanted.
+        solver = "full" if min(Z.shape) <= 4 * n_components else "arpack"
+        pca = PCA(n_components, svd_solver=solver, random_state=seed)
+        reduced = pca.fit_transform(Z)
+        if method == "pca":
+            return Embedding(reduced, tuple(pca.explained_variance_ratio_.tolist()))
+        if reduce_umap is not None:
+            reducer = reduce_umap(n_neighbors=min(15, len(Z) - 1), random_state=seed, n_jobs=1)
+            return Embedding(reducer.fit_transform(reduced))
+        return Embedding(_tsne(reduced, seed))
+
+
+def _tsne(reduced: np.ndarray, seed: int) -> np.ndarray:
+    from sklearn.manifold import TSNE
+
+    # A neighbourhood of that many; of fewer images it can't be as wide.
+    perplexity = min(30.0, (len(reduced) - 1) / 3)
+    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
+
+
+def _find_umap() -> type:
+    try:
+        from umap import UMAP
+    except ImportError as error:
+        raise FeatxError(
+            f"method umap needs umap-learn ({error}): pip install umap-learn, or take --method tsne"
+        ) from error
+    return UMAP
+
+
+def _check(X: np.ndarray, *, fewest: int) -> None:
+    n_rows, n_features = X.shape
+    if n_rows < fewest:
+        raise FeatxError(f"{n_rows:,} images to compare, expected at least {fewest}: take more images")
+    if n_features < 2:
+        raise FeatxError(f"{n_features} feature to compare images by, expected at least 2: take other layers")
+    finite = np.isfinite(X.sum(axis=1, dtype=np.float64))
+    if not finite.all():
+        raise FeatxError(f"the features of image {int(np.argmin(finite))} are not finite: leave it out")

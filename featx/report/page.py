@@ -1,0 +1,341 @@
+"""A report as one HTML page: what is said in words and numbers, laid out by the template in data/report."""
+
+import base64
+import hashlib
+import importlib.resources
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+import featx
+from featx.errors import FeatxError, one_line
+from featx.report.answer import name_model, percent
+from featx.report.data import Report, ReportedRun
+from featx.report.dataset import ImageSizes, StoreData, describe_sizes
+from featx.report.galleries import Galleries
+from featx.report.panels import Drawn
+from featx.results import Cell, Run, describe_params, describe_weight
+
+MOST_CELLS, ALL_CELLS = 100, 1500
+"""Rows that the table has of one run, and of all together (but for the chosen cells)."""
+
+
+MOST_CLASSES, ALL_CLASSES = 300, 3000
+"""Rows that the tables of classes have, each of them, and those of all runs together."""
+
+
+_MOST_REJECTED = 50
+
+
+_MOST_CHARACTERS = 400
+
+
+_TEST_FIGURES = {
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+    "mcc": "Matthews's correlation",
+    "roc_auc": "ROC AUC",
+    "log_loss": "Log loss",
+}
+
+
+# What a store's record says of how features were made; what else it holds is of no use to a reader.
+_STORE_SETTINGS = (
+    *("backbone", "weights", "weights_sha256", "image_size", "resize", "interpolation", "preprocessing", "pooling"),
+    *("views", "precision", "engine", "engine_version", "device", "keras_version", "keras_backend", "store_dtype"),
+    *("jpeg", "icc", "root", "created", "featx_version"),
+)
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """The figures of a page.
+
+    Attributes
+    ----------
+    answer : Drawn or None
+    data, features : tuple of Drawn
+    runs : mapping of str to tuple of Drawn
+        By the run's name; without those that the page has no room for.
+    css : str
+        Rules for their classes.
+    """
+
+    answer: Drawn | None
+    data: tuple[Drawn, ...]
+    features: tuple[Drawn, ...]
+    runs: Mapping[str, tuple[Drawn, ...]]
+    css: str
+
+
+def render_page(
+    report: Report,
+    drawings: Drawings,
+    galleries: Galleries,
+    sizes: ImageSizes | None,
+    *,
+    title: str,
+    notes: Sequence[str] = (),
+) -> str:
+    """Lay out a report.
+
+    Parameters
+    ----------
+    report : Report
+    drawings : Drawings
+    galleries : Galleries
+    sizes : ImageSizes or None
+        Of the store's images; None where there is no store.
+    title : str
+    notes : sequence of str
+        What else is to be told at the end.
+
+    Returns
+    -------
+    str
+        HTML that needs nothing but itself, and allows itself nothing else: its content security policy names the one
+        style sheet and the one script by their digests. Every name from a run or a store is escaped.
+    """
+    css = f"{_read('page.css')}\n{drawings.css}"
+    script = _read("page.js")
+    anchors = {run.name: f"run-{number}" for number, run in enumerate(report.runs, 1)}
+    rows, n_left_out = _cell_rows(report, anchors)
+    return _template().render(
+        title=title,
+        policy=_policy(css, script),
+        css=css,
+        script=script,
+        version=featx.__version__,
+        newest=max((run.run.created for run in report.runs), default="")[:10],
+        answer=report.answer,
+        answer_figure=drawings.answer,
+        facts=_facts(report),
+        cells=rows,
+        n_cells_left_out=n_left_out,
+        left_out=report.left_out,
+        runs=[
+            _run_view(run, anchors[run.name], drawings, galleries, min(MOST_CLASSES, ALL_CLASSES // len(report.runs)))
+            for run in report.runs
+        ],
+        store=_store_view(report.store, drawings, sizes) if report.store and sizes else None,
+        examples=galleries.examples,
+        features=drawings.features,
+        notes=[*report.notes, *galleries.notes, *notes],
+    )
+
+
+def _template() -> object:
+    try:
+        import jinja2
+    except ImportError as error:
+        raise FeatxError(f"a report needs jinja2 ({error}): pip install 'featx[report]'") from error
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_fit,
+    )
+    return environment.from_string(_read("page.html"))
+
+
+def _fit(value: object) -> object:
+    """Make a stranger's text fit for a page: no control characters, no lone surrogates, not endless."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    line = one_line(value)
+    # What is long and featx's own has no spaces in it: a picture.
+    if len(line) <= _MOST_CHARACTERS or line.startswith("data:image/jpeg;base64,"):
+        return line
+    return line[: _MOST_CHARACTERS - 1] + "…"
+
+
+def _read(name: str) -> str:
+    # Universal newlines: what a browser hashes has no carriage returns.
+    return importlib.resources.files(__package__).joinpath("template", name).read_text(encoding="utf-8")
+
+
+def _policy(css: str, script: str) -> str:
+    return (
+        f"default-src 'none'; style-src {_digest(css)}; script-src {_digest(script)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
+    facts = [("Test images", f"{report.n_rows:,}"), ("Classes", f"{len(report.classes):,}")]
+    facts.append(("Runs", f"{len(report.runs):,}"))
+    if report.majority is not None:
+        facts.append(("Always the majority class", percent(report.majority)))
+    pair = report.answer.pair
+    if pair is not None:
+        facts.append(("Only the frozen features right", f"{pair.n_first_only:,} images"))
+        facts.append(("Only the fine-tuned network right", f"{pair.n_second_only:,} images"))
+    return facts
+
+
+def _cell_rows(report: Report, anchors: Mapping[str, str]) -> tuple[list[dict[str, object]], int]:
+    """Return the table's rows, the chosen cells first, and how many have no room."""
+    rows, n_left_out = [], 0
+    most = min(MOST_CELLS, max(1, ALL_CELLS // len(report.runs)))
+    for run in report.runs:
+        others = [cell for number, cell in enumerate(run.run.cells) if number != run.run.chosen]
+        others.sort(key=lambda cell: -1 if cell.validation_accuracy is None else cell.validation_accuracy, reverse=True)
+        n_left_out += max(0, len(others) - most + 1)
+        rows += [_cell_row(run, cell, anchors[run.name]) for cell in (run.run.best, *others[: most - 1])]
+    # Stable: within each, runs and cells stay in their order.
+    return sorted(rows, key=lambda row: not row["is_chosen"]), n_left_out
+
+
+def _cell_row(run: ReportedRun, cell: Cell, anchor: str) -> dict[str, object]:
+    is_chosen = cell is run.run.best
+    validation, deviation = cell.validation_accuracy, cell.validation_deviation
+    spread = f" ± {100 * deviation:.1f}" if validation is not None and deviation is not None else ""
+    test, bounds = (run.compared.accuracy, run.compared.accuracy_interval) if is_chosen else (None, None)
+    memory = run.run.peak_memory if is_chosen else None
+    return {
+        "run": run.name,
+        "anchor": anchor,
+        "is_chosen": is_chosen,
+        "model": name_model(run.run, discretize=cell.discretize),
+        "settings": _describe_cell(cell),
+        "error": cell.error,
+        "note": cell.note,
+        "numbers": [
+            (validation, "" if validation is None else percent(validation) + spread + _describe_measure(run.run, cell)),
+            (test, "" if test is None else percent(test)),
+            (bounds[0] if bounds else None, _interval(bounds) if bounds else ""),
+            (cell.seconds, _seconds(cell.seconds)),
+            (memory, "" if memory is None else f"{memory / 1e9:.2f} GB"),
+        ],
+    }
+
+
+def _describe_measure(run: Run, cell: Cell) -> str:
+    """Return in brackets what keeps a validation accuracy from being compared with others, if anything does."""
+    folds, weight = run.protocol.get("cv"), run.protocol.get("sample_weight")
+    choose_by, score = run.protocol.get("choose_by", "accuracy"), cell.validation_score
+    parts = [f"{folds} folds"] if folds else []
+    parts += [f"weighted by {weight}"] if weight else []
+    parts += [f"{choose_by} {score:.3f}"] if choose_by != "accuracy" and score is not None else []
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _describe_cell(cell: Cell) -> str:
+    discretized = "" if cell.discretize == "none" else f"{cell.discretize} "
+    return (discretized + describe_params(cell.params)).strip()
+
+
+def _run_view(
+    run: ReportedRun, anchor: str, drawings: Drawings, galleries: Galleries, most_classes: int
+) -> dict[str, object]:
+    # Those with the most test images, in the order of the others.
+    largest = run.per_class["support"].nlargest(max(1, most_classes)).index
+    per_class = run.per_class[run.per_class.index.isin(largest)]
+    return {
+        "name": run.name,
+        "anchor": anchor,
+        "model": name_model(run.run),
+        "chosen": _describe_cell(run.run.best),
+        "figures": _run_figures(run),
+        "drawn": drawings.runs.get(run.name),
+        "classes": [
+            (name, *(f"{figure:.3f}" for figure in (row.precision, row.recall, row.f1)), f"{row.support:,.0f}")
+            for name, row in zip(per_class.index, per_class.itertuples(index=False), strict=True)
+        ],
+        "n_more_classes": len(run.per_class) - len(per_class),
+        "settings": _run_settings(run),
+        "gallery": galleries.wrong[run.name],
+        "notes": run.notes,
+    }
+
+
+def _run_figures(run: ReportedRun) -> list[tuple[str, str]]:
+    compared, test, best = run.compared, run.run.test or {}, run.run.best
+    figures = [("Test accuracy", f"{percent(compared.accuracy)} {_interval(compared.accuracy_interval)}")]
+    if best.validation_accuracy is not None:
+        figures.append(("Validation accuracy", percent(best.validation_accuracy) + _describe_measure(run.run, best)))
+    # All figures on record are weighted where rows have weights; the accuracy above is not.
+    weighted = describe_weight(run.run)
+    if weighted and _is_number(test.get("accuracy")):
+        figures.append((f"Test accuracy{weighted}", percent(test["accuracy"])))
+    figures += [
+        (label + weighted, f"{test[name]:.3f}") for name, label in _TEST_FIGURES.items() if _is_number(test.get(name))
+    ]
+    figures.append(("Training", f"{_seconds(compared.training_seconds)} s"))
+    if compared.predict_seconds is not None:
+        figures.append(("To label 1,000 images", f"{_seconds(compared.predict_seconds)} s"))
+    if compared.n_parameters is not None:
+        figures.append(("Numbers fitted", f"{compared.n_parameters:,}"))
+    if run.run.peak_memory is not None:
+        figures.append(("Memory", f"{run.run.peak_memory / 1e9:.2f} GB"))
+    return figures
+
+
+def _run_settings(run: ReportedRun) -> list[tuple[str, str]]:
+    shown: dict[str, object] = {"folder": run.folder, "created": run.run.created}
+    shown |= {name: value for name, value in run.run.protocol.items() if name != "classes" and value is not None}
+    names = ("path", "backbone", "weights", "weights_sha256", "layers", "n_features", *_STORE_SETTINGS[3:])
+    shown |= {
+        f"store {name.removeprefix('store_')}": run.run.store[name]
+        for name in names
+        if run.run.store.get(name) not in (None, [], "")
+    }
+    if run.run.baseline:
+        shown["weights_sha256"] = run.run.baseline.get("weights_sha256")
+    shown |= {f"version of {name}": version for name, version in run.run.versions.items()}
+    return [(name, _text(value)) for name, value in shown.items()]
+
+
+def _store_view(store: StoreData, drawings: Drawings, sizes: ImageSizes) -> dict[str, object]:
+    settings, totals = store.attributes, store.counts.sum()
+    rejected = list(store.rejected.itertuples(index=False, name=None))
+    counts = store.counts.iloc[:MOST_CLASSES]
+    return {
+        "facts": [
+            ("Images", f"{len(store.images):,}"),
+            ("Features an image", f"{store.n_features:,}"),
+            ("Image files", describe_sizes(sizes)),
+            ("Seen by the network", f"{settings.get('image_size', '?')} pixels, {settings.get('resize', '?')}"),
+            ("Rejected files", f"{len(rejected):,}"),
+            ("Columns", ", ".join(store.columns)),
+        ],
+        "drawn": drawings.data,
+        "splits": list(store.counts.columns),
+        "counts": [
+            (name, [f"{count:,} ({percent(count / total)})" for count, total in zip(row, totals, strict=True)])
+            for name, row in zip(counts.index, counts.to_numpy(), strict=True)
+        ],
+        "n_more_classes": len(store.counts) - len(counts),
+        "rejected": rejected[:_MOST_REJECTED],
+        "n_more_rejected": max(0, len(rejected) - _MOST_REJECTED),
+        "settings": [
+            (name, _text(value))
+            for name, value in {
+                "path": store.path,
+                **{name: settings[name] for name in _STORE_SETTINGS if name in settings},
+            }.items()
+        ],
+    }
+
+
+def _interval(bounds: Sequence[float]) -> str:
+    return f"[{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}]"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.1f}" if seconds < 1000 else f"{seconds:,.0f}"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) and bool(np.isfinite(value))
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

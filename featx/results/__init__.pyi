@@ -1,0 +1,177 @@
+from .compare import (
+    ComparedRun as ComparedRun,
+)
+from .compare import (
+    Pair as Pair,
+)
+from .compare import (
+    are_repeats as are_repeats,
+)
+from .compare import (
+    cells_of_runs as cells_of_runs,
+)
+from .compare import (
+    check_answers as check_answers,
+)
+from .compare import (
+    compare_repeats as compare_repeats,
+)
+from .compare import (
+    compare_runs as compare_runs,
+)
+from .compare import (
+    compared_repeats_table as compared_repeats_table,
+)
+from .compare import (
+    comparison_table as comparison_table,
+)
+from .compare import (
+    describe_run as describe_run,
+)
+from .compare import (
+    list_answers as list_answers,
+)
+from .compare import (
+    name_runs as name_runs,
+)
+from .compare import (
+    note_other_measure as note_other_measure,
+)
+from .compare import (
+    pair_runs as pair_runs,
+)
+from .folder import (
+    NETWORK_FILE as NETWORK_FILE,
+)
+from .folder import (
+    check_free as check_free,
+)
+from .folder import (
+    put_back as put_back,
+)
+from .folder import (
+    read_run as read_run,
+)
+from .folder import (
+    write_run as write_run,
+)
+from .metrics import (
+    FIGURES as FIGURES,
+)
+from .metrics import (
+    accuracy_interval as accuracy_interval,
+)
+from .metrics import (
+    count_confusion as count_confusion,
+)
+from .metrics import (
+    gather_answers as gather_answers,
+)
+from .metrics import (
+    rank as rank,
+)
+from .metrics import (
+    report_classes as report_classes,
+)
+from .metrics import (
+    score as score,
+)
+from .metrics import (
+    tell_scores as tell_scores,
+)
+from .model import (
+    load_model as load_model,
+)
+from .network import (
+    FineTuned as FineTuned,
+)
+from .network import (
+    build_from_run as build_from_run,
+)
+from .network import (
+    build_untrained as build_untrained,
+)
+from .network import (
+    is_run as is_run,
+)
+from .network import (
+    read_finetuned as read_finetuned,
+)
+from .predictions import (
+    Scores as Scores,
+)
+from .predictions import (
+    put_in_order as put_in_order,
+)
+from .predictions import (
+    read_predictions as read_predictions,
+)
+from .predictions import (
+    read_scores as read_scores,
+)
+from .predictions import (
+    score_columns as score_columns,
+)
+from .record import (
+    FINETUNE as FINETUNE,
+)
+from .record import (
+    Cell as Cell,
+)
+from .record import (
+    Run as Run,
+)
+from .repeats import (
+    RECORD as RECORD,
+)
+from .repeats import (
+    Repeat as Repeat,
+)
+from .repeats import (
+    RepeatedRun as RepeatedRun,
+)
+from .repeats import (
+    describe_repeats as describe_repeats,
+)
+from .repeats import (
+    read_repeats as read_repeats,
+)
+from .repeats import (
+    repeats_table as repeats_table,
+)
+from .repeats import (
+    summarise as summarise,
+)
+from .repeats import (
+    write_repeats as write_repeats,
+)
+from .tables import (
+    cells_table as cells_table,
+)
+from .tables import (
+    describe_params as describe_params,
+)
+from .tables import (
+    describe_test as describe_test,
+)
+from .tables import (
+    describe_validation as describe_validation,
+)
+from .tables import (
+    describe_weight as describe_weight,
+)
+from .tables import (
+    format_table as format_table,
+)
+from .tables import (
+    layers_table as layers_table,
+)
+from .untrusted import (
+    read_curves as read_curves,
+)
+from .untrusted import (
+    read_record as read_record,
+)
+from .untrusted import (
+    read_rows as read_rows,
+)

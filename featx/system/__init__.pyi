@@ -1,0 +1,126 @@
+from .files import (
+    cache_dir as cache_dir,
+)
+from .files import (
+    check_free_files as check_free_files,
+)
+from .files import (
+    check_writable as check_writable,
+)
+from .files import (
+    is_file as is_file,
+)
+from .files import (
+    is_folder as is_folder,
+)
+from .files import (
+    name_beside as name_beside,
+)
+from .files import (
+    open_whole as open_whole,
+)
+from .files import (
+    sync_folder as sync_folder,
+)
+from .files import (
+    whole_files as whole_files,
+)
+from .locks import (
+    hold as hold,
+)
+from .locks import (
+    is_lock_file as is_lock_file,
+)
+from .locks import (
+    make_lock as make_lock,
+)
+from .machine import (
+    SHARED_BY as SHARED_BY,
+)
+from .machine import (
+    MemoryWatch as MemoryWatch,
+)
+from .machine import (
+    available_cores as available_cores,
+)
+from .machine import (
+    available_memory as available_memory,
+)
+from .machine import (
+    describe_command as describe_command,
+)
+from .machine import (
+    describe_machine as describe_machine,
+)
+from .machine import (
+    describe_versions as describe_versions,
+)
+from .machine import (
+    now as now,
+)
+from .machine import (
+    peak_memory as peak_memory,
+)
+from .machine import (
+    sharing_processes as sharing_processes,
+)
+from .machine import (
+    total_memory as total_memory,
+)
+from .mistakes import (
+    Location as Location,
+)
+from .mistakes import (
+    Problems as Problems,
+)
+from .mistakes import (
+    close_names as close_names,
+)
+from .mistakes import (
+    describe_mistake as describe_mistake,
+)
+from .mistakes import (
+    join_location as join_location,
+)
+from .mistakes import (
+    refuse as refuse,
+)
+from .mistakes import (
+    show_value as show_value,
+)
+from .progress import (
+    RunLog as RunLog,
+)
+from .progress import (
+    Tally as Tally,
+)
+from .progress import (
+    progress_bar as progress_bar,
+)
+from .shards import (
+    Shard as Shard,
+)
+from .shards import (
+    parse_shard as parse_shard,
+)
+from .signals import (
+    Terminated as Terminated,
+)
+from .signals import (
+    finish_first as finish_first,
+)
+from .signals import (
+    stop_on_sigterm as stop_on_sigterm,
+)
+from .yaml import (
+    parse_yaml as parse_yaml,
+)
+from .yaml import (
+    read_yaml as read_yaml,
+)
+from .yaml import (
+    to_yaml as to_yaml,
+)
+from .yaml import (
+    without_numpy as without_numpy,
+)

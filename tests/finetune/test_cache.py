@@ -1,0 +1,175 @@
+"""The cache of activations: within its limit, for one user at a time, gone afterwards."""
+
+import os
+import shutil
+
+import filelock
+import numpy as np
+import pytest
+
+from featx import FeatxError
+from featx.finetune.cache import check_room, open_cache
+from featx.system import hold
+
+SHAPES = {"block4_pool": ((2, 2, 8), "float32"), "pixels": ((4, 4, 3), "uint8")}
+N_BYTES = 10 * (2 * 2 * 8 * 4 + 4 * 4 * 3)
+# With what NumPy writes before the numbers.
+N_WRITTEN = N_BYTES + 2 * 128
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATX_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "activations"
+
+
+def fill(key, *, age=0, n_rows=10, **options):
+    """Leave an entry that was used so many seconds ago."""
+    with open_cache(key, n_rows, SHAPES, **{"limit": 10**9, "keep": True} | options) as files:
+        for rows in files.values():
+            rows.write(0, np.ones((n_rows, *rows.shape), rows.dtype))
+    path = files["pixels"].path.parent
+    if age:
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - age))
+    return path
+
+
+def entries(folder):
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+
+
+def test_it_is_gone_afterwards_or_kept(folder):
+    lines = []
+    path = fill("a", keep=False, echo=lines.append)
+    assert not path.exists()
+    assert any(
+        "block4_pool, pixels of 10 images: 0.00 GB in" in line and "deleted at the end" in line for line in lines
+    )
+    path = fill("a", keep=True, echo=lines.append)
+    assert "kept" in lines[-1]
+    assert path.exists()
+    with open_cache("a", 10, SHAPES, limit=N_BYTES) as files:
+        assert all(rows.has(0) for rows in files.values())
+        assert files["pixels"].take(np.array([3])).tolist() == np.ones((1, 4, 4, 3)).tolist()
+    assert entries(folder) == []
+
+
+def test_an_error_leaves_what_was_computed(folder):
+    for error in (FeatxError("failed"), KeyboardInterrupt()):
+        with pytest.raises(type(error)), open_cache("a", 10, SHAPES, limit=N_BYTES) as files:
+            files["pixels"].write(0, np.ones((10, 4, 4, 3)))
+            raise error
+        assert entries(folder) == ["a"]
+    with open_cache("a", 10, SHAPES, limit=N_BYTES) as files:
+        assert (files["pixels"].has(0), files["block4_pool"].has(0)) == (True, False)
+
+
+def test_over_the_limit(folder):
+    with pytest.raises(
+        FeatxError, match=r"take 0\.00 GB, more than the cache may .*--cache-limit 0\.01 or more, or --no"
+    ):
+        fill("a", limit=N_BYTES - 1)
+    fill("a", limit=N_BYTES)
+    # What the message says to give is enough.
+    with pytest.raises(FeatxError, match=r"--cache-limit 20\.43 or more"):
+        fill("b", n_rows=round(20.423 * 10**10 / N_BYTES), limit=20 * 10**9)
+
+
+def test_the_ones_not_used_for_longest_go_first(folder):
+    fill("old", age=300)
+    fill("older", age=400)
+    fill("new", age=100)
+    fill("now", limit=3 * N_WRITTEN)
+    assert entries(folder) == ["new", "now", "old"]
+    fill("now", limit=2 * N_WRITTEN)
+    assert entries(folder) == ["new", "now"]
+
+
+def test_use_makes_an_entry_young(folder):
+    fill("a", age=400)
+    fill("b", age=300)
+    with open_cache("a", 10, SHAPES, limit=10**9, keep=True):
+        pass
+    fill("c", limit=2 * N_WRITTEN)
+    assert entries(folder) == ["a", "c"]
+
+
+def test_an_entry_in_use_never_goes(folder):
+    fill("used", age=500)
+    fill("idle", age=100)
+    with filelock.FileLock(folder / "used.lock", timeout=0):
+        fill("now", limit=2 * N_WRITTEN)
+        assert entries(folder) == ["now", "used"]
+    fill("later", limit=N_WRITTEN)
+    assert entries(folder) == ["later"]
+
+
+def test_one_user_at_a_time(folder):
+    fill("a")
+    with (
+        hold(folder / "a.lock", "taken"),
+        pytest.raises(FeatxError, match=r"activations/a: another featx trains on the same activations .*\. Wait"),
+    ):
+        fill("a")
+    assert entries(folder) == ["a"]
+    # Other activations don't wait for it.
+    with filelock.FileLock(folder / "a.lock", timeout=0):
+        fill("b")
+
+
+def test_a_disk_without_room(folder, monkeypatch):
+    usage = shutil.disk_usage(folder.parents[1])
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**28 + N_BYTES - 1))
+        with pytest.raises(
+            FeatxError, match=r"GB more of the disk, and .* are left to use at .*FEATX_CACHE.*--no-cache"
+        ):
+            fill("a")
+        assert entries(folder) == []
+        patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**28 + N_BYTES))
+        fill("a")
+        # What is there already takes no more.
+        patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
+        with pytest.raises(FeatxError, match=r"and 0\.00 GB are left to use"):
+            fill("b")
+    assert entries(folder) == ["a"]
+
+
+def test_more_than_the_free_memory_is_said(monkeypatch):
+    import psutil
+
+    memory = psutil.virtual_memory()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=N_BYTES - 1))
+    lines = []
+    fill("a", echo=lines.append)
+    assert "more than the free memory: every epoch will read from the disk" in lines[-1]
+
+
+@pytest.mark.parametrize("taken", ["cache", "cache/activations", "cache/activations/a.lock"])
+def test_a_folder_that_can_not_be_written(tmp_path, taken):
+    path = tmp_path / taken
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix:
+        path.mkdir()
+    else:
+        path.write_text("a file")
+    with pytest.raises(FeatxError, match=r"activations.*nothing can be written there.*(?i:set) FEATX_CACHE to another"):
+        fill("a")
+
+
+def test_room_is_looked_for_and_nothing_changed(folder, monkeypatch):
+    assert check_room("a", 10, SHAPES, limit=N_BYTES) == N_BYTES
+    assert not folder.parent.exists()
+    with pytest.raises(FeatxError, match=r"more than the cache may .*--cache-limit 0\.01 or more"):
+        check_room("a", 10, SHAPES, limit=N_BYTES - 1)
+    fill("old", age=300)
+    fill("new", age=100)
+    usage = shutil.disk_usage(folder)
+    # What would go is as good as free: of two entries, the older one, then both.
+    for limit, freed in ((3 * N_WRITTEN, 0), (2 * N_WRITTEN, N_WRITTEN), (N_WRITTEN, 2 * N_WRITTEN)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, f=freed: usage._replace(free=2**28 + N_BYTES - f))
+        assert check_room("now", 10, SHAPES, limit=limit) == N_BYTES
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, f=freed: usage._replace(free=2**28 + N_BYTES - f - 1))
+        with pytest.raises(FeatxError, match="GB more of the disk"):
+            check_room("now", 10, SHAPES, limit=limit)
+    assert entries(folder) == ["new", "old"]
