@@ -10,7 +10,7 @@ from featx.cli.extract import extract, merge
 from featx.cli.finetune import finetune, recipes
 from featx.cli.fit import fit
 from featx.cli.networks import backbones
-from featx.cli.options import AS_JSON, OVERWRITE, SEED, Commands, say, show_json
+from featx.cli.options import AS_JSON, OVERWRITE, SEED, Commands, Group, say, show_json
 from featx.cli.plot import covariance, dead, embedding, filters, plot, top_images
 from featx.cli.results import choose, report
 from featx.cli.run import run
@@ -181,7 +181,7 @@ def compare(runs: tuple[Path, ...], cells: bool, as_json: bool) -> None:
     click.echo(format_table(comparison_table(comparison)))
 
 
-@main.group()
+@main.group(cls=Group)
 def weights() -> None:
     """List and verify weights."""
 

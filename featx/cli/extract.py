@@ -12,6 +12,7 @@ from featx.cli.options import (
     SEED,
     SHARD,
     BatchSize,
+    Command,
     CountOrShare,
     Numbers,
     cluster_options,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from featx.system import Shard
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The HDF5 store to make.")
 @click.option("--backbone", type=click.Choice(list(BACKBONES)), default="vgg16", help="The network.")
@@ -220,7 +221,7 @@ def extract(
         say(f"{done.n_rejected:,} images could not be read: featx info {done.store_path} lists them with their reasons")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--keep", is_flag=True, help="Keep the shards once STORE is there.")
 @OVERWRITE

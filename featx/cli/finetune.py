@@ -9,6 +9,7 @@ from featx.cli.options import (
     DROP_DUPLICATES,
     OVERWRITE,
     SEED,
+    Command,
     check_first,
     cluster_options,
     opened,
@@ -18,7 +19,7 @@ from featx.cli.options import (
 from featx.errors import FeatxError
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option(
     "--recipe",
@@ -137,7 +138,7 @@ def finetune(
         click.echo(f"{path}: {files}, network.weights.h5")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("name", required=False)
 @AS_JSON
 def recipes(name: str | None, as_json: bool) -> None:

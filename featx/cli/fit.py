@@ -11,6 +11,7 @@ from featx.cli.options import (
     OVERWRITE,
     SEED,
     SHARD,
+    Group,
     Numbers,
     Words,
     check_first,
@@ -31,7 +32,7 @@ def c_option(default: str, more: str = "") -> Callable:
     return click.option("--C", "C", type=Numbers(float, 0, is_open=True), default=default, help=text)
 
 
-@click.group()
+@click.group(cls=Group)
 def fit() -> None:
     """Fit a grid on a store: choose on validation rows, refit, score once on test rows.
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import click
 
-from featx.cli.options import AS_JSON, show_json
+from featx.cli.options import AS_JSON, Command, show_json
 from featx.errors import FeatxError
 from featx.networks import BACKBONES
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("backbone", required=False, type=click.Choice(list(BACKBONES)))
 @click.option(
     "--image-size", type=click.IntRange(32, 4096), help="What costs are of, pixels.  [default: the backbone's own]"

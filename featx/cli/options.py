@@ -22,8 +22,8 @@ from featx.system import Terminated, stop_on_sigterm
 class Failure(click.ClickException):
     """One line on standard error, and an exit code."""
 
-    def __init__(self, error: FeatxError) -> None:
-        super().__init__(one_line(str(error)))
+    def __init__(self, error: FeatxError, command: click.Command | None = None) -> None:
+        super().__init__(one_line(error.show(lambda name: option_of(command, name))))
         by_signal = error.__cause__ if isinstance(error.__cause__, Terminated) else error
         self.exit_code = by_signal.exit_code
 
@@ -32,8 +32,33 @@ class Failure(click.ClickException):
         say(f"featx: {self.message}")
 
 
-class Commands(click.Group):
-    """A group whose commands turn what a user can mend into one line."""
+def option_of(command: click.Command | None, parameter: str) -> str | None:
+    """Return the option that sets a parameter, such as --group-column; None where there is none."""
+    for option in command.params if command is not None else ():
+        if isinstance(option, click.Option) and option.name == parameter:
+            return max(option.opts, key=len)
+    return None
+
+
+class Command(click.Command):
+    """A command that shows an error that a user can fix as one line, with the names of its options."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except FeatxError as error:
+            raise Failure(error, self) from error
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+
+class Commands(Group):
+    """The group of all commands: the program."""
 
     def main(self, *arguments: object, **options: object) -> object:
         """Run a command as a program."""

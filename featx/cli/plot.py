@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from featx.cli.options import OVERWRITE, SEED, say
+from featx.cli.options import OVERWRITE, SEED, Command, Group, say
 from featx.errors import one_line
 
 OUTPUT = click.option(
@@ -22,7 +22,7 @@ SOURCE_STORE = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def plot() -> None:
     """Write one figure of runs or of a store as PNG, SVG or PDF."""
 
@@ -199,7 +199,7 @@ IMAGES = click.option(
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @STORE
 @OUTPUT
 @LAYER
@@ -234,7 +234,7 @@ def covariance(store: Path, output: Path, overwrite: bool, **options: object) ->
     _write(drawn, output)
 
 
-@click.command()
+@click.command(cls=Command)
 @STORE
 @OUTPUT
 @click.option("--layers", default="all", help="Which of the store's layers: names and sets, with commas.")
@@ -259,7 +259,7 @@ def embedding(store: Path, output: Path, layers: str, overwrite: bool, **options
     _write(drawn, output)
 
 
-@click.command()
+@click.command(cls=Command)
 @STORE
 @OUTPUT
 @OVERWRITE
@@ -274,7 +274,7 @@ def dead(store: Path, output: Path, overwrite: bool) -> None:
     _write(drawn, output)
 
 
-@click.command()
+@click.command(cls=Command)
 @STORE
 @OUTPUT
 @click.option("--weights", help="Where they are, if they came from a file or a run.  [default: what STORE names]")
@@ -296,7 +296,7 @@ def filters(store: Path, output: Path, overwrite: bool, **options: object) -> No
     _write(drawn, output)
 
 
-@click.command("top-images")
+@click.command(cls=Command, name="top-images")
 @STORE
 @OUTPUT
 @LAYER

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from featx.cli.options import AS_JSON, OVERWRITE, say, show_json
+from featx.cli.options import AS_JSON, OVERWRITE, Command, say, show_json
 from featx.errors import one_line
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="report.html", help="The HTML file to write.")
 @click.option("--title", help="Of the page.  [default: Frozen features and a fine-tuned network]")
@@ -47,7 +47,7 @@ def report(
     click.echo(f"{written}: {len(gathered.runs):,} runs, {written.stat().st_size / 1e6:.2f} MB")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @OVERWRITE

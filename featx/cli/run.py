@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from featx.cli.options import AS_JSON, OVERWRITE, cluster_options, note_of_dry_run, opened, say, show_json
+from featx.cli.options import AS_JSON, OVERWRITE, Command, cluster_options, note_of_dry_run, opened, say, show_json
 
 
 def split_sections(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -18,7 +18,7 @@ def split_sections(ctx: click.Context, param: click.Parameter, value: str | None
     return names
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("experiment", type=click.Path(path_type=Path))
 @click.option(
     "--only",

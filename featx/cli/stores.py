@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from featx.cli.options import AS_JSON, OVERWRITE, SEED, say, show_json
+from featx.cli.options import AS_JSON, OVERWRITE, SEED, Command, say, show_json
 from featx.errors import StoreError, one_line
 
 _SHOWN = 20
@@ -28,7 +28,7 @@ def _with_images(command: object) -> object:
     return command
 
 
-@click.command("verify")
+@click.command(cls=Command, name="verify")
 @_STORE
 @_with_images
 @AS_JSON
@@ -73,7 +73,7 @@ def verify(store: Path, as_json: bool, **options: object) -> None:
         click.echo(f"{store}: {found.n_images:,} {images}; nothing is wrong{sampled}")
 
 
-@click.command("repair")
+@click.command(cls=Command, name="repair")
 @_STORE
 @click.option("--drop", is_flag=True, help="Damaged rows whose image is gone or has changed go to the rejected ones.")
 @_with_images
@@ -104,7 +104,7 @@ def repair(store: Path, as_json: bool, **options: object) -> None:
         )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The file to write.")
 @click.option(

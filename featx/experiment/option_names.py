@@ -3,6 +3,7 @@
 import re
 from dataclasses import fields
 
+from featx.errors import FeatxError
 from featx.experiment.schema import FinetuneSpec, FitSpec, Source, Split, StoreSpec
 
 _KEYS = {entry.name for kind in (Source, Split, StoreSpec, FinetuneSpec, FitSpec) for entry in fields(kind)}
@@ -38,6 +39,23 @@ _SHARES = re.compile(rf"{_BEGIN}split ([\d.]+(?:,\d+(?:\.\d+)?)+)")
 
 
 _OPTION = re.compile(rf"{_BEGIN}([A-Za-z][A-Za-z-]*){_END}")
+
+
+def explain(error: FeatxError) -> str:
+    """Return an error's message with the keys of an experiment file in place of parameters and options.
+
+    Examples
+    --------
+    >>> explain(FeatxError("give `sample_weight` too", parameter="group_column"))
+    'source.group_column: give sample_weight too'
+    """
+    return in_keys(error.show(_key_of))
+
+
+def _key_of(parameter: str) -> str | None:
+    if parameter.endswith("_column") and parameter in _KEYS:
+        return f"source.{parameter}"
+    return parameter if parameter in _KEYS else None
 
 
 def in_keys(text: str) -> str:

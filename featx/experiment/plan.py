@@ -9,7 +9,7 @@ import pandas as pd
 
 from featx.errors import FeatxError
 from featx.experiment.existing_stores import WITHOUT_PIXELS
-from featx.experiment.option_names import in_keys
+from featx.experiment.option_names import explain
 from featx.experiment.plan_finetunes import foresee_network, plan_finetune
 from featx.experiment.plan_fits import RECORD_BYTES, plan_fit
 from featx.experiment.run import OTHER_SETTINGS, Prepared, list_blocked, prepare
@@ -175,7 +175,7 @@ def _plan_store(
             options = network_options(experiment, spec)
         forecast = forecast_extraction(prepared.manifest, beside, echo=echo, **options)
     except FeatxError as error:
-        return replace(plan, problem=in_keys(str(error)))
+        return replace(plan, problem=explain(error))
     forecasts[stage.name] = forecast
     if found.status == "incomplete" and set(found.details) <= set(WITHOUT_PIXELS):
         disk_bytes = stage.path.stat().st_size

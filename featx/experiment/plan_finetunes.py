@@ -6,7 +6,7 @@ from pathlib import Path
 
 from featx.errors import FeatxError
 from featx.experiment.images import with_stored_splits
-from featx.experiment.option_names import in_keys
+from featx.experiment.option_names import explain
 from featx.experiment.run import Prepared
 from featx.experiment.schema import Experiment, FinetuneSpec, StoreSpec
 from featx.experiment.stages import Stage
@@ -56,7 +56,7 @@ def plan_finetune(
             echo=echo,
         )
     except FeatxError as error:
-        return planned | {"problem": in_keys(str(error))}
+        return planned | {"problem": explain(error)}
     measured = _read_epochs(stage, recipe)
     seconds = forecast.seconds
     if measured is not None:

@@ -9,7 +9,7 @@ import pandas as pd
 from featx.errors import FeatxError
 from featx.experiment.existing_runs import read_journal
 from featx.experiment.images import with_stored_splits
-from featx.experiment.option_names import in_keys
+from featx.experiment.option_names import explain
 from featx.experiment.run import Prepared
 from featx.experiment.schema import Experiment, FitSpec
 from featx.experiment.stages import Stage
@@ -60,7 +60,7 @@ def plan_fit(
         table = _images_of(experiment, prepared, spec)
         n_features = _count_features(experiment, prepared, spec, forecasts)
     except FeatxError as error:
-        return {"what": ", ".join(what), "problem": in_keys(str(error))}
+        return {"what": ", ".join(what), "problem": explain(error)}
     if table is None or n_features is None:
         return {"what": ", ".join(what)}
     work = _count_work(spec, table, len(cells))
@@ -145,7 +145,7 @@ def _try_fit(
         cells = plan_cells(model, spec.grid, spec.discretize)
         forecast = forecast_fit(model, cells, X, y[tried], work, class_weight=spec.class_weight)
     except FeatxError as error:
-        return {"notes": (f"no time is known: {in_keys(str(error))}",)}
+        return {"notes": (f"no time is known: {explain(error)}",)}
     layers = spec.each_layer or spec.leave_one_layer_out or spec.importance
     beside = "; figures of layers not counted" if layers else ""
     # Of random splits no model is kept.

@@ -13,7 +13,7 @@ from sklearn.utils.validation import has_fit_parameter
 from featx.errors import FeatxError
 from featx.experiment.checks import Parts
 from featx.experiment.existing_stores import name_weights
-from featx.experiment.option_names import in_keys
+from featx.experiment.option_names import explain
 from featx.experiment.schema import OF_RUN, FinetuneSpec, FitSpec, Source, StoreSpec
 from featx.fit import check_choice, make_estimator, plan_cells
 from featx.networks import (
@@ -299,5 +299,5 @@ def _problem_of(attempt) -> str | None:  # noqa: ANN001
     try:
         attempt()
     except FeatxError as error:
-        return in_keys(str(error))
+        return explain(error)
     return None

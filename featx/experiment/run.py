@@ -11,7 +11,7 @@ from featx.errors import FeatxError, StoppedError
 from featx.experiment.existing_runs import find_all
 from featx.experiment.existing_stores import Found
 from featx.experiment.images import read_and_check_images
-from featx.experiment.option_names import in_keys
+from featx.experiment.option_names import explain
 from featx.experiment.record import RecordKeeper, check_kept_source, read_record
 from featx.experiment.schema import Experiment
 from featx.experiment.stages import Stage, Work, choose_stages, describe_stage, list_stages, tuning_options
@@ -276,7 +276,7 @@ def _do(work: Work, stages: Sequence[Stage], found: Mapping[str, Found], overwri
         # It says how to go on.
         raise
     except FeatxError as error:
-        raise FeatxError(f"{', '.join(stage.key for stage in stages)}: {in_keys(str(error))}") from error
+        raise FeatxError(f"{', '.join(stage.key for stage in stages)}: {explain(error)}") from error
     seconds = round(time.monotonic() - begun, 3)
     done = []
     for stage, summary in zip(stages, summaries, strict=True):
