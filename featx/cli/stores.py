@@ -109,7 +109,7 @@ def repair(store: Path, as_json: bool, **options: object) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The file to write.")
 @click.option(
     "--format",
-    type=click.Choice(["npy", "csv", "parquet", "mat", "h5ad"]),
+    type=click.Choice(["npy", "csv", "parquet", "mat"]),
     help="Of the file.  [default: what its name ends in]",
 )
 @click.option("--layers", default="all", help="Which of the store's layers: names and sets, with commas.")
@@ -119,7 +119,7 @@ def repair(store: Path, as_json: bool, **options: object) -> None:
 @OVERWRITE
 @AS_JSON
 def export(store: Path, output: Path, as_json: bool, **options: object) -> None:
-    """Write the features and the table of images of STORE to a .npy, .csv, .parquet, .mat or .h5ad file.
+    """Write the features and the table of images of STORE to a .npy, .csv, .parquet or .mat file.
 
     Features are the store's to the bit, rows in its order. Beside FILE.npy come FILE.images.csv and FILE.features.csv.
     """
