@@ -11,8 +11,8 @@ import numpy as np
 from featx.errors import FeatxError
 from featx.store.export.selection import Selection
 
-# Nine digits distinguish every float32 from its neighbours, even where a reader goes by way of float64, or is off by that
-# one's last digit. The shortest digits that float32 alone would need don't.
+# Nine digits distinguish every float32 from its neighbours, even where a reader uses float64 in between, or is off by
+# the last digit of that. The shortest digits that float32 alone would need don't.
 _FLOAT32 = "%.9g"
 
 

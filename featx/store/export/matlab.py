@@ -22,12 +22,10 @@ def check_mat(selection: Selection, path: Path) -> None:
     texts = [values for values in selection.columns.values() if values.dtype == object]
     # A text is an array of its own, with up to 72 bytes around it.
     largest = max([selection.n_bytes, *(sum(72 + len(text.encode()) for text in values) for values in texts)])
-    sizes = [f"{size / 1e9:.2f} GB" for size in (largest, _MOST_BYTES, 2 * selection.n_bytes, available_memory())]
     if largest > _MOST_BYTES or 2 * selection.n_bytes > available_memory():
         raise FeatxError(
-            f"{path}: {sizes[0]} for one variable, and a .mat file has at most {sizes[1]} for each; {sizes[2]} of memory "
-            f"needed, and {sizes[3]} are free. Choose fewer `layers` or a `split`, or read {selection.store.path} "
-            "itself with MATLAB's h5read"
+            f"{path}: a variable of {largest / 1e9:.2f} GB, more than the format ({_MOST_BYTES / 1e9:.2f} GB) or half "
+            "of the free memory holds. Choose fewer `layers` or a `split`, or read the store with MATLAB's h5read"
         )
 
 
@@ -35,16 +33,10 @@ def write_mat(selection: Selection, paths: Sequence[Path], advance: Callable[[in
     """Write X, one variable per column of the images, feature_names, layers, attributes and the columns' own names."""
     from scipy.io import savemat
 
-    attributes = {
-        name: np.array(value, dtype=object) if isinstance(value, list) else value
-        for name, value in zip(matlab_names(selection.attributes), selection.attributes.values(), strict=True)
-    }
-    fixed = {
-        "X": selection.matrix(advance),
-        "feature_names": selection.features["name"],
-        "layers": np.array(selection.layers, dtype=object),
-        "attributes": attributes,
-    }
+    values = [np.array(v, dtype=object) if isinstance(v, list) else v for v in selection.attributes.values()]
+    fixed = {"X": selection.matrix(advance), "feature_names": selection.features["name"]}
+    fixed |= {"layers": np.array(selection.layers, dtype=object)}
+    fixed |= {"attributes": dict(zip(matlab_names(selection.attributes), values, strict=True))}
     names = matlab_names(selection.columns, taken=[*fixed, "columns"])
     columns = dict(zip(names, selection.columns.values(), strict=True))
     columns["columns"] = np.array([names, [*selection.columns]], dtype=object).T

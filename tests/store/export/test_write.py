@@ -252,19 +252,19 @@ def test_a_mat_file_must_fit_into_its_format_and_the_memory(odd_store, tmp_path,
     with featx.open(odd_store) as store:
         check_mat(select(store), tmp_path / "out.mat")
     monkeypatch.setattr(Selection, "n_bytes", 2**31)
-    message = r"out\.mat: .*at most 2\.15 GB for each.*fewer `layers`.*odd\.h5 itself with MATLAB's h5read"
+    message = r"out\.mat: a variable of 2\.15 GB, more than the format .*fewer `layers`.*with MATLAB's h5read"
     with pytest.raises(FeatxError, match=message):
         export_store(odd_store, tmp_path / "out.mat")
     monkeypatch.setattr(Selection, "n_bytes", 1)
     monkeypatch.setattr(
         Selection, "columns", {"path": np.array(["x"] * 3, object), "note": np.array(["x" * 10**8] * 22, object)}
     )
-    with pytest.raises(FeatxError, match=r"2\.20 GB for one variable"):
+    with pytest.raises(FeatxError, match=r"a variable of 2\.20 GB"):
         export_store(odd_store, tmp_path / "out.mat")
     monkeypatch.undo()
     memory = memory._replace(available=2 * N_ROWS * 7 * 4 - 1)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
-    with pytest.raises(FeatxError, match=r"out\.mat: .* are free\. Choose fewer `layers`"):
+    with pytest.raises(FeatxError, match=r"out\.mat: .*half of the free memory holds\. Choose fewer `layers`"):
         export_store(odd_store, tmp_path / "out.mat")
     assert list(tmp_path.iterdir()) == []
     export_store(odd_store, tmp_path / "out.npy")
