@@ -66,6 +66,11 @@ SETTINGS = Settings(
     preprocessing="caffe",
     precision="float32",
     keras_backend="none",
+    engine="keras",
+    views="none",
+    store_dtype="float32",
+    jpeg="full",
+    icc="convert",
 )
 
 

@@ -59,12 +59,12 @@ def verify(store: Path, as_json: bool, **options: object) -> None:
     if found.is_unfinished and found.problems:
         raise StoreError(f"{store}: {n_problems}. Run the same extraction again (with --overwrite if it refuses)")
     if found.is_damaged:
-        if not found.is_mendable:
+        if found.beyond_repair:
             raise StoreError(
-                f"{store}: {n_problems}, not all of which featx repair can mend: restore a copy, or extract it anew "
+                f"{store}: {n_problems}, not all of which featx repair can fix: restore a copy, or extract it again "
                 "with --overwrite"
             )
-        raise StoreError(f"{store}: {n_problems}. featx repair {store} mends what can be made again")
+        raise StoreError(f"{store}: {n_problems}. featx repair {store} fixes what can be made again")
     if not found.ok:
         raise StoreError(f"{store}: {n_problems} with the sample; the store itself is as it was written")
     if not as_json:
@@ -81,8 +81,7 @@ def verify(store: Path, as_json: bool, **options: object) -> None:
 def repair(store: Path, as_json: bool, **options: object) -> None:
     """Verify STORE, and extract its damaged rows again from their images, with the network that made it.
 
-    Everything else is copied, and the new file takes the old one's place once it is whole. Of an unfinished store,
-    damaged parts are deleted.
+    Everything else is copied, and the new file replaces the old one once it is whole.
     """
     from dataclasses import asdict
 
@@ -92,15 +91,11 @@ def repair(store: Path, as_json: bool, **options: object) -> None:
     if as_json:
         show_json(asdict(done))
         return
-    if done.is_unfinished:
-        dropped = f"{done.n_dropped:,} damaged parts deleted" if done.is_changed else "nothing is wrong"
-        click.echo(f"{store}: {dropped}; {done.n_images:,} images are done. Run the extraction again to go on")
-    elif not done.is_changed:
+    if not done.is_changed:
         click.echo(f"{store}: nothing is wrong, and nothing was changed")
     else:
         click.echo(
-            f"{store}: {done.n_images:,} images; {done.n_repaired:,} extracted again, {done.n_digests:,} digests made "
-            f"again, {done.n_dropped:,} dropped"
+            f"{store}: {done.n_images:,} images; {done.n_repaired:,} extracted again, {done.n_dropped:,} dropped"
         )
 
 

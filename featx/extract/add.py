@@ -10,7 +10,7 @@ import pandas as pd
 from featx.errors import ImageError, StoreError
 from featx.extract.plan import Base, OnDemand, Plan, Request, announce
 from featx.images import Manifest, digest_of
-from featx.inference import AUTO, DEFAULT, PooledNetwork, build_frozen
+from featx.inference import AUTO, PooledNetwork, build_frozen
 from featx.networks import FrozenBackbone, choose_poolings, layer_of, load_keras, plan_features
 from featx.store import Settings, Store, as_text
 
@@ -34,7 +34,7 @@ def read_base(path: Path) -> Base:
             attributes = store.attributes
             return Base(
                 path=path,
-                run_id=str(attributes.get("run_id", "")),
+                run_id=str(attributes["run_id"]),
                 settings=Settings.from_record(attributes),
                 attributes=attributes,
                 images=store.images,
@@ -47,7 +47,7 @@ def read_base(path: Path) -> Base:
             f"{path}: exists, and can't be added to ({why}). Give another name, or --overwrite to replace this file"
         ) from error
     except KeyError as error:
-        raise StoreError(f"{path}: exists, and doesn't tell its {error}. {_OTHERWISE}") from error
+        raise StoreError(f"{path}: exists, and has no attribute {error}. {_OTHERWISE}") from error
 
 
 def plan_addition(request: Request, base: Base, manifest: Manifest, echo: Callable[[str], None]) -> Plan:
@@ -64,7 +64,7 @@ def plan_addition(request: Request, base: Base, manifest: Manifest, echo: Callab
     request = replace(
         request,
         engine=stored.engine if request.engine == "auto" else request.engine,
-        batch_size=_batch_size_of(base) if request.batch_size == AUTO else request.batch_size,
+        batch_size=int(base.attributes["batch_size"]) if request.batch_size == AUTO else request.batch_size,
     )
     _refuse_lost_images(base, manifest)
     _refuse_other_settings(base, request)
@@ -163,11 +163,6 @@ def _count_differing(now: pd.Series, before: pd.Series) -> int:
         return sum(one != other for one, other in zip(now, before, strict=True))
     now, before = now.to_numpy(), before.to_numpy()
     return int(((now != before) & ~((now != now) & (before != before))).sum())
-
-
-def _batch_size_of(base: Base) -> int:
-    """Return the batch size that a store was made with; older ones don't tell."""
-    return int(base.attributes.get("batch_size", DEFAULT))
 
 
 def _build(request: Request, layers: str, echo: Callable[[str], None]) -> FrozenBackbone:

@@ -16,14 +16,13 @@ import featx
 from featx.errors import SourceError, StoreError
 from featx.extract.shards import _RECORD, _WHOLE, ShardSet, check_shards, lists_shards, refuse_begun
 from featx.store import (
-    MOST_RUNS,
     DigestIndex,
     Outline,
     Part,
     RunFolder,
     Store,
+    add_run,
     check_folder,
-    describe_process,
     merge_rows,
     read_history,
     rewrite_store,
@@ -261,14 +260,7 @@ def _read_tables(shards: ShardSet) -> tuple[pd.DataFrame, pd.DataFrame, list[dic
 
 def _rows_of(sha256: np.ndarray, features: ShardFeatures, n_channels: Mapping[str, int]) -> Iterator[Part]:
     """Yield all rows in order; identical files have the features of the first of them, as in a whole extraction."""
-    outlined = Outline(
-        ranges=[],
-        rows=np.arange(len(sha256)),
-        sha256=sha256,
-        own=np.ones(len(sha256), dtype=bool),
-        n_own=np.array([len(sha256)]),
-        rejected={},
-    )
+    outlined = Outline.of_rows(np.arange(len(sha256)), sha256, {})
     return merge_rows(outlined, [(DigestIndex(sha256).find(sha256), features)], n_channels)
 
 
@@ -303,14 +295,6 @@ def _describe(told: Sequence[Mapping[str, object]], shards: ShardSet) -> dict[st
 
 def _describe_run(attributes: Mapping[str, object], counts: Mapping[str, int], started: str) -> dict[str, object]:
     """Return what is known once the features are written: when, and the merge itself as the history's last run."""
-    run = {
-        **describe_process(),
-        "device": attributes["device"],
-        "started": started,
-        "ended": now(),
-        "n_images": counts["n_images"],
-        "n_rejected": counts["n_rejected"],
-        "n_computed": 0,
-        "n_resumed": counts["n_images"],
-    }
-    return {"created": now(), "history": json.dumps([*read_history(attributes), run][-MOST_RUNS:])}
+    n_images, n_rejected = counts["n_images"], counts["n_rejected"]
+    run = {"n_images": n_images, "n_rejected": n_rejected, "n_computed": 0, "n_resumed": n_images}
+    return {"created": now(), "history": add_run(attributes, str(attributes["device"]), started, **run)}

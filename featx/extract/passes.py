@@ -1,6 +1,5 @@
 """The passes of an extraction: every row once, the store's own images for the layers it lacks, and one file of all."""
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -16,21 +15,19 @@ from featx.extract.rejections import Rejections, find_changed, none_readable
 from featx.images import Manifest, PictureNotes
 from featx.inference import Network, describe_engines, find_gaps, run_network
 from featx.store import (
-    MOST_RUNS,
     DigestIndex,
     Outline,
     PartFeatures,
     PartFiles,
     RunFolder,
     Store,
+    add_run,
     as_text,
-    describe_process,
     merge_rows,
     outline,
-    read_history,
     write_store,
 )
-from featx.system import RunLog, Tally, describe_command, now, progress_bar
+from featx.system import RunLog, Tally, describe_command, progress_bar
 
 
 class Passes:
@@ -271,23 +268,22 @@ class Passes:
         # A new store's network is there, even where all that was left to do was to make one file of its parts.
         engines = self._engines if self.plan.base is not None else [self.plan.network.engine]
         speed = {"images_per_second": self.images_per_second} if self.n_computed else {}
-        run = {
-            **describe_process(),
-            "device": ", ".join(dict.fromkeys(engine.device for engine in engines)),
-            "started": self.folder.started(),
-            "ended": now(),
-            "n_images": len(self.rows.rows),
-            "n_rejected": len(self.rows.rejected),
-            "n_computed": self.n_computed,
-            "n_resumed": self.n_resumed,
+        history = add_run(
+            stored,
+            ", ".join(dict.fromkeys(engine.device for engine in engines)),
+            self.folder.started(),
+            n_images=len(self.rows.rows),
+            n_rejected=len(self.rows.rejected),
+            n_computed=self.n_computed,
+            n_resumed=self.n_resumed,
             **speed,
-        }
+        )
         return {
             **describe_engines(engines, stored),
-            # A run that computed nothing leaves what the store that is added to says.
+            # A run that computed nothing keeps the speed of the store that it adds to.
             **{name: value for name, value in (stored | speed).items() if name == "images_per_second"},
             "batch_size": self.plan.network.batch_size,
-            "history": json.dumps([*read_history(stored), run][-MOST_RUNS:]),
+            "history": history,
         }
 
     def _check_disk(self, n_done: int) -> None:

@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 
 from featx.errors import FeatxError, WeightsError
@@ -36,18 +36,15 @@ def read_settings(run_path: str | Path, run: Run) -> Settings:
     FeatxError
         If the record lacks one, was changed, or tells of what this featx doesn't know.
     """
-    defaults = {field.name: field.default for field in fields(Settings) if field.default is not MISSING}
-    names = [field.name for field in fields(Settings)]
-    found = {name: value for name, value in run.store.items() if value is not None}
-    recorded = defaults | found | {"layers": run.store.get("store_layers")}
-    missing = [name for name in names if recorded.get(name) is None]
+    recorded = run.store | {"layers": run.store.get("store_layers")}
+    missing = [field.name for field in fields(Settings) if recorded.get(field.name) is None]
     if missing:
         raise FeatxError(
-            f"{run_path}: run.json doesn't tell the store's {', '.join(missing)}; it is of an older featx, or was "
-            "changed, or the store was: make the run again, on a store that featx verify finds whole"
+            f"{run_path}: run.json has no {', '.join(missing)} of its store: make the run again, on a store that featx "
+            "verify finds whole"
         )
     check_known(run_path, recorded, "run")
-    settings = Settings(**{name: recorded[name] for name in names} | {"layers": tuple(recorded["layers"])})
+    settings = Settings.from_record(recorded)
     if settings.sha256 != run.store.get("settings_sha256"):
         raise FeatxError(
             f"{run_path}: the settings in run.json are not those of the store that it was fitted on (their digests "

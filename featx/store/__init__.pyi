@@ -1,20 +1,11 @@
 from .checks import (
-    OTHER_ENGINE as OTHER_ENGINE,
-)
-from .checks import (
     Findings as Findings,
 )
 from .checks import (
     check_file as check_file,
 )
 from .checks import (
-    difference as difference,
-)
-from .checks import (
     probe as probe,
-)
-from .checks import (
-    tolerance_of as tolerance_of,
 )
 from .combine import (
     DigestIndex as DigestIndex,
@@ -41,13 +32,13 @@ from .file import (
     DAMAGE as DAMAGE,
 )
 from .file import (
+    StoredFeatures as StoredFeatures,
+)
+from .file import (
     opened as opened,
 )
 from .history import (
-    MOST_RUNS as MOST_RUNS,
-)
-from .history import (
-    describe_process as describe_process,
+    add_run as add_run,
 )
 from .history import (
     read_history as read_history,
@@ -74,13 +65,13 @@ from .problems import (
     IMAGE_GONE as IMAGE_GONE,
 )
 from .problems import (
-    MENDABLE as MENDABLE,
-)
-from .problems import (
     NO_DAMAGE as NO_DAMAGE,
 )
 from .problems import (
     NO_SAMPLE as NO_SAMPLE,
+)
+from .problems import (
+    REPAIRABLE as REPAIRABLE,
 )
 from .problems import (
     Problem as Problem,

@@ -63,6 +63,11 @@ class Outline:
     n_own: np.ndarray
     rejected: dict[int, str]
 
+    @classmethod
+    def of_rows(cls, rows: np.ndarray, sha256: np.ndarray, rejected: dict[int, str]) -> "Outline":
+        """Make the outline of rows that lie in no part files."""
+        return cls([], rows, sha256, np.ones(len(rows), dtype=bool), np.array([len(rows)]), rejected)
+
     @property
     def own_sha256(self) -> np.ndarray:
         """Digests of the rows whose features are there, in their order."""

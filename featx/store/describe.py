@@ -14,18 +14,8 @@ _RUNS = 3
 _SHOWN = (
     *("backbone", "weights", "weights_sha256", "image_size", "resize", "interpolation", "preprocessing", "root"),
     *("pooling", "precision", "created", "featx_version", "keras_version", "keras_backend"),
+    *("engine", "engine_version", "views", "store_dtype", "jpeg", "icc"),
 )
-
-
-# What a store has that was made before there was a choice.
-_UNSAID = {
-    "engine": "keras",
-    "engine_version": "",
-    "views": "none",
-    "store_dtype": "float32",
-    "jpeg": "full",
-    "icc": "ignore",
-}
 
 
 def describe_store(store: Store) -> dict[str, object]:
@@ -62,7 +52,6 @@ def describe_store(store: Store) -> dict[str, object]:
 def format_description(description: dict) -> str:
     """Lay out a description for a screen; nothing in it can steer a terminal."""
     attributes = {name: description["attributes"].get(name, "?") for name in _SHOWN}
-    attributes |= {name: description["attributes"].get(name, unsaid) for name, unsaid in _UNSAID.items()}
     engine = f"{attributes['engine']} {attributes['engine_version']}".rstrip()
     speed = description["images_per_second"]
     engine += "" if speed is None else f", {speed:,.1f} images/s"

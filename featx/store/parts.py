@@ -206,14 +206,12 @@ def _load(path: Path, *, with_features: bool = True) -> Part:
     with np.load(path, allow_pickle=False) as stored:
         layers = [key for key in stored if key.startswith("features/")] if with_features else []
         rejected = zip(stored["rejected_rows"].tolist(), stored["rejected_reasons"].tolist(), strict=True)
-        rows = stored["rows"]
         return Part(
             start=int(name[1]),
             stop=int(name[2]),
-            rows=rows,
+            rows=stored["rows"],
             sha256=stored["sha256"],
-            # Parts of older featx have every row's features.
-            own=stored["own"] if "own" in stored else np.ones(rows.shape, dtype=bool),
+            own=stored["own"],
             features={key.removeprefix("features/"): stored[key] for key in layers},
             rejected=dict(rejected),
         )

@@ -41,6 +41,7 @@ full size and colours without their profiles.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -48,7 +49,16 @@ import numpy as np
 import pandas as pd
 
 from featx.errors import StoreError
-from featx.store.file import REJECTED, check_format, find_faults, open_file, read_attributes, read_columns, read_layers
+from featx.store.file import (
+    REJECTED,
+    StoredFeatures,
+    check_format,
+    find_faults,
+    open_file,
+    read_attributes,
+    read_columns,
+    read_layers,
+)
 
 
 class Store:
@@ -71,7 +81,7 @@ class Store:
         try:
             check_format(self._file, self.path)
             for fault in find_faults(self._file, self.path):
-                raise StoreError(f"{self.path}: {fault.message}")
+                raise StoreError(f"{self.path}: {fault.detail}")
             self._attributes = read_attributes(self._file, self.path)
             self._layers = read_layers(self._attributes)
         except BaseException:
@@ -225,15 +235,11 @@ class Store:
         dict of str to ndarray of shape (len(rows), n_channels)
             In the type that they are stored in.
         """
-        ascending, places = np.unique(rows, return_inverse=True)
-        runs = np.split(ascending, np.flatnonzero(np.diff(ascending) > 1) + 1) if len(ascending) else []
-        found = {}
+        features = {}
         for layer in self._known(layers):
-            dataset = self._file["features"][layer]
-            channels = dataset.shape[1]
-            blocks = [self._read(dataset, slice(int(run[0]), int(run[-1]) + 1)) for run in runs]
-            found[layer] = np.concatenate([np.empty((0, channels), dataset.dtype), *blocks])[places]
-        return found
+            with self._naming_damage(f"/features/{layer}"):
+                features |= StoredFeatures(self._file, [layer]).take(rows)
+        return features
 
     def frame(self, layers: Sequence[str] | None = None, split: str | None = None) -> pd.DataFrame:
         """Read features into a DataFrame with columns (layer, channel) and the images' paths as its index."""
@@ -272,11 +278,16 @@ class Store:
         return np.array(decoded, dtype=object)
 
     def _read(self, dataset: h5py.Dataset, where: object) -> np.ndarray:
-        try:
+        with self._naming_damage(dataset.name):
             return dataset[where]
+
+    @contextmanager
+    def _naming_damage(self, what: str) -> Iterator[None]:
+        try:
+            yield
         except (OSError, RuntimeError) as error:
             raise StoreError(
-                f"{self.path}: {dataset.name} is damaged (a checksum fails, or the file was cut): see featx verify"
+                f"{self.path}: {what} is damaged (a checksum fails, or the file was cut): see featx verify"
             ) from error
 
 

@@ -20,8 +20,8 @@ from featx.store.file import (
     FORMAT,
     TEXT_COLUMNS,
     attributes_sha256,
+    column_kind,
     content_bytes,
-    describe_column,
     read_attributes,
     read_columns,
 )
@@ -195,7 +195,7 @@ def _describe(settings: Settings, root: Path) -> dict[str, object]:
 
 
 def _write_attributes(file: h5py.File, attributes: Mapping[str, object]) -> None:
-    columns = {name: describe_column(file["images"][name].dtype) for name in read_columns(file)}
+    columns = {name: column_kind(file["images"][name].dtype) for name in read_columns(file)}
     for name, value in (dict(attributes) | {"columns": json.dumps(columns)}).items():
         file.attrs[name] = h5py.Empty("f") if value is None else value
 
