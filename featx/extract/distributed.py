@@ -1,7 +1,6 @@
 """Extract on a cluster: each shard of the manifest is one task, and one store is made of all."""
 
 import contextlib
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,15 @@ from featx.extract.merge import merge_shards, was_merging
 from featx.extract.plan import Request
 from featx.extract.rejections import count_allowed
 from featx.extract.run import Extraction, describe_finished, run_extraction
-from featx.extract.shards import ShardOrigin, describe_origin, extract_shard, is_finished, read_origin, take_shard
+from featx.extract.shards import (
+    ShardOrigin,
+    describe_origin,
+    extract_shard,
+    is_finished,
+    list_shards,
+    read_origin,
+    take_shard,
+)
 from featx.images import Manifest
 from featx.networks import is_source
 from featx.store import RunFolder, Store, check_folder
@@ -34,6 +41,10 @@ _N_SHOWN = 3
 
 # Of so many images, the first that is there is what workers must see.
 _N_LOOKED_FOR = 100
+
+
+# What belongs to a shard: its parts and its log.
+_WITH_IT = r"\.parts|\.log|"
 
 
 # The mark of a run that overwrites a store.
@@ -141,10 +152,10 @@ def _must_see(manifest: Manifest, request: Request) -> list[Path]:
 def _divide(manifest: Manifest, store_path: Path, cluster: Cluster, echo: Callable[[str], None]) -> list[Shard]:
     """Return the shards that have rows: as many as there are of them already, or several for each worker."""
     n_images = len(manifest)
-    counts = sorted({count for _, count in _find_shards(store_path)})
+    counts = sorted({count for _, _, count in list_shards(store_path, _WITH_IT)})
     if len(counts) > 1:
         raise StoreError(
-            f"{store_path}: shards of {' and of '.join(map(str, counts))} lie beside it; delete those that aren't meant"
+            f"{store_path}: shards of {' and of '.join(map(str, counts))} lie next to it; delete the wrong ones"
         )
     most = max(1, n_images // _FEWEST)
     wanted = max(-(-n_images // cluster.settings.shard_size), min(_SHARDS_A_WORKER * cluster.n_workers, most))
@@ -271,7 +282,7 @@ def _begun(store_path: Path, overwrite: bool) -> Iterator[Path]:
     with hold(folder / "lock", f"{store_path}: another featx is making this store on a cluster"):
         note = folder / _BEGUN
         if overwrite and not note.exists():
-            for path, _ in _find_shards(store_path):
+            for path, _, _ in list_shards(store_path, _WITH_IT):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         note.touch() if overwrite else note.unlink(missing_ok=True)
         try:
@@ -279,15 +290,6 @@ def _begun(store_path: Path, overwrite: bool) -> Iterator[Path]:
         finally:
             if folder.is_dir() and all(map(is_lock_file, folder.iterdir())):
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _find_shards(store_path: Path) -> list[tuple[Path, int]]:
-    """Return the shards beside a store's place, finished or not, with their logs, and of how many each is."""
-    name = re.compile(
-        rf"{re.escape(store_path.stem)}\.shard-\d+-of-(\d+){re.escape(store_path.suffix)}(\.parts|\.log)?"
-    )
-    found = [(path, name.fullmatch(path.name)) for path in sorted(store_path.parent.iterdir())]
-    return [(path, int(match[1])) for path, match in found if match]
 
 
 def make_shard(

@@ -17,7 +17,6 @@ from featx.inference import describe_engines, run_network
 from featx.store import (
     Findings,
     Outline,
-    PartFeatures,
     PartFiles,
     Problem,
     RunFolder,
@@ -26,6 +25,7 @@ from featx.store import (
     merge_rows,
     opened,
     outline,
+    part_features,
     probe,
     rewrite_store,
     rows_in,
@@ -150,7 +150,7 @@ def _replace(
         indices, features = np.full(len(every_row), -1), None
         if reextractor is not None:
             computed = _compute(files, findings, rows, reextractor, progress=progress)
-            indices[computed.rows], features = np.arange(len(computed.rows)), PartFeatures(files, computed)
+            indices[computed.rows], features = np.arange(len(computed.rows)), part_features(files, computed)
         reasons = {row: f"features damaged, and {rows.lost[row]}" for row in sorted(rows.lost)}
         kept, stored = np.setdiff1d(every_row, list(reasons)), np.where(rows.mask, -1, every_row)
         result = Repair(str(folder.store_path), True, len(kept), int(rows.mask.sum()), len(reasons))

@@ -14,13 +14,16 @@ from .combine import (
     Outline as Outline,
 )
 from .combine import (
-    PartFeatures as PartFeatures,
+    SplitFeatures as SplitFeatures,
 )
 from .combine import (
     merge_rows as merge_rows,
 )
 from .combine import (
     outline as outline,
+)
+from .combine import (
+    part_features as part_features,
 )
 from .describe import (
     describe_store as describe_store,

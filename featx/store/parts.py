@@ -53,6 +53,13 @@ class Part:
     features: dict[str, np.ndarray]
     rejected: dict[int, str]
 
+    def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the features at some indices."""
+        return {layer: values[indices] for layer, values in self.features.items()}
+
+    def close(self) -> None:
+        """Do nothing: a part is in memory. A `Store` is closed so."""
+
 
 class PartFiles:
     """A folder of part files: whatever is in it under its final name is whole.

@@ -248,14 +248,14 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(many, undisturbed, tmp_
 
 
 def test_a_run_that_only_makes_the_file_does_not_tell_a_speed(many, undisturbed, tmp_path, monkeypatch):
-    from featx.extract.passes import Passes
+    from featx.extract.run import ExtractionRun
 
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
     path = tmp_path / "s.h5"
     with monkeypatch.context() as patch, pytest.raises(FeatxError, match="stopped: 400 of 400"):
-        patch.setattr(Passes, "publish", stop)
+        patch.setattr(ExtractionRun, "publish", stop)
         featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
     done = featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
     assert (done.n_computed, done.n_resumed) == (0, 400)
