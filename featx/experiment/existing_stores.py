@@ -6,7 +6,7 @@ from pathlib import Path
 
 from featx.errors import FeatxError
 from featx.experiment.schema import StoreSpec
-from featx.extract import Base, find_lost_images, is_same_table, read_base, refuse_other_images
+from featx.extract import Base, check_same_images, find_lost_images, is_same_table, read_base
 from featx.images import Manifest, digest_paths
 from featx.inference import build_frozen, own_image_size
 from featx.networks import BACKBONES, choose_poolings, expand_layers, is_source, layer_of
@@ -61,7 +61,7 @@ def find_store(spec: StoreSpec, path: Path, manifest: Manifest | None, *, run_pa
         run_path = Path(spec.weights)
     if run_path is not None and not run_path.exists():
         # A network that is yet to be trained is none that parts were made by.
-        begun = path.exists() or RunFolder(path).begun_with() is not None
+        begun = path.exists() or RunFolder(path).settings_and_source() is not None
         return Found("other", (f"of a network that is not there: {run_path}",)) if begun else Found("missing")
     if not path.exists():
         return _find_parts(spec, path, manifest, run_path)
@@ -77,7 +77,7 @@ def find_store(spec: StoreSpec, path: Path, manifest: Manifest | None, *, run_pa
         if further:
             return Found("other", (f"it has more: {' and '.join(further)}",))
         if manifest is not None:
-            refuse_other_images(base, manifest)
+            check_same_images(base, manifest)
             lacking += _other_rows(base, manifest)
         if not lacking:
             return Found("there")
@@ -117,7 +117,7 @@ def name_weights(weights: str) -> str:
 
 def _find_parts(spec: StoreSpec, path: Path, manifest: Manifest | None, run_path: Path | None) -> Found:
     """Look for the parts of a store that isn't whole yet."""
-    begun = RunFolder(path).begun_with()
+    begun = RunFolder(path).settings_and_source()
     if begun is None:
         return Found("missing")
     settings, source = begun
@@ -140,7 +140,7 @@ def _addition_differences(
 ) -> Sequence[str]:
     """Name what parts that were to be added to a store were begun with otherwise; see `featx.extract.add`."""
     folder = RunFolder(base.path)
-    begun = folder.begun_with()
+    begun = folder.settings_and_source()
     if begun is None:
         return []
     if folder.adds_to() != base.run_id:

@@ -80,7 +80,7 @@ def extract_features(
     progress : bool, default False
         Show a progress bar, if standard error is a terminal.
     echo : callable, optional
-        Is told what a user should know, a line at a time.
+        Receives what a user should know, one line at a time.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def extract_features(
         "echo": echo,
     }
     if cluster is not None and shard is not None:
-        raise FeatxError("a cluster divides the work by itself: leave --shard or --cluster out")
+        raise FeatxError("a cluster divides the work by itself: leave `shard` or `cluster` out")
     if cluster is not None:
         from featx.extract.distributed import extract_on
 

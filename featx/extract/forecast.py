@@ -32,7 +32,7 @@ _ARRAY_BYTES = 400
 
 @dataclass(frozen=True)
 class Forecast:
-    """What an extraction is expected to take, begun anew.
+    """The expected cost of an extraction from scratch.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Forecast:
     seconds : float
         Expected from the command to the store, writing left out.
     store_bytes, parts_bytes : int
-        The finished store, and the parts that lie beside it until it is whole: together, what the disk must hold.
+        The finished store, and the parts that lie next to it until it is complete: together, what the disk must hold.
     free_bytes : int
         What the disk has.
     memory_bytes : int
@@ -114,7 +114,7 @@ def forecast_extraction(
         See `featx.images.decode.decode`.
     store_dtype : {"float32", "float16"}, default "float32"
     echo : callable, optional
-        Is told what a user should know, a line at a time.
+        Receives what a user should know, one line at a time.
     build : callable, optional
         What makes the network, as `featx.inference.build_network` does, which is the default.
 
@@ -124,13 +124,13 @@ def forecast_extraction(
         If no store can be made there, the network can't be built, or none of the images tried can be read.
     """
     check_folder(Path(store_path))
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     network = build(
         backbone, image_size=image_size, precision=precision, batch_size=batch_size, echo=echo, **network_options
     )
     size = network.image_size
     network(np.zeros((network.batch_size, size, size, 3), dtype=np.uint8))
-    startup_seconds = time.perf_counter() - begun
+    startup_seconds = time.perf_counter() - started_at
 
     def read(path: Path) -> Picture:
         return read_picture(path, image_size=size, resize=resize, interpolation=interpolation, jpeg=jpeg, icc=icc)
@@ -206,10 +206,10 @@ def _time_decoding(paths: list[Path], read: Callable[[Path], Picture]) -> tuple[
         except ImageError as error:
             return str(error)
 
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     with ThreadPoolExecutor(n_decoders()) as decoders:
         found = list(decoders.map(attempt, paths))
-    return found, len(paths) / (time.perf_counter() - begun)
+    return found, len(paths) / (time.perf_counter() - started_at)
 
 
 def _time_network(network: PooledNetwork, pictures: list[Picture]) -> tuple[float, int]:
@@ -217,13 +217,13 @@ def _time_network(network: PooledNetwork, pictures: list[Picture]) -> tuple[floa
     n_rows = math.ceil(len(pictures) / network.batch_size) * network.batch_size
     rows = list(map(str, range(n_rows)))
     memory = 0
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     with contextlib.closing(
         compute_parts(network, Path(), rows, lambda path: pictures[int(path.name) % len(pictures)], [(0, n_rows)])
     ) as parts:
         for _ in parts:
             memory = max(memory, psutil.Process().memory_info().rss)
-    return n_rows / (time.perf_counter() - begun), memory
+    return n_rows / (time.perf_counter() - started_at), memory
 
 
 def _predict_store(table: pd.DataFrame, widths: list[int], itemsize: int) -> int:

@@ -200,11 +200,11 @@ def _read_shard(path: Path, expected: Shard) -> ShardStore:
             raise StoreError(
                 f"{path}: its settings can't be read ({error!r}). {_again(shard, '--overwrite')}"
             ) from error
-        n_rows = len(images) + len(rejected)
-        if not is_sound or settings.store_dtype not in STORE_DTYPES or n_rows != _n_rows(shard, origin):
+        n_rows, n_expected = len(images) + len(rejected), _n_rows(shard, origin)
+        if not is_sound or settings.store_dtype not in STORE_DTYPES or n_rows != n_expected:
             raise StoreError(
-                f"{path}: its contents differ from its attributes: {n_rows:,} images, expected "
-                f"{_n_rows(shard, origin):,} of {origin.n_images:,}, or settings that differ from their digest. {_again(shard, '--overwrite')}"
+                f"{path}: its contents differ from its attributes: {n_rows:,} images, expected {n_expected:,} of "
+                f"{origin.n_images:,}, or settings that differ from their digest. {_again(shard, '--overwrite')}"
             )
         return ShardStore(path, shard, origin, settings, store.n_channels, attributes, images, rejected)
 
@@ -243,8 +243,7 @@ def _merge(
     if not len(images):
         raise SourceError(
             f"{shards[0].path} and the other shards: none of the {shards[0].origin.n_images:,} images could be read; "
-            f"the first, {rejected['path'].iloc[0]}: {rejected['reason'].iloc[0]}. Fix them and extract the shards again, "
-            "which reads them again"
+            f"the first, {rejected['path'].iloc[0]}: {rejected['reason'].iloc[0]}. Fix them and extract again"
         )
     n_channels, paths = shards[0].n_channels, [shard.path for shard in shards]
     counts = {

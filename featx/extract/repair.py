@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from featx.errors import ImageError, StoreError
-from featx.extract.plan import OnDemand
+from featx.extract.plan import LazyNetwork
 from featx.extract.recompute import Reextractor, build_reextractor, read_store_settings
 from featx.extract.verify import inspect_store, verify_store
 from featx.images import Manifest, digest_of
@@ -179,7 +179,7 @@ def _compute(
 ) -> Outline:
     """Extract the damaged rows to part files, as a pass of an addition."""
     mask, n_channels, batch_size = rows.mask.copy(), reextractor.n_channels, reextractor.network.batch_size
-    network = OnDemand(lambda: reextractor.network, n_channels, batch_size=batch_size)
+    network = LazyNetwork(lambda: reextractor.network, n_channels, batch_size=batch_size)
     with progress_bar(int(mask.sum()), wanted=progress) as bar:
         rest = {"wanted": mask, "largest": reextractor.largest}
         manifest, gaps = Manifest(findings.images, rows.root), [(0, len(mask))]

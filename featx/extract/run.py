@@ -13,7 +13,7 @@ import pandas as pd
 
 from featx.errors import FeatxError, SourceError, StoppedError, StoreError
 from featx.extract.add import describe_changes, is_same_table, keep_splits, plan_addition, read_base
-from featx.extract.plan import Base, OnDemand, Plan, Request, plan_anew
+from featx.extract.plan import Base, LazyNetwork, Plan, Request, plan_new
 from featx.extract.rejections import Rejections, find_changed, none_readable
 from featx.images import Manifest, PictureNotes, digest_paths
 from featx.inference import Network, PooledNetwork, describe_engines, find_gaps, run_network
@@ -106,8 +106,8 @@ class ExtractionRun:
         self._in_base = DigestIndex(base.sha256 if base else np.empty(0, "S64"))
 
     def run(self, provenance: dict[str, str]) -> Extraction:
-        """Compute what is missing and write the store; nothing, if nothing is new. Provenance: further attributes of it."""
-        begun = time.monotonic()
+        """Compute what is missing and write the store, with further attributes; nothing, if nothing is new."""
+        started_at = time.monotonic()
         try:
             self.compute()
             self.publish(provenance)
@@ -115,20 +115,20 @@ class ExtractionRun:
             n_done, n_rows = self.n_done()
             raise StoppedError(
                 f"stopped: {n_done:,} of {n_rows:,} images are done and kept in {self.folder.path}. Run the same "
-                "command again to go on"
+                "command again to resume"
             ) from error
         except FeatxError:
-            # A run that has done nothing stands in no other's way: what it was told may be to take other settings.
-            # Where it can't be cleared, that may be what the run has failed with.
+            # A run that has done nothing must not block another one with other settings. If the folder can't be
+            # cleared, that may be the error of the run.
             with contextlib.suppress(OSError):
                 if self.folder.path.is_dir() and not self.folder.holds_parts():
                     self.folder.clear()
             raise
         except OSError as error:
-            # What becomes of images and parts has words of its own; this is the folder itself.
+            # Errors of images and parts have their own messages; this is the folder itself.
             raise StoreError(
                 f"{error.filename or self.folder.path}: can't be read or written ({error.strerror or error}). What is "
-                f"done is kept in {self.folder.path}; mend it and run the same command again"
+                f"done is kept in {self.folder.path}; fix it and run the same command again"
             ) from error
         rows = self.rows
         return Extraction(
@@ -139,7 +139,7 @@ class ExtractionRun:
             n_identical=len(rows.rows) - len(np.unique(rows.sha256)),
             n_computed=self.n_computed,
             n_resumed=self.n_resumed,
-            seconds=round(time.monotonic() - begun, 3),
+            seconds=round(time.monotonic() - started_at, 3),
             images_per_second=self.images_per_second,
         )
 
@@ -149,7 +149,7 @@ class ExtractionRun:
         return round(self.n_computed / max(self.seconds, 1e-9), 2)
 
     def compute(self) -> None:
-        """Compute what is missing; a run that goes on keeps what is there.
+        """Compute what is missing; a run that is resumed keeps its parts.
 
         Raises
         ------
@@ -157,7 +157,7 @@ class ExtractionRun:
             If the images, the weights or the disk don't allow it.
         """
         self.rows = self._compute_rows()
-        self._refuse_unreadable()
+        self._check_readable()
         if self.plan.further is not None:
             self._further = self._compute_further()
 
@@ -177,7 +177,7 @@ class ExtractionRun:
         plan, base = self.plan, self.plan.base
         if base is not None:
             table = self.manifest.table.iloc[self.rows.rows].assign(sha256=self.rows.sha256.astype(str))
-            if self._is_there(table, provenance):
+            if self._is_complete(table, provenance):
                 self._echo(f"{base.path}: nothing is missing, and nothing was computed")
                 self.folder.remove()
                 return
@@ -215,13 +215,13 @@ class ExtractionRun:
             self._rejections.begin(outlined.rejected)
             gaps = find_gaps(ranges, len(self.manifest))
             if not gaps:
-                # A damaged part was done again, and its images had changed: who shared their features lacks them.
-                lacking = (self._own_places(outlined) < 0) & (self._in_base.find(outlined.sha256) < 0)
-                if not lacking.any():
+                # A damaged part was computed again after its images had changed: rows that shared them have none.
+                without = (self._own_indices(outlined) < 0) & (self._in_base.find(outlined.sha256) < 0)
+                if not without.any():
                     for line in notes.lines():
                         self._echo(line)
                     return outlined
-                self.folder.drop(outlined.rows[lacking])
+                self.folder.drop(outlined.rows[without])
                 continue
             base = self.plan.base
             known = {digest.decode() for digest in outlined.own_sha256.tolist()}
@@ -238,14 +238,14 @@ class ExtractionRun:
 
     def _begin(self, n_done: int) -> None:
         if n_done:
-            self._echo(f"going on: {n_done:,} of {len(self.manifest):,} images were done before")
+            self._echo(f"resuming: {n_done:,} of {len(self.manifest):,} images were done before")
         self._check_disk(n_done)
 
     def _compute_further(self) -> Outline:
-        """Run the second pass: each file of the store's once, for the layers that are lacking."""
+        """Run the second pass: each file of the store's once, for the missing layers."""
         files, network = self._further_files, self.plan.further
         rows = self.rows
-        is_stored = np.flatnonzero(self._base_places() >= 0)
+        is_stored = np.flatnonzero(self._base_indices() >= 0)
         _, first = np.unique(rows.sha256[is_stored], return_index=True)
         chosen = is_stored[first]
         wanted = np.zeros(len(self.manifest), dtype=bool)
@@ -258,13 +258,13 @@ class ExtractionRun:
         outlined = outline(files, ranges)
         found = dict(zip(outlined.rows.tolist(), outlined.sha256.tolist(), strict=True))
         expected = dict(zip(rows.rows[chosen].tolist(), rows.sha256[chosen].tolist(), strict=True))
-        self._refuse_changed([row for row in expected if found.get(row) != expected[row]], outlined.rejected)
+        self._check_unchanged([row for row in expected if found.get(row) != expected[row]], outlined.rejected)
         return outlined
 
     def _run(
         self, files: PartFiles, network: Network, gaps: Iterable[tuple[int, int]], n_rows: int, **options: object
     ) -> None:
-        begun = time.monotonic()
+        started_at = time.monotonic()
         self._now = (files, n_rows)
         read = self.plan.request.reader(options.get("known", frozenset()))
         options["largest"] = self.plan.largest
@@ -276,30 +276,30 @@ class ExtractionRun:
             self.n_computed += run_network(
                 self.manifest, files, network, read, gaps, bar.update, tally=tally, **options
             )
-        self.seconds += time.monotonic() - begun
-        network = network.release() if isinstance(network, OnDemand) else network
+        self.seconds += time.monotonic() - started_at
+        network = network.release() if isinstance(network, LazyNetwork) else network
         self._engines += [network.engine] if network is not None else []
 
-    def _own_places(self, outlined: Outline) -> np.ndarray:
-        """Return where each row's features lie in the first pass, -1 where they don't."""
+    def _own_indices(self, outlined: Outline) -> np.ndarray:
+        """Return the index of each row's features in the first pass, or -1."""
         return DigestIndex(outlined.own_sha256).find(outlined.sha256)
 
-    def _base_places(self) -> np.ndarray:
-        """Return where each row's features lie in the store that is added to, -1 where the first pass has them."""
-        return np.where(self._own_places(self.rows) < 0, self._in_base.find(self.rows.sha256), -1)
+    def _base_indices(self) -> np.ndarray:
+        """Return the index of each row's features in the existing store, or -1 where the first pass has them."""
+        return np.where(self._own_indices(self.rows) < 0, self._in_base.find(self.rows.sha256), -1)
 
     def _sources(self, store: Store | None) -> list[tuple[np.ndarray, Store | SplitFeatures]]:
-        sources: list = [(self._own_places(self.rows), part_features(self.folder, self.rows))]
+        sources: list = [(self._own_indices(self.rows), part_features(self.folder, self.rows))]
         if store is not None:
-            sources.append((self._base_places(), store))
+            sources.append((self._base_indices(), store))
         if self._further is not None:
-            places = DigestIndex(self._further.own_sha256).find(self.rows.sha256)
-            places = np.where(self._base_places() < 0, -1, places)
-            sources.append((places, part_features(self._further_files, self._further)))
+            indices = DigestIndex(self._further.own_sha256).find(self.rows.sha256)
+            indices = np.where(self._base_indices() < 0, -1, indices)
+            sources.append((indices, part_features(self._further_files, self._further)))
         return sources
 
-    def _is_there(self, table: pd.DataFrame, provenance: Mapping[str, str]) -> bool:
-        """Whether the store that is added to has everything already; of a shard, what it is a part of, too."""
+    def _is_complete(self, table: pd.DataFrame, provenance: Mapping[str, str]) -> bool:
+        """Return whether the existing store has everything already."""
         base = self.plan.base
         paths = map(as_text, self.manifest.table["path"].iloc[list(self.rows.rejected)])
         rejected = pd.DataFrame({"path": list(paths), "reason": list(self.rows.rejected.values())}, dtype=object)
@@ -312,7 +312,7 @@ class ExtractionRun:
         )
 
     def _describe_run(self) -> dict[str, object]:
-        """Return what the store is to tell of this run: of its last part, where it was stopped and went on."""
+        """Return the attributes that describe this run."""
         stored = self.plan.base.attributes if self.plan.base is not None else {}
         # A new store's network is there, even where all that was left to do was to make one file of its parts.
         engines = self._engines if self.plan.base is not None else [self.plan.network.engine]
@@ -336,7 +336,7 @@ class ExtractionRun:
         }
 
     def _check_disk(self, n_done: int) -> None:
-        """Refuse a disk too small for the missing parts and the store; parts go only once the store is there."""
+        """Raise an error if the disk is too small for the missing parts and the store."""
         plan, base = self.plan, self.plan.base
         n_features = sum(plan.n_channels.values())
         n_missing = len(self.manifest) - n_done
@@ -352,11 +352,11 @@ class ExtractionRun:
         if needed > free:
             raise StoreError(
                 f"{self.folder.store_path}: {needed / 1e6:,.0f} MB needed (parts and store), {free / 1e6:,.0f} MB "
-                "free. Free some disk, write to another, or take fewer --layers"
+                "free. Free some disk, write to another, or choose fewer `layers`"
             )
 
-    def _refuse_unreadable(self) -> None:
-        """Refuse to go on where no image can be read, or one that the store has can't be any more."""
+    def _check_readable(self) -> None:
+        """Raise an error if no image can be read, or an image of the existing store can't be read any more."""
         base, paths = self.plan.base, self.manifest.table["path"]
         rejected = self.rows.rejected
         if not len(self.rows.rows) and base is None and not self._may_be_empty:
@@ -371,11 +371,11 @@ class ExtractionRun:
             raise SourceError(
                 f"{len(lost):,} images of {base.path} can't be read any more; the first, "
                 f"{self.manifest.root / paths.iloc[lost[0]]}: {rejected[lost[0]]}. Their features would be lost, so "
-                f"that the store stays as it is: mend them and run the same command again{keep}"
+                f"that the store stays as it is: fix them and run the same command again{keep}"
             )
 
-    def _refuse_changed(self, rows: list[int], reasons: dict[int, str]) -> None:
-        """Refuse files that were others when the second pass read them; both passes do them again."""
+    def _check_unchanged(self, rows: list[int], reasons: dict[int, str]) -> None:
+        """Raise an error for files that had changed when the second pass read them; both passes compute them again."""
         if not rows:
             return
         self.folder.drop(rows)
@@ -400,7 +400,7 @@ def run_extraction(
     network: PooledNetwork | None = None,
     marks: Mapping[str, str] | None = None,
 ) -> Extraction:
-    """Make a store, go on with one, or add to one; see `featx.extract.extract_features`.
+    """Make a store, resume one, or add to one; see `featx.extract.extract_features`.
 
     Parameters
     ----------
@@ -419,7 +419,7 @@ def run_extraction(
         base = _find_base(folder, overwrite)
         # A shard has the splits of its whole, or none.
         manifest = manifest if base is None or marks else keep_splits(base, manifest, echo)
-        plan = plan_anew(request, echo, network) if base is None else plan_addition(request, base, manifest, echo)
+        plan = plan_new(request, echo, network) if base is None else plan_addition(request, base, manifest, echo)
         source = _describe_source(manifest)
         if note := note_seen_images(request.weights, manifest.table):
             echo(note)
@@ -459,7 +459,7 @@ def _is_left_over(folder: RunFolder, plan: Plan, source: dict[str, object], mani
 
 
 def _describe_source(manifest: Manifest) -> dict[str, object]:
-    """Return what tells one list of images from another."""
+    """Return what distinguishes lists of images."""
     return {"root": str(manifest.root), "n_images": len(manifest), "paths_sha256": digest_paths(manifest)}
 
 
@@ -470,7 +470,7 @@ def _finish_leftover(folder: RunFolder) -> Extraction:
 
 
 def describe_finished(store_path: Path) -> Extraction:
-    """Describe a store that is there already, and that nothing was computed for."""
+    """Describe an existing store for which nothing was computed."""
     with Store(store_path) as store:
         return Extraction(
             store_path=str(store_path),
@@ -486,7 +486,7 @@ def describe_finished(store_path: Path) -> Extraction:
 
 
 def note_seen_images(weights: str, table: pd.DataFrame) -> str:
-    """Say if test images may be among those that a fine-tuned network was trained or chosen on.
+    """Return a note if test images may be among those that a fine-tuned network was trained on.
 
     Parameters
     ----------

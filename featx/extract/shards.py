@@ -107,7 +107,7 @@ def read_origin(attributes: Mapping[str, object], path: Path) -> tuple[Shard, Sh
     Raises
     ------
     StoreError
-        If its attributes don't tell.
+        If its attributes say neither.
     """
     try:
         origin = ShardOrigin(**json.loads(attributes["shard_of"]))
@@ -120,7 +120,7 @@ def read_origin(attributes: Mapping[str, object], path: Path) -> tuple[Shard, Sh
         raise StoreError(f"{path}: no shard of a store (featx extract --shard makes them): {error}") from error
 
 
-_ANEW = "Delete it, or give --overwrite to make it anew"
+_AGAIN = "Delete it, or use `overwrite` to make it again"
 
 
 def extract_shard(
@@ -137,7 +137,7 @@ def extract_shard(
     echo: Callable[[str], None] = lambda line: None,
     network: PooledNetwork | None = None,
 ) -> Extraction:
-    """Make the store of one shard's rows, beside the place of the whole store; one that is finished stays as it is.
+    """Make the store of one shard's rows, next to the whole store; a finished one stays as it is.
 
     Parameters
     ----------
@@ -157,25 +157,25 @@ def extract_shard(
     Raises
     ------
     FeatxError
-        As `featx.extract.extract_features`; and if the whole store is there already.
+        As `featx.extract.extract_features`; and if the whole store exists.
     """
     store_path = Path(store_path)
     check_folder(store_path)
     path = shard.path_of(store_path)
     if store_path.exists() and not overwrite:
         raise StoreError(
-            f"{store_path}: is there already, and shards make a new store. To add to it, leave --shard out; to make it "
-            "anew, give --overwrite to every shard and to featx merge"
+            f"{store_path}: exists, and shards make a new store. To add to it, leave `shard` out; to make it again, "
+            "use `overwrite` for every shard and for the merge"
         )
     check_no_parts(RunFolder(store_path))
     if not len(manifest):
         echo(f"shard {shard}: none of the {origin.n_images:,} images is in it")
         return Extraction(str(path), *(0,) * 6, 0.0, 0.0)
     if not overwrite and is_finished(path, manifest, shard, origin):
-        echo(f"{path}: there already")
+        echo(f"{path}: exists")
         return describe_finished(path)
     if path.exists() and not overwrite:
-        _refuse_other(path, shard, origin)
+        _check_same(path, shard, origin)
     return run_extraction(
         manifest,
         path,
@@ -191,11 +191,7 @@ def extract_shard(
 
 
 def is_finished(path: Path, manifest: Manifest, shard: Shard, origin: ShardOrigin) -> bool:
-    """Whether a shard's store is there, whole, and what is asked for; images are not read for it.
-
-    Images that were rejected may be mended by now, so that a shard with such is looked at by `run_extraction`; and so
-    is one with a run's parts beside it, which `featx.extract.merge_shards` takes for unfinished.
-    """
+    """Return whether a shard's store is complete and the requested one, without rejected images; read no images."""
     if not path.exists() or RunFolder(path).path.is_dir():
         return False
     with _open_shard(path) as store:
@@ -205,25 +201,25 @@ def is_finished(path: Path, manifest: Manifest, shard: Shard, origin: ShardOrigi
     return "shard" in attributes and read_origin(attributes, path) == (shard, origin)
 
 
-def _refuse_other(path: Path, shard: Shard, origin: ShardOrigin) -> None:
-    """Refuse to add to a shard of other settings or images; other labels and splits are written into it."""
+def _check_same(path: Path, shard: Shard, origin: ShardOrigin) -> None:
+    """Raise an error for a shard of other settings or images; other labels and splits are written into it."""
     with _open_shard(path) as store:
         try:
-            found, recorded = read_origin(store.attributes, path)
+            own, recorded = read_origin(store.attributes, path)
         except StoreError as error:
-            raise StoreError(f"{error}. {_ANEW}") from error
+            raise StoreError(f"{error}. {_AGAIN}") from error
     names = [name for name, value in origin.request.items() if recorded.request.get(name) != value]
     differs = [f"{name} {recorded.request.get(name)!r}, now {origin.request[name]!r}" for name in names]
-    if found != shard:
-        differs.append(f"shard {found}, now {shard}")
+    if own != shard:
+        differs.append(f"shard {own}, now {shard}")
     if recorded.paths_sha256 != origin.paths_sha256:
         differs.append(f"another list of images ({recorded.n_images:,} of them, now {origin.n_images:,})")
     if differs:
-        raise StoreError(f"{path}: was made with {'; '.join(differs)}. {_ANEW}")
+        raise StoreError(f"{path}: was made with {'; '.join(differs)}. {_AGAIN}")
 
 
 def _open_shard(path: Path) -> Store:
     try:
         return Store(path)
     except StoreError as error:
-        raise StoreError(f"{error}. {_ANEW}") from error
+        raise StoreError(f"{error}. {_AGAIN}") from error

@@ -106,11 +106,11 @@ def verify_store(
     ----------
     path : path
     sample : int, default 0
-        So many rows, drawn at random, are extracted again and compared: the file's SHA-256, and the features of each
+        Rows, drawn at random, that are extracted again and compared: the file's SHA-256, and the features of each
         layer, by the norm of the difference over the norm. The limit is 1e-4; 1e-3 for stores of float16, or where
         another engine or device computes; 1e-2 for the precision float16, 5e-2 for bfloat16.
     seed : int, default 0
-        Of that draw.
+        Seed of that draw.
     weights : str, optional
         The network's, where the store's came from a file or a fine-tuned run; default: those on record.
     root : path, optional
@@ -120,7 +120,7 @@ def verify_store(
     progress : bool, default False
         Show progress bars, if standard error is a terminal.
     echo : callable, optional
-        Is told what a user should know, a line at a time.
+        Receives what a user should know, one line at a time.
 
     Returns
     -------
@@ -192,8 +192,8 @@ def _verify_parts(path: Path, sample: int) -> Verification:
             problems.append(Problem("part", place.name, n_rows, "damaged: the same extraction does it again"))
         else:
             n_images, end = n_images + len(part.rows), part.stop
-    is_anew = any(problem.what == "record" for problem in problems)
-    does = "begins anew" if is_anew else f"does {'just ' if problems else ''}what is missing"
+    restarts = any(problem.what == "record" for problem in problems)
+    does = "starts from scratch" if restarts else f"does {'just ' if problems else ''}what is missing"
     notes = [f"not finished: run the same extraction again, which {does}"]
     if sample:
         notes.append("no row was sampled: samples are of finished stores")
@@ -218,7 +218,7 @@ def _check_record(path: Path) -> Iterator[Problem]:
     except (OSError, ValueError, RecursionError):
         is_record = False
     if not is_record:
-        detail = "damaged or missing: parts without a record are not used, and the extraction begins anew"
+        detail = "damaged or missing: parts without a record are not used, and the extraction starts from scratch"
         yield Problem("record", path.name, (), detail)
 
 
@@ -258,7 +258,7 @@ def sample_rows(
     """
     wanted = _draw(findings, n_rows, seed)
     if not wanted.any():
-        return 0, (Problem(NO_SAMPLE, "/", (), "no row could be sampled: mend what else is wrong first"),)
+        return 0, (Problem(NO_SAMPLE, "/", (), "no row could be sampled: repair the store first"),)
     try:
         settings = read_store_settings(path, findings.attributes, findings.layers)
         reextractor = build_reextractor(
@@ -323,7 +323,7 @@ class _Comparison:
         found = []
         if self._gone:
             row, reason = min(self._gone.items())
-            detail = f"{root / self._images['path'].iloc[row]}: {reason} (no damage of the store; --root says where)"
+            detail = f"{root / self._images['path'].iloc[row]}: {reason} (no damage of the store; see `root`)"
             found.append(Problem(IMAGE_GONE, "/images/path", ranges_of(sorted(self._gone)), detail))
         if self._changed:
             first = root / self._images["path"].iloc[min(self._changed)]

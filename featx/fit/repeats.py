@@ -27,12 +27,12 @@ from featx.store import (
     Rows,
     Store,
     choose_stored_layers,
+    describe_where,
     digest_rows,
     notes_on_identical,
     notes_on_weights,
     read_rows,
     store_record,
-    told_with,
 )
 from featx.system import Shard, progress_bar, without_numpy
 
@@ -170,7 +170,7 @@ def plan_repeats(
         strata = read_strata(store, rows, stratify, label) if train_per_class is None else None
         described = store_record(store, chosen_layers)
     if len(set(rows.y)) < 2:
-        so, other_rows = told_with(where)
+        so, other_rows = describe_where(where)
         raise FeatxError(
             f"{store_path}: one class only ({rows.y[0]!r}){so}; a classifier needs two: name the column that holds the "
             f"labels with --label{other_rows}"

@@ -134,7 +134,7 @@ def rebuild_network(
         raise WeightsError(
             f"weights {weights!r}: not those of {run_path} (SHA-256 {network.weights_sha256[:16]}..., expected "
             f"{settings.weights_sha256[:16]}... of {settings.weights!r}), so the features would be others. "
-            "Give its own with --weights"
+            "Name its own with `weights`"
         )
     backend = load_keras().backend.backend()
     if network.engine.name == "keras" and backend != settings.keras_backend:
@@ -171,7 +171,8 @@ def rebuild_finetuned(
     """
     if weights is not None:
         raise FeatxError(
-            f"--weights {weights}: {run_path} is a fine-tuned network with its own weights; leave that out"
+            f"found {weights!r}, and {run_path} is a fine-tuned network with its own weights; leave that out",
+            parameter="weights",
         )
     return build_network(
         settings.backbone,
@@ -191,7 +192,7 @@ def _recorded_weights(run_path: str | Path, settings: Settings) -> str:
     if is_source(name):
         return name
     kind, place = ("file", "FILE") if is_file_name(name) else ("fine-tuned run", "RUN, its folder")
-    raise WeightsError(f"{run_path}: its weights came from the {kind} {name!r}: say where it is with --weights {place}")
+    raise WeightsError(f"{run_path}: its weights came from the {kind} {name!r}: say where it is with `weights` {place}")
 
 
 def _engine_at_hand(settings: Settings, echo: Callable[[str], None]) -> str:

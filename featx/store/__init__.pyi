@@ -140,10 +140,10 @@ from .where import (
     check_expression as check_expression,
 )
 from .where import (
-    select_rows as select_rows,
+    describe_where as describe_where,
 )
 from .where import (
-    told_with as told_with,
+    select_rows as select_rows,
 )
 from .writer import (
     CHUNK_BYTES as CHUNK_BYTES,

@@ -212,7 +212,7 @@ def test_files_that_changed_are_computed_and_identical_ones_are_not(tree, tmp_pa
 
 def test_images_that_are_not_listed_any_more_are_refused(tree, store):
     before = store.read_bytes()
-    with pytest.raises(FeatxError, match=r"14 of its 15 images are not among those given.* 'ash/002.png'.*--overwrite"):
+    with pytest.raises(FeatxError, match=r"14 of its 15 images are missing in the source.* 'ash/002.png'.*`overwrite`"):
         extract(part_of(tree, [0, 1]), store, "block1_conv1")
     assert store.read_bytes() == before
     assert not Path(f"{store}.parts").exists()
@@ -248,7 +248,7 @@ def test_stored_images_that_cannot_be_read_any_more_are_refused(tree, tmp_path, 
 )
 def test_other_settings_are_refused_by_name(tree, store, options, message):
     before = store.read_bytes()
-    with pytest.raises(FeatxError, match=f"exists, and was made with {message}.*--overwrite"):
+    with pytest.raises(FeatxError, match=f"exists, and was made with {message}.*`overwrite`"):
         extract(part_of(tree, range(0, 30, 2)), store, "block1", **options)
     assert store.read_bytes() == before
     assert not Path(f"{store}.parts").exists()
@@ -349,9 +349,9 @@ def test_a_stopped_addition_goes_on_and_the_store_is_whole_meanwhile(tree, store
             stop_after(n_images, patch)
             extract(tree, store, "block1_conv1")
         assert store.read_bytes() == before
-    with pytest.raises(FeatxError, match=r"was begun with .*layers .*delete this folder to keep the store"):
+    with pytest.raises(FeatxError, match=r"was started with .*layers .*delete this folder to keep the store"):
         extract(tree, store, "block2_conv1")
-    with pytest.raises(FeatxError, match=r"was begun with .*layers"):
+    with pytest.raises(FeatxError, match=r"was started with .*layers"):
         extract(part_of(tree, range(0, 30, 2)), store, "block1_conv2")
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "publish", lambda self, path: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -371,7 +371,7 @@ def test_an_unfinished_addition_belongs_to_its_store(tree, store, monkeypatch):
         extract(tree, store, "block1_conv1")
     whole = store.read_bytes()
     store.unlink()
-    with pytest.raises(FeatxError, match=r"begun with store \w+ to add to, now no store"):
+    with pytest.raises(FeatxError, match=r"started with store \w+ to add to, now no store"):
         extract(tree, store, "block1")
     store.write_bytes(whole)
     assert extract(tree, store, "block1_conv1", overwrite=True).n_computed == 30

@@ -98,13 +98,13 @@ def test_unreadable_images_never_shift_a_row(tree, tmp_path, small_store):
 def test_when_no_image_can_be_read_nothing_is_left(tmp_path):
     csv = tmp_path / "m.csv"
     csv.write_text("path,label\na.png,x\nb.png,y\n")
-    with pytest.raises(FeatxError, match=r"none of the 2 images could be read; the first, .*a\.png: .*--root"):
+    with pytest.raises(FeatxError, match=r"none of the 2 images could be read; the first, .*a\.png: .*`root`"):
         featx.extract_features(featx.read_source(csv), tmp_path / "s.h5", layers="block1", **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["m.csv"]
     # Where the files are there, other paths are of no help.
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"no image")
-    with pytest.raises(FeatxError, match=r"a\.png: not a JPEG, .*\. Mend them, or give others$"):
+    with pytest.raises(FeatxError, match=r"a\.png: not a JPEG, .*\. Fix them, or use others$"):
         featx.extract_features(featx.read_source(csv), tmp_path / "s.h5", layers="block1", **SMALL)
 
 
@@ -135,7 +135,7 @@ def test_images_of_another_folder_never_mix(many, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(FeatxError, match="stopped"):
         interrupt_after(100, patch)
         featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
-    with pytest.raises(FeatxError, match=r"begun with root '.*many.*', now '.*other'"):
+    with pytest.raises(FeatxError, match=r"started with root '.*many.*', now '.*other'"):
         featx.extract_features(featx.read_source(other), path, layers=LAYERS, **SMALL)
 
 
@@ -148,7 +148,7 @@ def test_overwriting_begins_anew_and_an_overwriting_run_goes_on(many, undisturbe
             interrupt_after(100, patch)
             featx.extract_features(featx.read_source(many), path, **options)
         assert same_store(path, undisturbed)
-    with pytest.raises(FeatxError, match=r"begun with --overwrite, now without.*or delete this folder"):
+    with pytest.raises(FeatxError, match=r"started with `overwrite`, now without.*or delete this folder"):
         featx.extract_features(featx.read_source(many), path, layers=LAYERS, **SMALL)
     done = featx.extract_features(featx.read_source(many), path, **options)
     assert done.n_resumed == 200
@@ -174,7 +174,7 @@ def test_an_output_that_exists_is_refused_or_replaced(tree, tmp_path):
     manifest = featx.read_source(tree)
     path = tmp_path / "s.h5"
     path.write_text("no store")
-    with pytest.raises(FeatxError, match=r"s\.h5: exists, and can't be added to \(not an .*--overwrite to replace"):
+    with pytest.raises(FeatxError, match=r"s\.h5: exists, and can't be added to \(not an .*`overwrite` to replace"):
         featx.extract_features(manifest, path, layers="block1_conv2", **SMALL)
     assert path.read_text() == "no store"
     assert [entry.name for entry in tmp_path.iterdir()] == ["s.h5"]

@@ -14,7 +14,7 @@ import featx
 from featx import FeatxError
 from featx.store import RunFolder, read_history
 from featx.store.file import attributes_sha256, read_attributes
-from featx.store.writer import PatientFile
+from featx.store.writer import DeferredErrorFile
 
 
 @pytest.fixture(autouse=True)
@@ -201,8 +201,10 @@ def test_a_repair_that_is_interrupted_leaves_the_store_as_it_was(damaged, monkey
         patch.setattr("featx.inference.pipeline.compute_parts", interrupt)
         assert invoke("repair", damaged).exit_code == 130
     with monkeypatch.context() as patch:
-        patch.setattr(PatientFile, "error", OSError(28, "No space left on device"), raising=False)
-        patch.setattr(PatientFile, "__init__", lambda self, path: super(PatientFile, self).__init__(path, "w+"))
+        patch.setattr(DeferredErrorFile, "error", OSError(28, "No space left on device"), raising=False)
+        patch.setattr(
+            DeferredErrorFile, "__init__", lambda self, path: super(DeferredErrorFile, self).__init__(path, "w+")
+        )
         result = invoke("repair", damaged)
     assert result.exit_code == 1
     assert "writing failed (No space left on device). Nothing was changed" in result.stderr

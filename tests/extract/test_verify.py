@@ -275,7 +275,7 @@ def test_parts_are_looked_at_and_left_alone(unfinished):
     (unfinished.path / "run.json").write_text("{")
     assert "record" in [p.what for p in featx.verify_store(unfinished.store_path).problems]
     done = invoke("verify", unfinished.store_path)
-    assert "run the same extraction again, which begins anew" in done.stderr
+    assert "run the same extraction again, which starts from scratch" in done.stderr
     assert done.stderr.endswith("2 problems. Run the same extraction again (with --overwrite if it refuses)\n")
     before[unfinished.path / "run.json"] = b"{"
     assert {path: path.read_bytes() for path in unfinished.path.iterdir()} == before

@@ -173,7 +173,7 @@ def fill(folder, n_left):
 
 @pytest.mark.parametrize(
     ("n_batches", "n_left", "message"),
-    [(20, 0, "images are done and kept; mend it"), (40, 60_000, "All features are kept in the parts")],
+    [(20, 0, "images are done and kept; fix it"), (40, 60_000, "All features are kept in the parts")],
 )
 def test_a_disk_that_fills_up(photos, undisturbed, small_disk, stub, monkeypatch, n_batches, n_left, message):
     from stub_network import StubNetwork
