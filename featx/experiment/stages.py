@@ -301,18 +301,14 @@ def tuning_options(spec: FinetuneSpec) -> dict[str, object]:
 
 def network_options(experiment: Experiment, spec: StoreSpec) -> dict[str, object]:
     """Return the options of `featx.extract_features` that a store's features depend on."""
-    options = store_options(spec)
+    options: dict[str, object] = {entry.name: getattr(spec, entry.name) for entry in fields(spec)}
+    del options["max_rejected"]
     if spec.of_run is not None:
         path = experiment.run_path(spec.of_run)
         if not path.is_dir():
             raise FeatxError(f"{path}: this fine-tuned run isn't there, and its network is asked for")
         options["weights"] = str(path)
     return options
-
-
-def store_options(spec: StoreSpec) -> dict[str, object]:
-    """Return the same as the experiment has them: `run:NAME` where it is the network of a run of its own."""
-    return {entry.name: getattr(spec, entry.name) for entry in fields(spec) if entry.name != "max_rejected"}
 
 
 def _given(spec: FitSpec, names: tuple[str, ...]) -> dict[str, object]:

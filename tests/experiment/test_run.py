@@ -259,10 +259,7 @@ def test_a_stopped_grid_goes_on(short, monkeypatch):
     planned = {stage.key: stage for stage in plan_experiment(experiment).stages}
     assert planned["stores.plain"].status == "there"
     assert planned["fits.rf"].status == "unfinished"
-    assert planned["fits.rf"].seconds is not None
-    assert "by the 1 of 2 cells and folds that are scored" in planned["fits.rf"].notes[0]
-    assert planned["fits.again"].seconds > 0
-    assert planned["fits.again"].notes[-1].endswith(" rows of the store")
+    assert planned["fits.rf"].what == "2 cells"
     scored = []
     with monkeypatch.context() as patch:
         patch.setattr(cell_scores, "score_cells", counting)
@@ -531,34 +528,23 @@ def test_a_dry_run_writes_nothing_and_says_what_is_known(short, folder, study):
     assert store["memory_bytes"] > 10**7
     assert "30 images, 128 features" in store["what"]
     tuned, trained = stages["stores.tuned"], stages["finetunes.net"]
-    # Of a network that is yet to be trained: block3_conv3, and fc1 of its head.
-    assert "30 images, 264 features" in tuned["what"]
-    assert tuned["notes"] == ["by random weights: finetunes.net is yet to be done"]
+    assert tuned["notes"] == ["no figures before finetunes.net is done"]
     assert trained["what"] == "small: 2 stages, at most 4 epochs"
-    for stage in (tuned, trained):
-        assert min(stage["seconds"], stage["disk_bytes"], stage["memory_bytes"]) > 0
-        assert 0 < stage["passing_bytes"] < stage["disk_bytes"]
-    assert "30 x 264" in stages["fits.again-tuned"]["what"]
-    assert stages["fits.rf"]["what"] == "2 cells, a matrix of 30 x 128 (0.0 MB)"
-    assert stages["fits.rf"]["memory_bytes"] == 30 * 128 * 4
-    changes = SHORT | {"fits.rf.layers": "block1_conv2"}
-    planned = plan_experiment(featx.read_experiment(short, changes=changes)).stages
-    assert planned[1].what == "2 cells, a matrix of 30 x 64 (0.0 MB)"
-    assert stages["fits.again"]["what"].startswith("2 cells x 2 folds x 2 splits, a matrix of 30 x 128")
-    for key in ("fits.rf", "fits.again", "fits.again-tuned"):
-        assert stages[key]["seconds"] > 0
-        assert stages[key]["disk_bytes"] > 1000
-        assert "rows of made-up features" in stages[key]["notes"][-1]
-    assert (stages["choices.best"]["seconds"], stages["report"]["seconds"]) == (0, None)
+    assert stages["fits.rf"]["what"] == "2 cells"
+    assert stages["fits.again"]["what"] == "2 cells x 2 folds x 2 splits"
+    assert (stages["choices.best"]["what"], stages["report"]["what"]) == ("2 runs", "3 runs")
+    # What no trial measures has no number.
+    for key in set(stages) - {"stores.plain"}:
+        assert [stages[key][name] for name in ("seconds", "disk_bytes", "memory_bytes")] == [None] * 3
     assert snapshot(short.parent) == before
     again = CliRunner().invoke(main, ["run", str(folder / "experiment.yaml"), "--dry-run"])
     assert again.exit_code == 0
-    assert "everything is there" in again.stdout
+    assert "everything exists" in again.stdout
     other = CliRunner().invoke(main, ["run", str(folder / "experiment.yaml"), "--dry-run", "--set", "fits.rf.seed=3"])
     assert other.exit_code == 1
     assert "fits.rf: " in other.stdout
     assert "seed 0, now 3" in other.stdout
-    assert "--overwrite makes anew what has other settings" in other.stdout
+    assert "--overwrite replaces what has other settings" in other.stdout
     again = CliRunner().invoke(
         main, ["run", str(folder / "experiment.yaml"), "--dry-run", "--set", "split.seed=3", "--json"]
     )
@@ -566,17 +552,7 @@ def test_a_dry_run_writes_nothing_and_says_what_is_known(short, folder, study):
     assert (store["status"], store["what"], store["seconds"]) == ("incomplete", "no image is computed again", 0)
 
 
-def test_a_dry_run_names_what_a_fit_can_not_be_fitted_on(folder, study, short):
-    options = ["run", str(folder / "experiment.yaml"), "--dry-run", "--only", "fits", "--overwrite"]
-    for change, problem in (
-        ("fits.rf.label=labels", "fits.rf: no column 'labels'; there are path, label, split"),
-        ('fits.rf.where=label == "oak"', "fits.rf: where 'label == \"oak\"': no row is so"),
-    ):
-        result = CliRunner().invoke(main, [*options, "--set", change])
-        assert result.exit_code == 1
-        assert problem in result.stdout
-        # The others are planned all the same.
-        assert "fits.again" in result.stdout
+def test_a_dry_run_names_what_a_fit_can_not_be_fitted_on(short):
     for path in (short.parent / "images").glob("*/*"):
         path.rename(short.parent / "images" / f"{path.parent.name}-{path.name}")
     for path in [each for each in (short.parent / "images").iterdir() if each.is_dir()]:
