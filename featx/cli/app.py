@@ -229,7 +229,7 @@ def verify(name: str, backbone: str, as_json: bool) -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default="demo", help="Folder for the store and the runs."
 )
-@click.option("--images", "n_images", type=click.IntRange(40, 2624), help="Number of photographs.  [default: all 2,624]")
+@click.option("--images", "n_images", type=click.IntRange(40, 2624), help="Photographs to take.  [default: all 2,624]")
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=8, help="Images per forward pass.")
 @click.option("--seed", type=SEED, default=0, help="Of splits, forests and fine-tuning.")
 @OVERWRITE
