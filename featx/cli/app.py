@@ -229,8 +229,8 @@ def verify(name: str, backbone: str, as_json: bool) -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default="demo", help="Folder for the store and the runs."
 )
-@click.option("--images", "n_images", type=click.IntRange(40, 2624), help="Take so many.  [default: all 2,624]")
-@click.option("--batch-size", type=click.IntRange(1, 4096), default=8, help="Images a forward pass.")
+@click.option("--images", "n_images", type=click.IntRange(40, 2624), help="Photographs to take.  [default: all 2,624]")
+@click.option("--batch-size", type=click.IntRange(1, 4096), default=8, help="Images per forward pass.")
 @click.option("--seed", type=SEED, default=0, help="Of splits, forests and fine-tuning.")
 @OVERWRITE
 @AS_JSON
@@ -259,6 +259,7 @@ def demo(output: Path, as_json: bool, **options: object) -> None:
     for path, fitted in done.runs.items():
         if fitted.best.note:
             say(f"{path}: {fitted.best.note}")
-    click.echo(f"\nfeatures: {done.store_path}, by {done.engine}\nruns:     {', '.join(done.runs)}")
+    click.echo(f"\nfeatures:   {done.store_path}, by {done.engine}\nruns:       {', '.join(done.runs)}")
+    click.echo(f"experiment: {done.experiment_path}: copy it, change it, and give it to featx run")
     if done.report_path is not None:
-        click.echo(f"report:   {done.report_path}: open it in a browser")
+        click.echo(f"report:     {done.report_path}: open it in a browser")

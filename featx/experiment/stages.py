@@ -111,15 +111,18 @@ def choose_stages(stages: Sequence[Stage], only: str | Sequence[str] | None) -> 
         section, _, pattern = name.partition(".")
         section = _SINGULAR.get(section, section)
         if section not in SECTIONS:
-            raise FeatxError(f"--only {name}: no such part {close_names(section, SECTIONS)}")
-        found = [stage.key for stage in stages if stage.section == section and fnmatchcase(stage.name, pattern or "*")]
-        if not found and not pattern:
+            raise FeatxError(f"{name!r}: no such section {close_names(section, SECTIONS)}", parameter="only")
+        names = [stage.name for stage in stages if stage.section == section]
+        matching = {
+            stage.key for stage in stages if stage.section == section and fnmatchcase(stage.name, pattern or "*")
+        }
+        if not matching and not pattern:
             of_report = ": report is false, or there is no run on the images' own splits" if section == "report" else ""
-            raise FeatxError(f"--only {name}: this experiment has none{of_report}")
-        if not found:
-            names = [stage.name for stage in stages if stage.section == section]
-            raise FeatxError(f"--only {name}: no entry {pattern!r} in {section} {close_names(pattern, names)}")
-        chosen |= set(found)
+            raise FeatxError(f"{name!r}: this experiment has none{of_report}", parameter="only")
+        if not matching:
+            close = close_names(pattern, names)
+            raise FeatxError(f"{name!r}: no entry {pattern!r} in {section} {close}", parameter="only")
+        chosen |= matching
     return [stage for stage in stages if only is None or stage.key in chosen]
 
 
@@ -301,18 +304,14 @@ def tuning_options(spec: FinetuneSpec) -> dict[str, object]:
 
 def network_options(experiment: Experiment, spec: StoreSpec) -> dict[str, object]:
     """Return the options of `featx.extract_features` that a store's features depend on."""
-    options = store_options(spec)
+    options: dict[str, object] = {entry.name: getattr(spec, entry.name) for entry in fields(spec)}
+    del options["max_rejected"]
     if spec.of_run is not None:
         path = experiment.run_path(spec.of_run)
         if not path.is_dir():
             raise FeatxError(f"{path}: this fine-tuned run isn't there, and its network is asked for")
         options["weights"] = str(path)
     return options
-
-
-def store_options(spec: StoreSpec) -> dict[str, object]:
-    """Return the same as the experiment has them: `run:NAME` where it is the network of a run of its own."""
-    return {entry.name: getattr(spec, entry.name) for entry in fields(spec) if entry.name != "max_rejected"}
 
 
 def _given(spec: FitSpec, names: tuple[str, ...]) -> dict[str, object]:

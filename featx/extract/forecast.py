@@ -95,7 +95,6 @@ def forecast_extraction(
     store_dtype: str = "float32",
     batch_size: int | str = "auto",
     echo: Callable[[str], None] = lambda line: None,
-    build: Callable[..., PooledNetwork] = build_network,
     **network_options: object,
 ) -> Forecast:
     """Say what `featx.extract_features` would take with the same arguments.
@@ -115,8 +114,6 @@ def forecast_extraction(
     store_dtype : {"float32", "float16"}, default "float32"
     echo : callable, optional
         Is told what a user should know, a line at a time.
-    build : callable, optional
-        What makes the network, as `featx.inference.build_network` does, which is the default.
 
     Raises
     ------
@@ -125,7 +122,7 @@ def forecast_extraction(
     """
     check_folder(Path(store_path))
     begun = time.perf_counter()
-    network = build(
+    network = build_network(
         backbone, image_size=image_size, precision=precision, batch_size=batch_size, echo=echo, **network_options
     )
     size = network.image_size

@@ -1,9 +1,3 @@
-from .forecast import (
-    TrainingForecast as TrainingForecast,
-)
-from .forecast import (
-    forecast_training as forecast_training,
-)
 from .sweep import (
     fine_tune_all as fine_tune_all,
 )
@@ -21,9 +15,6 @@ from .task import (
 )
 from .task import (
     choose_weights as choose_weights,
-)
-from .task import (
-    foresee_task as foresee_task,
 )
 from .task import (
     read_task as read_task,
