@@ -15,7 +15,7 @@ from featx.experiment.plan_fits import RECORD_BYTES, plan_fit
 from featx.experiment.run import OTHER_SETTINGS, Prepared, list_blocked, prepare
 from featx.experiment.schema import Experiment
 from featx.experiment.stages import Stage, network_options, store_options
-from featx.extract import Forecast, forecast_extraction
+from featx.extract import ExtractOptions, Forecast, forecast_extraction
 from featx.store import RunFolder
 
 
@@ -169,11 +169,11 @@ def _plan_store(
     beside = _nearest_folder(stage.path.parent) / stage.path.name
     try:
         if spec.of_run is not None and not prepared.is_there(stage.needs[0]):
-            options = store_options(spec) | {"build": foresee_network(experiment, prepared, spec.of_run)}
+            options, build = store_options(spec), {"build": foresee_network(experiment, prepared, spec.of_run)}
             notes = (f"by random weights: {stage.needs[0]} is yet to be done",)
         else:
-            options = network_options(experiment, spec)
-        forecast = forecast_extraction(prepared.manifest, beside, echo=echo, **options)
+            options, build = network_options(experiment, spec), {}
+        forecast = forecast_extraction(prepared.manifest, beside, ExtractOptions(**options), echo=echo, **build)
     except FeatxError as error:
         return replace(plan, problem=explain(error))
     forecasts[stage.name] = forecast

@@ -4,6 +4,9 @@ from .forecast import (
 from .forecast import (
     forecast_training as forecast_training,
 )
+from .options import (
+    TuneOptions as TuneOptions,
+)
 from .sweep import (
     fine_tune_all as fine_tune_all,
 )
