@@ -229,6 +229,7 @@ def demo(output: Path, as_json: bool, **options: object) -> None:
     for path, fitted in done.runs.items():
         if fitted.best.note:
             say(f"{path}: {fitted.best.note}")
-    click.echo(f"\nfeatures: {done.store_path}, by {done.engine}\nruns:     {', '.join(done.runs)}")
+    click.echo(f"\nfeatures:   {done.store_path}, by {done.engine}\nruns:       {', '.join(done.runs)}")
+    click.echo(f"experiment: {done.experiment_path}: copy it, change it, and give it to featx run")
     if done.report_path is not None:
-        click.echo(f"report:   {done.report_path}: open it in a browser")
+        click.echo(f"report:     {done.report_path}: open it in a browser")

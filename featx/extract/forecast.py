@@ -17,7 +17,7 @@ from featx.errors import ImageError
 from featx.extract.options import ExtractOptions
 from featx.extract.rejections import none_readable
 from featx.images import Manifest, Picture, n_decoders
-from featx.inference import PART_SIZE, NetworkOptions, PooledNetwork, build_network, compute_parts
+from featx.inference import PART_SIZE, PooledNetwork, compute_parts
 from featx.store import CHUNK_BYTES, check_folder
 
 _N_BATCHES = 4
@@ -88,7 +88,6 @@ def forecast_extraction(
     options: ExtractOptions,
     *,
     echo: Callable[[str], None] = lambda line: None,
-    build: Callable[..., PooledNetwork] = build_network,
 ) -> Forecast:
     """Say what `featx.extract_features` would take with the same arguments.
 
@@ -103,8 +102,6 @@ def forecast_extraction(
     options : ExtractOptions
     echo : callable, optional
         Is told what a user should know, a line at a time.
-    build : callable, optional
-        What makes the network, as `featx.inference.build_network` does, which is the default.
 
     Raises
     ------
@@ -113,7 +110,7 @@ def forecast_extraction(
     """
     check_folder(Path(store_path))
     begun = time.perf_counter()
-    network = build(**options.keywords(NetworkOptions), image_size=options.image_size, echo=echo)
+    network = options.build(echo)
     size = network.image_size
     network(np.zeros((network.batch_size, size, size, 3), dtype=np.uint8))
     startup_seconds = time.perf_counter() - begun

@@ -4,18 +4,6 @@ from .cells import (
 from .choose import (
     choose_among as choose_among,
 )
-from .forecast import (
-    FitWork as FitWork,
-)
-from .forecast import (
-    choose_tried_rows as choose_tried_rows,
-)
-from .forecast import (
-    forecast_fit as forecast_fit,
-)
-from .forecast import (
-    make_up_features as make_up_features,
-)
 from .grid import (
     fit_grid as fit_grid,
 )

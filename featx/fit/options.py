@@ -16,7 +16,7 @@ class FitOptions(Options):
     discretize: Literal["none", "ternary", "both"] = option(
         "none", "Map features to -1, 0 and 1 by thresholds learned from the rows fitted on; both: an axis of the grid."
     )
-    cv: Annotated[int, Range(2)] | None = option(
+    cv: Annotated[int, Range(2, 10_000)] | None = option(
         None,
         "Number of folds to choose by, instead of the validation rows; stratified, and grouped where the store has a "
         "group column.",
@@ -46,7 +46,7 @@ OF_ONE_SPLIT = ("each_layer", "leave_one_layer_out", "importance")
 class RepeatOptions(Options):
     """How `featx.fit_repeats` draws random splits; its other options are those of `FitOptions`."""
 
-    n_repeats: Annotated[int, Range(1)] = option(
+    n_repeats: Annotated[int, Range(1, 10_000)] = option(
         help="Number of random splits, used instead of the store's own split.", flag="repeats"
     )
     test_share: Annotated[float, Range(0, 1, above=True, below=True)] = option(

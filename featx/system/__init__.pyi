@@ -38,9 +38,6 @@ from .machine import (
     SHARED_BY as SHARED_BY,
 )
 from .machine import (
-    MemoryWatch as MemoryWatch,
-)
-from .machine import (
     available_cores as available_cores,
 )
 from .machine import (

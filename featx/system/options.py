@@ -250,7 +250,8 @@ class Option:
         WrongValue
             If the option doesn't take it.
         """
-        value = _without_numpy(value)
+        if self.values.kind is not dict:
+            value = _without_numpy(value)
         if value is None and self.is_optional:
             return None
         if not self.is_list:
