@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from featx.cli.options import AS_JSON, OVERWRITE, Command, cluster_options, note_of_dry_run, opened, say, show_json
+from featx.cli.options import AS_JSON, OVERWRITE, Command, cluster_options, note_of_dry_run, opened, show_json
+from featx.cli.streams import say
 
 
 def split_sections(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:

@@ -8,10 +8,10 @@ import pandas as pd
 from featx.errors import FeatxError, SourceError
 from featx.experiment.existing import Existing
 from featx.experiment.option_names import explain
-from featx.experiment.schema import OF_ONE_SPLIT, Experiment, FinetuneSpec, FitSpec
+from featx.experiment.schema import Experiment, FinetuneSpec, FitSpec
 from featx.experiment.stages import divide_images, read_images
 from featx.finetune import StoreToBe, check_task
-from featx.fit import RepeatsTask, check_grid, plan_cells, read_strata
+from featx.fit import OF_ONE_SPLIT, RepeatsTask, check_grid, plan_cells, read_strata
 from featx.images import Manifest
 from featx.store import Rows, Store, read_rows
 from featx.system import Problems, close_names, refuse

@@ -11,9 +11,6 @@ from .grid import (
     fit_share as fit_share,
 )
 from .models import (
-    AXES as AXES,
-)
-from .models import (
     DISCRETIZATIONS as DISCRETIZATIONS,
 )
 from .models import (
@@ -24,6 +21,21 @@ from .models import (
 )
 from .models import (
     plan_cells as plan_cells,
+)
+from .options import (
+    AXES as AXES,
+)
+from .options import (
+    GRIDS as GRIDS,
+)
+from .options import (
+    OF_ONE_SPLIT as OF_ONE_SPLIT,
+)
+from .options import (
+    FitOptions as FitOptions,
+)
+from .options import (
+    RepeatOptions as RepeatOptions,
 )
 from .repeats import (
     RepeatsTask as RepeatsTask,
