@@ -12,7 +12,7 @@ from featx.errors import FeatxError, StoppedError
 from featx.finetune.activations import make_network, time_images
 from featx.finetune.batches import RowSource
 from featx.finetune.folder import TrainingFolder
-from featx.finetune.record import Outcome, describe_outcome, describe_run, digest_file, write_fine_tuned
+from featx.finetune.record import Outcome, describe_outcome, describe_run, write_fine_tuned
 from featx.finetune.sources import make_batches, open_sources
 from featx.finetune.stages import StagePlan, build_stage_model, count_weights, plan_stages
 from featx.finetune.task import Task, choose_weights, read_task
@@ -30,7 +30,7 @@ from featx.networks.recipes import (
 )
 from featx.results import Run, check_free
 from featx.store import digest_rows
-from featx.system import without_numpy
+from featx.system import sha256_of, without_numpy
 
 DEFAULT_CACHE_LIMIT = 20 * 10**9
 
@@ -154,7 +154,7 @@ def fine_tune(
             protocol={"seed": seed, **columns},
             n_parameters=_count_trained(network, [outcome.plan for outcome in outcomes]),
             predict_seconds=_time_prediction(network, task, engine),
-            weights_sha256=digest_file(weights_path),
+            weights_sha256=sha256_of(weights_path),
             once_seconds=once_seconds,
         )
         files = {"weights_path": weights_path, "overwrite": overwrite}

@@ -1,7 +1,6 @@
 """The bytes of a stranger's file: only of a regular one, and never more than a limit."""
 
 import errno
-import hashlib
 import os
 import stat
 import threading
@@ -11,6 +10,7 @@ from io import FileIO
 from pathlib import Path
 
 from featx.errors import ImageError
+from featx.system import sha256_of
 
 MAX_BYTES = 2**30
 """Most bytes of a file that is read."""
@@ -121,7 +121,7 @@ def read_file(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
 
 def digest_of(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal; see `read_file`."""
-    return hashlib.sha256(read_file(path)).hexdigest()
+    return sha256_of(read_file(path))
 
 
 def _read_once(path: str | Path, max_bytes: int) -> bytes:
