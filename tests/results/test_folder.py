@@ -249,7 +249,8 @@ def test_a_run_that_can_not_be_moved_back_is_named(tmp_path, monkeypatch):
     write_accuracy(tmp_path / "run", 0.25)
     (tmp_path / "run").rename(tmp_path / ".run.featx-old")
     monkeypatch.setattr(os, "rename", lambda *arguments: fail())
-    with pytest.raises(FeatxError, match=r"run: featx was stopped while .* is called .*\.run\.featx-old now .* Rename it to run"):
+    message = r"run: featx was stopped while .* is called .*\.run\.featx-old now .* Rename it to run"
+    with pytest.raises(FeatxError, match=message):
         read_run(tmp_path / "run")
 
 
