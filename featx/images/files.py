@@ -75,14 +75,10 @@ def read_file(path: str | Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     """
     size = size_of(path, max_bytes=max_bytes)
     try:
-        file = Path(path).open("rb")
-    except OSError as error:
-        raise _unreadable("opened", error) from error
-    with file:
-        try:
+        with Path(path).open("rb") as file:
             return file.read(size)
-        except OSError as error:
-            raise _unreadable("read", error) from error
+    except OSError as error:
+        raise _unreadable("read", error) from error
 
 
 def digest_of(path: str | Path) -> str:

@@ -105,7 +105,7 @@ def unreadable_strangers(folder):
         reasons["raw\\udcff.png"] = "its name is not UTF-8: rename it"
     if os.geteuid() != 0:
         make_image(folder / "secret.png", 9).chmod(0)
-        reasons["secret.png"] = "cannot be opened: Permission denied"
+        reasons["secret.png"] = "cannot be read: Permission denied"
     return reasons
 
 
@@ -168,7 +168,7 @@ def test_files_that_the_system_does_not_give_say_so(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise PermissionError(13, "Permission denied")
 
-    with monkeypatch.context() as patch, pytest.raises(ImageError, match="cannot be opened: Permission denied"):
+    with monkeypatch.context() as patch, pytest.raises(ImageError, match="cannot be read: Permission denied"):
         patch.setattr(Path, "open", refuse)
         read_picture(tmp_path / "x.png", **READ)
 
