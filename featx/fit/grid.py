@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,7 @@ from featx.fit.refit import Refit, refit
 from featx.fit.task import GridTask, Protocol, plan_grid
 from featx.results import Cell, Run, check_free, count_confusion, rank, report_classes, score_columns, write_run
 from featx.store import Rows, notes_on_splits
-from featx.system import Shard, peak_memory, progress_bar, takes, without_numpy
+from featx.system import Shard, now, peak_memory, progress_bar, takes, without_numpy
 
 if TYPE_CHECKING:
     from featx.cluster import Cluster
@@ -251,7 +250,7 @@ def fit_grid(
             "scikit-learn": sklearn.__version__,
             "python": platform.python_version(),
         },
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=now(),
         notes=(
             *task.notes,
             *share_notes,
