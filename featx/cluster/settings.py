@@ -91,8 +91,9 @@ def parse_address(text: str) -> Address:
     if (found := _ADDRESS.fullmatch(text)) and 1 <= int(found[3]) <= 65535:
         return Address("running", url=text)
     raise FeatxError(
-        f"--cluster {text}: expected local, local:N (N workers, from 1 to 4096), slurm, or the address of a running "
-        "scheduler such as tcp://HOST:8786"
+        f"expected local, local:N (N workers, from 1 to 4096), slurm, or the address of a running scheduler such as "
+        f"tcp://HOST:8786, found {text!r}",
+        parameter="cluster",
     )
 
 

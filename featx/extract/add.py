@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from featx.errors import ImageError, StoreError
-from featx.extract.plan import Base, LazyNetwork, Plan, Request, announce
+from featx.extract.options import ExtractOptions
+from featx.extract.plan import Base, LazyNetwork, Plan, announce
 from featx.images import Manifest, digest_of
 from featx.inference import AUTO, PooledNetwork, build_frozen
 from featx.networks import FrozenBackbone, choose_poolings, layer_of, load_keras, plan_features
@@ -43,7 +44,7 @@ def read_base(path: Path) -> Base:
         raise StoreError(f"{path}: exists, and has no attribute {error}. {_OTHERWISE}") from error
 
 
-def plan_addition(request: Request, base: Base, manifest: Manifest, echo: Callable[[str], None]) -> Plan:
+def plan_addition(request: ExtractOptions, base: Base, manifest: Manifest, echo: Callable[[str], None]) -> Plan:
     """Plan the missing layers and poolings of a store, and all of them for new images.
 
     The result has every layer, in every pooling, of the store and of the request together.
@@ -150,7 +151,7 @@ def _count_differing(now: pd.Series, before: pd.Series) -> int:
     return int(((now != before) & ~((now != now) & (before != before))).sum())
 
 
-def _build(request: Request, layers: str, echo: Callable[[str], None]) -> FrozenBackbone:
+def _build(request: ExtractOptions, layers: str, echo: Callable[[str], None]) -> FrozenBackbone:
     return build_frozen(
         request.backbone,
         layers=layers,
@@ -162,7 +163,7 @@ def _build(request: Request, layers: str, echo: Callable[[str], None]) -> Frozen
 
 
 def _build_pooled(
-    request: Request, echo: Callable[[str], None], layers: Iterable[str], poolings: Iterable[str]
+    request: ExtractOptions, echo: Callable[[str], None], layers: Iterable[str], poolings: Iterable[str]
 ) -> PooledNetwork:
     # A fully connected layer has no pooling; where it is alone, any will do.
     network = request.build(echo, layers=",".join(layers), pool=",".join(poolings) or "avg")
@@ -206,7 +207,7 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _check_settings(base: Base, request: Request) -> None:
+def _check_settings(base: Base, request: ExtractOptions) -> None:
     """Compare all but layers, poolings and weights; no network is built for it."""
     names = ("backbone", "image_size", "resize", "interpolation", "jpeg", "icc", "views", "store_dtype", "engine")
     requested = replace(
@@ -218,7 +219,7 @@ def _check_settings(base: Base, request: Request) -> None:
     _check_same(base, requested.changes_from(base.attributes))
 
 
-def _check_weights(base: Base, request: Request, frozen: FrozenBackbone) -> None:
+def _check_weights(base: Base, request: ExtractOptions, frozen: FrozenBackbone) -> None:
     """Compare the weights of the store's own layers, and what they expect."""
     requested = replace(base.settings, preprocessing=frozen.preprocessing)
     different = requested.changes_from(base.attributes)

@@ -4,14 +4,14 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from featx.cluster import Answer, Cluster, KilledError, keep_on_worker, when_free
 from featx.errors import FeatxError, SourceError, StoppedError, StoreError
 from featx.extract.merge import merge_shards, was_merging
-from featx.extract.plan import Request
+from featx.extract.options import ExtractOptions
 from featx.extract.rejections import count_allowed
 from featx.extract.run import Extraction, describe_finished, run_extraction
 from featx.extract.shards import (
@@ -55,7 +55,7 @@ def extract_on(
     cluster: Cluster,
     manifest: Manifest,
     store_path: str | Path,
-    request: Request,
+    request: ExtractOptions,
     *,
     max_rejected: int | float | None = None,
     overwrite: bool = False,
@@ -75,7 +75,7 @@ def extract_on(
         See `featx.cluster.open_cluster`.
     manifest, store_path, max_rejected, overwrite, log_every, progress, echo
         As of `featx.extract_features`. Every worker must see the store's folder and the images under the same paths.
-    request : Request
+    request : ExtractOptions
 
     Raises
     ------
@@ -133,14 +133,14 @@ class _Counts:
             )
 
 
-def _for_workers(request: Request) -> Request:
+def _for_workers(request: ExtractOptions) -> ExtractOptions:
     """Return a request that means the same in the folder that workers were started in."""
     weights = Path(request.weights)
     is_there = not is_source(request.weights) and weights.exists()
     return replace(request, weights=str(weights.absolute())) if is_there else request
 
 
-def _must_see(manifest: Manifest, request: Request) -> list[Path]:
+def _must_see(manifest: Manifest, request: ExtractOptions) -> list[Path]:
     """Return the paths that every worker must see, next to the output's folder."""
     # An image that is missing here, too, is rejected as by one process.
     images = (manifest.root / path for path in manifest.table["path"].iloc[:_N_LOOKED_FOR])
@@ -170,10 +170,10 @@ def _divide(manifest: Manifest, store_path: Path, cluster: Cluster, echo: Callab
 
 
 def _make_tasks(
-    manifest: Manifest, store_path: Path, request: Request, shards: list[Shard], options: tuple
+    manifest: Manifest, store_path: Path, request: ExtractOptions, shards: list[Shard], options: tuple
 ) -> Iterator[tuple[str, tuple]]:
     """Yield every shard's task; its rows are taken as it leaves."""
-    origin = describe_origin(manifest, asdict(request))
+    origin = describe_origin(manifest, request.record())
     for shard in shards:
         yield str(shard), (take_shard(manifest, shard), store_path, _for_workers(request), shard, origin, *options)
 
@@ -295,7 +295,7 @@ def _begun(store_path: Path, overwrite: bool) -> Iterator[Path]:
 def make_shard(
     manifest: Manifest,
     store_path: Path,
-    request: Request,
+    request: ExtractOptions,
     shard: Shard,
     origin: ShardOrigin,
     max_rejected: int | None,
@@ -336,7 +336,7 @@ def make_shard(
 def add_to(
     manifest: Manifest,
     store_path: Path,
-    request: Request,
+    request: ExtractOptions,
     max_rejected: int | float | None,
     log_every: float,
     *,

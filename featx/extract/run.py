@@ -13,7 +13,8 @@ import pandas as pd
 
 from featx.errors import FeatxError, SourceError, StoppedError, StoreError
 from featx.extract.add import describe_changes, is_same_table, keep_splits, plan_addition, read_base
-from featx.extract.plan import Base, LazyNetwork, Plan, Request, plan_new
+from featx.extract.options import ExtractOptions
+from featx.extract.plan import Base, LazyNetwork, Plan, plan_new
 from featx.extract.rejections import Rejections, find_changed, none_readable
 from featx.images import Manifest, PictureNotes, digest_paths
 from featx.inference import Network, PooledNetwork, describe_engines, find_gaps, run_network
@@ -390,7 +391,7 @@ class ExtractionRun:
 def run_extraction(
     manifest: Manifest,
     store_path: Path,
-    request: Request,
+    request: ExtractOptions,
     *,
     max_rejected: int | float | None,
     overwrite: bool,
@@ -406,7 +407,7 @@ def run_extraction(
     ----------
     manifest, store_path, max_rejected, overwrite, log_every, progress, echo
         As there.
-    request : Request
+    request : ExtractOptions
     network : PooledNetwork, optional
         One that was built for this very request, to make a store with; default: it is built.
     marks : mapping of str to str, optional

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from featx.errors import FeatxError, StoreError
-from featx.extract.plan import Request
+from featx.extract.options import ExtractOptions
 from featx.extract.run import Extraction, describe_finished, run_extraction
 from featx.images import Manifest, digest_of, digest_paths, text_of
 from featx.inference import PooledNetwork
@@ -18,14 +18,11 @@ from featx.system import Shard, is_lock_file, parse_shard
 MERGED, WHOLE = "merged.json", "whole.h5.tmp"
 
 
-# Files that a merge that was killed may leave.
-_LEFTOVERS = (MERGED, WHOLE, f"{MERGED}.tmp")
-
-
 def check_no_parts(folder: RunFolder) -> None:
     """Raise an error where an extraction of the whole store was started and stopped."""
+    # A merge that was killed may leave its record and temporary files.
     paths = folder.path.iterdir() if folder.path.is_dir() else ()
-    if not all(is_lock_file(path) or path.name in _LEFTOVERS for path in paths):
+    if not all(is_lock_file(path) or path.name == MERGED or path.suffix == ".tmp" for path in paths):
         raise StoreError(
             f"{folder.path}: an extraction of the whole store was started here. Finish it without `shard`, or delete "
             "this folder to make the store of shards"
@@ -126,7 +123,7 @@ _AGAIN = "Delete it, or use `overwrite` to make it again"
 def extract_shard(
     manifest: Manifest,
     store_path: str | Path,
-    request: Request,
+    request: ExtractOptions,
     *,
     shard: Shard,
     origin: ShardOrigin,
@@ -145,7 +142,7 @@ def extract_shard(
         Of these rows only; see `featx.extract.take_shard`.
     store_path : path
         Of the whole store.
-    request : Request
+    request : ExtractOptions
     shard : Shard
     origin : ShardOrigin
         Of the whole; see `featx.extract.shards.describe_origin`.

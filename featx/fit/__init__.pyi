@@ -4,26 +4,11 @@ from .cells import (
 from .choose import (
     choose_among as choose_among,
 )
-from .forecast import (
-    FitWork as FitWork,
-)
-from .forecast import (
-    choose_tried_rows as choose_tried_rows,
-)
-from .forecast import (
-    forecast_fit as forecast_fit,
-)
-from .forecast import (
-    make_up_features as make_up_features,
-)
 from .grid import (
     fit_grid as fit_grid,
 )
 from .grid import (
     fit_share as fit_share,
-)
-from .models import (
-    AXES as AXES,
 )
 from .models import (
     DISCRETIZATIONS as DISCRETIZATIONS,
@@ -36,6 +21,21 @@ from .models import (
 )
 from .models import (
     plan_cells as plan_cells,
+)
+from .options import (
+    AXES as AXES,
+)
+from .options import (
+    GRIDS as GRIDS,
+)
+from .options import (
+    OF_ONE_SPLIT as OF_ONE_SPLIT,
+)
+from .options import (
+    FitOptions as FitOptions,
+)
+from .options import (
+    RepeatOptions as RepeatOptions,
 )
 from .repeats import (
     RepeatsTask as RepeatsTask,

@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +17,12 @@ from featx.fit.edges import describe_edges
 from featx.fit.journal import Journal, Key, journal_of_shard, take_up_shards
 from featx.fit.layerwise import LayerQuestions, check_questions, score_layers
 from featx.fit.models import CellPlan
+from featx.fit.options import FitOptions
 from featx.fit.refit import Refit, refit
 from featx.fit.task import GridTask, Protocol, plan_grid
 from featx.results import Cell, Run, check_free, count_confusion, rank, report_classes, score_columns, write_run
 from featx.store import Rows, notes_on_splits
-from featx.system import Shard, peak_memory, progress_bar, without_numpy
+from featx.system import Shard, now, peak_memory, progress_bar, takes, without_numpy
 
 if TYPE_CHECKING:
     from featx.cluster import Cluster
@@ -141,6 +141,7 @@ def _journal_path(output: Path) -> Path:
     return output.with_name(f"{output.name}.cells.jsonl")
 
 
+@takes(FitOptions)
 def fit_grid(
     store_path: str | Path,
     model: str,
@@ -170,6 +171,9 @@ def fit_grid(
     see the features as they are, other classifiers standardised on the rows they are fitted on; or both discretized.
     A grid that was stopped goes on from its last finished cell when it is fitted to the same output again.
 
+    Weights count in the classifier and in scores; means, deviations and thresholds of features are of all rows alike.
+    Rows of weight 0 are left out, as if they did not exist, but splits and folds are drawn with them.
+
     Parameters
     ----------
     store_path : path
@@ -181,31 +185,7 @@ def fit_grid(
     grid : mapping of str to sequence, optional
         Values of scikit-learn's parameters; those left out stand at the model's defaults. gamma counts for every kernel
         but linear.
-    layers : str, default "all"
-        Names and sets of the store's layers, separated by commas; see `featx.networks.choose_layers`.
-    discretize : {"none", "ternary", "both"}, default "none"
-        See `featx.TernaryDiscretizer`; "both" makes it an axis of the grid.
-    cv : int, optional
-        Number of folds; stratified, and grouped where the store has a group column.
-    choose_by : {"accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss"}, default "accuracy"
-        The score that says which cell is best, as `featx.results.score` defines it, on the validation rows or the mean
-        over folds, weighted where rows have weights.
-    label, where, sample_weight : str, optional
-        Columns of the store, and an expression over them; see `featx.store.rows.read_rows`. Weights count in the
-        classifier and in scores; means, deviations and thresholds of features are of all rows alike. Rows of weight 0
-        are left out, as if they were not there: of the fits, of what comes before (means, thresholds), of balanced
-        class weights of scores, tables and counts. Splits and folds are drawn with them.
-    class_weight : {"balanced"}, optional
-        Lets every class weigh the same.
-    each_layer, leave_one_layer_out : bool, default False
-        Score the chosen cell on every layer by itself and on every layer with those before it, or without each layer,
-        on the rows that it was chosen on; see `featx.fit.layerwise`.
-    importance : int, default 0
-        Shuffle every layer so many times, and say how much accuracy that costs.
-    drop_duplicates : bool, default False
-        Leave out images of identical files, but no test images; see `featx.store.rows.find_duplicates`.
-    seed : int, default 0
-        Of classifiers, folds and bootstrap.
+    {options}
     cluster : Cluster, optional
         Workers that score the cells; see `featx.cluster.open_cluster`. What follows the choice is done here. Default:
         this process.
@@ -270,7 +250,7 @@ def fit_grid(
             "scikit-learn": sklearn.__version__,
             "python": platform.python_version(),
         },
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=now(),
         notes=(
             *task.notes,
             *share_notes,

@@ -18,6 +18,7 @@ from featx.fit.edges import describe_edges
 from featx.fit.grid import ScoredShare
 from featx.fit.journal import Journal, journal_of_shard, take_up_shards
 from featx.fit.models import CellPlan, check_cells, make_estimator, plan_cells
+from featx.fit.options import OF_ONE_SPLIT, FitOptions, RepeatOptions
 from featx.fit.refit import failures_told
 from featx.fit.scoring import check_choice
 from featx.fit.splits import digest_draws, draw_per_class, draw_split, make_folds, read_strata
@@ -34,7 +35,7 @@ from featx.store import (
     read_rows,
     store_record,
 )
-from featx.system import Shard, progress_bar, without_numpy
+from featx.system import Shard, progress_bar, takes, without_numpy
 
 if TYPE_CHECKING:
     from featx.cluster import Cluster
@@ -293,6 +294,7 @@ def _choose(
     return chosen, *means[:, chosen].tolist()
 
 
+@takes(FitOptions, RepeatOptions, without=(*OF_ONE_SPLIT, "cv"))
 def fit_repeats(
     store_path: str | Path,
     model: str,
@@ -324,20 +326,11 @@ def fit_repeats(
 
     Parameters
     ----------
-    store_path, model, output, grid, layers, discretize, label, where, sample_weight, class_weight, drop_duplicates
+    store_path, model, output, grid
         As of `featx.fit_grid`.
-    n_repeats : int
-    test_share : float, default 0.2
-    train_per_class : int, optional
-        So many train rows of every class, all others to test on; test_share and stratify are then of no account.
-    stratify : str or sequence of str, default ("label",)
-        Columns whose shares every split keeps; empty for none. Whole groups keep them as closely as they can.
     cv : int, default 5
         Folds that the choice is made by.
-    choose_by : str, default "accuracy"
-        As of `featx.fit_grid`: a mean over these folds.
-    seed : int, default 0
-        Of the first split.
+    {options}
     cluster : Cluster, optional
         Workers that fit the splits, each one's cells on one worker; default: this process.
     overwrite, progress

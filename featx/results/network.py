@@ -1,6 +1,5 @@
 """The network of a fine-tuned run, out of the run's folder, frozen: its layers give features as a backbone's do."""
 
-import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from featx.networks.recipes import (
     split_at,
 )
 from featx.results.folder import NETWORK_FILE, put_back, read_run
+from featx.system import sha256_of
 
 
 @dataclass(frozen=True)
@@ -136,36 +136,6 @@ def build_from_run(
     )
 
 
-def build_untrained(
-    tuned: FineTuned,
-    backbone: str,
-    *,
-    layers: str = "all",
-    image_size: int | None = None,
-    preprocessing: str | None = None,
-) -> FrozenBackbone:
-    """Build the network of a run that is yet to be made: its very layers, with random weights.
-
-    Parameters
-    ----------
-    tuned : FineTuned
-        What the run's record will say; there is no file yet, and no digest of it.
-    backbone, layers, image_size, preprocessing
-        See `build_frozen`.
-
-    Raises
-    ------
-    FeatxError
-        If it is of another backbone, a layer is unknown, or the sizes don't fit.
-    """
-    _check_backbone(tuned, backbone)
-    whole = _build_whole(tuned, tuned.recipe, tuned.image_size)
-    wanted = _choose_layers(tuned, whole, layers)
-    frozen = _cut(tuned, whole, wanted, tuned.image_size if image_size is None else image_size)
-    frozen.model.trainable = False
-    return replace(frozen, preprocessing=preprocessing or tuned.preprocessing)
-
-
 def _check_backbone(tuned: FineTuned, backbone: str) -> None:
     if backbone != tuned.backbone:
         raise WeightsError(
@@ -182,8 +152,7 @@ def _check_file(tuned: FineTuned) -> Path:
     """Return the file of weights, or refuse it where it isn't the one that the run was scored with."""
     path = tuned.path / NETWORK_FILE
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(path)
     except OSError as error:
         raise WeightsError(
             f"weights {path}: can't be read: {error.strerror}. The network of a fine-tuned run is in this file: copy "

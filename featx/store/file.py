@@ -1,6 +1,5 @@
 """Open a store's HDF5 file without locks, check its layout, and compute digests."""
 
-import hashlib
 import io
 import json
 import os
@@ -15,6 +14,7 @@ import numpy as np
 import featx
 from featx.errors import StoreError
 from featx.store.problems import Problem
+from featx.system import sha256_of
 
 FORMAT = 1
 
@@ -99,7 +99,7 @@ def read_attributes(file: h5py.File, path: Path) -> dict[str, object]:
 def attributes_sha256(attributes: Mapping[str, object]) -> str:
     """Return the digest of all attributes but this one: of their JSON with sorted keys."""
     others = {name: value for name, value in attributes.items() if name != "attributes_sha256"}
-    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
+    return sha256_of(json.dumps(others, sort_keys=True))
 
 
 def content_bytes(values: np.ndarray) -> bytes:

@@ -1,9 +1,10 @@
 """Record what decides the features of a store, and compare it before a run resumes."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+
+from featx.system import sha256_of
 
 STORE_DTYPES = ("float32", "float16")
 
@@ -73,7 +74,7 @@ class Settings:
     def sha256(self) -> str:
         """Digest of the settings in their canonical form: JSON with sorted keys, without `_NOT_IN_DIGEST`."""
         record = {name: value for name, value in asdict(self).items() if value != _NOT_IN_DIGEST.get(name)}
-        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+        return sha256_of(json.dumps(record, sort_keys=True))
 
     def changes_from(self, recorded: Mapping[str, object]) -> list[str]:
         """Name every setting that differs from a record of settings, with both values."""

@@ -14,16 +14,25 @@ from .files import (
     is_folder as is_folder,
 )
 from .files import (
-    name_beside as name_beside,
+    put_folder_back as put_folder_back,
 )
 from .files import (
-    open_whole as open_whole,
+    sha256_of as sha256_of,
+)
+from .files import (
+    sync_file as sync_file,
 )
 from .files import (
     sync_folder as sync_folder,
 )
 from .files import (
+    whole_file as whole_file,
+)
+from .files import (
     whole_files as whole_files,
+)
+from .files import (
+    whole_folder as whole_folder,
 )
 from .locks import (
     hold as hold,
@@ -36,9 +45,6 @@ from .locks import (
 )
 from .machine import (
     SHARED_BY as SHARED_BY,
-)
-from .machine import (
-    MemoryWatch as MemoryWatch,
 )
 from .machine import (
     available_cores as available_cores,
@@ -87,6 +93,42 @@ from .mistakes import (
 )
 from .mistakes import (
     show_value as show_value,
+)
+from .options import (
+    Joined as Joined,
+)
+from .options import (
+    Names as Names,
+)
+from .options import (
+    Option as Option,
+)
+from .options import (
+    Options as Options,
+)
+from .options import (
+    Range as Range,
+)
+from .options import (
+    Seed as Seed,
+)
+from .options import (
+    Values as Values,
+)
+from .options import (
+    WrongValue as WrongValue,
+)
+from .options import (
+    option as option,
+)
+from .options import (
+    options_of as options_of,
+)
+from .options import (
+    read_record as read_record,
+)
+from .options import (
+    takes as takes,
 )
 from .progress import (
     RunLog as RunLog,
