@@ -36,9 +36,8 @@ def read_base(path: Path) -> Base:
                 rejected=store.rejected,
             )
     except StoreError as error:
-        reason = str(error).removeprefix(f"{path}: ")
         raise StoreError(
-            f"{path}: exists, and can't be added to ({reason}). Use another name, or `overwrite` to replace this file"
+            f"{error}. So it can't be added to: use another name, or `overwrite` to replace this file"
         ) from error
     except KeyError as error:
         raise StoreError(f"{path}: exists, and has no attribute {error}. {_OTHERWISE}") from error

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,23 +40,23 @@ from featx.system import RunLog, Tally, describe_command, progress_bar
 
 @dataclass(frozen=True)
 class Extraction:
-    """What an extraction did.
+    """Result of an extraction.
 
     Attributes
     ----------
     store_path : str
     n_images, n_features, n_rejected : int
-        Of the finished store.
+        Numbers of the finished store.
     n_identical : int
         Images whose file is, byte for byte, the one of another image: features are computed once and shared.
     n_computed : int
-        Images that this run pushed through the network.
+        Images that went through the network in this run.
     n_resumed : int
-        Images that an earlier, interrupted run had pushed through it.
+        Images that went through it in an earlier, interrupted run.
     seconds : float
         From the first image to the finished store.
     images_per_second : float
-        Of those that this run computed.
+        Speed for the images that this run computed.
     """
 
     store_path: str
@@ -227,8 +228,8 @@ class ExtractionRun:
             base = self.plan.base
             known = {digest.decode() for digest in outlined.own_sha256.tolist()}
             known |= set(base.images["sha256"]) if base is not None else set()
-            options = {"known": known, "reject": self._rejections.add, "note": notes.add}
-            self._run(self.folder, self.plan.network, gaps, len(self.manifest), **options)
+            first_pass = {"known": known, "reject": self._rejections.add, "note": notes.add}
+            self._run(self.folder, self.plan.network, gaps, len(self.manifest), first_pass)
 
     def _try_again(self, rejected: dict[int, str]) -> bool:
         """Read what an earlier run rejected; return whether rows are to be done again."""
@@ -249,33 +250,38 @@ class ExtractionRun:
         is_stored = np.flatnonzero(self._base_indices() >= 0)
         _, first = np.unique(rows.sha256[is_stored], return_index=True)
         chosen = is_stored[first]
-        wanted = np.zeros(len(self.manifest), dtype=bool)
-        wanted[rows.rows[chosen]] = True
-        ranges = files.read(network.n_channels, wanted)
+        mask = np.zeros(len(self.manifest), dtype=bool)
+        mask[rows.rows[chosen]] = True
+        ranges = files.read(network.n_channels, mask)
         self.n_resumed += len(outline(files, ranges).own_sha256)
         while gaps := find_gaps(ranges, len(self.manifest)):
-            self._run(files, network, gaps, int(wanted.sum()), wanted=wanted)
-            ranges = files.read(network.n_channels, wanted)
+            self._run(files, network, gaps, int(mask.sum()), {"wanted": mask})
+            ranges = files.read(network.n_channels, mask)
         outlined = outline(files, ranges)
-        found = dict(zip(outlined.rows.tolist(), outlined.sha256.tolist(), strict=True))
+        digests = dict(zip(outlined.rows.tolist(), outlined.sha256.tolist(), strict=True))
         expected = dict(zip(rows.rows[chosen].tolist(), rows.sha256[chosen].tolist(), strict=True))
-        self._check_unchanged([row for row in expected if found.get(row) != expected[row]], outlined.rejected)
+        self._check_unchanged([row for row in expected if digests.get(row) != expected[row]], outlined.rejected)
         return outlined
 
     def _run(
-        self, files: PartFiles, network: Network, gaps: Iterable[tuple[int, int]], n_rows: int, **options: object
+        self,
+        files: PartFiles,
+        network: Network,
+        gaps: Iterable[tuple[int, int]],
+        n_rows: int,
+        options: dict[str, Any],
     ) -> None:
+        """Run the network for rows that are missing in some part files; options: see `compute_parts`."""
         started_at = time.monotonic()
         self._now = (files, n_rows)
         read = self.plan.request.reader(options.get("known", frozenset()))
-        options["largest"] = self.plan.largest
         tally = Tally(n_done=min(files.n_done(), n_rows))
         with (
             progress_bar(n_rows, initial=tally.n_done, wanted=self._progress) as bar,
             RunLog(self.folder.log_path, describe_command(), n_rows, tally, every=self._log_every),
         ):
             self.n_computed += run_network(
-                self.manifest, files, network, read, gaps, bar.update, tally=tally, **options
+                self.manifest, files, network, read, gaps, bar.update, tally=tally, largest=self.plan.largest, **options
             )
         self.seconds += time.monotonic() - started_at
         network = network.release() if isinstance(network, LazyNetwork) else network

@@ -204,7 +204,7 @@ def find_duplicates(digests: pd.Series, labels: pd.Series, splits: pd.Series) ->
     return (~is_test & (digests.isin(digests[is_test]) | has_several | is_repeated)).to_numpy()
 
 
-def _check_finite(store: Store, X: np.ndarray, paths) -> None:  # noqa: ANN001
+def _check_finite(store: Store, X: np.ndarray, paths: pd.Series) -> None:
     # A sum is finite only if all that it sums is (or overflows, which is as bad).
     finite = np.isfinite(X.sum(axis=1, dtype=np.float64))
     if not finite.all():
@@ -214,7 +214,7 @@ def _check_finite(store: Store, X: np.ndarray, paths) -> None:  # noqa: ANN001
         )
 
 
-def _read_weights(store: Store, table, column: str | None) -> np.ndarray | None:  # noqa: ANN001
+def _read_weights(store: Store, table: pd.DataFrame, column: str | None) -> np.ndarray | None:
     if column is None:
         return None
     cells = table[column].to_numpy()
@@ -273,19 +273,19 @@ def choose_features(stored: Sequence[str], text: str, *, backbone: str, path: st
 def _find_features(stored: Sequence[str], name: str, pooling: str, backbone: str, path: str | Path) -> set[str]:
     """Return the names of a layer's features, or of a set of layers', of one pooling or of every one."""
     layers = {*map(layer_of, stored)} if name == "all" else expand_layers(name, BACKBONES[backbone])
-    found = set()
+    names = set()
     for layer in layers:
-        there = {feature for feature in stored if layer_of(feature) == layer}
+        own = {feature for feature in stored if layer_of(feature) == layer}
         if pooling:
-            there &= {name_features(layer, pooling)}
+            own &= {name_features(layer, pooling)}
         # Of all layers that a store has, those without height and width have no poolings.
-        if not there and name != "all":
+        if not own and name != "all":
             missing = f"{layer}:{pooling}" if pooling else layer
             raise FeatxError(f"{path}: no layer {missing!r} in this store; it has {', '.join(stored)}")
-        found |= there
-    if not found:
+        names |= own
+    if not names:
         raise FeatxError(f"{path}: no layer has the pooling {pooling!r}; the store has {', '.join(stored)}")
-    return found
+    return names
 
 
 def store_record(store: Store, layers: Sequence[str]) -> dict[str, object]:
@@ -309,7 +309,7 @@ def digest_rows(rows: Rows) -> str:
     return digest.hexdigest()
 
 
-def check_splits(store_path: object, rows: Rows, where: str | None = None) -> None:
+def check_splits(store_path: str | Path, rows: Rows, where: str | None = None) -> None:
     """Raise an error if there are no train rows, or all of them have one class.
 
     Parameters

@@ -191,7 +191,7 @@ def test_an_output_that_exists_is_refused_or_replaced(tree, tmp_path):
     manifest = featx.read_source(tree)
     path = tmp_path / "s.h5"
     path.write_text("no store")
-    with pytest.raises(FeatxError, match=r"s\.h5: exists, and can't be added to \(not an .*`overwrite` to replace"):
+    with pytest.raises(FeatxError, match=r"s\.h5: not an .*can't be added to: .*`overwrite` to replace"):
         featx.extract_features(manifest, path, layers="block1_conv2", **SMALL)
     assert path.read_text() == "no store"
     assert [entry.name for entry in tmp_path.iterdir()] == ["s.h5"]

@@ -124,7 +124,7 @@ def test_a_sample_tells_of_images_that_are_others_or_gone(store, chunked, tmp_pa
     found = featx.verify_store(store, sample=99, root=images)
     assert [(p.what, p.rows) for p in found.problems] == [("image gone", ((11, 12),)), ("image changed", ((4, 5),))]
     assert (found.n_sampled, found.ok, found.is_damaged) == (10, False, False)
-    assert "(SHA-256; no damage of the store: the same featx extract takes it in)" in found.problems[1].detail
+    assert "(SHA-256; no damage of the store: the same featx extract adds it again)" in found.problems[1].detail
     done = invoke("verify", store, "--sample", 99, "--root", images)
     assert done.exit_code == 1
     assert "2 problems with the sample; the store itself is as it was written" in done.stderr
