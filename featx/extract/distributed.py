@@ -13,19 +13,19 @@ from featx.errors import FeatxError, SourceError, StoppedError, StoreError
 from featx.extract.merge import merge_shards, was_merging
 from featx.extract.options import ExtractOptions
 from featx.extract.rejections import count_allowed
-from featx.extract.run import Extraction, describe_finished, run_extraction
+from featx.extract.run import Extraction, run_extraction, summarize_finished
 from featx.extract.shards import (
     ShardOrigin,
-    describe_origin,
     extract_shard,
     is_finished,
     list_shards,
     read_origin,
+    shard_origin,
     take_shard,
 )
 from featx.images import Manifest
 from featx.networks import is_source
-from featx.store import RunFolder, Store, check_folder
+from featx.store import PartialStore, Store, check_folder
 from featx.system import Shard, hold, is_file, is_lock_file, progress_bar
 
 # The fewest images of a shard.
@@ -88,7 +88,7 @@ def extract_on(
     counts = _Counts(manifest, max_rejected)
     seen = _must_see(manifest, request)
     if _finish_merge(store_path, overwrite, progress, echo) and overwrite:
-        return describe_finished(store_path)
+        return summarize_finished(store_path)
     if store_path.exists() and not overwrite:
         return _add_on_one_worker(
             cluster, (manifest, store_path, _for_workers(request), max_rejected, log_every), seen, echo
@@ -173,7 +173,7 @@ def _make_tasks(
     manifest: Manifest, store_path: Path, request: ExtractOptions, shards: list[Shard], options: tuple
 ) -> Iterator[tuple[str, tuple]]:
     """Yield every shard's task; its rows are taken as it leaves."""
-    origin = describe_origin(manifest, request.record())
+    origin = shard_origin(manifest, request.record())
     for shard in shards:
         yield str(shard), (take_shard(manifest, shard), store_path, _for_workers(request), shard, origin, *options)
 
@@ -229,7 +229,7 @@ def _blame(manifest: Manifest, store_path: Path, folder: Path, killers: list[tup
     shard, error = killers[0]
     start, stop = shard.rows(len(manifest))
     names = [str(manifest.root / path) for path in manifest.table["path"].iloc[start:stop]]
-    done = {row for first, end in RunFolder(shard.path_of(store_path)).ranges() for row in range(first, end)}
+    done = {row for first, end in PartialStore(shard.path_of(store_path)).ranges() for row in range(first, end)}
     left = [name for row, name in enumerate(names) if row not in done]
     list_path = folder / f"shard-{shard.number:04d}-of-{shard.count:04d}.txt"
     list_path.write_text("\n".join(left) + "\n", encoding="utf-8", errors="surrogateescape")
@@ -244,7 +244,7 @@ def _blame(manifest: Manifest, store_path: Path, folder: Path, killers: list[tup
 def _finish_merge(store_path: Path, overwrite: bool, progress: bool, echo: Callable[[str], None]) -> bool:
     """Finish what an earlier call of this kind was stopped in, if that was the merge; return whether it was."""
     folder = _folder_of(store_path)
-    if overwrite != (folder / _BEGUN).exists() or not was_merging(RunFolder(store_path)):
+    if overwrite != (folder / _BEGUN).exists() or not was_merging(PartialStore(store_path)):
         return False
     merge_shards(store_path, overwrite=overwrite, progress=progress, echo=echo)
     shutil.rmtree(folder, ignore_errors=True)
@@ -319,7 +319,7 @@ def make_shard(
     def make() -> Extraction:
         # Asked each time: the worker that was waited for may have finished it.
         if is_finished(path, manifest, shard, origin):
-            return describe_finished(path)
+            return summarize_finished(path)
         if _is_of(path, manifest, shard, origin):
             # Rejected images are read again; the others are not computed again.
             marks = {"shard": str(shard), "shard_of": origin.to_json()}
@@ -330,7 +330,7 @@ def make_shard(
         options_of_shard = {"shard": shard, "origin": origin, "overwrite": overwrite, "network": network}
         return extract_shard(manifest, store_path, request, **options_of_shard, **options)
 
-    return when_free(make, RunFolder(path).n_done)
+    return when_free(make, PartialStore(path).n_done)
 
 
 def add_to(
@@ -346,7 +346,7 @@ def add_to(
     options = {"max_rejected": max_rejected, "log_every": log_every, "echo": echo}
     return when_free(
         lambda: run_extraction(manifest, store_path, request, overwrite=False, progress=False, **options),
-        RunFolder(store_path).n_done,
+        PartialStore(store_path).n_done,
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from featx.errors import FeatxError
 from featx.extract.options import ExtractOptions
 from featx.extract.run import Extraction, run_extraction
-from featx.extract.shards import describe_origin, extract_shard, take_shard
+from featx.extract.shards import extract_shard, shard_origin, take_shard
 from featx.images import Manifest
 from featx.inference import AUTO
 from featx.system import Shard, takes
@@ -110,5 +110,5 @@ def extract_features(
         return extract_on(cluster, manifest, store_path, request, **options)
     if shard is None:
         return run_extraction(manifest, Path(store_path), request, **options)
-    origin = describe_origin(manifest, request.record())
+    origin = shard_origin(manifest, request.record())
     return extract_shard(take_shard(manifest, shard), store_path, request, shard=shard, origin=origin, **options)

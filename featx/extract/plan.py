@@ -14,7 +14,7 @@ from featx.store import Settings
 
 
 @dataclass(frozen=True)
-class Base:
+class ExistingStore:
     """A finished store that is added to, without its features.
 
     Attributes
@@ -101,7 +101,7 @@ class Plan:
         Its features by name, in network order.
     network : Network
         Gives all of them, for images that are new.
-    base : Base or None
+    base : ExistingStore or None
         The store that is added to.
     further : Network or None
         Gives the missing features for the images of the base.
@@ -111,7 +111,7 @@ class Plan:
     settings: Settings
     n_channels: dict[str, int]
     network: Network
-    base: "Base | None" = None
+    base: "ExistingStore | None" = None
     further: Network | None = None
 
     @property

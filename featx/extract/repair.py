@@ -18,8 +18,8 @@ from featx.store import (
     Findings,
     Outline,
     PartFiles,
+    PartialStore,
     Problem,
-    RunFolder,
     StoredFeatures,
     add_run,
     merge_rows,
@@ -82,7 +82,7 @@ def repair_store(
     probe(path)
     with opened(path):
         pass
-    with (folder := RunFolder(path)).lock():
+    with (folder := PartialStore(path)).lock():
         verification, findings = inspect_store(path, sample=sample, seed=seed, root=root, progress=progress, **options)
         if not verification.is_damaged:
             return Repair(str(path), is_changed=False, n_images=verification.n_images)
@@ -140,7 +140,7 @@ class _DamagedRows:
 
 
 def _replace(
-    folder: RunFolder, findings: Findings, rows: _DamagedRows, reextractor: Reextractor | None, *, progress: bool
+    folder: PartialStore, findings: Findings, rows: _DamagedRows, reextractor: Reextractor | None, *, progress: bool
 ) -> Repair:
     """Compute the damaged rows, write the repaired store, verify it, and move it into place."""
     started, new_path, files = now(), folder.path / "repaired.h5.tmp", folder.further("repair")

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from featx.errors import FeatxError, SourceError, StoppedError, StoreError
-from featx.extract.add import describe_changes, is_same_table, keep_splits, plan_addition, read_base
+from featx.extract.add import describe_changes, is_same_table, keep_splits, plan_addition, read_existing
 from featx.extract.options import ExtractOptions
-from featx.extract.plan import Base, LazyNetwork, Plan, plan_new
+from featx.extract.plan import ExistingStore, LazyNetwork, Plan, plan_new
 from featx.extract.rejections import Rejections, find_changed, none_readable
 from featx.images import Manifest, PictureNotes, digest_paths
 from featx.inference import Network, PooledNetwork, describe_engines, find_gaps, run_network
@@ -24,7 +24,7 @@ from featx.store import (
     DigestIndex,
     Outline,
     PartFiles,
-    RunFolder,
+    PartialStore,
     SplitFeatures,
     Store,
     add_run,
@@ -80,7 +80,7 @@ class ExtractionRun:
     def __init__(
         self,
         manifest: Manifest,
-        folder: RunFolder,
+        folder: PartialStore,
         plan: Plan,
         *,
         rejections: Rejections,
@@ -421,7 +421,7 @@ def run_extraction(
     """
     rejections = Rejections(manifest, max_rejected)
     check_folder(store_path)
-    folder = RunFolder(store_path)
+    folder = PartialStore(store_path)
     with folder.lock():
         base = _find_base(folder, overwrite)
         # A shard has the splits of its whole, or none.
@@ -438,18 +438,18 @@ def run_extraction(
         return run.run({"run_id": run_id, "paths_sha256": source["paths_sha256"], **(marks or {})})
 
 
-def _find_base(folder: RunFolder, overwrite: bool) -> Base | None:
+def _find_base(folder: PartialStore, overwrite: bool) -> ExistingStore | None:
     """Return the store that is added to, if any."""
     if overwrite or not folder.store_path.exists():
         return None
-    base = read_base(folder.store_path)
+    base = read_existing(folder.store_path)
     if folder.wrote(base.run_id):
         # Its run was stopped between the store's last byte and its own end.
         folder.clear()
     return base
 
 
-def _is_left_over(folder: RunFolder, plan: Plan, source: dict[str, object], manifest: Manifest) -> bool:
+def _is_left_over(folder: PartialStore, plan: Plan, source: dict[str, object], manifest: Manifest) -> bool:
     """Whether the store to overwrite is the very one that this run has made, but for the parts that it left."""
     try:
         with Store(folder.store_path) as store:
@@ -470,13 +470,13 @@ def _describe_source(manifest: Manifest) -> dict[str, object]:
     return {"root": str(manifest.root), "n_images": len(manifest), "paths_sha256": digest_paths(manifest)}
 
 
-def _finish_leftover(folder: RunFolder) -> Extraction:
+def _finish_leftover(folder: PartialStore) -> Extraction:
     """Clean up after a run that was stopped between its store's last byte and its own end."""
     folder.remove()
-    return describe_finished(folder.store_path)
+    return summarize_finished(folder.store_path)
 
 
-def describe_finished(store_path: Path) -> Extraction:
+def summarize_finished(store_path: Path) -> Extraction:
     """Describe an existing store for which nothing was computed."""
     with Store(store_path) as store:
         return Extraction(

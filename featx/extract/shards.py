@@ -9,16 +9,16 @@ from pathlib import Path
 
 from featx.errors import FeatxError, StoreError
 from featx.extract.options import ExtractOptions
-from featx.extract.run import Extraction, describe_finished, run_extraction
+from featx.extract.run import Extraction, run_extraction, summarize_finished
 from featx.images import Manifest, digest_of, digest_paths, text_of
 from featx.inference import PooledNetwork
-from featx.store import RunFolder, Store, check_folder
+from featx.store import PartialStore, Store, check_folder
 from featx.system import Shard, is_lock_file, parse_shard
 
 MERGED, WHOLE = "merged.json", "whole.h5.tmp"
 
 
-def check_no_parts(folder: RunFolder) -> None:
+def check_no_parts(folder: PartialStore) -> None:
     """Raise an error where an extraction of the whole store was started and stopped."""
     # A merge that was killed may leave its record and temporary files.
     paths = folder.path.iterdir() if folder.path.is_dir() else ()
@@ -80,7 +80,7 @@ class ShardOrigin:
         return json.dumps(asdict(self), sort_keys=True)
 
 
-def describe_origin(manifest: Manifest, request: Mapping[str, object]) -> ShardOrigin:
+def shard_origin(manifest: Manifest, request: Mapping[str, object]) -> ShardOrigin:
     """Describe the whole that shards are made of."""
     table = manifest.table
     request = {**request, "weights_sha256": digest_weights(str(request["weights"]))}
@@ -145,7 +145,7 @@ def extract_shard(
     request : ExtractOptions
     shard : Shard
     origin : ShardOrigin
-        Of the whole; see `featx.extract.shards.describe_origin`.
+        Of the whole; see `featx.extract.shards.shard_origin`.
     max_rejected, overwrite, log_every, progress, echo
         As of `featx.extract.extract_features`; images that can't be read are counted shard by shard.
     network : PooledNetwork, optional
@@ -164,13 +164,13 @@ def extract_shard(
             f"{store_path}: exists, and shards make a new store. To add to it, leave `shard` out; to make it again, "
             "use `overwrite` for every shard and for the merge"
         )
-    check_no_parts(RunFolder(store_path))
+    check_no_parts(PartialStore(store_path))
     if not len(manifest):
         echo(f"shard {shard}: none of the {origin.n_images:,} images is in it")
         return Extraction(str(path), *(0,) * 6, 0.0, 0.0)
     if not overwrite and is_finished(path, manifest, shard, origin):
         echo(f"{path}: exists")
-        return describe_finished(path)
+        return summarize_finished(path)
     if path.exists() and not overwrite:
         _check_same(path, shard, origin)
     return run_extraction(
@@ -189,7 +189,7 @@ def extract_shard(
 
 def is_finished(path: Path, manifest: Manifest, shard: Shard, origin: ShardOrigin) -> bool:
     """Return whether a shard's store is complete and the requested one, without rejected images; read no images."""
-    if not path.exists() or RunFolder(path).path.is_dir():
+    if not path.exists() or PartialStore(path).path.is_dir():
         return False
     with _open_shard(path) as store:
         attributes, n_rejected = store.attributes, len(store.rejected)

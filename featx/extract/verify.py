@@ -22,8 +22,8 @@ from featx.store import (
     REPAIRABLE,
     Findings,
     Part,
+    PartialStore,
     Problem,
-    RunFolder,
     check_file,
     opened,
     probe,
@@ -185,17 +185,17 @@ def inspect_store(
 
 def is_unfinished(path: Path) -> bool:
     """Return whether there is no store, but parts of one."""
-    return not path.exists() and RunFolder(path).path.is_dir()
+    return not path.exists() and PartialStore(path).path.is_dir()
 
 
 def read_part_widths(path: Path) -> dict[str, int]:
     """Return the features per layer of most parts of an unfinished store."""
-    widths = Counter(_widths_of(part) for _, part in RunFolder(path).look() if part is not None)
+    widths = Counter(_widths_of(part) for _, part in PartialStore(path).look() if part is not None)
     return dict(widths.most_common(1)[0][0]) if widths else {}
 
 
 def _verify_parts(path: Path, sample: int) -> Verification:
-    folder = RunFolder(path)
+    folder = PartialStore(path)
     widths = read_part_widths(path)
     problems = list(_check_record(folder.path / "run.json"))
     n_images, end = 0, 0

@@ -12,7 +12,7 @@ import featx
 from featx import FeatxError
 from featx.cli import main
 from featx.inference import PooledNetwork
-from featx.store import RunFolder, Store
+from featx.store import PartialStore, Store
 
 NCNN = SMALL | {"engine": "ncnn"}
 DATA = Path(__file__).parents[1] / "data"
@@ -331,7 +331,7 @@ def test_a_stopped_addition_goes_on_and_the_store_is_whole_meanwhile(tree, store
     with pytest.raises(FeatxError, match=r"was started with .*layers"):
         extract(part_of(tree, range(0, 30, 2)), store, "block1_conv2")
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "publish", lambda self, path: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(PartialStore, "publish", lambda self, path: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(FeatxError, match="stopped"):
             extract(tree, store, "block1_conv1")
     assert store.read_bytes() == before
@@ -367,7 +367,7 @@ def test_a_file_that_changes_meanwhile_is_told_and_done_again(tree, tmp_path, mo
     images = shutil.copytree(tree, tmp_path / "images")
     path = tmp_path / "s.h5"
     extract(images, path, "block1_conv1")
-    plain = RunFolder.further
+    plain = PartialStore.further
 
     def changing(self, name):
         files = plain(self, name)
@@ -381,7 +381,7 @@ def test_a_file_that_changes_meanwhile_is_told_and_done_again(tree, tmp_path, mo
         return files
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "further", changing)
+        patch.setattr(PartialStore, "further", changing)
         with pytest.raises(FeatxError, match=r"ash/005\.png: changed while featx was at work"):
             extract(images, path, "block1_conv2")
     extract(images, path, "block1_conv2")

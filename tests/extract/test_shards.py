@@ -17,7 +17,7 @@ import featx
 from featx import FeatxError
 from featx.cli import main
 from featx.extract import take_shard, verify_store
-from featx.store import RunFolder, Settings
+from featx.store import PartialStore, Settings
 from featx.system import Shard, parse_shard
 
 N_SHARDS = 4
@@ -273,7 +273,7 @@ def test_an_unfinished_shard_is_named(photos, tmp_path):
 def test_a_finished_shard_with_parts_left_beside_it_is_merged_as_the_advice_says(photos, tmp_path):
     manifest, shard = read(photos), Shard(2, 2)
     extract_all(manifest, tmp_path / "store.h5", 2)
-    folder = RunFolder(shard.path_of(tmp_path / "store.h5"))
+    folder = PartialStore(shard.path_of(tmp_path / "store.h5"))
     folder.path.mkdir()
     with pytest.raises(FeatxError, match=r"Run featx extract \.\.\. --shard 2/2 \(again\), then featx merge"):
         featx.merge_shards(tmp_path / "store.h5")
@@ -285,7 +285,7 @@ def test_a_finished_shard_with_parts_left_beside_it_is_merged_as_the_advice_says
 def test_a_shard_that_was_being_made_anew_says_how_to_go_on(photos, tmp_path):
     manifest, shard = read(photos), Shard(2, 2)
     extract_all(manifest, tmp_path / "store.h5", 2)
-    folder = RunFolder(shard.path_of(tmp_path / "store.h5"))
+    folder = PartialStore(shard.path_of(tmp_path / "store.h5"))
     with folder.lock(), featx.open(folder.store_path) as store:
         folder.begin(Settings.from_record(store.attributes), {"root": "", "paths_sha256": ""}, replaces=True)
     with pytest.raises(FeatxError, match="Use the same settings and `overwrite` to resume"):
@@ -382,7 +382,7 @@ def test_a_merge_that_was_killed_is_done_again(photos, tmp_path, monkeypatch):
     manifest = read(photos)
     extract_all(manifest, tmp_path / "store.h5", 2)
     with monkeypatch.context() as patch:
-        patch.setattr("featx.store.partial.RunFolder.publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("featx.store.partial.PartialStore.publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             featx.merge_shards(tmp_path / "store.h5")
     assert not (tmp_path / "store.h5").exists()

@@ -24,7 +24,7 @@ from stub_network import DELAY, NOTES, features_of, stand_in
 import featx
 from featx import FeatxError
 from featx.images import read_picture
-from featx.store import PartFiles, RunFolder
+from featx.store import PartFiles, PartialStore
 
 SUPPORT = Path(__file__).parents[1] / "support"
 OPTIONS = {"weights": "random", "layers": "all", "image_size": 32, "batch_size": 4}
@@ -222,7 +222,7 @@ def test_parts_cut_short_or_with_flipped_bits(photos, undisturbed, stub, tmp_pat
     """Each is found, whatever byte it is; one whose content is as it was may stay."""
     path = tmp_path / "store.h5"
     interrupted(photos, path, stub, 39)
-    folder = RunFolder(path)
+    folder = PartialStore(path)
     kept = {part.name: part.read_bytes() for part in folder.path.glob("rows-*.npz")}
     widths = {"block1_conv1": 8, "block1_conv2": 300}
     chance = random.Random(0)  # noqa: S311
@@ -314,7 +314,7 @@ def test_a_file_system_without_locks(photos, undisturbed, stub, tmp_path, monkey
         extract(photos, path)
     monkeypatch.setenv("FEATX_LOCKS", "files")
     message = r"another featx is writing .*; if it is gone, delete .*parts.lock\.file$"
-    with RunFolder(path).lock(), pytest.raises(FeatxError, match=message):
+    with PartialStore(path).lock(), pytest.raises(FeatxError, match=message):
         extract(photos, path)
     extract(photos, path)
     assert content_of(path) == content_of(undisturbed)
@@ -359,7 +359,7 @@ def test_a_store_that_can_not_be_moved_into_place(photos, undisturbed, stub, tmp
         raise PermissionError(errno.EACCES, "Permission denied", str(store_path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "publish", lambda self, whole_path: refuse(self, path))
+        patch.setattr(PartialStore, "publish", lambda self, whole_path: refuse(self, path))
         with pytest.raises(FeatxError, match=r"store\.h5: can't be read or written \(Permission denied\)\. .* kept in"):
             extract(photos, path)
     assert extract(photos, path).n_resumed == 160
@@ -460,21 +460,21 @@ def test_a_log_that_can_not_be_written_stops_nothing(photos, undisturbed, stub, 
 
 
 def test_a_store_tells_where_it_came_from(photos, stub, tmp_path, monkeypatch):
-    from featx.store import describe_store, format_description
+    from featx.store import format_summary, summarize_store
 
     path = tmp_path / "store.h5"
     monkeypatch.setattr(sys, "argv", ["/somewhere/bin/featx", "extract", "my photos", "-o", "store.h5"])
     extract(photos, path, layers="block1_conv1")
     extract(photos, path)
     with featx.open(path) as store:
-        description = describe_store(store)
+        description = summarize_store(store)
     first, second = description["history"]
     assert first["command"] == "featx extract 'my photos' -o store.h5"
     assert datetime.fromisoformat(first["started"]) <= datetime.fromisoformat(first["ended"])
     assert (first["n_computed"], first["n_rejected"], second["n_computed"]) == (160, 0, 160)
     assert {"featx", "python", "numpy", "h5py", "pillow"} <= set(first["versions"])
     assert "cores" in first["machine"]
-    text = format_description(description)
+    text = format_summary(description)
     assert "featx extract 'my photos' -o store.h5" in text
     assert f"{first['started']} to {first['ended']}: 160 images computed at " in text
 
