@@ -46,15 +46,7 @@ def read_existing(path: Path) -> ExistingStore:
 def plan_addition(
     request: ExtractOptions, base: ExistingStore, manifest: Manifest, echo: Callable[[str], None]
 ) -> Plan:
-    """Plan the missing layers and poolings of a store, and all of them for new images.
-
-    The result has every layer, in every pooling, of the store and of the request together.
-
-    Raises
-    ------
-    FeatxError
-        If the store was made with other settings, or has images that the manifest doesn't.
-    """
+    """Plan the missing layers and poolings of a store, and all of them for new images, if the settings are the same."""
     stored = base.settings
     request = replace(
         request,

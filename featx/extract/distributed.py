@@ -65,9 +65,9 @@ def extract_on(
 ) -> Extraction:
     """Extract features by the workers of a cluster; see `featx.extract_features`.
 
-    The manifest is divided into shards, contiguous runs of rows, that workers make stores of; these are merged into one
-    that is equal to the store of one machine. Shards that are done are kept when this is stopped, and the same call
-    goes on. A store that is there already is added to by a single worker.
+    The manifest is divided into shards, contiguous runs of rows, of which workers make stores; the merge of these
+    equals the store of one machine. When this is stopped, finished shards are kept, and the same call resumes. A single
+    worker adds to an existing store.
 
     Parameters
     ----------
@@ -304,15 +304,7 @@ def make_shard(
     *,
     echo: Callable[[str], None],
 ) -> Extraction:
-    """Make one shard's store on a worker, by the network that it keeps.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        Of the shard's rows.
-    store_path, request, shard, origin, max_rejected, overwrite, log_every, echo
-        See `featx.extract.shards.extract_shard`. A shard that is there was made by the same run, and stays.
-    """
+    """Make one shard on a worker, with the network that it keeps; an existing one is of the same run, and stays."""
     path = shard.path_of(store_path)
     options = {"max_rejected": max_rejected, "log_every": log_every, "echo": echo}
 

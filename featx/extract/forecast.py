@@ -1,4 +1,4 @@
-"""What an extraction would take: a few batches of its own images, timed, and nothing written."""
+"""Forecast an extraction: time a few batches of its own images, and write nothing."""
 
 import contextlib
 import math

@@ -151,13 +151,7 @@ class ExtractionRun:
         return round(self.n_computed / max(self.seconds, 1e-9), 2)
 
     def compute(self) -> None:
-        """Compute what is missing; a run that is resumed keeps its parts.
-
-        Raises
-        ------
-        FeatxError
-            If the images, the weights or the disk don't allow it.
-        """
+        """Compute what is missing; a run that is resumed keeps its parts."""
         self.rows = self._compute_rows()
         self._check_readable()
         if self.plan.further is not None:
@@ -169,13 +163,7 @@ class ExtractionRun:
         return min(files.n_done(), n_rows), n_rows
 
     def publish(self, provenance: dict[str, str]) -> None:
-        """Make one file of everything, move it into place whole, delete the parts; nothing, if nothing is new.
-
-        Parameters
-        ----------
-        provenance : dict of str to str
-            Further attributes of the store.
-        """
+        """Write one file, move it into place, delete the parts; do nothing, if nothing is new."""
         plan, base = self.plan, self.plan.base
         if base is not None:
             table = self.manifest.table.iloc[self.rows.rows].assign(sha256=self.rows.sha256.astype(str))
@@ -407,18 +395,7 @@ def run_extraction(
     network: PooledNetwork | None = None,
     marks: Mapping[str, str] | None = None,
 ) -> Extraction:
-    """Make a store, resume one, or add to one; see `featx.extract.extract_features`.
-
-    Parameters
-    ----------
-    manifest, store_path, max_rejected, overwrite, log_every, progress, echo
-        As there.
-    request : ExtractOptions
-    network : PooledNetwork, optional
-        One that was built for this very request, to make a store with; default: it is built.
-    marks : mapping of str to str, optional
-        Further attributes of the store: those of a shard, which may be without any image that can be read.
-    """
+    """Make a store, resume one, or add to one; marks are further attributes, those of a shard, which may be empty."""
     rejections = Rejections(manifest, max_rejected)
     check_folder(store_path)
     folder = PartialStore(store_path)
@@ -493,20 +470,7 @@ def summarize_finished(store_path: Path) -> Extraction:
 
 
 def note_seen_images(weights: str, table: pd.DataFrame) -> str:
-    """Return a note if test images may be among those that a fine-tuned network was trained on.
-
-    Parameters
-    ----------
-    weights : str
-        See `build_frozen`.
-    table : DataFrame
-        Of the images: columns path and split.
-
-    Returns
-    -------
-    str
-        A note, or `` where the run's own test images have all of them, or nothing is fine-tuned.
-    """
+    """Return a note if test images may be among those that a fine-tuned network was trained on, else an empty text."""
     test = table["path"][table["split"] == "test"]
     if not is_run(weights) or not len(test):
         return ""

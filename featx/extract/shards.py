@@ -56,19 +56,7 @@ def take_shard(manifest: Manifest, shard: Shard) -> Manifest:
 
 @dataclass(frozen=True)
 class ShardOrigin:
-    """What a shard is a part of, as its store keeps it: shards make one store only where this is the same.
-
-    Attributes
-    ----------
-    n_images : int
-        Of the whole manifest.
-    paths_sha256 : str
-        Of its paths, as the whole store has it.
-    table_sha256 : str
-        Of all its columns.
-    request : dict
-        What was asked for, see `featx.extract.extract_features`; and weights_sha256, of weights that are a file.
-    """
+    """The whole that a shard belongs to: images, digests of paths and of all columns, options, and weights' digest."""
 
     n_images: int
     paths_sha256: str
@@ -81,7 +69,7 @@ class ShardOrigin:
 
 
 def shard_origin(manifest: Manifest, request: Mapping[str, object]) -> ShardOrigin:
-    """Describe the whole that shards are made of."""
+    """Return the record of the whole that shards belong to."""
     table = manifest.table
     request = {**request, "weights_sha256": digest_weights(str(request["weights"]))}
     digest = hashlib.sha256()
@@ -92,20 +80,14 @@ def shard_origin(manifest: Manifest, request: Mapping[str, object]) -> ShardOrig
 
 
 def digest_weights(weights: str) -> str | None:
-    """Return the digest of weights that are a file or a fine-tuned run's folder; None of those that have a name."""
+    """Return the digest of weights that are a file or a fine-tuned run's folder; None for weights with a name."""
     path = Path(weights)
     path = path / "network.weights.h5" if path.is_dir() else path
     return digest_of(path) if path.is_file() else None
 
 
 def read_origin(attributes: Mapping[str, object], path: Path) -> tuple[Shard, ShardOrigin]:
-    """Return which shard a store is, and of what.
-
-    Raises
-    ------
-    StoreError
-        If its attributes say neither.
-    """
+    """Return which shard a store is, and of which whole; raise an error if its attributes say neither."""
     try:
         origin = ShardOrigin(**json.loads(attributes["shard_of"]))
         if type(origin.n_images) is not int or not 0 <= origin.n_images <= _MOST_IMAGES:
@@ -134,28 +116,7 @@ def extract_shard(
     echo: Callable[[str], None] = lambda line: None,
     network: PooledNetwork | None = None,
 ) -> Extraction:
-    """Make the store of one shard's rows, next to the whole store; a finished one stays as it is.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        Of these rows only; see `featx.extract.take_shard`.
-    store_path : path
-        Of the whole store.
-    request : ExtractOptions
-    shard : Shard
-    origin : ShardOrigin
-        Of the whole; see `featx.extract.shards.shard_origin`.
-    max_rejected, overwrite, log_every, progress, echo
-        As of `featx.extract.extract_features`; images that can't be read are counted shard by shard.
-    network : PooledNetwork, optional
-        One that was built for this request; default: it is built.
-
-    Raises
-    ------
-    FeatxError
-        As `featx.extract.extract_features`; and if the whole store exists.
-    """
+    """Make the store of one shard, given its rows as a manifest, next to the whole store; keep a finished one."""
     store_path = Path(store_path)
     check_folder(store_path)
     path = shard.path_of(store_path)
