@@ -48,7 +48,7 @@ _WITH_IT = r"\.parts|\.log|"
 
 
 # The mark of a run that overwrites a store.
-_BEGUN = "overwrites"
+_OVERWRITES = "overwrites"
 
 
 def extract_on(
@@ -94,7 +94,7 @@ def extract_on(
             cluster, (manifest, store_path, _for_workers(request), max_rejected, log_every), seen, echo
         )
     started_at = time.monotonic()
-    with _begun(store_path, overwrite) as folder:
+    with _held_folder(store_path, overwrite) as folder:
         shards = _divide(manifest, store_path, cluster, echo)
         tasks = _make_tasks(manifest, store_path, request, shards, (counts.most, overwrite, log_every))
         _run_shards(cluster, manifest, store_path, shards, tasks, counts, [folder, *seen], progress, echo)
@@ -115,7 +115,7 @@ def extract_on(
 
 
 class _Counts:
-    """What all shards have come to so far; ends a run that has too many images that can't be read."""
+    """Counts over all shards; ends a run that has too many images that can't be read."""
 
     def __init__(self, manifest: Manifest, max_rejected: int | float | None) -> None:
         self.n_computed = self.n_resumed = self.n_rejected = 0
@@ -244,7 +244,7 @@ def _blame(manifest: Manifest, store_path: Path, folder: Path, killers: list[tup
 def _finish_merge(store_path: Path, overwrite: bool, progress: bool, echo: Callable[[str], None]) -> bool:
     """Finish what an earlier call of this kind was stopped in, if that was the merge; return whether it was."""
     folder = _folder_of(store_path)
-    if overwrite != (folder / _BEGUN).exists() or not was_merging(PartialStore(store_path)):
+    if overwrite != (folder / _OVERWRITES).exists() or not was_merging(PartialStore(store_path)):
         return False
     merge_shards(store_path, overwrite=overwrite, progress=progress, echo=echo)
     shutil.rmtree(folder, ignore_errors=True)
@@ -269,7 +269,7 @@ def _add_on_one_worker(cluster: Cluster, arguments: tuple, seen: list[Path], ech
 
 
 @contextlib.contextmanager
-def _begun(store_path: Path, overwrite: bool) -> Iterator[Path]:
+def _held_folder(store_path: Path, overwrite: bool) -> Iterator[Path]:
     """Hold the folder `<store>.cluster/`, by which workers know that they see the same files.
 
     It records whether shards next to the store belong to a run that overwrites it; those of another run are deleted.
@@ -280,7 +280,7 @@ def _begun(store_path: Path, overwrite: bool) -> Iterator[Path]:
     except OSError as error:
         raise StoreError(f"{folder}: this folder can't be made: {error.strerror or error}") from error
     with hold(folder / "lock", f"{store_path}: another featx is making this store on a cluster"):
-        note = folder / _BEGUN
+        note = folder / _OVERWRITES
         if overwrite and not note.exists():
             for path, _, _ in list_shards(store_path, _WITH_IT):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -343,7 +343,7 @@ def add_to(
 
 
 def _is_of(path: Path, manifest: Manifest, shard: Shard, origin: ShardOrigin) -> bool:
-    """Whether a store that is there is this shard, of the same whole."""
+    """Return whether an existing store is this shard, of the same whole."""
     if not path.exists():
         return False
     with Store(path) as store:

@@ -89,7 +89,7 @@ def forecast_extraction(
     *,
     echo: Callable[[str], None] = lambda line: None,
 ) -> Forecast:
-    """Say what `featx.extract_features` would take with the same arguments.
+    """Forecast what `featx.extract_features` takes with the same arguments.
 
     A few batches of the images, taken evenly from all of them, are decoded and pushed through the network.
 

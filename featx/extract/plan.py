@@ -125,7 +125,7 @@ def plan_new(request: ExtractOptions, echo: Callable[[str], None], network: Pool
 
 
 def announce(request: ExtractOptions, network: PooledNetwork, echo: Callable[[str], None]) -> None:
-    """Say what runs, and where."""
+    """Name the network and its engine to the user."""
     engine = network.engine
     n_layers = len(network.n_channels)
     echo(f"{request.backbone}, {n_layers} layers, on {engine.device} by {engine.name} {engine.version}")

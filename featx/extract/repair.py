@@ -22,11 +22,11 @@ from featx.store import (
     Problem,
     StoredFeatures,
     add_run,
+    check_folder,
     merge_rows,
     opened,
     outline,
     part_features,
-    probe,
     rewrite_store,
     rows_in,
 )
@@ -78,10 +78,7 @@ def repair_store(
     """
     path = Path(path)
     options = {"weights": weights, "batch_size": batch_size, "echo": echo}
-    # An error here leaves no folder for a lock next to what is no store.
-    probe(path)
-    with opened(path):
-        pass
+    check_folder(path)
     with (folder := PartialStore(path)).lock():
         verification, findings = inspect_store(path, sample=sample, seed=seed, root=root, progress=progress, **options)
         if not verification.is_damaged:

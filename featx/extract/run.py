@@ -427,7 +427,7 @@ def _find_base(folder: PartialStore, overwrite: bool) -> ExistingStore | None:
 
 
 def _is_left_over(folder: PartialStore, plan: Plan, source: dict[str, object], manifest: Manifest) -> bool:
-    """Whether the store to overwrite is the very one that this run has made, but for the parts that it left."""
+    """Return whether the store to overwrite is the one that this run has made, so that only its parts are left."""
     try:
         with Store(folder.store_path) as store:
             stored, images = store.attributes, store.images.drop(columns="sha256")

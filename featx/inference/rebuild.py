@@ -108,12 +108,12 @@ def rebuild_network(
     run_path : path
         For messages.
     settings : Settings
-        Of the store.
+        The store's.
     weights : str, optional
         Default: those on record.
     batch_size : int, default 8
     echo : callable, optional
-        Is told what a user should know, a line at a time.
+        Receives what a user should know, one line at a time.
 
     Raises
     ------
@@ -195,12 +195,12 @@ def rebuild_finetuned(
     run_path : path
         The run's folder.
     settings : Settings
-        Of the store that it was fine-tuned on.
+        Those of the store that it was fine-tuned on.
     weights : str, optional
         None but the run's own are taken.
     batch_size : int, default 8
     echo : callable, optional
-        Is told what a user should know, a line at a time.
+        Receives what a user should know, one line at a time.
 
     Raises
     ------

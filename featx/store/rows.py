@@ -184,7 +184,7 @@ def find_duplicates(digests: pd.Series, labels: pd.Series, splits: pd.Series) ->
     Parameters
     ----------
     digests, labels, splits : Series of str
-        Of the same images.
+        Columns of the same images.
 
     Returns
     -------
@@ -381,7 +381,7 @@ def notes_on_splits(rows: Rows, folds: Sequence[Fold] = ()) -> list[str]:
 
 
 def notes_on_weights(rows: Rows) -> list[str]:
-    """Say how many rows weigh nothing."""
+    """Return a note on rows of weight 0."""
     n_without = len(rows) - len(rows.with_weight(np.arange(len(rows))))
     if not n_without:
         return []
@@ -389,7 +389,7 @@ def notes_on_weights(rows: Rows) -> list[str]:
 
 
 def notes_on_choices(rows: Rows) -> list[str]:
-    """Name the classes that no cell can predict as cells are compared on validation rows, though the last fit can."""
+    """Return notes on classes that cells can't predict while they are compared, though the last fit can."""
     train, validation = rows.of("train"), rows.with_weight(rows.of("validation"))
     notes = []
     for label in _find_lost(rows, train):
@@ -404,7 +404,7 @@ def notes_on_choices(rows: Rows) -> list[str]:
 
 
 def _notes_on_lost_classes(rows: Rows, known: np.ndarray, test: np.ndarray) -> list[str]:
-    """Name the classes whose rows to fit all weigh 0, so that no row can be given their label."""
+    """Return notes on classes all of whose rows to fit have the weight 0: they are never predicted."""
     notes = []
     for label in _find_lost(rows, known):
         n_wrong = int((rows.y[test] == label).sum())
@@ -422,7 +422,7 @@ def _count_as(n_images: int) -> str:
 
 
 def notes_on_identical(rows: Rows) -> list[str]:
-    """Say whether a random split or a fold may part identical files, which groups would keep together."""
+    """Return notes on identical files without a common group, which random splits and folds may separate."""
     if rows.digests is None:
         return []
     everything = rows.with_weight(np.arange(len(rows)))
@@ -437,7 +437,7 @@ def notes_on_identical(rows: Rows) -> list[str]:
 
 
 def _notes_on_pair(rows: Rows, these: str, those: str) -> list[str]:
-    """Say which images of a split are in another one as well, by their groups and their files."""
+    """Return notes on images of a split that are in another one as well, by their groups and their files."""
     easy = "the test is easier than new {} are"
     if these == "validation":
         easy = "a choice by validation images favours models that only remember {}"
@@ -464,7 +464,7 @@ def _notes_on_pair(rows: Rows, these: str, those: str) -> list[str]:
 
 
 def _notes_on_labels(rows: Rows) -> list[str]:
-    """Say whether identical files have several labels."""
+    """Return a note on identical files with several labels."""
     if rows.digests is None:
         return []
     everything = rows.with_weight(np.arange(len(rows)))
@@ -479,7 +479,7 @@ def _notes_on_labels(rows: Rows) -> list[str]:
 
 
 def _find_parted(rows: Rows, among: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, int | None]:
-    """Return the rows whose file is identical to one of another side, in order, and such a one of the first."""
+    """Return the rows whose file is identical to one of another side, in order, and such a row for the first."""
     order = np.argsort(among)
     among, sides = among[order], sides[order].astype(str)
     digests = rows.digests[among].astype(str)

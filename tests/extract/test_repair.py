@@ -21,7 +21,6 @@ from featx.store.writer import DeferredErrorFile
 def probed(monkeypatch):
     """Leave the probe out: HDF5 can read these files, and each probe takes a process."""
     monkeypatch.setattr("featx.extract.verify.probe", lambda path: None)
-    monkeypatch.setattr("featx.extract.repair.probe", lambda path: None)
 
 
 def read(path):
