@@ -92,7 +92,7 @@ def test_what_is_no_shard_is_refused(text):
         parse_shard(text)
 
 
-@pytest.mark.parametrize("count", [1, N_SHARDS, 30])
+@pytest.mark.parametrize("count", [1, N_SHARDS])
 def test_shards_make_the_store_that_one_run_makes(photos, tmp_path, count):
     manifest = read(photos)
     extract(manifest, tmp_path / "whole.h5")
