@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +13,7 @@ from featx.experiment.file import change_record, experiment_record
 from featx.experiment.schema import (
     MAX_BYTES,
     OF_REPEATS,
-    ChoiceSpec,
-    FinetuneSpec,
     FitSpec,
-    ReportSpec,
-    Source,
-    Split,
-    StoreSpec,
 )
 from featx.fit import CHOOSE_BY, RepeatOptions
 from featx.networks.recipes import parse_changes
@@ -436,12 +430,6 @@ def test_a_fine_tuning_takes_its_stores_file_of_weights(path):
 def test_every_score_can_be_named(path):
     for name in CHOOSE_BY:
         assert featx.read_experiment(path, changes={"fits.rf.choose_by": name}).fits["rf"].choose_by == name
-
-
-@pytest.mark.parametrize("kind", [Source, Split, StoreSpec, FinetuneSpec, FitSpec, ChoiceSpec, ReportSpec])
-def test_every_key_is_documented(kind):
-    text = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
-    assert [entry.name for entry in fields(kind) if not re.search(rf"[`.]{entry.name}`", text)] == []
 
 
 def test_the_examples_are_experiments(path):

@@ -1,7 +1,9 @@
 """One definition of each option: functions, registries and the command line agree with the records."""
 
+import importlib.util
 import inspect
 from dataclasses import MISSING
+from pathlib import Path
 
 import click
 import pytest
@@ -101,3 +103,13 @@ def test_commands_have_the_options_of_the_records(path, records):
             assert name in found
             if name != "importance":
                 assert found[name].help.startswith(each.help)
+
+
+def test_tables_of_docs_are_those_of_the_records():
+    docs = Path(__file__).parents[2] / "docs"
+    spec = importlib.util.spec_from_file_location("write_tables", docs / "write_tables.py")
+    write_tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(write_tables)
+    page = (docs / "experiments.md").read_text(encoding="utf-8")
+    assert page.count("<!-- options of featx.") == 5
+    assert write_tables.fill(page) == page, "run docs/write_tables.py"
