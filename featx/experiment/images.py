@@ -11,7 +11,7 @@ from featx.experiment.option_names import in_keys
 from featx.experiment.schema import OF_ONE_SPLIT, Experiment, FinetuneSpec, FitSpec
 from featx.experiment.stages import divide_images, read_images
 from featx.finetune import StoreToBe, check_task
-from featx.fit import RepeatsTask, check_grid, plan_cells, read_strata
+from featx.fit import FitOptions, RepeatOptions, check_grid, check_repeats, plan_cells, read_strata
 from featx.images import SPLITS, Manifest, as_labels, as_number, group_of_each
 from featx.store import read_rows, select_rows
 from featx.system import Problems, close_names, refuse
@@ -181,17 +181,20 @@ def _row_problems(store: StoreToBe, spec: FitSpec | FinetuneSpec) -> Iterator[tu
             check_task(store.path, rows, spec.where)
             return
         cells = plan_cells(spec.model, spec.grid, spec.discretize)
-        chosen_by = {name: getattr(spec, name) for name in ("cv", "choose_by", "class_weight", "seed")}
+        options = {name: getattr(spec, name) for name in ("cv", "choose_by", "class_weight", "seed", "where")}
         if repeats is None:
-            check_grid(store.path, rows, spec.model, cells, where=spec.where, **chosen_by)
+            check_grid(store.path, rows, spec.model, cells, FitOptions(**options))
             return
         strata = None if spec.stratify is None else read_strata(store, rows, spec.stratify, spec.label)
-        drawn_by = {"train_per_class": spec.train_per_class}
+        options |= {"n_repeats": repeats, "train_per_class": spec.train_per_class}
         if spec.train_per_class is None:
-            drawn_by = {"test_share": spec.test_share}
-        task = RepeatsTask(spec.model, cells, rows, strata, chosen_by | drawn_by, {}, ())
-        task.check(range(repeats))
+            options["test_share"] = spec.test_share
+        check_repeats(rows, spec.model, cells, strata, RepeatOptions(**options))
     except FeatxError as error:
+        if error.parameter is not None:
+            key = error.parameter
+            yield f".grid.{key}" if key in spec.grid else f".{key}", in_keys(error.text)
+            return
         text = str(error).removeprefix(f"{store.path}: ")
         option = _OPTION.match(text)
         if option is None:

@@ -17,6 +17,9 @@ from .forecast import (
     make_up_features as make_up_features,
 )
 from .grid import (
+    check_grid as check_grid,
+)
+from .grid import (
     fit_grid as fit_grid,
 )
 from .grid import (
@@ -38,7 +41,7 @@ from .models import (
     plan_cells as plan_cells,
 )
 from .repeats import (
-    RepeatsTask as RepeatsTask,
+    check_repeats as check_repeats,
 )
 from .repeats import (
     fit_repeats as fit_repeats,
@@ -56,5 +59,8 @@ from .splits import (
     read_strata as read_strata,
 )
 from .task import (
-    check_grid as check_grid,
+    FitOptions as FitOptions,
+)
+from .task import (
+    RepeatOptions as RepeatOptions,
 )
