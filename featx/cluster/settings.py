@@ -168,16 +168,17 @@ def describe_memory(value: str | int) -> str:
     return f"{found['number']}{found['letter'].upper() or 'M'}iB"
 
 
-def no_worker(address: Address, settings: ClusterSettings) -> str:
-    """Say that no worker has come."""
+def no_worker(address: Address, settings: ClusterSettings) -> FeatxError:
+    """Return the error that no worker has come."""
     looks = {
-        "slurm": "squeue --me shows whether jobs wait, and log_directory in --cluster-settings keeps what they say",
+        "slurm": "squeue --me shows whether jobs wait, and log_directory in `cluster_settings` keeps their output",
         "running": f"start some (dask worker {address} --nthreads 1)",
         "local": "is this machine very busy?",
     }[address.kind]
-    return (
-        f"--cluster {address}: no worker for {settings.wait:g} seconds: {looks}; wait in --cluster-settings gives them "
-        "more time. What is done is kept"
+    return FeatxError(
+        f"no worker of {address} for {settings.wait:g} seconds: {looks}; wait in `cluster_settings` gives them more "
+        "time. What is done is kept",
+        parameter="cluster",
     )
 
 

@@ -16,10 +16,10 @@ from featx.experiment.option_names import in_keys
 from featx.experiment.schema import ChoiceSpec, Experiment, FinetuneSpec, FitSpec, ReportSpec, StoreSpec
 from featx.extract import ExtractOptions, extract_features
 from featx.finetune import TuneOptions, fine_tune_all
-from featx.fit import OF_ONE_SPLIT, FitOptions, choose_among, fit_grid, fit_repeats
+from featx.fit import GridOptions, choose_among, fit_grid, fit_repeats
 from featx.images import Manifest, make_count_splits, make_splits, read_elpv, read_source
 from featx.report import gather, write_page
-from featx.results import RECORD, RepeatedRun, Run, describe_repeats, describe_test, read_repeats, read_run
+from featx.results import RECORD, Run, describe_repeats, describe_test, read_repeats, read_run
 from featx.store import Store
 from featx.system import close_names
 
@@ -224,21 +224,15 @@ class Work:
 
     def fit(self, stage: Stage, *, overwrite: bool) -> str:
         """Fit a grid on the images' own splits, or on random ones."""
-        spec = stage.spec
-        options = {"grid": spec.grid, "cluster": self.cluster, "overwrite": overwrite, "progress": self.progress}
-        run = self._fit(self.experiment.store_path(spec.store), spec, stage.path, options)
+        spec, store_path = stage.spec, self.experiment.store_path(stage.spec.store)
+        work = {"cluster": self.cluster, "overwrite": overwrite, "progress": self.progress}
+        if spec.repeats is None:
+            run = fit_grid(store_path, spec.model, stage.path, **spec.keywords(GridOptions), **work)
+        else:
+            run = fit_repeats(store_path, spec.model, stage.path, **spec.repeat_options().keywords(), **work)
         for note in run.notes:
             self.echo(in_keys(note))
         return describe_test(run) if isinstance(run, Run) else describe_repeats(run)
-
-    def _fit(self, store_path: Path, spec: FitSpec, path: Path, options: dict[str, Any]) -> Run | RepeatedRun:
-        options |= spec.keywords(FitOptions)
-        if spec.repeats is None:
-            return fit_grid(store_path, spec.model, path, **options)
-        of_repeats = {name: getattr(spec, name) for name in ("test_share", "train_per_class", "stratify")}
-        options = {name: value for name, value in options.items() if name not in OF_ONE_SPLIT}
-        options |= {name: value for name, value in of_repeats.items() if value is not None}
-        return fit_repeats(store_path, spec.model, path, n_repeats=spec.repeats, **options)
 
     def choose(self, stage: Stage, *, overwrite: bool) -> str:
         """Take for each random split the best of several fits."""

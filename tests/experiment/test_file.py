@@ -16,6 +16,7 @@ from featx.experiment.schema import (
     FitSpec,
 )
 from featx.fit import CHOOSE_BY, RepeatOptions
+from featx.fit import OF_REPEATS as OF_RANDOM_SPLITS
 from featx.networks.recipes import parse_changes
 from featx.system import options_of, to_yaml
 
@@ -114,10 +115,10 @@ def test_the_record_is_read_back_as_the_same_experiment(path):
 
 def test_keys_of_random_splits_take_what_the_library_takes():
     library, keys = options_of(RepeatOptions), options_of(FitSpec)
-    assert {*library} - {"n_repeats"} == {*OF_REPEATS} - {"repeats"}
-    for name, each in library.items():
+    assert {*OF_RANDOM_SPLITS} - {"n_repeats"} == {*OF_REPEATS} - {"repeats"}
+    for name in OF_RANDOM_SPLITS:
         key = keys["repeats" if name == "n_repeats" else name]
-        assert (key.values, key.is_list) == (each.values, each.is_list)
+        assert (key.values, key.is_list) == (library[name].values, library[name].is_list)
 
 
 def test_every_mistake_is_named_at_once_with_its_key(path):

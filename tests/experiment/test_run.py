@@ -722,7 +722,7 @@ def test_a_record_that_is_no_yaml_says_what_to_do(short):
 
 def test_a_stage_that_fails_is_named_and_those_before_it_are_kept(short, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("featx.fit.repeats._fit_once", failing_by_option)
+        patch.setattr("featx.fit.repeats.RepeatsTask.score", failing_by_option)
         with pytest.raises(featx.FeatxError, match=r"^fits.again: cv 7: on purpose"):
             run(short, SHORT | {"fits.again.cv": 3})
     # The journal that it had begun is of another protocol, and of no use.

@@ -120,8 +120,8 @@ def test_what_holds_no_paths_is_refused(fitted, X, error, message):
         ({"interpolation": "box"}, "interpolation: expected bilinear"),
         ({"preprocessing": "caffee"}, "preprocessing: expected caffe"),
         ({"batch_size": 0}, "batch_size: expected a whole number from 1 to 4096 or auto, found 0"),
-        ({"batch_size": "many"}, "batch_size: .* got 'many'"),
-        ({"batch_size": 2.5}, "batch_size: .* got 2.5"),
+        ({"batch_size": "many"}, "batch_size: .* found 'many'"),
+        ({"batch_size": 2.5}, "batch_size: .* found 2.5"),
     ],
 )
 def test_parameters_are_checked_in_fit(parameters, message):
