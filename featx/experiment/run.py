@@ -277,7 +277,7 @@ def _do(work: Work, stages: Sequence[Stage], found: Mapping[str, Found], overwri
         # It says how to go on.
         raise
     except FeatxError as error:
-        raise FeatxError(f"{', '.join(stage.key for stage in stages)}: {explain(error)}") from error
+        raise FeatxError(explain(error, ", ".join(stage.key for stage in stages))) from error
     seconds = round(time.monotonic() - begun, 3)
     done = []
     for stage, summary in zip(stages, summaries, strict=True):
