@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from featx.cli.options import AS_JSON, OVERWRITE, Command, say, show_json
+from featx.cli.options import AS_JSON, OVERWRITE, Command, show_json
+from featx.cli.streams import say
 from featx.errors import one_line
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from featx.cli.options import AS_JSON, OVERWRITE, Command, cluster_options, note_of_dry_run, opened, say, show_json
+from featx.cli.options import AS_JSON, OVERWRITE, Command, cluster_options, note_of_dry_run, opened, show_json
+from featx.cli.streams import say
 
 
 def split_sections(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -35,7 +36,7 @@ def split_sections(ctx: click.Context, param: click.Parameter, value: str | None
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Show every stage, what is there already, and predicted time, disk and memory; write nothing.",
+    help="Show every stage, what exists, and what is to do; of stores, predicted time, disk and memory. Write nothing.",
 )
 @cluster_options
 @OVERWRITE

@@ -110,21 +110,6 @@ def _journal_of(stage: Stage) -> Path | None:
     return stage.path.with_name(f"{stage.name}.{'cells' if stage.spec.repeats is None else 'repeats'}.jsonl")
 
 
-def read_journal(stage: Stage) -> list[dict[str, object]]:
-    """Return what an unfinished fit has scored: a record a cell and fold, or a split; none of another grid."""
-    journal = _journal_of(stage)
-    if journal is None:
-        return []
-    try:
-        first, *lines = journal.read_text(encoding="utf-8").split("\n")
-        if list(_identity_differences(stage.spec, json.loads(first))):
-            return []
-        # What follows the last line break was cut short.
-        return [json.loads(line) for line in lines[:-1]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []
-
-
 def _journal_differences(stage: Stage, journal: Path) -> Sequence[str]:
     try:
         with journal.open(encoding="utf-8") as file:

@@ -9,28 +9,24 @@ from functools import partial
 from pathlib import Path
 
 from featx.errors import FeatxError
-from featx.experiment.checks import Parts, check_record
-from featx.experiment.references import check_references
+from featx.experiment.checks import list_broken_rules, parse_experiment
+from featx.experiment.references import list_missing
 from featx.experiment.schema import (
     MAX_BYTES,
     NAMED,
-    OF_ONE_SPLIT,
     OF_REPEATS,
     OF_RUN,
     Experiment,
-    FinetuneSpec,
-    ReportSpec,
-    Source,
     StoreSpec,
 )
-from featx.fit import AXES
+from featx.fit import AXES, OF_ONE_SPLIT
 from featx.networks import is_source
 from featx.networks.recipes import shipped_recipes
 from featx.system import Problems, close_names, read_yaml, refuse, without_numpy
 
 
 def read_experiment(path: str | Path, *, changes: Mapping[str, object] | None = None) -> Experiment:
-    """Read an experiment file and check it: every mistake in it, and whatever it names that isn't there.
+    """Read an experiment file and check it: first every key and value, then what its entries name.
 
     Parameters
     ----------
@@ -45,7 +41,8 @@ def read_experiment(path: str | Path, *, changes: Mapping[str, object] | None = 
     Raises
     ------
     FeatxError
-        If it can't be read, or if anything in it is wrong; the message names every mistake by its dotted key.
+        If it can't be read, or if anything in it is wrong. The message names by their dotted keys all keys and values
+        that are wrong or, where these are right, everything that is named and does not exist.
 
     Examples
     --------
@@ -56,25 +53,15 @@ def read_experiment(path: str | Path, *, changes: Mapping[str, object] | None = 
     if not isinstance(record, dict):
         raise FeatxError(f"{path}: expected a mapping with the keys source, stores and fits; see docs/experiments.md")
     changed, problems = change_record(record, changes or {})
-    parts = check_record(changed)
-    for key, problem in problems.items():
-        parts.note(key, f"can't be changed: {problem}")
+    unchanged = {key: f"can't be changed: {problem}" for key, problem in problems.items()}
+    experiment = parse_experiment(path, changed, unchanged)
     # As the system takes `..`: from where a link leads, not from where it stands.
-    _resolve_paths(parts, Path(os.path.realpath(path.absolute().parent)))
-    check_references(parts)
-    refuse(str(path), parts.problems)
-    return Experiment(
-        path=path,
-        title=parts.title,
-        output=Path(parts.output),
-        source=parts.source,
-        split=parts.split,
-        stores=parts.stores,
-        finetunes=parts.finetunes,
-        fits=parts.fits,
-        choices=parts.choices,
-        report=parts.report,
-    )
+    experiment = _resolve_paths(experiment, Path(os.path.realpath(path.absolute().parent)))
+    broken: Problems = {}
+    for key, problem in (*list_broken_rules(experiment), *list_missing(experiment)):
+        broken.setdefault(key, problem)
+    refuse(str(path), broken)
+    return experiment
 
 
 def experiment_record(experiment: Experiment) -> dict[str, object]:
@@ -95,7 +82,7 @@ def experiment_record(experiment: Experiment) -> dict[str, object]:
     }
 
 
-def _resolve_paths(parts: Parts, folder: Path) -> None:
+def _resolve_paths(experiment: Experiment, folder: Path) -> Experiment:
     """Let every path start from the file's folder."""
 
     def resolve(text: str | None) -> str | None:
@@ -105,25 +92,24 @@ def _resolve_paths(parts: Parts, folder: Path) -> None:
         is_word = weights is None or is_source(weights) or weights.startswith(OF_RUN)
         return weights if is_word else resolve(weights)
 
-    def resolve_all(part: object) -> object:
-        match part:
-            case Source():
-                return replace(part, path=resolve(part.path), root=resolve(part.root))
-            case ReportSpec():
-                return replace(part, root=resolve(part.root))
-            case StoreSpec():
-                return replace(part, weights=resolve_weights(part.weights))
-            case FinetuneSpec():
-                weights = resolve_weights(part.weights) or _file_of(parts.stores.get(part.store))
-                recipe = _resolve_recipe(part.recipe, folder)
-                return replace(part, recipe=recipe, weights=weights, root=resolve(part.root))
-        return part
-
-    parts.output = resolve(parts.output)
-    parts.source, parts.report = resolve_all(parts.source), resolve_all(parts.report)
-    parts.stores = {name: resolve_all(store) for name, store in parts.stores.items()}
-    parts.finetunes = {name: resolve_all(finetune) for name, finetune in parts.finetunes.items()}
-    parts.doubtful = {key: (resolve_all(part), wrong) for key, (part, wrong) in parts.doubtful.items()}
+    source, report = experiment.source, experiment.report
+    stores = {name: replace(store, weights=resolve_weights(store.weights)) for name, store in experiment.stores.items()}
+    return replace(
+        experiment,
+        output=Path(_join(folder, str(experiment.output))),
+        source=replace(source, path=resolve(source.path), root=resolve(source.root)),
+        report=None if report is None else replace(report, root=resolve(report.root)),
+        stores=stores,
+        finetunes={
+            name: replace(
+                finetune,
+                recipe=_resolve_recipe(finetune.recipe, folder),
+                weights=resolve_weights(finetune.weights) or _file_of(stores.get(finetune.store)),
+                root=resolve(finetune.root),
+            )
+            for name, finetune in experiment.finetunes.items()
+        },
+    )
 
 
 def _join(folder: Path, text: str) -> str:

@@ -1,4 +1,4 @@
-"""What an experiment would do, and what that would take as far as it can be known; nothing is written."""
+"""Plan an experiment without writing anything: what exists, what is to do, and what each store will take."""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -10,24 +10,24 @@ import pandas as pd
 from featx.errors import FeatxError
 from featx.experiment.existing_stores import WITHOUT_PIXELS
 from featx.experiment.option_names import explain
-from featx.experiment.plan_finetunes import foresee_network, plan_finetune
-from featx.experiment.plan_fits import RECORD_BYTES, plan_fit
 from featx.experiment.run import OTHER_SETTINGS, Prepared, list_blocked, prepare
-from featx.experiment.schema import Experiment
-from featx.experiment.stages import Stage, network_options, store_options
-from featx.extract import Forecast, forecast_extraction
+from featx.experiment.schema import Experiment, FinetuneSpec, FitSpec
+from featx.experiment.stages import Stage, store_options
+from featx.extract import forecast_extraction
+from featx.fit import plan_cells
+from featx.networks.recipes import read_recipe
 from featx.store import RunFolder
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """What a stage would do.
+    """One stage of a plan.
 
     Attributes
     ----------
     key, path : str
     status : str
-        What is there; see `featx.experiment.existing_stores.Found`.
+        What exists of it; see `featx.experiment.existing_stores.Found`.
     details : tuple of str
         What is missing, or differs.
     problem : str
@@ -35,15 +35,13 @@ class PlannedStage:
     what : str
         How much there is to do.
     seconds : float or None
-        Predicted by what was measured; None: nothing tells.
+        Predicted from a few batches; None of all but stores.
     disk_bytes : int or None
-        Of the result and, while it is made, beside it. None: nothing tells.
-    passing_bytes : int
-        Those of them that are free again when the stage is done.
+        The most that the disk must hold while the store is made.
     memory_bytes : int or None
-        The most of this process, or (of a fit) of the matrix and Gram matrices. None: nothing tells.
+        The most memory of this process.
     notes : tuple of str
-        What the figures are by, and what they leave out.
+        What the figures leave out.
     """
 
     key: str
@@ -54,7 +52,6 @@ class PlannedStage:
     what: str = ""
     seconds: float | None = None
     disk_bytes: int | None = None
-    passing_bytes: int = 0
     memory_bytes: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -71,7 +68,7 @@ class ExperimentPlan:
         None where no store is asked for.
     stages : tuple of PlannedStage
     free_bytes : int
-        What the disk has.
+        Free space on the disk.
     """
 
     title: str | None
@@ -95,29 +92,34 @@ def plan_experiment(
 ) -> ExperimentPlan:
     """Say what `featx.run_experiment` would do with the same arguments. Nothing is written.
 
-    A few batches of images go through the network of every store that is to be made, and every stage of a fine-tuning
-    trains on a few. Other figures are those of earlier runs in the output folder, or plain arithmetic; where nothing
-    tells, there is none.
+    A few batches of images go through the network of every store that is to be made.
 
     Parameters
     ----------
     experiment, only, overwrite, echo
         See `featx.run_experiment`.
 
+    Returns
+    -------
+    ExperimentPlan
+
     Raises
     ------
     FeatxError
-        If the images can't be read, or lack something that a run asks for.
+        If the images can't be read, or don't have what a run asks for.
     """
     prepared = prepare(experiment, only=only, echo=echo)
     problems = dict(list_blocked(prepared, overwrite=overwrite))
-    forecasts: dict[str, Forecast] = {}
     planned = []
     for stage in prepared.stages:
         found = prepared.found[stage.key]
         echo(f"{stage.key}: {found.status}")
         plan = PlannedStage(stage.key, str(stage.path), found.status, found.details, problems.get(stage.key, ""))
-        planned.append(plan if plan.problem else _plan(experiment, prepared, stage, plan, forecasts, echo))
+        if not plan.problem and found.status != "there":
+            plan = replace(plan, what=_count_work(stage))
+            if stage.section == "stores":
+                plan = _plan_store(experiment, prepared, stage, plan, echo)
+        planned.append(plan)
     return ExperimentPlan(
         title=experiment.title,
         output=str(experiment.output),
@@ -128,70 +130,49 @@ def plan_experiment(
 
 
 def _nearest_folder(path: Path) -> Path:
-    """Return the folder itself, or the first above it that is there."""
+    """Return the folder itself, or the first one above it that exists."""
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
-def _plan(
-    experiment: Experiment,
-    prepared: Prepared,
-    stage: Stage,
-    plan: PlannedStage,
-    forecasts: dict[str, Forecast],
-    echo: Callable[[str], None],
-) -> PlannedStage:
-    if plan.status == "there":
-        return replace(plan, seconds=0.0, disk_bytes=0, memory_bytes=0)
-    if stage.section == "stores":
-        return _plan_store(experiment, prepared, stage, plan, forecasts, echo)
-    if stage.section == "finetunes":
-        return replace(plan, **plan_finetune(experiment, prepared, stage, echo=echo))
-    if stage.section == "fits":
-        return replace(plan, **plan_fit(experiment, prepared, stage, forecasts))
-    what = f"{len(stage.needs)} runs"
-    if stage.section == "choices":
-        # Records are compared, and nothing is fitted.
-        disk_bytes = RECORD_BYTES * experiment.fits[stage.spec.among[0]].repeats
-        return replace(plan, what=what, seconds=0.0, disk_bytes=disk_bytes, memory_bytes=0)
-    return replace(plan, what=what)
+def _count_work(stage: Stage) -> str:
+    """Return how much a stage does: cells, folds and splits, epochs, or runs; "" for a store."""
+    spec = stage.spec
+    if isinstance(spec, FitSpec):
+        n_cells = len(plan_cells(spec.model, spec.grid, spec.discretize))
+        folds = f" x {spec.cv} folds" if spec.cv is not None else ""
+        splits = f" x {spec.repeats} splits" if spec.repeats is not None else ""
+        return f"{n_cells:,} cell{'s' if n_cells > 1 else ''}{folds}{splits}"
+    if isinstance(spec, FinetuneSpec):
+        recipe = read_recipe(spec.recipe, changes=spec.set)
+        n_epochs = sum(each.epochs for each in recipe.stages)
+        return f"{recipe.name}: {len(recipe.stages)} stages, at most {n_epochs:,} epochs"
+    return "" if stage.section == "stores" else f"{len(stage.needs)} runs"
 
 
 def _plan_store(
-    experiment: Experiment,
-    prepared: Prepared,
-    stage: Stage,
-    plan: PlannedStage,
-    forecasts: dict[str, Forecast],
-    echo: Callable[[str], None],
+    experiment: Experiment, prepared: Prepared, stage: Stage, plan: PlannedStage, echo: Callable[[str], None]
 ) -> PlannedStage:
-    spec, found = stage.spec, prepared.found[stage.key]
-    notes = ("at most: only what is missing is computed",) if found.status == "incomplete" else ()
-    beside = _nearest_folder(stage.path.parent) / stage.path.name
+    spec = stage.spec
+    if spec.of_run is not None and not prepared.is_there(stage.needs[0]):
+        n_images = len(prepared.manifest)
+        return replace(plan, what=f"{n_images:,} images", notes=(f"no figures before {stage.needs[0]} is done",))
+    if plan.status == "incomplete" and set(plan.details) <= set(WITHOUT_PIXELS):
+        disk_bytes = stage.path.stat().st_size
+        return replace(plan, what="no image is computed again", seconds=0.0, disk_bytes=disk_bytes, memory_bytes=0)
+    store_path = _nearest_folder(stage.path.parent) / stage.path.name
     try:
-        if spec.of_run is not None and not prepared.is_there(stage.needs[0]):
-            options = store_options(spec) | {"build": foresee_network(experiment, prepared, spec.of_run)}
-            notes = (f"by random weights: {stage.needs[0]} is yet to be done",)
-        else:
-            options = network_options(experiment, spec)
-        forecast = forecast_extraction(prepared.manifest, beside, echo=echo, **options)
+        forecast = forecast_extraction(prepared.manifest, store_path, store_options(experiment, spec), echo=echo)
     except FeatxError as error:
         return replace(plan, problem=explain(error))
-    forecasts[stage.name] = forecast
-    if found.status == "incomplete" and set(found.details) <= set(WITHOUT_PIXELS):
-        disk_bytes = stage.path.stat().st_size
-        figures = {"seconds": 0.0, "disk_bytes": disk_bytes, "passing_bytes": disk_bytes, "memory_bytes": 0}
-        return replace(plan, what="no image is computed again", **figures)
-    n_done = min(RunFolder(stage.path).n_done(), forecast.n_images) if found.status == "unfinished" else 0
-    seconds = forecast.startup_seconds + (forecast.n_images - n_done) / forecast.images_per_second
+    n_done = min(RunFolder(stage.path).n_done(), forecast.n_images) if plan.status == "unfinished" else 0
+    n_left = forecast.n_images - n_done
     return replace(
         plan,
-        what=f"{forecast.n_images - n_done:,} images, {forecast.n_features:,} features, {forecast.engine} on "
-        f"{forecast.device}",
-        seconds=round(seconds, 1),
+        what=f"{n_left:,} images, {forecast.n_features:,} features, {forecast.engine} on {forecast.device}",
+        seconds=round(forecast.startup_seconds + n_left / forecast.images_per_second, 1),
         disk_bytes=forecast.store_bytes + forecast.parts_bytes,
-        passing_bytes=forecast.parts_bytes,
         memory_bytes=forecast.memory_bytes,
-        notes=notes,
+        notes=("at most: only what is missing is computed",) if plan.status == "incomplete" else (),
     )
 
 
@@ -199,12 +180,12 @@ _IS = {"other": "other settings"}
 
 
 def plan_table(plan: ExperimentPlan) -> pd.DataFrame:
-    """Return a line a stage: what is there, seconds, MB of disk and memory; "?" where nothing tells."""
+    """Return one row per stage: what exists, what is to do, and of stores seconds and MB of disk and memory."""
     return pd.DataFrame(
         {
             "stage": stage.key,
             "is": "can't be done" if stage.problem else _IS.get(stage.status, stage.status),
-            "to do": "" if stage.status == "there" else stage.what,
+            "to do": stage.what,
             "seconds": _shown(stage.seconds, 1),
             "disk MB": _shown(stage.disk_bytes, 1e6),
             "memory MB": _shown(stage.memory_bytes, 1e6),
@@ -214,38 +195,23 @@ def plan_table(plan: ExperimentPlan) -> pd.DataFrame:
 
 
 def _shown(value: float | None, unit: float) -> str:
-    return "?" if value is None else f"{value / unit:,.1f}"
+    return "" if value is None else f"{value / unit:,.1f}"
 
 
 def describe_plan(plan: ExperimentPlan) -> Iterator[str]:
-    """Yield what the table of a plan leaves unsaid, a line each: problems, details, notes, sums."""
+    """Yield the lines below the table of a plan: problems, details, notes and sums."""
     for stage in plan.stages:
         if stage.problem:
             yield f"{stage.key}: {stage.problem}"
         elif texts := (*stage.details, *stage.notes):
             yield f"{stage.key}: {'; '.join(texts)}"
     if any(stage.status == "other" and OTHER_SETTINGS in stage.problem for stage in plan.stages):
-        yield "--overwrite makes anew what has other settings; another output leaves it alone"
-    left = [stage for stage in plan.stages if stage.status != "there"]
-    if not left:
-        yield "everything is there"
+        yield "--overwrite replaces what has other settings; another output leaves it alone"
+    if all(stage.status == "there" for stage in plan.stages):
+        yield "everything exists"
         return
-    seconds = [stage.seconds for stage in left if stage.seconds is not None]
-    yield f"{sum(seconds):,.1f} s in all{_unknown(left, seconds)}"
-    sizes = [stage.disk_bytes for stage in left if stage.disk_bytes is not None]
-    yield f"{_sum_disk(left) / 1e6:,.1f} MB of disk in all{_unknown(left, sizes)}"
+    stores = [stage for stage in plan.stages if stage.seconds is not None]
+    if stores:
+        seconds, n_bytes = (sum(getattr(stage, name) for stage in stores) for name in ("seconds", "disk_bytes"))
+        yield f"{seconds:,.1f} s and {n_bytes / 1e6:,.1f} MB of disk for stores, at most"
     yield f"{plan.free_bytes / 1e6:,.0f} MB of disk are free"
-
-
-def _unknown(left: Sequence[PlannedStage], known: Sequence[float]) -> str:
-    n_unknown = len(left) - len(known)
-    return f", and {n_unknown} stage{'s' if n_unknown > 1 else ''} of which nothing tells" if n_unknown else ""
-
-
-def _sum_disk(left: Sequence[PlannedStage]) -> int:
-    """Return the most that the disk must hold at once, as far as it is known: stages are done one after the other."""
-    kept = most = 0
-    for stage in left:
-        most = max(most, kept + (stage.disk_bytes or 0))
-        kept += (stage.disk_bytes or 0) - stage.passing_bytes
-    return most

@@ -1,9 +1,9 @@
-"""Whether what an experiment names is there: files, recipes, layers, scores that a model can be chosen by."""
+"""Check what an experiment names: files, recipes, layers, scores that a model can be chosen by."""
 
 import importlib.metadata
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -11,10 +11,9 @@ from pathlib import Path
 from sklearn.utils.validation import has_fit_parameter
 
 from featx.errors import FeatxError
-from featx.experiment.checks import Parts
 from featx.experiment.existing_stores import name_weights
 from featx.experiment.option_names import explain
-from featx.experiment.schema import OF_RUN, FinetuneSpec, FitSpec, Source, StoreSpec
+from featx.experiment.schema import OF_RUN, Experiment, FinetuneSpec, FitSpec, Source, StoreSpec
 from featx.fit import check_choice, make_estimator, plan_cells
 from featx.networks import (
     BACKBONES,
@@ -38,41 +37,34 @@ _OF_CSV = ("root", "path_column", "label_column", "split_column", "group_column"
 _OF_HEADS = re.compile(r"(fc\d+|flatten\d*|(head_pool|head_dropout|head_norm)\d+|new_block\d+_\w+|predictions)")
 
 
-def check_references(parts: Parts) -> None:
-    """Note what the parts of an experiment name and isn't there. Paths are resolved.
+def list_missing(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    """Yield what an experiment names and does not exist, by dotted key. Paths are resolved.
 
     Parameters
     ----------
-    parts : Parts
-        What is wrong is added to its problems.
+    experiment : Experiment
+        Its rules hold; see `featx.experiment.checks.list_broken_rules`.
     """
-    for key, problem in _list_problems(parts):
-        parts.note(key, problem)
-
-
-def _list_problems(parts: Parts) -> Iterator[tuple[str, str]]:
-    yield from _source_problems(parts)
-    for name, store in parts.entries("stores", "backbone", "weights"):
-        yield from ((f"stores.{name}.{key}", text) for key, text in _store_problems(store))
-    for name, store in parts.entries("stores", "backbone", "weights", "layers", "image_size"):
-        yield from ((f"stores.{name}.{key}", text) for key, text in _top_problems(store))
-    for name, finetune in parts.entries("finetunes"):
-        yield from ((f"finetunes.{name}.{key}", text) for key, text in _finetune_problems(parts, finetune))
-    for name, fit in parts.entries("fits"):
-        yield from ((f"fits.{name}.{key}", text) for key, text in _fit_problems(parts, fit))
-    for name, fit in parts.entries("fits", "model"):
-        yield from ((f"fits.{name}.{key}", text) for key, text in _model_problems(fit))
-    if parts.source is not None and parts.source.path == parts.output:
+    yield from _source_problems(experiment.source)
+    stores, fits = experiment.stores, experiment.fits
+    for name, store in stores.items():
+        yield from _in_entry(f"stores.{name}", _store_problems(store))
+    for name, finetune in experiment.finetunes.items():
+        yield from _in_entry(f"finetunes.{name}", _finetune_problems(finetune, stores.get(finetune.store)))
+    for name, fit in fits.items():
+        yield from _in_entry(f"fits.{name}", _fit_problems(fit, stores.get(fit.store)))
+    if experiment.source.path == str(experiment.output):
         yield "output", "the folder of the images: give another one"
-    report = parts.either("report")
+    report = experiment.report
     if report is not None and report.root is not None and not Path(report.root).is_dir():
         yield "report.root", f"no such folder: {report.root}"
 
 
-def _source_problems(parts: Parts) -> Iterator[tuple[str, str]]:
-    source = parts.either("source")
-    if source is None:
-        return
+def _in_entry(key: str, problems: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    yield from ((f"{key}.{name}", text) for name, text in problems)
+
+
+def _source_problems(source: Source) -> Iterator[tuple[str, str]]:
     if source.path is not None and not Path(source.path).exists():
         yield "source.path", f"no such folder or CSV file: {source.path}"
     if source.root is not None and not Path(source.root).is_dir():
@@ -101,6 +93,8 @@ def _store_problems(store: StoreSpec) -> Iterator[tuple[str, str]]:
         yield "image_size", problem
     elif problem := _layers_problem(store):
         yield "layers", problem
+    else:
+        yield from _top_problems(store)
 
 
 def _weights_problems(weights: str, backbone: str, *, may_be_run: bool) -> Iterator[tuple[str, str]]:
@@ -131,7 +125,7 @@ def _problem_of_run(path: Path, backbone: str) -> str | None:
     try:
         tuned = read_finetuned(path)
     except FeatxError as error:
-        return str(error).removeprefix(f"weights {path}: ")
+        return _text_of(error)
     return None if tuned.backbone == backbone else f"{path}: a network of {tuned.backbone}, not of {backbone}"
 
 
@@ -145,9 +139,9 @@ def _engine_problems(store: StoreSpec) -> Iterator[tuple[str, str]]:
 
 
 def _top_problems(store: StoreSpec) -> Iterator[tuple[str, str]]:
-    """Find layers of a backbone's top that its weights can't give, or not at this size."""
+    """Yield layers of a backbone's top that its weights can't give, or not at this size."""
     spec = BACKBONES[store.backbone]
-    if store.of_run is not None or is_run(store.weights) or _layers_problem(store):
+    if _is_tuned(store):
         return
     image_size = spec.image_size if store.image_size is None else store.image_size
     wanted = expand_layers(store.layers, spec)
@@ -185,15 +179,12 @@ def _layers_of(backbone: str) -> tuple[str, ...]:
     return (*named_outputs(build_application(spec, spec.image_size, include_top=False)), *spec.top)
 
 
-def _finetune_problems(parts: Parts, finetune: FinetuneSpec) -> Iterator[tuple[str, str]]:
+def _finetune_problems(finetune: FinetuneSpec, store: StoreSpec | None) -> Iterator[tuple[str, str]]:
     yield from _where_problems(finetune)
     if finetune.root is not None and not Path(finetune.root).is_dir():
         yield "root", f"no such folder: {finetune.root}"
-    store = parts.stores.get(finetune.store)
     if finetune.weights is not None and store is not None and finetune.weights != store.weights:
         yield from _other_weights_problems(finetune.weights, store)
-    if not finetune.recipe:
-        return
     try:
         read_recipe(finetune.recipe)
         key = "set"
@@ -246,34 +237,26 @@ def _recipe_layers_problem(recipe: Recipe, spec: Backbone) -> str | None:
     return None
 
 
-def _model_problems(fit: FitSpec) -> Iterator[tuple[str, str]]:
-    """Find what a model doesn't know."""
-    problem = _problem_of(lambda: make_estimator(fit.model, "none", _first_params(fit), class_weight=fit.class_weight))
-    if problem:
-        yield "class_weight", problem
-    else:
-        estimator = make_estimator(fit.model, "none", _first_params(fit), class_weight=fit.class_weight)
-        if problem := _problem_of(lambda: check_choice(fit.choose_by, estimator, rows=None)):
-            yield "choose_by", problem.partition(": ")[2]
-        if fit.sample_weight is not None and not has_fit_parameter(estimator[-1], "sample_weight"):
-            yield "sample_weight", f"{fit.model} takes no sample weights: leave it out"
-
-
-def _fit_problems(parts: Parts, fit: FitSpec) -> Iterator[tuple[str, str]]:
-    store = parts.stores.get(fit.store)
+def _fit_problems(fit: FitSpec, store: StoreSpec | None) -> Iterator[tuple[str, str]]:
     if store is not None and (problem := _stored_layers_problem(store, fit)):
         yield "layers", problem
     yield from _where_problems(fit)
+    try:
+        params = plan_cells(fit.model, fit.grid, fit.discretize)[0][1]
+        estimator = make_estimator(fit.model, "none", params, class_weight=fit.class_weight)
+    except FeatxError as error:
+        yield "class_weight", _text_of(error)
+        return
+    if problem := _problem_of(lambda: check_choice(fit.choose_by, estimator, rows=None)):
+        yield "choose_by", problem
+    if fit.sample_weight is not None and not has_fit_parameter(estimator[-1], "sample_weight"):
+        yield "sample_weight", f"{fit.model} takes no sample weights: leave it out"
 
 
 def _where_problems(spec: FitSpec | FinetuneSpec) -> Iterator[tuple[str, str]]:
-    """Find what is wrong with an expression by itself; whether its columns are there, the images tell."""
+    """Yield what is wrong with an expression by itself; its columns are checked with the images."""
     if spec.where is not None and (problem := _problem_of(lambda: check_expression(spec.where))):
-        yield "where", problem.removeprefix(f"where {spec.where!r}: ")
-
-
-def _first_params(fit: FitSpec) -> dict[str, object]:
-    return plan_cells(fit.model, fit.grid, fit.discretize)[0][1]
+        yield "where", problem
 
 
 def _stored_layers_problem(store: StoreSpec, fit: FitSpec) -> str | None:
@@ -294,10 +277,15 @@ def _stored_layers_problem(store: StoreSpec, fit: FitSpec) -> str | None:
     return None
 
 
-def _problem_of(attempt) -> str | None:  # noqa: ANN001
-    """Return what a check has to say, None where nothing is wrong."""
+def _problem_of(attempt: Callable[[], object]) -> str | None:
+    """Return the message of a check that fails; None where nothing is wrong."""
     try:
         attempt()
     except FeatxError as error:
-        return explain(error)
+        return _text_of(error)
     return None
+
+
+def _text_of(error: FeatxError) -> str:
+    # The key says already which parameter it is.
+    return explain(FeatxError(error.text))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from featx.errors import FeatxError, StoppedError
 from featx.experiment.existing_runs import find_all
 from featx.experiment.existing_stores import Found
-from featx.experiment.images import read_and_check_images
+from featx.experiment.images import check_images, read_divided_images
 from featx.experiment.option_names import explain
 from featx.experiment.record import RecordKeeper, check_kept_source, read_record
 from featx.experiment.schema import Experiment
@@ -184,10 +184,11 @@ def prepare(
     chosen = choose_stages(stages, only)
     manifest = None
     if any(stage.section == "stores" for stage in chosen):
-        manifest = read_and_check_images(experiment, echo=echo)
+        manifest = read_divided_images(experiment, echo=echo)
     elif note := check_kept_source(experiment):
         echo(note)
     found = find_all(experiment, stages, chosen, manifest)
+    check_images(experiment, manifest, found)
     folders = [stage.path.parent for stage in chosen if found[stage.key].status != "there"]
     for folder in dict.fromkeys([experiment.output, *folders] if folders else []):
         _check_folder(folder)

@@ -1,8 +1,5 @@
-from .forecast import (
-    TrainingForecast as TrainingForecast,
-)
-from .forecast import (
-    forecast_training as forecast_training,
+from .options import (
+    TuneOptions as TuneOptions,
 )
 from .sweep import (
     fine_tune_all as fine_tune_all,
@@ -21,9 +18,6 @@ from .task import (
 )
 from .task import (
     choose_weights as choose_weights,
-)
-from .task import (
-    foresee_task as foresee_task,
 )
 from .task import (
     read_task as read_task,

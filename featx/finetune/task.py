@@ -127,37 +127,6 @@ class StoreToBe:
         return np.empty((len(self.images), 0), np.float32)
 
 
-def foresee_task(
-    store: StoreToBe,
-    settings: Settings,
-    *,
-    root: str | Path,
-    label: str = "label",
-    where: str | None = None,
-    split: str = "split",
-    sample_weight: str | None = None,
-) -> Task:
-    """Say what `read_task` will read once a store is there; no file is looked at, and no digest known.
-
-    Parameters
-    ----------
-    store : StoreToBe
-    settings : Settings
-        Of the store.
-    root : path
-        Where the images' paths start.
-    label, where, split, sample_weight : str, optional
-        See `featx.store.rows.read_rows`.
-
-    Raises
-    ------
-    FeatxError
-        If rows or splits don't allow it.
-    """
-    rows, notes = read_rows(store, [], label=label, where=where, split=split, sample_weight=sample_weight)
-    return _make_task(store.path, rows, store.images.assign(sha256=""), Path(root), settings, {}, notes, where)
-
-
 def _make_task(
     store_path: str | Path,
     rows: Rows,

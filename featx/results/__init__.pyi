@@ -89,9 +89,6 @@ from .network import (
     build_from_run as build_from_run,
 )
 from .network import (
-    build_untrained as build_untrained,
-)
-from .network import (
     is_run as is_run,
 )
 from .network import (

@@ -136,36 +136,6 @@ def build_from_run(
     )
 
 
-def build_untrained(
-    tuned: FineTuned,
-    backbone: str,
-    *,
-    layers: str = "all",
-    image_size: int | None = None,
-    preprocessing: str | None = None,
-) -> FrozenBackbone:
-    """Build the network of a run that is yet to be made: its very layers, with random weights.
-
-    Parameters
-    ----------
-    tuned : FineTuned
-        What the run's record will say; there is no file yet, and no digest of it.
-    backbone, layers, image_size, preprocessing
-        See `build_frozen`.
-
-    Raises
-    ------
-    FeatxError
-        If it is of another backbone, a layer is unknown, or the sizes don't fit.
-    """
-    _check_backbone(tuned, backbone)
-    whole = _build_whole(tuned, tuned.recipe, tuned.image_size)
-    wanted = _choose_layers(tuned, whole, layers)
-    frozen = _cut(tuned, whole, wanted, tuned.image_size if image_size is None else image_size)
-    frozen.model.trainable = False
-    return replace(frozen, preprocessing=preprocessing or tuned.preprocessing)
-
-
 def _check_backbone(tuned: FineTuned, backbone: str) -> None:
     if backbone != tuned.backbone:
         raise WeightsError(

@@ -15,6 +15,7 @@ from sklearn.svm import SVC
 import featx
 from featx import TernaryDiscretizer
 from featx.cli import main
+from featx.experiment import demo as demo_module
 from featx.fit import plan_cells
 from featx.fit.estimators import SharedGram
 from featx.fit.estimators.svm import fit_cells
@@ -41,9 +42,13 @@ def test_a_part_keeps_the_shares():
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The demo on 60 photographs: its folder, and what it printed."""
+    """The demo on 60 photographs, one epoch a stage: its folder, and what it printed."""
     folder = tmp_path_factory.mktemp("demo") / "demo"
-    return folder, CliRunner().invoke(main, ["demo", "--images", "60", "-o", str(folder)])
+    text = demo_module.EXPERIMENT.read_text(encoding="utf-8")
+    (folder.parent / "copy.yaml").write_text(text.replace("block5.epochs: 4", "epochs: 1"), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_module, "EXPERIMENT", folder.parent / "copy.yaml")
+        yield folder, CliRunner().invoke(main, ["demo", "--images", "60", "-o", str(folder)])
 
 
 @pytest.mark.slow
@@ -54,16 +59,17 @@ def test_the_demo_goes_the_whole_way(demo):
     assert "always the majority class" in done.stdout
     assert "published: fine-tuned VGG19" in done.stdout
     assert "fine-tuned VGG16: a head, then block 5" in done.stdout
-    assert "stage block5: 4 epochs" in done.stderr
-    store_path = folder / "elpv.h5"
-    with featx.open(store_path) as store:
+    assert "stage block5: 1 epochs" in done.stderr
+    with featx.open(folder / "stores/elpv.h5") as store:
         assert store.matrix().shape == (60, 4224)
         assert len(store.rejected) == 0
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert f"report:   {folder / 'report.html'}" in done.stdout
+    assert f"report:     {folder / 'report.html'}" in done.stdout
     assert "on frozen features" in page
     assert "fine-tuned VGG16" in page
     assert page.count("data:image/jpeg;base64,") > 5
+    # The record is the experiment that people copy.
+    assert list(featx.read_experiment(folder / "experiment.yaml").fits) == ["rf", "rf-ternary", "svm", "svm-ternary"]
     again = CliRunner().invoke(main, ["demo", "--images", "60", "-o", str(folder), "--json"])
     assert again.exit_code == 0, again.stderr
     assert "there already" in again.stderr
@@ -75,14 +81,14 @@ def test_the_demo_goes_the_whole_way(demo):
     majority = accuracies["always the majority class"]
     # 12 test images: no more can be asked of so few; the next test asks all photographs what the features tell.
     assert max(accuracies["SVM, standardised features"], accuracies["SVM, ternary features"]) > majority + 0.05
-    other = CliRunner().invoke(main, ["demo", "--images", "70", "-o", str(folder)])
+    other = CliRunner().invoke(main, ["demo", "--images", "50", "-o", str(folder)])
     assert other.exit_code == 1
-    assert "holds other images" in other.stderr
+    assert "stores.elpv: " in other.stderr
 
 
 @pytest.mark.slow
 def test_cells_on_shared_gram_matrices_predict_as_plain_pipelines_on_real_features(demo):
-    with featx.open(demo[0] / "elpv.h5") as store:
+    with featx.open(demo[0] / "stores/elpv.h5") as store:
         X, y = store.matrix(), store.images["label"].to_numpy().astype(str)
     folds = list(StratifiedKFold(3, shuffle=True, random_state=0).split(X, y))
     plans = plan_cells("svm", {"C": (0.001, 1.0, 10.0), "gamma": ("scale", 1e-4)}, "both")
@@ -103,8 +109,8 @@ def test_cells_on_shared_gram_matrices_predict_as_plain_pipelines_on_real_featur
 @pytest.mark.slow
 def test_a_grid_on_real_features_is_that_of_grid_search_cv(demo, tmp_path):
     grid = {"kernel": ("linear", "rbf"), "C": (0.001, 1.0, 10.0)}
-    run = featx.fit_grid(demo[0] / "elpv.h5", "svm", tmp_path / "run", grid=grid, cv=3)
-    with featx.open(demo[0] / "elpv.h5") as store:
+    run = featx.fit_grid(demo[0] / "stores/elpv.h5", "svm", tmp_path / "run", grid=grid, cv=3)
+    with featx.open(demo[0] / "stores/elpv.h5") as store:
         is_known = (store.images["split"] != "test").to_numpy()
         X, y = store.matrix()[is_known], store.images["label"].to_numpy()[is_known].astype(str)
     search = GridSearchCV(
