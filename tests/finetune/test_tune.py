@@ -22,6 +22,7 @@ from featx.networks.recipes import Augmentation, Stage, read_recipe
 from featx.networks.recipes.schema import AveragePool, BatchNorm, Dense, Dropout, MaxPool
 from featx.report.figures import read_scores
 from featx.results import read_run, score
+from featx.system import sha256_of
 
 FIGURES = ["loss", "accuracy", "val_loss", "val_accuracy"]
 
@@ -225,7 +226,7 @@ def test_the_runs_folder(undisturbed, recipe, tuned_store):
     assert [stage["n_frozen"] for stage in stages] == [n_head + n_block3 + n_before - trained for trained in n_trained]
     assert run.n_parameters == n_trained[1]
     assert [stage["computed_once"] for stage in stages] == ["head_pool1", "block2_pool"]
-    assert run.baseline["weights_sha256"] == finetune.digest_file(path / "network.weights.h5")
+    assert run.baseline["weights_sha256"] == sha256_of(path / "network.weights.h5")
     assert run.predict_seconds > 0
     assert sum("computed" in line or "GB in" in line for line in lines) == 1
     assert [line.split(":")[0] for line in lines[-2:]] == ["stage head", "stage block3"]
@@ -340,7 +341,7 @@ def test_stopped_in_every_stage_it_ends_the_same(tuned_store, recipe, undisturbe
     assert same_run(output, undisturbed[0])
     assert not training.exists()
     assert entries(cache) == []
-    with pytest.raises(FeatxError, match=r"run: exists\. Give another --output, or --overwrite"):
+    with pytest.raises(FeatxError, match=r"run: exists\. Give another `output`, or `overwrite`"):
         fine_tune(tuned_store, recipe, output)
 
 
