@@ -15,7 +15,7 @@ demo: $(VENV)/.demo
 	$(BIN)/featx demo
 
 test: $(VENV)/.test $(H5AD)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 	$(H5AD)/bin/python -m pytest --quiet tests/store/export/test_write.py tests/images/test_manifest.py
 
 check: $(VENV)/.test

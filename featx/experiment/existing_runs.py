@@ -1,6 +1,5 @@
 """What of an experiment is there already, as stores and runs themselves tell, and whether it is what is asked for."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from featx.images import Manifest
 from featx.networks.recipes import read_recipe, recipe_record
 from featx.results import RECORD, put_back, read_repeats, read_run
 from featx.store import Store, choose_stored_layers
+from featx.system import sha256_of
 
 # What runs do not say that were made before there was a choice.
 _SINCE_THEN = {"drop_duplicates": False}
@@ -165,7 +165,7 @@ def _choice_differences(experiment: Experiment, stage: Stage) -> Sequence[str]:
         return ["not a choice among runs"]
     made = [entry.get("sha256") for entry in among if isinstance(entry, dict)]
     records = [experiment.run_path(name) / RECORD for name in stage.spec.among]
-    if made == [hashlib.sha256(path.read_bytes()).hexdigest() for path in records]:
+    if made == [sha256_of(path) for path in records]:
         return []
     return [f"chosen among {', '.join(str(entry.get('run')) for entry in among)} as they were"]
 

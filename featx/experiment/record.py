@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 
 import featx
 from featx.errors import FeatxError
@@ -11,7 +10,7 @@ from featx.experiment.file import experiment_record
 from featx.experiment.schema import MAX_BYTES, OF_RUN, Experiment
 from featx.experiment.stages import Stage
 from featx.images import Manifest
-from featx.system import open_whole, parse_yaml, show_value, to_yaml
+from featx.system import now, parse_yaml, show_value, to_yaml, whole_file
 
 _HEAD = "# featx run"
 
@@ -136,9 +135,8 @@ class RecordKeeper:
         record = to_yaml(self._in_order())
         if record == self._text:
             return
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        head = f"{_HEAD}, featx {featx.__version__}, {now}: everything as it was run; featx run takes this file too\n"
-        with open_whole(self._experiment.record_path) as file:
+        head = f"{_HEAD}, featx {featx.__version__}, {now()}: everything as it was run; featx run takes this file too\n"
+        with whole_file(self._experiment.record_path) as file:
             file.write((head + record).encode("utf-8"))
         self._text = record
 

@@ -1,7 +1,6 @@
 """What every image gives before anything is trained, computed once: pixels, or a frozen network's activations."""
 
 import contextlib
-import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from featx.images import ImageOptions, Picture, flip
 from featx.inference import Network, PooledNetwork, compute_parts, run_frozen
 from featx.networks import WHOLE, FrozenBackbone
 from featx.store import Part
-from featx.system import progress_bar
+from featx.system import progress_bar, sha256_of
 
 PIXELS = "pixels"
 
@@ -62,7 +61,7 @@ class Images:
         # Digests from before there was a choice stay what they were.
         colours = [] if self.icc == "ignore" else [self.icc]
         parts = [*shape, *colours, *self.sha256.tolist()]
-        return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+        return sha256_of("\n".join(map(str, parts)))
 
     def check_there(self) -> None:
         """Refuse files that are not where the store says.

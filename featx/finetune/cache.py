@@ -11,7 +11,7 @@ import filelock
 import numpy as np
 
 from featx.errors import FeatxError
-from featx.system import available_memory, cache_dir, hold, make_lock, name_beside
+from featx.system import available_memory, cache_dir, hold, make_lock, whole_file
 
 # A file is about this large: written at once, and the unit of going on.
 _FILE_BYTES = 2**26
@@ -66,22 +66,15 @@ class RowFiles:
         FeatxError
             If the disk doesn't take them.
         """
-        temporary = name_beside(self._path_of(start))
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as file:
+            with whole_file(self._path_of(start)) as file:
                 np.save(file, rows.reshape(len(rows), *self.shape).astype(self.dtype, copy=False))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path_of(start))
         except OSError as error:
             raise FeatxError(
                 f"{self.path}: writing failed ({error.strerror or error}); what is written is kept. Free some disk, "
                 "set FEATX_CACHE to a folder on another one, or give --no-cache"
             ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Read rows in any order.

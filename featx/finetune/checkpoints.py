@@ -6,7 +6,6 @@ curves beside the weights, and the curves are told to those callbacks again.
 """
 
 import json
-import os
 import re
 import shutil
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from featx.networks import load_keras
+from featx.system import sync_file
 
 keras = load_keras()
 
@@ -87,8 +87,7 @@ class StageFolder:
         (self._backup / _CURVES).write_text(json.dumps(self.curves), encoding="utf-8")
         best = self.best_path()
         for path in [*self._backup.iterdir(), *([] if best is None else [best])]:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            sync_file(path)
         before = self._last_whole()
         self._backup.rename(self.path / f"epoch-{len(self.curves):06d}")
         if before is not None:

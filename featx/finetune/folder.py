@@ -1,7 +1,6 @@
 """A fine-tuning while it runs: one folder with a record of what is trained, a lock, and what each stage came to."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 from featx.errors import FeatxError
 from featx.finetune.checkpoints import StageFolder, count_epochs
 from featx.finetune.train import Trained
-from featx.system import hold, is_lock_file
+from featx.system import hold, is_lock_file, sync_file, whole_file
 
 _RECORD = "training.json"
 
@@ -94,10 +93,8 @@ class TrainingFolder:
                 shutil.rmtree(other)
             elif not is_lock_file(other):
                 other.unlink()
-        # Written beside and renamed: a kill leaves the whole record or none.
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(identity, indent=1), encoding="utf-8")
-        temporary.replace(path)
+        with whole_file(path) as file:
+            file.write(json.dumps(identity, indent=1).encode())
 
     def stage(self, number: int) -> StageFolder:
         """Return what is kept of a stage while it is trained."""
@@ -121,13 +118,10 @@ class TrainingFolder:
         """Keep the whole network as it is after a stage, and nothing else of it."""
         weights_path = self.weights_path(number)
         model.save_weights(weights_path)
-        with weights_path.open("rb") as file:
-            os.fsync(file.fileno())
-        path = self.path / f"stage-{number}.json"
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(trained)), encoding="utf-8")
-        # What tells that the stage is done comes last.
-        temporary.replace(path)
+        sync_file(weights_path)
+        # The file that says that the stage is done comes last.
+        with whole_file(self.path / f"stage-{number}.json") as file:
+            file.write(json.dumps(asdict(trained)).encode())
         shutil.rmtree(self.path / f"stage-{number}")
 
     def n_epochs(self) -> int:

@@ -1,11 +1,9 @@
 """The record of a fine-tuning, in the form that every run has."""
 
-import hashlib
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +27,7 @@ from featx.results import (
     score_columns,
     write_run,
 )
-from featx.system import peak_memory
+from featx.system import now, peak_memory
 
 _NO_NUMBER = "the loss of its first epoch is no number"
 
@@ -138,7 +136,7 @@ def describe_run(
             "keras": f"{keras.__version__} on {keras.backend.backend()}",
             "python": platform.python_version(),
         },
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=now(),
         notes=(*task.notes, *(describe_outcome(outcome) for outcome in outcomes)),
         peak_memory=peak_memory(),
         n_parameters=n_parameters,
@@ -203,12 +201,6 @@ def curves_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     ]
     columns = ["stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds"]
     return pd.DataFrame(lines)[columns]
-
-
-def digest_file(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _as_cell(recipe: Recipe, outcome: Outcome, keep: str) -> Cell:

@@ -1,7 +1,6 @@
 """What the stages of a fine-tuning take: pixels, or activations that were computed once; and batches of them."""
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ from featx.images import FLIPS
 from featx.inference import Network
 from featx.networks import describe_device, load_keras
 from featx.networks.recipes import TunedNetwork, split_at
-from featx.system import available_cores
+from featx.system import available_cores, sha256_of
 
 
 @dataclass(frozen=True)
@@ -186,4 +185,4 @@ def _is_whole(files: Mapping[str, RowFiles]) -> bool:
 
 
 def _digest(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+    return sha256_of(repr(parts))

@@ -1,6 +1,5 @@
 """Fine-tune several recipes on one store, one after the other or each as a task on a cluster."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from featx.networks import is_source
 from featx.networks.recipes import read_recipe, recipe_record, shipped_recipes
 from featx.results import Run, put_back, read_run
 from featx.store import Store
-from featx.system import progress_bar
+from featx.system import progress_bar, sha256_of, whole_file
 
 
 def name_runs(recipes: Sequence[str], output: Path) -> dict[Path, str]:
@@ -311,7 +310,7 @@ def digest_run(run_path: Path) -> str:
     """Return what tells the run that is there from another, made of the same even; a word where there is none."""
     put_back(run_path)
     try:
-        return hashlib.sha256((run_path / "run.json").read_bytes()).hexdigest()
+        return sha256_of(run_path / "run.json")
     except OSError:
         return _NOTHING
 
@@ -330,9 +329,8 @@ def remember_replaced(run_path: Path) -> str:
     try:
         if note.exists():
             return note.read_text(encoding="ascii", errors="replace").strip()
-        temporary = note.with_name(f"{note.name}.tmp")
-        temporary.write_text(digest_run(run_path), encoding="ascii")
-        temporary.replace(note)
+        with whole_file(note) as file:
+            file.write(digest_run(run_path).encode())
     except OSError as error:
         raise FeatxError(f"{note}: can't be read or written: {error.strerror or error}") from error
     return digest_run(run_path)

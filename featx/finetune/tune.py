@@ -13,7 +13,7 @@ from featx.finetune.activations import make_network, time_images
 from featx.finetune.batches import RowSource
 from featx.finetune.folder import TrainingFolder
 from featx.finetune.options import TuneOptions
-from featx.finetune.record import Outcome, describe_outcome, describe_run, digest_file, write_fine_tuned
+from featx.finetune.record import Outcome, describe_outcome, describe_run, write_fine_tuned
 from featx.finetune.sources import make_batches, open_sources
 from featx.finetune.stages import StagePlan, build_stage_model, count_weights, plan_stages
 from featx.finetune.task import Task, choose_weights, read_task
@@ -31,7 +31,7 @@ from featx.networks.recipes import (
 )
 from featx.results import Run, check_free
 from featx.store import digest_rows
-from featx.system import takes, without_numpy
+from featx.system import sha256_of, takes, without_numpy
 
 # So many test images, at most, say how long an image takes from its file to its label.
 _N_TIMED = 64
@@ -139,7 +139,7 @@ def fine_tune(
             protocol={"seed": seed, **columns},
             n_parameters=_count_trained(network, [outcome.plan for outcome in outcomes]),
             predict_seconds=_time_prediction(network, task, engine),
-            weights_sha256=digest_file(weights_path),
+            weights_sha256=sha256_of(weights_path),
             once_seconds=once_seconds,
         )
         files = {"weights_path": weights_path, "overwrite": overwrite}

@@ -31,6 +31,7 @@ from featx.store.file import (
 )
 from featx.store.problems import FEATURES_DIFFER, Problem, ranges_of, rows_in
 from featx.store.settings import Settings
+from featx.system import sha256_of
 
 if TYPE_CHECKING:
     import h5py
@@ -426,7 +427,7 @@ def _check_paths(paths: pd.Series, rejected: pd.DataFrame, attributes: Mapping[s
     # Where some were rejected, their places in the list are not known any more.
     if not len(rejected) and (recorded := attributes.get("paths_sha256")) is not None:
         text = "\0".join(paths).encode("utf-8", "surrogateescape")
-        if hashlib.sha256(text).hexdigest() != recorded:
+        if sha256_of(text) != recorded:
             yield Problem(
                 "order", "/images/path", (), "these paths in this order are not those of the source (paths_sha256)"
             )

@@ -3,7 +3,6 @@
 A file may be damaged or a stranger's: whatever is claimed is compared with the bytes that are there before it is read.
 """
 
-import hashlib
 import io
 import json
 import math
@@ -19,6 +18,7 @@ import numpy as np
 
 import featx
 from featx.errors import StoreError
+from featx.system import sha256_of
 
 FORMAT = 1
 
@@ -172,7 +172,7 @@ def attributes_sha256(attributes: Mapping[str, object]) -> str:
     True
     """
     others = {name: value for name, value in attributes.items() if name != "attributes_sha256"}
-    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
+    return sha256_of(json.dumps(others, sort_keys=True))
 
 
 def content_bytes(values: np.ndarray) -> bytes:

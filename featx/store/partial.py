@@ -1,7 +1,6 @@
 """A store while it is being written: one folder with a record of what is being made, a lock, and part files."""
 
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from featx.errors import StoreError
 from featx.store.parts import PartFiles
 from featx.store.settings import Settings
-from featx.system import hold, is_lock_file, make_lock, now, sync_folder
+from featx.system import hold, is_lock_file, make_lock, now, sync_file, sync_folder
 
 _RECORD = "run.json"
 
@@ -36,7 +35,7 @@ def check_folder(store_path: Path) -> None:
         raise StoreError(f"{store_path}: the folder {store_path.parent} doesn't exist; make it first")
     if is_there and not is_file:
         # A device, say, that --overwrite would replace.
-        raise StoreError(f"{store_path}: neither a file nor free; give another name")
+        raise StoreError(f"{store_path}: not a regular file; give another name")
 
 
 class RunFolder(PartFiles):
@@ -168,8 +167,7 @@ class RunFolder(PartFiles):
 
     def publish(self, whole_path: Path) -> None:
         """Flush a finished file within the folder to disk and move it to the store's place."""
-        with whole_path.open("rb+") as file:
-            os.fsync(file.fileno())
+        sync_file(whole_path)
         whole_path.replace(self.store_path)
         sync_folder(self.store_path.parent)
 

@@ -1,6 +1,5 @@
 """Features while a store is being written: a folder of immutable part files, each a run of rows."""
 
-import os
 import re
 import tokenize
 import zipfile
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from featx.errors import StoreError
-from featx.system import sync_folder
+from featx.system import whole_file
 
 # What NumPy and zipfile are known to raise on damaged parts.
 _DAMAGE = (
@@ -165,17 +164,11 @@ class PartFiles:
 
     @contextmanager
     def _write_to(self, path: Path) -> Iterator:
-        temporary = path.with_name(path.name + ".tmp")
         try:
             self.path.mkdir(exist_ok=True)
-            with temporary.open("wb") as file:
+            with whole_file(path) as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            sync_folder(self.path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise StoreError(
                 f"{path}: writing failed ({error.strerror or error}). {self.n_done():,} images are done and kept; mend "
                 "it (free some disk, say) and run the same command again"

@@ -1,9 +1,10 @@
 """Record what decides the features of a store, and compare it before a run resumes."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+
+from featx.system import sha256_of
 
 STORE_DTYPES = ("float32", "float16")
 
@@ -76,7 +77,7 @@ class Settings:
         Settings that older stores don't have count only where they differ from what was the only way then.
         """
         record = {name: value for name, value in asdict(self).items() if value != _SINCE_THEN.get(name)}
-        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+        return sha256_of(json.dumps(record, sort_keys=True))
 
     def changes_from(self, recorded: Mapping[str, object]) -> list[str]:
         """Name every setting that differs from a record of settings, with both values."""

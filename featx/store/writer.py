@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 import h5py
@@ -27,6 +26,7 @@ from featx.store.file import (
 )
 from featx.store.parts import Part
 from featx.store.settings import Settings
+from featx.system import now, sha256_of
 
 CHUNK_BYTES = 2**20
 
@@ -190,7 +190,7 @@ def _describe(settings: Settings, root: Path) -> dict[str, object]:
         "layers": json.dumps(settings.layers),
         "settings_sha256": settings.sha256,
         "root": str(root),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": now(),
     }
 
 
@@ -215,7 +215,7 @@ def _write_table(group: h5py.Group, table: Mapping[str, pd.Series | np.ndarray])
             values = values.view(h5py.string_dtype("utf-8", values.dtype.itemsize))
         options = {"chunks": True, "compression": "gzip", "shuffle": True, "fletcher32": True} if len(values) else {}
         dataset = group.create_dataset(name, data=values, **options)
-        dataset.attrs["sha256"] = hashlib.sha256(content_bytes(values)).hexdigest()
+        dataset.attrs["sha256"] = sha256_of(content_bytes(values))
 
 
 def _encode(texts: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import featx
 import featx.inference.pipeline
 from featx import FeatxError
 from featx.cli import main
-from featx.inference import PooledNetwork, build_frozen
+from featx.inference import PooledNetwork
 from featx.store import RunFolder, Store
 
 NCNN = SMALL | {"engine": "ncnn"}
@@ -49,23 +49,6 @@ def assert_same(path, other, exact=True):
     if exact:
         assert np.array_equal(X, X_too)
     assert np.linalg.norm(X - X_too) <= 1e-6 * np.linalg.norm(X_too)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _networks_once():
-    """Build the same frozen network once; building, not computing, would be most of the time here."""
-    built = {}
-
-    def build_once(*arguments, echo, **options):
-        key = (arguments, tuple(sorted(options.items())))
-        if key not in built:
-            built[key] = build_frozen(*arguments, echo=echo, **options)
-        return built[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("featx.inference.network.build_frozen", build_once)
-        patch.setattr("featx.extract.add.build_frozen", build_once)
-        yield
 
 
 @pytest.fixture

@@ -210,7 +210,7 @@ def test_where_no_store_can_be_is_one_line(tree, tmp_path, monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are POSIX's")
 def test_what_is_no_file_is_never_replaced(tree, tmp_path):
     os.mkfifo(tmp_path / "s.h5")
-    with pytest.raises(FeatxError, match=r"s\.h5: neither a file nor free; give another name"):
+    with pytest.raises(FeatxError, match=r"s\.h5: not a regular file; give another name"):
         featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", layers="block1", overwrite=True, **SMALL)
     assert (tmp_path / "s.h5").is_fifo()
 

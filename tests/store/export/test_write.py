@@ -329,7 +329,7 @@ def test_ctrl_c_leaves_nothing(kind, odd_store, tmp_path, monkeypatch):
 def test_files_that_are_there_are_replaced_only_if_asked(kind, odd_store, tmp_path):
     path = tmp_path / f"out.{kind}"
     export_store(odd_store, path, split="test")
-    with pytest.raises(FeatxError, match=rf"out\.{kind}: exists\. Give another --output, or --overwrite"):
+    with pytest.raises(FeatxError, match=rf"out\.{kind}: exists\. Give another `output`, or `overwrite`"):
         export_store(odd_store, path)
     assert_same(path, odd_store, split="test")
     export_store(odd_store, path, overwrite=True)
@@ -400,7 +400,7 @@ def test_no_other_thing_is_replaced(tmp_path):
         export_store(store_path, tmp_path / "folder.csv", overwrite=True)
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.csv")
-        with pytest.raises(FeatxError, match=r"pipe\.csv: neither a file nor free"):
+        with pytest.raises(FeatxError, match=r"pipe\.csv: not a regular file"):
             export_store(store_path, tmp_path / "pipe.csv", overwrite=True)
 
 
