@@ -101,8 +101,8 @@ def show_stages(done: "ExperimentRun", show: Callable[[str], None]) -> None:
         what = "left out"
         if stage.is_done:
             what = f"{stage.summary}; {stage.seconds:,.1f} s"
-        elif stage.was == "there":
-            what = f"there already{f'; {stage.summary}' if stage.summary else ''}"
+        elif stage.was == "exists":
+            what = f"exists already{f'; {stage.summary}' if stage.summary else ''}"
         show(f"{stage.key:<{wide}}  {what}")
     show(f"\n{done.output}: stores, runs, and experiment.yaml, which says what was run")
     if done.report is not None:
