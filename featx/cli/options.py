@@ -326,7 +326,7 @@ class ClusterAddress(click.ParamType):
         try:
             return parse_address(value)
         except FeatxError as error:
-            self.fail(str(error).removeprefix("--cluster "), param, ctx)
+            self.fail(error.text, param, ctx)
 
 
 def cluster_options(command: Callable) -> Callable:

@@ -91,8 +91,9 @@ def parse_address(text: str) -> Address:
     if (found := _ADDRESS.fullmatch(text)) and 1 <= int(found[3]) <= 65535:
         return Address("running", url=text)
     raise FeatxError(
-        f"--cluster {text}: expected local, local:N (N workers, from 1 to 4096), slurm, or the address of a running "
-        "scheduler such as tcp://HOST:8786"
+        f"expected local, local:N (N workers, from 1 to 4096), slurm, or the address of a running scheduler such as "
+        f"tcp://HOST:8786, found {text!r}",
+        parameter="cluster",
     )
 
 
@@ -118,7 +119,7 @@ def read_settings(address: Address, path: Path | None = None) -> ClusterSettings
         if key not in _KEYS:
             problems.append(f"{key}: unknown key {close_names(key, list(_KEYS))}")
         elif key not in _COMMON and address.kind != "slurm":
-            problems.append(f"{key}: of slurm alone, and --cluster is {address}")
+            problems.append(f"{key}: only for slurm, and `cluster` is {address}")
         elif not _KEYS[key][2](value):
             problems.append(f"{key}: expected {_KEYS[key][1]}, found {show_value(value)}")
     if problems:
