@@ -254,7 +254,7 @@ def _model_problems(fit: FitSpec) -> Iterator[tuple[str, str]]:
     else:
         estimator = make_estimator(fit.model, "none", _first_params(fit), class_weight=fit.class_weight)
         if problem := _problem_of(lambda: check_choice(fit.choose_by, estimator, rows=None)):
-            yield "choose_by", problem.partition(": ")[2]
+            yield "choose_by", problem
         if fit.sample_weight is not None and not has_fit_parameter(estimator[-1], "sample_weight"):
             yield "sample_weight", f"{fit.model} takes no sample weights: leave it out"
 
@@ -299,5 +299,5 @@ def _problem_of(attempt) -> str | None:  # noqa: ANN001
     try:
         attempt()
     except FeatxError as error:
-        return explain(error)
+        return explain(FeatxError(error.text))
     return None

@@ -422,7 +422,8 @@ def test_without_workers_work_ends_in_words(is_own):
 
 def test_a_scheduler_that_goes_away_is_one_line(capfd):
     program = """if True:
-                from distributed import LocalCluster
+        import time
+        from distributed import LocalCluster
         options = {"processes": False, "protocol": "tcp://", "dashboard_address": None}
         cluster = LocalCluster(n_workers=1, threads_per_worker=1, **options)
         print(cluster.scheduler_address, flush=True)
