@@ -163,7 +163,9 @@ def test_the_score_that_cells_are_chosen_by_is_shown(small_store, tmp_path):
     command = ["fit", "svm", small_store, "-o", tmp_path / "svm", "--choose-by", "log_loss"]
     result = CliRunner().invoke(main, [str(part) for part in command])
     assert result.exit_code == 1
-    assert re.fullmatch(r"featx: --choose-by log_loss: GramSVC tells no probabilities\. .*\n", result.stderr)
+    assert re.fullmatch(
+        r"featx: --choose-by: log_loss is not defined for GramSVC, which has no probabilities\. .*\n", result.stderr
+    )
 
 
 def test_a_message_with_a_line_break_is_still_one_line(monkeypatch):

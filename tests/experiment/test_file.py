@@ -241,10 +241,10 @@ def test_every_mistake_is_named_at_once_with_its_key(path):
         ({"fits.rf.where": "type = 'mono'"}, "can't be read; expected comparisons"),
         ({"finetunes.net.where": "type in 'mono'"}, "in and not in take a list"),
         ({"source.path": "photos", "output": "./photos/"}, "output: the folder of the images: give another one"),
-        ({"fits.svm.choose_by": "log_loss"}, "GramSVC tells no probabilities"),
+        ({"fits.svm.choose_by": "log_loss"}, "fits.svm.choose_by: log_loss is not defined for GramSVC"),
         (
             {"fits.new": {"store": "plain", "model": "knn", "class_weight": "balanced"}},
-            "leave class_weight out",
+            "fits.new.class_weight: knn takes no class weights: leave it out",
         ),
         ({"choices.best.among": ["svm"]}, "choices.best.among: expected two fits or more"),
         ({"choices.best.among": ["svm", "rf"]}, "choices.best.among: rf has no repeats"),
