@@ -73,7 +73,7 @@ def show_plan(experiment: object, options: dict[str, object], *, as_json: bool) 
     import sys
     from dataclasses import asdict
 
-    from featx.experiment import describe_plan, plan_experiment, plan_table
+    from featx.experiment import format_plan, plan_experiment, plan_table
     from featx.results import format_table
 
     plan = plan_experiment(experiment, **options)
@@ -81,7 +81,7 @@ def show_plan(experiment: object, options: dict[str, object], *, as_json: bool) 
         show_json(asdict(plan))
     else:
         click.echo(f"{format_table(plan_table(plan))}\n")
-        for line in describe_plan(plan):
+        for line in format_plan(plan):
             click.echo(line)
     if not plan.is_possible:
         sys.exit(1)

@@ -11,7 +11,7 @@ from .file import (
     read_experiment as read_experiment,
 )
 from .plan import (
-    describe_plan as describe_plan,
+    format_plan as format_plan,
 )
 from .plan import (
     plan_experiment as plan_experiment,
