@@ -299,5 +299,6 @@ def _problem_of(attempt) -> str | None:  # noqa: ANN001
     try:
         attempt()
     except FeatxError as error:
-        return explain(error)
+        # The key says already which parameter it is.
+        return explain(FeatxError(error.text))
     return None

@@ -195,7 +195,7 @@ def test_an_output_that_exists_is_refused_or_replaced(tree, tmp_path):
         ("jpeg", "half", "jpeg 'half': expected full or scaled"),
         ("icc", "use", "icc 'use': expected convert or ignore"),
         ("batch_size", 0, "batch size 0: expected a whole number from 1, or auto"),
-        ("image_size", 0, "image size 0: vgg16 needs at least 32 pixels"),
+        ("image_size", 0, "image_size: expected 32 pixels or more for vgg16, found 0"),
     ],
 )
 def test_a_store_never_says_what_it_is_not(option, value, message, tree, tmp_path):
@@ -424,7 +424,7 @@ def test_values_beyond_float16_are_told_at_the_first_batch(tree, tmp_path, brigh
     with monkeypatch.context() as patch:
         interrupt_after(4, patch)
         message = (
-            r"ash/000\.png: block1_conv1 gave the value 7\d,\d+, and float16 ends at 65,504\. .*--store-dtype float32"
+            r"ash/000\.png: block1_conv1 gave the value 7\d,\d+, and float16 ends at 65,504\. .*`store_dtype` float32"
         )
         with pytest.raises(FeatxError, match=message):
             featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", store_dtype="float16", **options)
@@ -432,7 +432,7 @@ def test_values_beyond_float16_are_told_at_the_first_batch(tree, tmp_path, brigh
     with monkeypatch.context() as patch:
         # A disk that has become one to be read alone.
         patch.setattr(RunFolder, "clear", refuse_once_begun)
-        with pytest.raises(FeatxError, match="--store-dtype float32"):
+        with pytest.raises(FeatxError, match="`store_dtype` float32"):
             featx.extract_features(featx.read_source(tree), tmp_path / "t.h5", store_dtype="float16", **options)
     # As it says.
     featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", **options)
@@ -535,5 +535,5 @@ def test_the_image_size_is_the_backbones_own(backbone, layer, options, size, n_f
 
 
 def test_an_unknown_backbone_is_named(tree, tmp_path):
-    with pytest.raises(FeatxError, match="backbone 'vgg61': expected one of vgg16, "):
+    with pytest.raises(FeatxError, match=r"backbone: expected one of vgg16, .*, found 'vgg61'"):
         featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", backbone="vgg61")

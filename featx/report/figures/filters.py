@@ -6,8 +6,9 @@ from functools import partial
 import numpy as np
 
 from featx.errors import FeatxError, WeightsError
-from featx.inference import build_frozen
+from featx.inference import build_recorded
 from featx.networks import (
+    BGR,
     build_application,
     find_backbone,
     find_download,
@@ -22,10 +23,6 @@ SCALES = {
     "own": "each filter from its own smallest number to its largest: strengths can't be compared",
     "shared": "all by the largest number of all, 0 is mid-gray: weak filters look gray",
 }
-
-
-# These hand a network its colours as blue, green, red.
-_BGR = ("caffe", "caffe-googlenet")
 
 
 _PACKAGED = "imagenet-conv"
@@ -55,7 +52,7 @@ def first_layer_filters(settings: Settings, weights: str | None = None) -> np.nd
     name = settings.weights if weights is None else weights
     if weights is None and not is_source(name):
         raise WeightsError(
-            f"the store's weights came from {name!r}, a file or a fine-tuned run: say where that is with --weights"
+            f"the store's weights came from {name!r}, a file or a fine-tuned run: give its path as `weights`"
         )
     if name == settings.weights == _PACKAGED:
         # Compared with their published digests as they are read, and no Keras has to start for them.
@@ -65,7 +62,7 @@ def first_layer_filters(settings: Settings, weights: str | None = None) -> np.nd
     else:
         arrays = _build_arrays(settings, name)
     kernel = _first_kernel(arrays, name)
-    return kernel[:, :, ::-1] if settings.preprocessing in _BGR else kernel
+    return kernel[:, :, ::-1] if settings.preprocessing in BGR else kernel
 
 
 def what_they_need(settings: Settings) -> str:
@@ -95,19 +92,7 @@ def what_they_need(settings: Settings) -> str:
 
 
 def _build_arrays(settings: Settings, name: str) -> Iterable[tuple[np.ndarray, ...]]:
-    frozen = build_frozen(
-        settings.backbone,
-        # All that the features came from: the digest is of every layer that took part.
-        layers=",".join(dict.fromkeys(map(layer_of, settings.layers))),
-        weights=name,
-        image_size=settings.image_size,
-        preprocessing=settings.preprocessing,
-    )
-    if frozen.weights_sha256 != settings.weights_sha256:
-        raise WeightsError(
-            f"weights {name!r}: not those that made the store's features (SHA-256 {frozen.weights_sha256[:16]}..., "
-            f"expected {settings.weights_sha256[:16]}... of {settings.weights!r}): give those with --weights"
-        )
+    frozen = build_recorded("the store", settings, name)
     return (tuple(layer.get_weights()) for layer in frozen.model.layers)
 
 
