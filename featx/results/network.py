@@ -1,10 +1,10 @@
 """The network of a fine-tuned run, out of the run's folder, frozen: its layers give features as a backbone's do."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from featx.errors import FeatxError, WeightsError
+from featx.errors import FeatxError, UnknownLayerError, WeightsError
 from featx.networks import (
     BACKBONES,
     PREPROCESSINGS,
@@ -116,7 +116,7 @@ def read_finetuned(path: str | Path) -> FineTuned:
 
 
 def build_from_run(
-    tuned: FineTuned, backbone: str, layers: str, *, image_size: int | None, preprocessing: str | None
+    tuned: FineTuned, backbone: str, layers: str | Sequence[str], *, image_size: int | None, preprocessing: str | None
 ) -> FrozenBackbone:
     """Build the network of a fine-tuned run, frozen, with the layers that are asked for."""
     _check_backbone(tuned, backbone)
@@ -139,7 +139,7 @@ def build_from_run(
 def _check_backbone(tuned: FineTuned, backbone: str) -> None:
     if backbone != tuned.backbone:
         raise WeightsError(
-            f"weights {tuned.path}: a fine-tuned {tuned.backbone}, not {backbone}. Use --backbone {tuned.backbone}"
+            f"weights {tuned.path}: a fine-tuned {tuned.backbone}, not {backbone}. Use `backbone` {tuned.backbone}"
         )
 
 
@@ -166,14 +166,14 @@ def _check_file(tuned: FineTuned) -> Path:
     return path
 
 
-def _choose_layers(tuned: FineTuned, network: TunedNetwork, text: str) -> tuple[str, ...]:
+def _choose_layers(tuned: FineTuned, network: TunedNetwork, names: str | Sequence[str]) -> tuple[str, ...]:
     """Turn names and sets of layers into those of the network."""
     outputs = list(named_outputs(network.model))
     try:
-        return choose_layers(text, _spec_of(network, find_backbone(tuned.backbone), outputs), outputs)
+        return choose_layers(names, _spec_of(network, find_backbone(tuned.backbone), outputs), outputs)
     except FeatxError as error:
         source = network.backbone.layers[-1]
-        raise FeatxError(f"weights {tuned.path}: up to {source}, with the run's head on it, {error}") from error
+        raise UnknownLayerError(f"weights {tuned.path}: up to {source}, with the run's head on it, {error}") from error
 
 
 def _spec_of(network: TunedNetwork, spec: Backbone, outputs: Collection[str]) -> Backbone:
@@ -192,13 +192,14 @@ def _cut(tuned: FineTuned, whole: TunedNetwork, wanted: Collection[str], image_s
         fixed = [name for name in _fixed_layers(whole) if name in wanted]
         if fixed:
             raise FeatxError(
-                f"image size {image_size}: {fixed[0]} of {tuned.path} takes {tuned.image_size} pixels. Use "
-                f"--image-size {tuned.image_size}, or layers that come before the flatten"
+                f"{fixed[0]} of {tuned.path} needs {tuned.image_size} pixels, found {image_size}. Use `image_size` "
+                f"{tuned.image_size}, or `layers` that come before the flatten",
+                parameter="image_size",
             )
     elif tuned.recipe.precision == "float32":
         return split_at(whole, wanted)
     if {operation.name for operation in whole.backbone.model.operations}.issuperset(wanted):
-        return build_backbone(tuned.backbone, layers=",".join(wanted), weights="random:0", image_size=image_size)
+        return build_backbone(tuned.backbone, layers=tuple(wanted), weights="random:0", image_size=image_size)
     recipe = replace(tuned.recipe, precision="float32")
     if image_size != tuned.image_size and _fixed_layers(whole):
         # What follows would be built for the other size, and might be huge.

@@ -8,6 +8,7 @@ import numpy as np
 from featx.errors import FeatxError, WeightsError
 from featx.inference import build_recorded
 from featx.networks import (
+    BGR,
     build_application,
     find_backbone,
     find_download,
@@ -22,10 +23,6 @@ SCALES = {
     "own": "each filter from its own smallest number to its largest: strengths can't be compared",
     "shared": "all by the largest number of all, 0 is mid-gray: weak filters look gray",
 }
-
-
-# These hand a network its colours as blue, green, red.
-_BGR = ("caffe", "caffe-googlenet")
 
 
 _PACKAGED = "imagenet-conv"
@@ -55,7 +52,7 @@ def first_layer_filters(settings: Settings, weights: str | None = None) -> np.nd
     name = settings.weights if weights is None else weights
     if weights is None and not is_source(name):
         raise WeightsError(
-            f"the store's weights came from {name!r}, a file or a fine-tuned run: say where that is with --weights"
+            f"the store's weights came from {name!r}, a file or a fine-tuned run: give its path as `weights`"
         )
     if name == settings.weights == _PACKAGED:
         # Compared with their published digests as they are read, and no Keras has to start for them.
@@ -65,7 +62,7 @@ def first_layer_filters(settings: Settings, weights: str | None = None) -> np.nd
     else:
         arrays = _build_arrays(settings, name)
     kernel = _first_kernel(arrays, name)
-    return kernel[:, :, ::-1] if settings.preprocessing in _BGR else kernel
+    return kernel[:, :, ::-1] if settings.preprocessing in BGR else kernel
 
 
 def what_they_need(settings: Settings) -> str:
@@ -95,7 +92,7 @@ def what_they_need(settings: Settings) -> str:
 
 
 def _build_arrays(settings: Settings, name: str) -> Iterable[tuple[np.ndarray, ...]]:
-    frozen = build_recorded(settings, name)
+    frozen = build_recorded("the store", settings, name)
     return (tuple(layer.get_weights()) for layer in frozen.model.layers)
 
 

@@ -39,14 +39,14 @@ def test_random_weights_and_others_that_do_not_fit():
     settings = replace(settings, weights_sha256=frozen.weights_sha256)
     kernel = frozen.model.get_layer("block1_conv1").get_weights()[0]
     np.testing.assert_array_equal(first_layer_filters(settings), kernel)
-    with pytest.raises(FeatxError, match="weights 'random:4': not those that made the store's features"):
+    with pytest.raises(FeatxError, match="weights 'random:4': not those that made the features of the store"):
         first_layer_filters(settings, "random:4")
 
 
 def test_weights_that_came_from_a_file_must_be_named():
     for name in ("own.weights.h5", "results-finetuned"):
         settings = replace(SETTINGS, weights=name)
-        with pytest.raises(FeatxError, match=f"'{name}', a file or a fine-tuned run: say where that is with --weights"):
+        with pytest.raises(FeatxError, match=f"'{name}', a file or a fine-tuned run: give its path as `weights`"):
             first_layer_filters(settings)
         assert "a file or a fine-tuned run" in what_they_need(settings)
 
