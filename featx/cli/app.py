@@ -11,7 +11,7 @@ from featx.cli.finetune import finetune, recipes
 from featx.cli.fit import fit
 from featx.cli.networks import backbones
 from featx.cli.options import AS_JSON, OVERWRITE, SEED, Commands, Group, say, show_json
-from featx.cli.plot import covariance, dead, embedding, filters, plot, top_images
+from featx.cli.plot import plot
 from featx.cli.results import choose, report
 from featx.cli.run import run
 from featx.cli.stores import export, repair
@@ -70,10 +70,6 @@ main.add_command(report)
 
 
 main.add_command(plot)
-
-
-for command in (covariance, embedding, dead, filters, top_images):
-    plot.add_command(command)
 
 
 @main.command()

@@ -302,6 +302,19 @@ def note_other_measure(name: str, run: Run, accuracy: float) -> str:
     )
 
 
+def majority_rate(runs: Sequence[Run]) -> float | None:
+    """Return the test accuracy of always answering the majority class, if runs agree in it; weighted ones don't count.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Of the same test rows.
+    """
+    rates = [(run.test or {}).get("majority_class_rate") for run in runs if not describe_weight(run)]
+    known = [rate for rate in rates if rate is not None]
+    return known[0] if known and max(known) - min(known) < 1e-9 else None
+
+
 def list_answers(run: Run, labels: Set[str]) -> list[str]:
     """Return the classes that a run can answer and no test row has."""
     return sorted({str(name) for name in run.protocol.get("classes", ())} - labels)
@@ -474,7 +487,7 @@ def _describe(name: str, run: RepeatedRun, first: RepeatedRun) -> ComparedRepeat
 
 
 def _draws(run: RepeatedRun) -> tuple[object, ...]:
-    """Return what makes splits the same; a record without a digest has none like it."""
+    """Return what makes splits the same; splits of unknown rows are like no others."""
     digest = object() if run.rows_sha256 is None else run.rows_sha256
     return digest, [(repeat.seed, repeat.n_train, repeat.n_test) for repeat in run.repeats]
 

@@ -9,10 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
 from featx.errors import FeatxError
 from featx.images import write_table
-from featx.results.record import Cell, Run
+from featx.results.record import Run
 from featx.results.tables import cells_table, layers_table
 from featx.system import is_folder, name_beside, sync_folder
 
@@ -187,12 +188,17 @@ def _sync(folder: Path) -> None:
 
 
 def read_run(run_path: str | Path) -> Run:
-    """Read a run's record.
+    """Read a run's record, and check every value of it: the folder may be untrusted.
+
+    Parameters
+    ----------
+    run_path : path
+        A folder that `featx.fit_grid` or `featx.fine_tune` has written.
 
     Raises
     ------
     FeatxError
-        If there is none, or it is of a newer format.
+        If there is no record, it is of a newer format, or a value in it is not as featx writes it.
     """
     put_back(run_path)
     path = Path(run_path) / "run.json"
@@ -201,21 +207,50 @@ def read_run(run_path: str | Path) -> Run:
         version = record.pop("featx_run")
         if version > FORMAT:
             raise FeatxError(f"{path}: a run of format {version}; this featx reads up to {FORMAT}: upgrade featx")
-        # Runs from before there was a choice were all chosen by accuracy.
-        record["protocol"].setdefault("choose_by", "accuracy")
-        cells = tuple(Cell(**{"validation_score": cell["validation_accuracy"], **cell}) for cell in record.pop("cells"))
-        sequences = {name: tuple(record.get(name, ())) for name in ("notes", "layers")}
-        return Run(**{**record, "cells": cells, **sequences})
+        # A lone surrogate is no text that could be shown or written.
+        json.dumps(record, ensure_ascii=False).encode()
+        run = TypeAdapter(Run).validate_python(record)
     except (FileNotFoundError, NotADirectoryError) as error:
         if path.with_name("repeats.json").exists():
             raise FeatxError(
-                f"{path.parent}: a run of random splits, which keeps figures, but no model and no answers. featx "
-                "compare shows the figures; for more, fit one split, without --repeats"
+                f"{path.parent}: a run of random splits, which keeps scores, but no model and no predictions. featx "
+                "compare shows the scores; for more, fit one split, without `repeats`"
             ) from error
         raise FeatxError(
             f"{path}: no such run; expected a folder that featx fit or featx finetune has written"
         ) from error
     except OSError as error:
         raise FeatxError(f"{path}: can't be read: {error.strerror or error}") from error
+    except UnicodeEncodeError as error:
+        raise FeatxError(f"{path}: contains what is no text: {error.reason}. Make the run again") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise FeatxError(f"{path}: {key}: {first['msg']}. Make the run again") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FeatxError(f"{path}: not a record of a run: {error!r}. Make the run again") from error
+    _check_values(path, run)
+    return run
+
+
+def _check_values(path: Path, run: Run) -> None:
+    """Raise an error if a record contradicts itself, or has an accuracy that is none."""
+    if not 0 <= run.chosen < len(run.cells):
+        raise FeatxError(f"{path}: chosen is {run.chosen}, of {len(run.cells)} cells. Make the run again")
+    for share in _shares(run):
+        if not isinstance(share, float) or not 0 <= share <= 1:
+            raise FeatxError(f"{path}: {share!r} is no accuracy. Make the run again")
+    if run.is_finetuned and not all({"recipe", "stage"} <= set(cell.params) for cell in run.cells):
+        raise FeatxError(f"{path}: a fine-tuned run without recipe or stages. Run featx finetune again")
+
+
+def _shares(run: Run) -> Iterator[float | list[float] | None]:
+    """Yield what has to be a number from 0 to 1."""
+    yield from (cell.validation_accuracy for cell in run.cells if cell.validation_accuracy is not None)
+    if run.test is not None:
+        yield run.test.get("accuracy")
+        interval = run.test.get("accuracy_interval")
+        if interval is not None:
+            yield from interval if isinstance(interval, list) and len(interval) == 2 else [interval]
+        if run.test.get("majority_class_rate") is not None:
+            yield run.test["majority_class_rate"]

@@ -73,7 +73,7 @@ class Run:
         What each layer gives, where it was asked for; see `featx.fit.layerwise.score_layers`.
     n_parameters : int or None
         How many numbers were fitted: those that the classifier reads to predict, or the network's trainable weights
-        over all stages. None in older records.
+        over all stages.
     predict_seconds : float or None
         To label a thousand images, from files to labels: the network's part and the classifier's. None where the store
         doesn't tell how fast its features were made.

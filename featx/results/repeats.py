@@ -76,8 +76,8 @@ class RepeatedRun:
         and there is none of one repeat.
     notes : tuple of str
     rows_sha256 : str or None
-        Of what splits are drawn from: which rows take part and in which order, their labels, groups, weights, and what
-        they are stratified by. None in records from before it was kept.
+        Of what splits are drawn from: which rows are used and in which order, their labels, groups, weights, and what
+        they are stratified by. None if that is not known.
     """
 
     model: str
@@ -110,11 +110,7 @@ def read_repeats(run_path: str | Path) -> RepeatedRun:
         version = record.pop("featx_repeats")
         if version > FORMAT:
             raise FeatxError(f"{path}: a run of format {version}; this featx reads up to {FORMAT}: upgrade featx")
-        # Runs from before there was a choice were all chosen by accuracy.
-        record["protocol"] = {"choose_by": "accuracy", **record["protocol"]}
-        repeats = tuple(
-            Repeat(**{"validation_score": entry["validation_accuracy"], **entry}) for entry in record["repeats"]
-        )
+        repeats = tuple(Repeat(**entry) for entry in record["repeats"])
         run = RepeatedRun(**{**record, "repeats": repeats, "notes": tuple(record["notes"])})
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FeatxError(

@@ -41,10 +41,10 @@ def cells_table(run: Run) -> pd.DataFrame:
 
 
 def layers_table(run: Run) -> pd.DataFrame:
-    """Return a line a layer, with the figures that were asked for; NaN where there is none."""
+    """Return the scores of each layer that were asked for, one row per layer; NaN where there is none."""
     table = pd.DataFrame(list(run.layers))
-    figures = [name for name in table.columns if name not in ("layer", "n_features")]
-    return table.astype(dict.fromkeys(figures, float))
+    scores = [name for name in table.columns if name not in ("layer", "n_features")]
+    return table.astype({"layer": str} | dict.fromkeys(scores, float))
 
 
 def describe_test(run: Run) -> str:

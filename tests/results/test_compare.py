@@ -375,12 +375,12 @@ def test_other_labels_are_refused_by_name(tmp_path):
     ("text", "message"),
     [
         (None, "no such file"),
-        ("", "not a CSV that can be read"),
-        ("path,label,predicted\na,b,c\na,b,c,d\n", "not a CSV that can be read"),
+        ("", "read as CSV"),
+        ("path,label,predicted\na,b,c\na,b,c,d\n", "read as CSV"),
         ("path,label\na,b\n", "no column 'predicted'; expected path, label, predicted, found path, label"),
-        ("path,label,predicted\n", "no test rows to compare"),
+        ("path,label,predicted\n", "no test rows"),
         ("path,label,predicted\nx,a,a\ny,b\n", "row 2 has an empty field"),
-        ("path,label,predicted\nx,a,a\nx,a,b\n", "'x' stands there twice"),
+        ("path,label,predicted\nx,a,a\nx,a,b\n", "'x' is there twice"),
     ],
 )
 def test_predictions_that_are_none(tmp_path, text, message):
