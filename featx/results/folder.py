@@ -1,4 +1,4 @@
-"""One run on disk: its record, its tables, and the fitted model or network."""
+"""Write and read the folder of one run: its record, its tables, and the fitted model or network."""
 
 import json
 import os
@@ -21,7 +21,7 @@ FORMAT = 1
 
 
 NETWORK_FILE = "network.weights.h5"
-"""Where a fine-tuned run keeps its weights, in place of a classifier's model.skops."""
+"""The file with a fine-tuned run's weights, in place of a classifier's model.skops."""
 
 
 _FILES_OF_A_RUN = {
@@ -32,20 +32,31 @@ _FILES_OF_A_RUN = {
 
 
 def check_free(run_path: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that is taken; only a run's own folder is ever replaced."""
+    """Raise an error if a run can't be written to this folder; only a run's own folder is ever replaced.
+
+    Parameters
+    ----------
+    run_path : path
+    overwrite : bool
+        A run in this folder may be replaced.
+
+    Raises
+    ------
+    FeatxError
+    """
     put_back(run_path)
     try:
         if not run_path.exists():
             return
         if not overwrite:
-            raise FeatxError(f"{run_path}: exists. Give another --output, or --overwrite to replace it")
+            raise FeatxError(f"{run_path}: exists. Give another `output`, or `overwrite` to replace it")
         names = {path.name for path in run_path.iterdir()} if run_path.is_dir() else {run_path.name}
     except OSError as error:
-        raise FeatxError(f"{run_path}: can't be written: {error.strerror or error}. Give another --output") from error
+        raise FeatxError(f"{run_path}: can't be written: {error.strerror or error}. Give another `output`") from error
     others = sorted(names - _FILES_OF_A_RUN)
     if others or not names & {"run.json", "repeats.json"}:
-        what = f"holds {others[0]!r}" if others else "holds no run"
-        raise FeatxError(f"{run_path}: {what}, so it is not replaced. Give another --output")
+        what = f"contains {others[0]!r}" if others else "contains no run"
+        raise FeatxError(f"{run_path}: {what}, so it is not replaced. Give another `output`")
 
 
 def write_run(
@@ -71,9 +82,9 @@ def write_run(
     estimator : scikit-learn estimator, optional
         Goes to model.skops.
     add_files : callable, optional
-        Is given the folder while it is filled, and writes further files into it: a fine-tuned network's.
+        Receives the folder and writes further files into it: a fine-tuned network's.
     overwrite : bool, default False
-        Replace a run that is there.
+        Replace a run that exists.
     """
     with write_folder(run_path, overwrite=overwrite) as folder:
         record = {"featx_run": FORMAT} | asdict(run)
@@ -94,93 +105,88 @@ def write_run(
 
 @contextmanager
 def write_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Fill a folder next to its place and move it there whole; if anything fails, nothing has changed.
+    """Fill a folder under another name and rename it when it is whole; if anything fails, nothing has changed.
 
-    A folder that is replaced waits under a hidden name until the new one is in its place; see `put_back`.
-
-    Raises
-    ------
-    FeatxError
-        If the folder is there and not to be replaced, or can't be written.
+    A folder that is replaced waits under a hidden name until the new one has its name; see `put_back`.
     """
     check_free(path, overwrite=overwrite)
-    place = _place_of(path)
-    temporary = name_beside(place)
+    target = _resolve(path)
+    temporary = name_beside(target)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
     except OSError as error:
-        raise FeatxError(f"{path}: this folder can't be made: {error.strerror}. Give another --output") from error
+        raise FeatxError(f"{path}: this folder can't be made: {error.strerror}. Give another `output`") from error
     try:
         yield temporary
         _sync(temporary)
-        _move(temporary, place)
+        _move(temporary, target)
     except OSError as error:
         raise FeatxError(
-            f"{path}: writing failed ({error.strerror or error}); nothing was kept of this run. Mend it (free some "
-            "disk, say) and run it again"
+            f"{path}: writing failed ({error.strerror or error}); nothing was kept of this run. Free some disk "
+            "space, say, and run it again"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def put_back(run_path: str | Path) -> None:
-    """Give a run its name back, where featx was killed just as it replaced it.
+    """Rename a run back to its name, if featx was killed just as it replaced it.
 
-    Everything that looks for a run calls this first.
+    Everything that searches for a run calls this first.
 
     Raises
     ------
     FeatxError
         If the run can't be moved back.
     """
-    place = _place_of(run_path)
-    waiting = _waiting_name(place)
-    if os.path.lexists(place) or not is_folder(waiting):
+    target = _resolve(run_path)
+    waiting = _waiting_name(target)
+    if os.path.lexists(target) or not is_folder(waiting):
         return
     try:
-        waiting.rename(place)
+        waiting.rename(target)
     except FileNotFoundError:
         # Another process has moved it back.
         return
     except OSError as error:
         raise FeatxError(
             f"{run_path}: featx was stopped as it replaced this run, which is {waiting} now and can't be moved back: "
-            f"{error.strerror or error}. Rename it to {place.name}"
+            f"{error.strerror or error}. Rename it to {target.name}"
         ) from error
 
 
-def _place_of(run_path: str | Path) -> Path:
+def _resolve(run_path: str | Path) -> Path:
     """Return where a run's folder really is: a link to it stays a link."""
     return Path(os.path.realpath(run_path))
 
 
-def _waiting_name(place: Path) -> Path:
-    """Return what a run is called while another one takes its place."""
-    return place.with_name(f".{place.name}.featx-old")
+def _waiting_name(target: Path) -> Path:
+    """Return the name of a run while another one replaces it."""
+    return target.with_name(f".{target.name}.featx-old")
 
 
-def _move(folder: Path, place: Path) -> None:
-    """Move a folder to its place; what is there is deleted afterwards, or keeps its name."""
-    if not place.exists():
-        folder.rename(place)
-        sync_folder(place.parent)
+def _move(folder: Path, target: Path) -> None:
+    """Rename a folder; a folder of that name is deleted afterwards, or keeps its name if that fails."""
+    if not target.exists():
+        folder.rename(target)
+        sync_folder(target.parent)
         return
-    waiting = _waiting_name(place)
+    waiting = _waiting_name(target)
     # Left by a process that was killed as it deleted it.
     shutil.rmtree(waiting, ignore_errors=True)
-    place.rename(waiting)
+    target.rename(waiting)
     try:
-        folder.rename(place)
+        folder.rename(target)
     except BaseException:
-        waiting.rename(place)
+        waiting.rename(target)
         raise
-    sync_folder(place.parent)
+    sync_folder(target.parent)
     shutil.rmtree(waiting, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:
-    """Flush the files of a folder to disk: what they replace is deleted."""
+    """Flush the files of a folder to disk, before the folder that they replace is deleted."""
     for path in folder.iterdir():
         with path.open("rb+") as file:
             os.fsync(file.fileno())

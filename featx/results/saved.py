@@ -47,8 +47,8 @@ class SavedRun:
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """Columns path, label and predicted: one row per test image."""
-        if self.run.test is None:
-            raise FeatxError(f"{self.folder}: no test rows. Extract with `split` and fit again")
+        # If the folder is no run, the error says so.
+        _ = self.run
         return read_predictions(self.folder)
 
     @cached_property

@@ -356,7 +356,7 @@ def test_another_training_begins_anew_with_overwrite(tuned_store, recipe, undist
         fine_tune(tuned_store, recipe, output, seed=3, engine="keras")
     fine_tune(tuned_store, recipe, output, engine="keras", overwrite=True)
     assert same_run(output, undisturbed[0])
-    with pytest.raises(FeatxError, match=r"run: exists\. Give another --output, or --overwrite"):
+    with pytest.raises(FeatxError, match=r"run: exists\. Give another `output`, or `overwrite`"):
         fine_tune(tuned_store, recipe, output)
 
 

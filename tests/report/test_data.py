@@ -174,7 +174,7 @@ def test_runs_that_can_answer_other_classes_are_left_out(copied):
     report = gather(copied)
     assert [run.name for run in report.runs] == ["bare", "logreg", "tuned"]
     (left,) = report.left_out
-    assert "not the same classes; 'zebra', which no test row is of, can only be answered by" in left.reason
+    assert "not the same classes; 'zebra', which no test row is of, can only be predicted by" in left.reason
 
 
 @pytest.mark.parametrize(

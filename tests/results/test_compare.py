@@ -158,7 +158,7 @@ def test_runs_that_can_answer_other_classes_are_not_compared(tmp_path):
     more = write(tmp_path / "more", "aaaabbbbba", protocol={"classes": ["a", "b", "c"]})
     fewer = write(tmp_path / "fewer", "aaaaaaaaaa", protocol={"classes": ["a"]})
     assert compare_runs([one, fewer]).pairs[0].difference == pytest.approx(-0.3)
-    message = r"not the same classes; 'c', which no test row is of, can only be answered by .*more\. Compare runs that"
+    message = r"not the same classes; 'c', which no test row is of, can only be predicted by .*more\. Compare runs that"
     for pair in ([one, more], [more, one]):
         with pytest.raises(FeatxError, match=message):
             compare_runs(pair)
@@ -350,7 +350,7 @@ def test_text_that_looks_like_something_else(tmp_path):
 
 @pytest.mark.parametrize("paths", [[], ["one"]])
 def test_one_run_is_no_comparison(tmp_path, paths):
-    with pytest.raises(FeatxError, match="takes two runs or more"):
+    with pytest.raises(FeatxError, match="expected two runs or more"):
         compare_runs([tmp_path / path for path in paths])
 
 

@@ -120,7 +120,7 @@ def test_only_a_runs_own_folder_is_replaced(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
     for path, what in ((tmp_path / "results", "'run'"), (tmp_path / "empty", "no run"), (tmp_path / "file", "'file'")):
-        with pytest.raises(FeatxError, match=f"holds {what}, so it is not replaced"):
+        with pytest.raises(FeatxError, match=f"contains {what}, so it is not replaced"):
             write(path, Stranger(), overwrite=True)
     assert (tmp_path / "results" / "run" / "run.json").exists()
     (tmp_path / "results" / "run" / "thesis.tex").write_text("mine")
@@ -202,7 +202,7 @@ def test_one_run_is_there_whole_after_a_kill_at_any_step(tmp_path, is_linked):
             os._exit(0)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         found.append(accuracy_of(path) if path.exists() else None)
-        with pytest.raises(FeatxError, match=r"exists\. Give another --output"):
+        with pytest.raises(FeatxError, match=r"exists\. Give another `output`"):
             check_free(path, overwrite=False)
         assert accuracy_of(path) == found[-1] or (accuracy_of(path), found[-1]) == (0.25, None)
         if code == 0:

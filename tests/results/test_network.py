@@ -197,7 +197,7 @@ def test_another_size_fits_what_comes_before_a_flatten(run):
     found = build_network(layers="block3_pool,flatten", weights=str(run), image_size=64, engine="keras")(pixels)
     assert found["flatten"].shape == (5, 8 * 8 * 256)
     assert np.allclose(found["flatten"].reshape(5, 64, 256).mean(axis=1), found["block3_pool"], rtol=1e-4)
-    with pytest.raises(FeatxError, match=r"image size 64: fc1 of .*net takes 32 pixels\. Use --image-size 32"):
+    with pytest.raises(FeatxError, match=r"image_size: expected 32 for fc1 of .*net, found 64\. Use 32"):
         build_frozen(layers="all", weights=str(run), image_size=64)
 
 
@@ -231,7 +231,7 @@ def test_features_are_float32_of_a_network_trained_in_less(make_run):
         assert layer.compute_dtype == "float32"
         for found, expected in zip(layer.get_weights(), trained.get(layer.name, ()), strict=True):
             assert np.array_equal(found, expected)
-    with pytest.raises(WeightsError, match=r"a fine-tuned resnet50, not vgg16\. Use --backbone resnet50"):
+    with pytest.raises(WeightsError, match=r"a fine-tuned resnet50, not vgg16\. Use `backbone` resnet50"):
         build_frozen(weights=str(folder))
 
 
