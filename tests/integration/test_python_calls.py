@@ -119,7 +119,7 @@ def test_one_column_to_stratify_by_is_not_its_letters(store, tmp_path):
 def test_one_run_is_not_its_letters(store, tmp_path):
     featx.fit_grid(store, "knn", tmp_path / "run", grid={"n_neighbors": (1,)})
     for path in (tmp_path / "run", str(tmp_path / "run")):
-        with pytest.raises(FeatxError, match="a comparison takes two runs or more, got 1"):
+        with pytest.raises(FeatxError, match="expected two runs or more, found 1"):
             featx.compare_runs(path)
         with pytest.raises(FeatxError, match="expected two runs or more, found 1"):
             featx.choose_among(path, tmp_path / "chosen")

@@ -197,7 +197,7 @@ def test_another_size_fits_what_comes_before_a_flatten(run):
     found = build_network(layers="block3_pool,flatten", weights=str(run), image_size=64, engine="keras")(pixels)
     assert found["flatten"].shape == (5, 8 * 8 * 256)
     assert np.allclose(found["flatten"].reshape(5, 64, 256).mean(axis=1), found["block3_pool"], rtol=1e-4)
-    with pytest.raises(FeatxError, match=r"image_size: fc1 of .*net needs 32 pixels, found 64\. Use `image_size` 32"):
+    with pytest.raises(FeatxError, match=r"image_size: expected 32 for fc1 of .*net, found 64\. Use 32"):
         build_frozen(layers="all", weights=str(run), image_size=64)
 
 
