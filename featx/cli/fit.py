@@ -12,7 +12,7 @@ from featx.cli.from_records import collecting, taking
 from featx.cli.options import AS_JSON, OVERWRITE, SHARD, Group, check_first, cluster_options, opened, show_json
 from featx.cli.streams import say
 from featx.errors import FeatxError
-from featx.fit import GRIDS, OF_ONE_SPLIT, FitOptions, RepeatOptions
+from featx.fit import GRIDS, OF_ONE_SPLIT, OF_REPEATS, FitOptions, GridOptions, RepeatOptions
 from featx.system import Options
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ def add_command(model: str, grid: type[Options]) -> None:
     @fit.command(model, help=grid.__doc__)
     @click.argument("store", type=click.Path(path_type=Path))
     @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder.  [default: results/MODEL-TIME]")
-    @taking(FitOptions, without=["importance"])
+    @taking(GridOptions, without=["grid", "importance"])
     @click.option("--importance", is_flag=True, help="Measure the accuracy that is lost when a layer is shuffled.")
     @click.option(
         "--shuffles", type=click.IntRange(1), help="Number of shuffles of each layer, for --importance.  [default: 10]"
     )
-    @collecting(RepeatOptions, "repeats")
+    @collecting(RepeatOptions, "repeats", only=OF_REPEATS)
     @click.option(
         "--shard",
         type=SHARD,
@@ -53,7 +53,7 @@ def add_command(model: str, grid: type[Options]) -> None:
     def command(
         store: Path,
         output: Path | None,
-        options: FitOptions,
+        options: GridOptions,
         importance: bool,
         shuffles: int | None,
         repeats: dict[str, Any],
@@ -68,8 +68,8 @@ def add_command(model: str, grid: type[Options]) -> None:
             raise FeatxError("only for --importance: give that too", parameter="shuffles")
         if "gamma" in axes and "rbf" not in axes.get("kernel", ("rbf",)):
             raise FeatxError("only the RBF kernel has it: leave it out, or give --kernel linear,rbf", parameter="gamma")
-        options = replace(options, importance=(shuffles or 10) if importance else 0)
-        keywords = {"grid": axes, "progress": True, **read_keywords(options, repeats)}
+        options = replace(options, grid=axes, importance=(shuffles or 10) if importance else 0)
+        keywords = {"progress": True, **choose_options(options, repeats).keywords()}
         check_shard(shard, output, cluster, cluster_settings)
         output = output or Path("results", f"{model}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
         if shard is not None:
@@ -86,29 +86,28 @@ for name, axes_of_model in GRIDS.items():
     add_command(name, axes_of_model)
 
 
-def read_keywords(options: FitOptions, repeats: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `featx.fit_grid`, or of `featx.fit_repeats` where options of random splits are given.
+def choose_options(options: GridOptions, repeats: Mapping[str, Any]) -> GridOptions | RepeatOptions:
+    """Return the options of `featx.fit_grid`, or of `featx.fit_repeats` where options of random splits are given.
 
     Raises
     ------
     FeatxError
         If options don't go together.
     """
-    keywords = options.keywords()
     if not repeats:
-        return keywords
-    name = next(iter(repeats))
+        return options
     if "n_repeats" not in repeats:
-        raise FeatxError("only for random splits: give `n_repeats` too", parameter=name)
+        raise FeatxError("only for random splits: give `n_repeats` too", parameter=next(iter(repeats)))
     for name in OF_ONE_SPLIT:
-        if keywords.pop(name):
+        if getattr(options, name):
             raise FeatxError("only for one split: leave it or `n_repeats` out", parameter=name)
     if "train_per_class" in repeats and (others := {"test_share", "stratify"} & repeats.keys()):
-        raise FeatxError("has no effect next to `train_per_class`: leave one of them out", parameter=min(others))
-    if keywords["cv"] is None:
-        # The library's default for random splits.
-        del keywords["cv"]
-    return keywords | RepeatOptions(**repeats).keywords()
+        raise FeatxError("not used with `train_per_class`: leave one of them out", parameter=min(others))
+    shared = options.keywords(FitOptions)
+    if options.cv is None:
+        # Random splits have a default of their own.
+        del shared["cv"]
+    return RepeatOptions(**shared, **repeats)
 
 
 def check_shard(

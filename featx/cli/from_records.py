@@ -67,13 +67,16 @@ def taking(
     return _adding(known, parameter, hand_over, are_unset=False)
 
 
-def collecting(record: type[Options], parameter: str) -> Callable[[Callable], Callable]:
-    """Return a decorator: add an option for each field of a record, and hand over a dict of those that are given."""
+def collecting(
+    record: type[Options], parameter: str, *, only: Collection[str] | None = None
+) -> Callable[[Callable], Callable]:
+    """Return a decorator: add an option for fields of a record, and hand over a dict of those that are given."""
 
     def hand_over(values: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in values.items() if value is not None}
 
-    return _adding(options_of(record), parameter, hand_over, are_unset=True)
+    known = {name: each for name, each in options_of(record).items() if only is None or name in only}
+    return _adding(known, parameter, hand_over, are_unset=True)
 
 
 def _adding(

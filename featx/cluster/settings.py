@@ -119,7 +119,7 @@ def read_settings(address: Address, path: Path | None = None) -> ClusterSettings
         if key not in _KEYS:
             problems.append(f"{key}: unknown key {close_names(key, list(_KEYS))}")
         elif key not in _COMMON and address.kind != "slurm":
-            problems.append(f"{key}: of slurm alone, and --cluster is {address}")
+            problems.append(f"{key}: only for slurm, and `cluster` is {address}")
         elif not _KEYS[key][2](value):
             problems.append(f"{key}: expected {_KEYS[key][1]}, found {show_value(value)}")
     if problems:
@@ -168,16 +168,17 @@ def describe_memory(value: str | int) -> str:
     return f"{found['number']}{found['letter'].upper() or 'M'}iB"
 
 
-def no_worker(address: Address, settings: ClusterSettings) -> str:
-    """Say that no worker has come."""
+def no_worker(address: Address, settings: ClusterSettings) -> FeatxError:
+    """Return the error that no worker has come."""
     looks = {
-        "slurm": "squeue --me shows whether jobs wait, and log_directory in --cluster-settings keeps what they say",
+        "slurm": "squeue --me shows whether jobs wait, and log_directory in `cluster_settings` keeps their output",
         "running": f"start some (dask worker {address} --nthreads 1)",
         "local": "is this machine very busy?",
     }[address.kind]
-    return (
-        f"--cluster {address}: no worker for {settings.wait:g} seconds: {looks}; wait in --cluster-settings gives them "
-        "more time. What is done is kept"
+    return FeatxError(
+        f"no worker of {address} for {settings.wait:g} seconds: {looks}; wait in `cluster_settings` gives them more "
+        "time. What is done is kept",
+        parameter="cluster",
     )
 
 

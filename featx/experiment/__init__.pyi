@@ -11,13 +11,19 @@ from .file import (
     read_experiment as read_experiment,
 )
 from .plan import (
-    describe_plan as describe_plan,
+    ExperimentPlan as ExperimentPlan,
+)
+from .plan import (
+    format_plan as format_plan,
 )
 from .plan import (
     plan_experiment as plan_experiment,
 )
 from .plan import (
     plan_table as plan_table,
+)
+from .run import (
+    ExperimentRun as ExperimentRun,
 )
 from .run import (
     run_experiment as run_experiment,

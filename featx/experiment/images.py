@@ -8,11 +8,10 @@ import pandas as pd
 from featx.errors import FeatxError, SourceError
 from featx.experiment.existing import Existing
 from featx.experiment.option_names import explain
-from featx.experiment.schema import Experiment, FinetuneSpec, FitSpec
-from featx.experiment.stages import divide_images, read_images
+from featx.experiment.schema import Experiment, FinetuneSpec, FitSpec, Source, Split
 from featx.finetune import StoreToBe, check_task
-from featx.fit import OF_ONE_SPLIT, RepeatsTask, check_grid, plan_cells, read_strata
-from featx.images import Manifest
+from featx.fit import OF_ONE_SPLIT, FitOptions, check_grid, check_repeats, plan_cells, read_strata
+from featx.images import Manifest, make_count_splits, make_splits, read_elpv, read_source
 from featx.store import Rows, Store, read_rows
 from featx.system import Problems, close_names, refuse
 
@@ -27,23 +26,47 @@ def read_divided_images(experiment: Experiment, *, echo: Callable[[str], None] =
     """
     path, split = experiment.path, experiment.split
     try:
-        undivided = read_images(experiment, echo=echo)
+        undivided = _read_images(experiment.source)
     except SourceError as error:
         raise FeatxError(f"{path}: source: {explain(error)}") from error
+    manifest = undivided
     for column in () if split is None else split.stratify:
         if column not in undivided.table:
             raise FeatxError(f"{path}: split.stratify: {_no_column(column, undivided.table)}")
-    try:
-        manifest = divide_images(experiment, undivided)
-    except SourceError as error:
-        raise FeatxError(f"{path}: split: {explain(error)}") from error
-    for note in manifest.notes[len(undivided.notes) :]:
+    if split is not None:
+        try:
+            manifest = _divide_images(undivided, split)
+        except SourceError as error:
+            raise FeatxError(f"{path}: split: {explain(error)}") from error
+    for note in manifest.notes:
         echo(note)
     return manifest
 
 
+def _read_images(source: Source) -> Manifest:
+    """List the images of a source, not divided yet."""
+    if source.dataset is not None:
+        return read_elpv(source.n_images)
+    return read_source(
+        source.path,
+        path_column=source.path_column,
+        label_column=source.label_column,
+        split_column=source.split_column,
+        group_column=source.group_column,
+        root=source.root,
+    )
+
+
+def _divide_images(manifest: Manifest, split: Split) -> Manifest:
+    if split.shares is not None:
+        return make_splits(manifest, split.shares, seed=split.seed, stratify=split.stratify)
+    return make_count_splits(
+        manifest, train=split.train_per_class, validation=split.validation_per_class, seed=split.seed
+    )
+
+
 def check_images(experiment: Experiment, manifest: Manifest | None, existing: Mapping[str, Existing]) -> None:
-    """Check what fits and fine-tunings that are yet to be done ask of the images, before anything is computed.
+    """Check that the images serve the fits and fine-tunings that are to be done, before anything is computed.
 
     Parameters
     ----------
@@ -51,7 +74,7 @@ def check_images(experiment: Experiment, manifest: Manifest | None, existing: Ma
     manifest : Manifest or None
         The images; None: those of the stores that exist.
     existing : mapping of str to Existing
-        What exists, by the stages' keys.
+        Existing results by the stages' keys.
 
     Raises
     ------
@@ -99,7 +122,7 @@ def _with_stored_splits(experiment: Experiment, store: str, manifest: Manifest) 
         with Store(path) as opened:
             splits = opened.images.set_index("path")["split"]
     except FeatxError:
-        # What is wrong with it is said where stores are compared.
+        # The comparison of stores reports this.
         return manifest
     return replace(manifest, table=manifest.table.assign(split=manifest.table["path"].map(splits).fillna("")))
 
@@ -124,14 +147,8 @@ def _check_stage(experiment: Experiment, spec: FitSpec | FinetuneSpec, table: pd
 
 
 def _check_fit(store: StoreToBe, spec: FitSpec, rows: Rows) -> None:
-    selection = check_grid(
-        *(store.path, rows, spec.model, plan_cells(spec.model, spec.grid, spec.discretize)),
-        where=spec.where,
-        cv=spec.cv,
-        choose_by=spec.choose_by,
-        class_weight=spec.class_weight,
-        seed=spec.seed,
-    )
+    cells = plan_cells(spec.model, spec.grid, spec.discretize)
+    selection = check_grid(store.path, rows, spec.model, cells, FitOptions(**spec.keywords(FitOptions)))
     for key in OF_ONE_SPLIT:
         if getattr(spec, key) and selection == "none":
             raise FeatxError("scored on validation rows, and there are none; give `cv`, or three shares", parameter=key)
@@ -139,12 +156,9 @@ def _check_fit(store: StoreToBe, spec: FitSpec, rows: Rows) -> None:
 
 def _check_repeats(store: StoreToBe, spec: FitSpec, rows: Rows) -> None:
     cells = plan_cells(spec.model, spec.grid, spec.discretize)
-    strata = None if spec.stratify is None else read_strata(store, rows, spec.stratify, spec.label)
-    drawn_by = {name: getattr(spec, name) for name in ("test_share", "train_per_class")}
-    drawn_by = {name: value for name, value in drawn_by.items() if value is not None}
-    chosen_by = {name: getattr(spec, name) for name in ("cv", "choose_by", "class_weight", "seed")}
-    task = RepeatsTask(spec.model, cells, rows, strata, chosen_by | drawn_by, {}, ())
-    task.check(range(spec.repeats))
+    options = spec.repeat_options()
+    strata = read_strata(store, rows, options.stratify, spec.label) if options.train_per_class is None else None
+    check_repeats(rows, spec.model, cells, strata, options)
 
 
 def _no_column(column: str, table: pd.DataFrame) -> str:

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from featx.extract import ExtractOptions
 from featx.finetune import TuneOptions
-from featx.fit import GRIDS, FitOptions, RepeatOptions
+from featx.fit import GRIDS, FitOptions, GridOptions, RepeatOptions
 from featx.images import SourceOptions
 from featx.system import Options, Range, Seed, option, options_of
 
@@ -67,16 +67,16 @@ class FinetuneSpec(TuneOptions):
 
     store: str = option(help="Name of a store of a backbone.")
     recipe: str = option(help="Recipe: a name that featx recipes lists, or a file.")
-    set: dict[str, object] = option(dict, "Changes of the recipe, such as {epochs: 5, head.learning_rate: 0.001}.")
+    set: dict[str, Any] = option(dict, "Changes of the recipe, such as {epochs: 5, head.learning_rate: 0.001}.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitSpec(FitOptions):
+class FitSpec(GridOptions):
     """A grid to fit: the options of `featx.fit_grid`; with `repeats`, those of `featx.fit_repeats`."""
 
     store: str = option(help="Name of a store.")
     model: str = option(help="Classifier.", choices=tuple(GRIDS))
-    grid: dict[str, object] = option(
+    grid: dict[str, Any] = option(
         dict, "Lists of values by scikit-learn's names, in the ranges of featx fit.", unset="the model's own"
     )
     repeats: Annotated[int, Range(1, 10_000)] | None = option(
@@ -87,6 +87,12 @@ class FitSpec(FitOptions):
     )
     train_per_class: Count | None = option(None, options_of(RepeatOptions)["train_per_class"].help)
     stratify: tuple[str, ...] | None = option(None, options_of(RepeatOptions)["stratify"].help, unset="[label]")
+
+    def repeat_options(self) -> RepeatOptions:
+        """Return the options of `featx.fit_repeats`."""
+        own = {name: getattr(self, name) for name in OF_REPEATS if name != "repeats"}
+        own = {name: value for name, value in own.items() if value is not None}
+        return RepeatOptions(**self.keywords(FitOptions), **own, n_repeats=self.repeats)
 
 
 @dataclass(frozen=True, kw_only=True)

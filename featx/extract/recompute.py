@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from featx.errors import StoreError
-from featx.images import Picture, read_picture
+from featx.images import ImageOptions, Picture
 from featx.inference import PooledNetwork, check_known, compute_parts, rebuild_network
 from featx.networks import load_keras
 from featx.store import Part, Settings
@@ -61,14 +61,7 @@ class Reextractor:
 
     def read(self, path: Path) -> Picture:
         """Read one image as the store's images were read."""
-        return read_picture(
-            path,
-            image_size=self.settings.image_size,
-            resize=self.settings.resize,
-            interpolation=self.settings.interpolation,
-            jpeg=self.settings.jpeg,
-            icc=self.settings.icc,
-        )
+        return ImageOptions.of(self.settings).reader()(path)
 
     def compute(self, root: Path, images: pd.DataFrame, mask: np.ndarray) -> Iterator[Part]:
         """Yield the features of some rows of the store's table, batch by batch, ascending."""

@@ -1,15 +1,18 @@
 """Declare the options of fits, and the axes of every classifier's grid."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from featx.system import Names, Options, Range, Seed, Values, option, options_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions(Options):
-    """What `featx.fit_grid` is asked for, but the store, the model and its grid."""
+    """What is fitted, and how cells are compared."""
 
+    grid: dict[str, Any] | None = option(
+        None, "Lists of values by scikit-learn's names of parameters.", unset="the model's own for those left out"
+    )
     layers: Names = option(
         "all", "Layers of the store: names and sets, with commas; conv:std for one pooling of these."
     )
@@ -30,22 +33,34 @@ class FitOptions(Options):
     sample_weight: str | None = option(None, "Column of the rows' weights; rows of weight 0 are left out.")
     class_weight: Literal["balanced"] | None = option(None, "Give every class the same total weight.")
     drop_duplicates: bool = option(False, "Leave out images of identical files; all test images stay.")
+    seed: Seed = option(0, "Seed of classifiers, folds and the first random split.")
+
+    @property
+    def columns(self) -> dict[str, str | bool | None]:
+        """Which rows of a store are used, as arguments of `featx.store.read_rows`."""
+        return {name: getattr(self, name) for name in ("label", "where", "sample_weight", "drop_duplicates")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridOptions(FitOptions):
+    """What `featx.fit_grid` is asked for."""
+
     each_layer: bool = option(False, "Score the chosen cell on each layer alone, and on each with those before it.")
     leave_one_layer_out: bool = option(False, "Score the chosen cell without each layer.")
     importance: Annotated[int, Range(0, 10_000)] = option(
         0, "Number of times that each layer is shuffled, to measure the accuracy that this costs; 0: not at all."
     )
-    seed: Seed = option(0, "Seed of classifiers, folds and the first random split.")
 
 
-OF_ONE_SPLIT = ("each_layer", "leave_one_layer_out", "importance")
+OF_ONE_SPLIT = tuple(name for name in options_of(GridOptions) if name not in options_of(FitOptions))
 """Options that have no meaning with random splits."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RepeatOptions(Options):
-    """How `featx.fit_repeats` draws random splits; its other options are those of `FitOptions`."""
+class RepeatOptions(FitOptions):
+    """What `featx.fit_repeats` is asked for."""
 
+    cv: Annotated[int, Range(2, 10_000)] = option(5, "Number of folds of the train rows to choose by.")
     n_repeats: Annotated[int, Range(1, 10_000)] = option(
         help="Number of random splits, used instead of the store's own split.", flag="repeats"
     )
@@ -58,6 +73,10 @@ class RepeatOptions(Options):
     stratify: tuple[str, ...] = option(
         ("label",), "Columns whose shares a random split keeps; empty for none.", metavar="TEXT"
     )
+
+
+OF_REPEATS = tuple(name for name in options_of(RepeatOptions) if name not in options_of(FitOptions))
+"""Options that have a meaning only with random splits."""
 
 
 @dataclass(frozen=True, kw_only=True)

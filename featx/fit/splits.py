@@ -42,13 +42,14 @@ def read_strata(store: Store, rows: Rows, stratify: Sequence[str], label: str) -
         return None
     if "group" in stratify:
         raise FeatxError(
-            "the column 'group' can't be stratified by: a group is on one side only. Name others with --stratify, or ''"
+            "the column 'group' can't be used: a group is in train or in test as a whole. Name other columns, or none",
+            parameter="stratify",
         )
     images = store.images.set_index("path")
     missing = [column for column in stratify if column not in images and column != "label"]
     if missing:
         raise FeatxError(
-            f"{store.path}: no column {missing[0]!r} to stratify by; there are {', '.join(images.columns)}"
+            f"{store.path}: no column {missing[0]!r}; there are {', '.join(images.columns)}", parameter="stratify"
         )
     columns = [rows.y if column == "label" else images.loc[rows.paths, column].to_numpy() for column in stratify]
     return np.array([_BETWEEN.join(map(text_of, values)) for values in zip(*columns, strict=True)], dtype=object)
@@ -84,7 +85,7 @@ def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: i
         if not len(train) or not len(test):
             raise FeatxError(
                 f"seed {seed}: {_count_groups(rows)} can't be split, {test_share:g} for test: none is left to "
-                f"{'test' if len(train) else 'train'} on. Give another --test-share, or extract {WITHOUT_GROUPS}"
+                f"{'test' if len(train) else 'train'} on. Give another `test_share`, or extract {WITHOUT_GROUPS}"
             )
     else:
         _check_strata(strata)
@@ -93,7 +94,8 @@ def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: i
         except ValueError as error:
             raise FeatxError(
                 f"{len(rows):,} rows can't be split, {test_share:g} for test: {str(error).rstrip('.')}. Give another "
-                "--test-share, or --stratify '' to keep no shares"
+                "share, or no column to `stratify` by",
+                parameter="test_share",
             ) from error
     _check_classes(rows, train, seed)
     return train, test
@@ -108,7 +110,7 @@ def _check_classes(rows: Rows, train: np.ndarray, seed: int) -> None:
     mend = (
         "Give rows of more classes a weight over 0"
         if is_by_weights
-        else "Give a smaller --test-share, add images, or keep the shares of classes with --stratify label"
+        else "Give a smaller `test_share`, add images, or `stratify` by label"
     )
     raise FeatxError(
         f"seed {seed}: {f'one class only ({found[0]!r})' if found else 'no row'} in the train rows{of_weight} of this "
@@ -122,15 +124,15 @@ def _count_groups(rows: Rows) -> str:
 
 
 def _check_strata(strata: np.ndarray | None) -> None:
-    """Refuse rows that no other row has the strata of, by the first one's; scikit-learn would name them all."""
+    """Raise an error for a row that is alone in its stratum; scikit-learn would name them all."""
     counts = pd.Series([] if strata is None else strata, dtype=object).value_counts()
     alone = sorted(counts.index[counts < 2])
     if alone:
-        more = f" ({len(alone):,} are so alone)" if len(alone) > 1 else ""
+        more = f", and the same is true of {len(alone) - 1:,} more" if len(alone) > 1 else ""
         raise FeatxError(
-            f"one row only is of {' and '.join(map(repr, alone[0].split(_BETWEEN)))}{more}, and a random split that "
-            "keeps shares takes two. Add images, leave such rows out with --where, or name fewer columns with "
-            "--stratify ('' for none)"
+            f"only one row has {' and '.join(map(repr, alone[0].split(_BETWEEN)))}{more}, and a random split that "
+            "keeps shares needs two. Add images, leave such rows out with `where`, or name fewer columns",
+            parameter="stratify",
         )
 
 
@@ -157,15 +159,17 @@ def draw_per_class(rows: Rows, train_per_class: int, seed: int) -> tuple[np.ndar
     if rows.groups is not None and len(set(rows.groups)) < len(rows):
         raise FeatxError(
             "the rows have groups, which stay together, so that a class can't have a given number of train rows: give "
-            "--test-share instead of --train-per-class"
+            "`test_share` instead",
+            parameter="train_per_class",
         )
     order = draw_by_class(rows.y.astype(str), seed)
     small = {label: len(numbers) for label, numbers in order.items() if len(numbers) <= train_per_class}
     if small:
         label = min(small, key=small.get)
         raise FeatxError(
-            f"the class {label!r} has {small[label]} rows, and {train_per_class} train rows a class leave none of it "
-            "to test on: leave it out (--where), or take fewer"
+            f"the class {label!r} has {small[label]} rows, and {train_per_class} train rows per class leave none of it "
+            "to test on: leave the class out with `where`, or give a smaller number",
+            parameter="train_per_class",
         )
     train = np.sort(np.concatenate([numbers[:train_per_class] for numbers in order.values()]))
     _check_classes(rows, train, seed)
@@ -182,49 +186,53 @@ def digest_draws(rows: Rows, strata: np.ndarray | None) -> str:
     return sha256_of(f"{of_rows} {kept!r}".encode("utf-8", "backslashreplace"))
 
 
-def make_folds(rows: Rows, known: np.ndarray, n_folds: int, *, seed: int) -> list[Fold]:
-    """Divide rows into folds: stratified by label, and whole groups where there are groups.
+def make_folds(rows: Rows, known: np.ndarray, n_folds: int, *, seed: int, of: str | None = None) -> list[Fold]:
+    """Divide rows into folds of (rows to fit, rows to score): stratified by label, and in whole groups if they exist.
 
     Parameters
     ----------
     rows : Rows
     known : ndarray of int
-        The rows to divide.
+        Indices of the rows to divide.
     n_folds : int
     seed : int
-
-    Returns
-    -------
-    list of (rows to fit, rows to score)
-
-    Raises
-    ------
-    FeatxError
-        If there are too few folds, or groups, or a class is in too few groups.
+    of : str, optional
+        The random split whose train rows they are, for messages; default: they are all rows but the test rows.
     """
+    where = "outside test" if of is None else f"to train on in {of}"
     if n_folds < 2:
-        raise FeatxError(f"--cv {n_folds}: expected 2 folds or more")
+        raise FeatxError(f"expected 2 folds or more, found {n_folds}", parameter="cv")
     y = rows.y[known].astype(str)
-    if rows.groups is None:
-        pairs = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(known, y)
-    else:
-        groups = rows.groups[known].astype(str)
-        n_groups = len(set(groups))
-        if n_groups < n_folds:
-            found = "only 1 group" if n_groups == 1 else f"only {n_groups} groups"
-            mend = f"Use --cv {n_groups}, or extract" if n_groups > 1 else "Extract"
-            raise FeatxError(f"--cv {n_folds}: {found} outside test. {mend} {WITHOUT_GROUPS}")
-        pairs = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(known, y, groups)
+    groups = None if rows.groups is None else rows.groups[known].astype(str)
+    if groups is not None and (n_groups := len(set(groups))) < n_folds:
+        remedy = f"Give `cv` {n_groups}, or extract" if n_groups > 1 else "Extract"
+        raise FeatxError(
+            f"only {n_groups} group{'' if n_groups == 1 else 's'} {where}, fewer than {n_folds} folds. {remedy} "
+            f"{WITHOUT_GROUPS}",
+            parameter="cv",
+        )
+    counts = pd.Series(y).value_counts()
+    if counts.min() < n_folds:
+        fewest = counts.min()
+        remedy = f"Give `cv` {fewest}, or leave" if fewest > 1 else "Add images of it, or leave"
+        raise FeatxError(
+            f"the class {counts.idxmin()!r} has {fewest} row{'' if fewest == 1 else 's'} {where}, fewer than {n_folds} "
+            f"folds. {remedy} the class out with `where`{'' if of is None else '; a grid of one cell needs no folds'}",
+            parameter="cv",
+        )
+    splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
+    pairs = splitter(n_folds, shuffle=True, random_state=seed).split(known, y, groups)
     folds = [(known[fit], known[score]) for fit, score in pairs]
     classes = set(rows.y[rows.with_weight(known)])
     for fit, _ in folds:
-        absent = sorted(classes - set(rows.y[rows.with_weight(fit)]))
-        if absent:
-            few, mend = "groups", f", or extract {WITHOUT_GROUPS}"
-            if absent[0] in set(rows.y[fit]):
-                few, mend = "rows with a weight over 0", ", or give more of its rows a weight over 0"
+        missing = sorted(classes - set(rows.y[rows.with_weight(fit)]))
+        if missing:
+            few, remedy = "groups", f", or extract {WITHOUT_GROUPS}"
+            if missing[0] in set(rows.y[fit]):
+                few, remedy = "rows with a weight over 0", ", or give more of its rows a weight over 0"
             raise FeatxError(
-                f"--cv {n_folds}: in one fold no row of the class {absent[0]!r} is left to fit on: its {few} are too "
-                f"few. Leave the class out with --where{mend}"
+                f"one fold of {n_folds} has no row of the class {missing[0]!r} to fit on: its {few} are too few. Leave "
+                f"the class out with `where`{remedy}",
+                parameter="cv",
             )
     return folds

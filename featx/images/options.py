@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from featx.system import Options, Range, option
+from featx.system import Options, Range, option, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +30,11 @@ class ImageOptions(Options):
     icc: Literal["convert", "ignore"] = option(
         "convert", "Treatment of ICC profiles; convert: show colours as the profile says, in sRGB."
     )
+
+    @classmethod
+    def of(cls, settings: Any) -> "ImageOptions":
+        """Return the options in settings, such as those that a store records."""
+        return cls(**{name: getattr(settings, name) for name in options_of(ImageOptions)})
 
     def reader(self, known: set[str] | frozenset[str] = frozenset()) -> "Callable[[Path], Picture]":
         """Return a function that reads an image; files whose digest is in `known` are not decoded."""

@@ -396,7 +396,7 @@ def test_values_beyond_float16_are_told_at_the_first_batch(tree, tmp_path, brigh
     with monkeypatch.context() as patch:
         interrupt_after(4, patch)
         message = (
-            r"ash/000\.png: block1_conv1 gave the value 7\d,\d+, and float16 ends at 65,504\. .*--store-dtype float32"
+            r"ash/000\.png: block1_conv1 gave the value 7\d,\d+, and float16 ends at 65,504\. .*`store_dtype` float32"
         )
         with pytest.raises(FeatxError, match=message):
             featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", store_dtype="float16", **options)
@@ -404,7 +404,7 @@ def test_values_beyond_float16_are_told_at_the_first_batch(tree, tmp_path, brigh
     with monkeypatch.context() as patch:
         # A disk that has become one to be read alone.
         patch.setattr(PartialStore, "clear", refuse_once_begun)
-        with pytest.raises(FeatxError, match="--store-dtype float32"):
+        with pytest.raises(FeatxError, match="`store_dtype` float32"):
             featx.extract_features(featx.read_source(tree), tmp_path / "t.h5", store_dtype="float16", **options)
     # As it says.
     featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", **options)
@@ -458,14 +458,14 @@ def test_the_command_splits_by_images_a_class(tree, tmp_path):
     assert counts["test"].tolist() == [7, 5, 3]
     for further in (("--split", "0.5,0.5"), ("--stratify", "label")):
         refused = extract_here(tree, tmp_path / "t.h5", "--split-per-class", "3", *further)
-        assert "neither --split nor --stratify beside it" in refused.stderr
+        assert "not used with --split or --stratify: leave one" in refused.stderr
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--stratify", "label"], "--stratify label: of a split that --split makes"),
-        (["--cluster", "local:2", "--shard", "1/2", "--dry-run"], "leave --shard out"),
+        (["--stratify", "label"], "--stratify: only for a split that is made: give --split too"),
+        (["--cluster", "local:2", "--shard", "1/2", "--dry-run"], "--shard: a cluster divides the work by itself"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(options, message, tree, tmp_path):
@@ -480,9 +480,9 @@ def test_what_a_store_is_made_of_is_never_overwritten(tree, tmp_path):
     csv.write_text("path,label\n" + "".join(f"{tree / name / '000.png'},{name}\n" for name in ("ash", "birch")))
     before = csv.read_bytes()
     refused = extract_here(csv, csv, "--overwrite")
-    assert refused.stderr == f"featx: {csv}: the source itself; give another --output\n"
+    assert refused.stderr == f"featx: --output: {csv} is the source; give another file\n"
     refused = extract_here(tree, csv, "--overwrite", "--weights", csv)
-    assert refused.stderr == f"featx: {csv}: the weights themselves; give another --output\n"
+    assert refused.stderr == f"featx: --output: {csv} is the file of weights; give another file\n"
     assert csv.read_bytes() == before
 
 

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from plain_stores import grouped_features, write_plain_store
-from samples import SMALL, make_tree
+from plain_stores import grouped_features, write_overlapping_store, write_plain_store
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
 from sklearn.neighbors import KNeighborsClassifier
@@ -20,6 +19,7 @@ import featx
 from featx import FeatxError
 from featx.cli import main
 from featx.fit import fit_repeats, repeat_share
+from featx.fit.repeats import RepeatsTask
 from featx.fit.splits import draw_split
 from featx.store import Rows
 from featx.system import Shard
@@ -28,14 +28,7 @@ from featx.system import Shard
 @pytest.fixture(scope="module")
 def store_path(tmp_path_factory):
     """Two classes that overlap, two types, a group and a weight a row, no splits."""
-    folder = tmp_path_factory.mktemp("repeats")
-    table = featx.read_source(make_tree(folder / "images", {"ash": 50, "birch": 50})).table
-    rng = np.random.default_rng(0)
-    table["label"] = np.where(rng.random(100) < 0.3, rng.permutation(table["label"]), table["label"])
-    table["type"] = np.where(np.arange(100) % 4 == 0, "mono", "poly")
-    table["weight"] = np.where(np.arange(100) % 3 == 0, 0.33, 1.0)
-    featx.extract_features(featx.Manifest(table, folder / "images"), folder / "s.h5", layers="block1,block2", **SMALL)
-    return folder / "s.h5"
+    return write_overlapping_store(tmp_path_factory.mktemp("repeats") / "s.h5")
 
 
 GRID = {"kernel": ("linear", "rbf"), "C": (0.01, 1.0)}
@@ -93,24 +86,23 @@ def test_the_choice_within_a_split_is_by_the_score_asked_for(store_path, tmp_pat
 
 
 def test_a_score_that_can_not_be_had_is_refused_before_a_split(store_path, tmp_path):
-    with pytest.raises(FeatxError, match="--choose-by log_loss: GramSVC tells no probabilities"):
+    with pytest.raises(FeatxError, match="choose_by: log_loss is not defined for GramSVC"):
         fit_repeats(store_path, "svm", tmp_path / "run", n_repeats=1, choose_by="log_loss")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_call_that_was_stopped_goes_on(store_path, tmp_path, monkeypatch):
-    from featx.fit import repeats as module
+    plain, seeds = RepeatsTask.score, []
 
-    plain, seeds = module._fit_once, []
-
-    def counting(*arguments):
-        seeds.append(arguments[6])
-        if len(seeds) == 3:
-            raise KeyboardInterrupt
-        return plain(*arguments)
+    def counting(task, keys):
+        for key in keys:
+            seeds.append(task.options.seed + key[0])
+            if len(seeds) == 3:
+                raise KeyboardInterrupt
+            yield from plain(task, [key])
 
     options = {"n_repeats": 4, "cv": 2, "grid": {"n_estimators": (3, 5)}}
-    monkeypatch.setattr(module, "_fit_once", counting)
+    monkeypatch.setattr(RepeatsTask, "score", counting)
     with pytest.raises(KeyboardInterrupt):
         fit_repeats(store_path, "rf", tmp_path / "run", **options)
     run = fit_repeats(store_path, "rf", tmp_path / "run", **options)
@@ -123,18 +115,17 @@ def test_a_call_that_was_stopped_goes_on(store_path, tmp_path, monkeypatch):
 
 
 def test_splits_whose_cells_were_chosen_by_another_score_are_done_anew(store_path, tmp_path, monkeypatch):
-    from featx.fit import repeats as module
+    plain, n_fitted = RepeatsTask.score, []
 
-    plain, n_fitted = module._fit_once, []
-
-    def stopping(*arguments):
-        n_fitted.append(1)
-        if len(n_fitted) == 2:
-            raise KeyboardInterrupt
-        return plain(*arguments)
+    def stopping(task, keys):
+        for key in keys:
+            n_fitted.append(1)
+            if len(n_fitted) == 2:
+                raise KeyboardInterrupt
+            yield from plain(task, [key])
 
     options = {"n_repeats": 2, "cv": 2, "grid": {"n_estimators": (3, 5)}}
-    monkeypatch.setattr(module, "_fit_once", stopping)
+    monkeypatch.setattr(RepeatsTask, "score", stopping)
     with pytest.raises(KeyboardInterrupt):
         fit_repeats(store_path, "rf", tmp_path / "run", **options)
     run = fit_repeats(store_path, "rf", tmp_path / "run", **options, choose_by="log_loss")
@@ -143,15 +134,13 @@ def test_splits_whose_cells_were_chosen_by_another_score_are_done_anew(store_pat
 
 
 def test_columns_to_stratify_by_keep_their_shares(store_path, tmp_path, monkeypatch):
-    from featx.fit import repeats as module
+    seen, plain = [], RepeatsTask.score
 
-    seen, plain = [], module._fit_once
+    def watching(task, keys):
+        seen.extend(task.rows.paths[task.draw(number)[1]] for (number,) in keys)
+        return plain(task, keys)
 
-    def watching(model, cells, rows, train, test, *others):
-        seen.append(rows.paths[test])
-        return plain(model, cells, rows, train, test, *others)
-
-    monkeypatch.setattr(module, "_fit_once", watching)
+    monkeypatch.setattr(RepeatsTask, "score", watching)
     options = {"grid": {"n_estimators": (2,)}, "cv": 2, "n_repeats": 3, "test_share": 0.25}
     fit_repeats(store_path, "rf", tmp_path / "run", stratify=("label", "type"), **options)
     with featx.open(store_path) as store:
@@ -161,7 +150,7 @@ def test_columns_to_stratify_by_keep_their_shares(store_path, tmp_path, monkeypa
         for label, group in images.groupby(["label", "type"]):
             share = (images.loc[paths, ["label", "type"]].apply(tuple, axis=1) == label).sum()
             assert abs(share - len(group) / 4) < 1
-    with pytest.raises(FeatxError, match="no column 'kind' to stratify by"):
+    with pytest.raises(FeatxError, match=r"stratify: .*: no column 'kind'"):
         fit_repeats(store_path, "rf", tmp_path / "other", stratify=("kind",), **options)
 
 
@@ -206,7 +195,9 @@ def test_a_test_share_that_whole_groups_miss_is_said(tmp_path):
 
 
 def test_classes_too_small_for_the_folds_are_named(store_path, tmp_path):
-    with pytest.raises(FeatxError, match=r"seed 0: the class '\w+' has \d+ train rows, fewer than 60 folds"):
+    with pytest.raises(
+        FeatxError, match=r"cv: the class '\w+' has \d+ rows to train on in .* of seed 0, fewer than 60 folds"
+    ):
         fit_repeats(store_path, "rf", tmp_path / "run", n_repeats=1, cv=60, grid={"n_estimators": (2, 3)})
 
 
@@ -225,7 +216,7 @@ def test_what_cells_fail_with_is_told(store_path, tmp_path, n_neighbors, message
 
 def test_a_class_of_one_train_row_is_not_told_to_take_fewer_folds(store_path, tmp_path):
     options = {"n_repeats": 1, "train_per_class": 1, "grid": {"n_estimators": (2, 3)}}
-    with pytest.raises(FeatxError, match=r"has 1 train row, fewer than 5 folds. Give every class more train rows"):
+    with pytest.raises(FeatxError, match=r"has 1 row to train on in .*, fewer than 5 folds. Add images of it"):
         fit_repeats(store_path, "rf", tmp_path / "run", **options)
 
 
@@ -233,9 +224,9 @@ def test_a_class_of_one_train_row_is_not_told_to_take_fewer_folds(store_path, tm
     ("y", "groups", "share", "message"),
     [
         ("ab" * 6, "g" * 12, 0.2, r"seed 7: 1 group of 12 rows .*: none is left to (train|test) on.*--group-column ''"),
-        ("aaaabb", "gggghh", 0.001, "2 groups of 6 rows .* none is left to test on. Give another --test-share"),
-        ("a" + "b" * 9, None, 0.2, "one row only is of 'a', .* out with --where"),
-        ("aabbccddee", None, 0.1, "10 rows can't be split, 0.1 for test: .* or --stratify ''"),
+        ("aaaabb", "gggghh", 0.001, "2 groups of 6 rows .* none is left to test on. Give another `test_share`"),
+        ("a" + "b" * 9, None, 0.2, "only one row has 'a', .* out with `where`"),
+        ("aabbccddee", None, 0.1, "10 rows can't be split, 0.1 for test: .* no column to `stratify` by"),
     ],
 )
 def test_rows_that_can_not_be_split_say_what_to_do(y, groups, share, message):
@@ -249,7 +240,7 @@ def test_rows_that_can_not_be_split_say_what_to_do(y, groups, share, message):
 def test_a_random_split_of_one_class_to_train_on_is_refused():
     y = np.array(["a", "b", "b", "b"], dtype=object)
     rows = Rows(np.zeros((4, 1)), y, np.full(4, ""), np.arange(4).astype(str))
-    with pytest.raises(FeatxError, match=r"one class only .* --stratify label"):
+    with pytest.raises(FeatxError, match=r"one class only .* `stratify` by label"):
         for seed in range(20):
             draw_split(rows, None, 0.5, seed)
 
@@ -257,13 +248,13 @@ def test_a_random_split_of_one_class_to_train_on_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_repeats": 0}, "--repeats 0: expected 1 or more"),
-        ({"n_repeats": 1, "train_per_class": 0}, "--train-per-class 0: expected 1 or more"),
-        ({"n_repeats": 2, "seed": 2**32 - 1}, "--seed 4294967295: split 2 would have the seed 4294967296; expected"),
-        ({"n_repeats": 1, "cv": 1}, "--cv 1: expected 2 folds or more"),
+        ({"n_repeats": 0}, "n_repeats: expected a whole number from 1 to 10000, found 0"),
+        ({"n_repeats": 1, "train_per_class": 0}, "train_per_class: expected a whole number from 1, found 0"),
+        ({"n_repeats": 2, "seed": 2**32 - 1}, "seed: split 2 would have the seed 4294967296; expected"),
+        ({"n_repeats": 1, "cv": 1}, "cv: expected a whole number from 2 to 10000, found 1"),
         (
             {"n_repeats": 1, "stratify": ("label", "group")},
-            "'group' can't be stratified by: a group is on one side only",
+            "stratify: the column 'group' can't be used: a group is in train or in test",
         ),
     ],
 )
@@ -273,7 +264,7 @@ def test_what_can_not_be_asked_for_is_said(store_path, tmp_path, options, messag
 
 
 def test_strata_of_one_row_are_named_by_their_values(store_path, tmp_path):
-    with pytest.raises(FeatxError, match=r"one row only is of '(ash|birch)' and '[0-9a-f]{64}' \(100 are so alone\), "):
+    with pytest.raises(FeatxError, match=r"only one row has '(ash|birch)' and '[0-9a-f]{64}', and .* 99 more"):
         fit_repeats(store_path, "rf", tmp_path / "run", n_repeats=1, stratify=("label", "sha256"))
 
 
@@ -320,7 +311,7 @@ def test_so_many_train_rows_a_class(store_path, tmp_path, monkeypatch):
 
 
 def test_train_rows_a_class_that_leave_nothing_to_test_on(store_path, tmp_path):
-    with pytest.raises(FeatxError, match=r"the class '(ash|birch)' has .* rows, and 60 train rows a class"):
+    with pytest.raises(FeatxError, match=r"the class '(ash|birch)' has .* rows, and 60 train rows per class"):
         fit_repeats(store_path, "rf", tmp_path / "run", n_repeats=1, train_per_class=60)
     assert not (tmp_path / "run").exists()
 
@@ -332,7 +323,7 @@ def test_the_command_takes_train_rows_a_class(store_path, tmp_path):
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["protocol"]["train_per_class"] == 9
     twice = CliRunner().invoke(main, [*arguments, *both, "--test-share", "0.3", "--overwrite"])
-    assert "leave --test-share and --stratify out" in twice.stderr
+    assert "--test-share: not used with --train-per-class" in twice.stderr
     alone = CliRunner().invoke(main, [*arguments, "--train-per-class", "9", "--overwrite"])
     assert "give --repeats too" in alone.stderr
 

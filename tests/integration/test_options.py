@@ -1,7 +1,9 @@
 """One definition of each option: functions, registries and the command line agree with the records."""
 
+import importlib.util
 import inspect
 from dataclasses import MISSING
+from pathlib import Path
 
 import click
 import pytest
@@ -10,7 +12,7 @@ import featx
 from featx.cli import main
 from featx.extract import ExtractOptions
 from featx.finetune import TuneOptions
-from featx.fit import CHOOSE_BY, DISCRETIZATIONS, GRIDS, MODELS, OF_ONE_SPLIT, FitOptions, RepeatOptions
+from featx.fit import CHOOSE_BY, DISCRETIZATIONS, GRIDS, MODELS, FitOptions, GridOptions, RepeatOptions
 from featx.images import ICCS, INTERPOLATIONS, JPEGS, RESIZES, VIEWS, ImageOptions, SourceOptions
 from featx.inference import AUTO, LARGEST, DeepFeatures, NetworkOptions, build_network
 from featx.inference.engines import ENGINES, PRECISIONS
@@ -19,16 +21,15 @@ from featx.store import STORE_DTYPES
 from featx.system import options_of
 
 # What a function takes next to its options: data, where the work is done, and what is shown meanwhile.
-OTHERS = {"grid", "changes", "shard", "cluster", "overwrite", "log_every", "progress", "echo"}
+OTHERS = {"changes", "shard", "cluster", "overwrite", "log_every", "progress", "echo"}
 
 
 @pytest.mark.parametrize(
     ("function", "records", "without"),
     [
         (featx.extract_features, [ExtractOptions], ()),
-        (featx.fit_grid, [FitOptions], ()),
-        # 5 folds by default.
-        (featx.fit_repeats, [FitOptions, RepeatOptions], (*OF_ONE_SPLIT, "cv")),
+        (featx.fit_grid, [GridOptions], ()),
+        (featx.fit_repeats, [RepeatOptions], ()),
         (featx.fine_tune, [TuneOptions], ()),
         (featx.read_source, [SourceOptions], ()),
         # 8 images per batch by default.
@@ -89,7 +90,7 @@ def test_every_model_has_its_axes():
 @pytest.mark.parametrize(
     ("path", "records"),
     [("extract", [ExtractOptions, SourceOptions]), ("finetune", [TuneOptions])]
-    + [(f"fit {model}", [FitOptions, RepeatOptions, grid]) for model, grid in GRIDS.items()],
+    + [(f"fit {model}", [GridOptions, RepeatOptions, grid]) for model, grid in GRIDS.items()],
 )
 def test_commands_have_the_options_of_the_records(path, records):
     command = main
@@ -98,6 +99,21 @@ def test_commands_have_the_options_of_the_records(path, records):
     found = {each.name: each for each in command.params if isinstance(each, click.Option)}
     for record in records:
         for name, each in options_of(record).items():
-            assert name in found
-            if name != "importance":
+            if name == "grid":
+                # Each of its axes is an option.
+                continue
+            if name in ("cv", "importance"):
+                # One for both kinds of splits; a flag, and a number of shuffles.
+                assert name in found
+            else:
                 assert found[name].help.startswith(each.help)
+
+
+def test_tables_of_docs_are_those_of_the_records():
+    docs = Path(__file__).parents[2] / "docs"
+    spec = importlib.util.spec_from_file_location("write_tables", docs / "write_tables.py")
+    write_tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(write_tables)
+    page = (docs / "experiments.md").read_text(encoding="utf-8")
+    assert page.count("<!-- options of featx.") == 5
+    assert write_tables.fill(page) == page, "run docs/write_tables.py"
