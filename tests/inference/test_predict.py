@@ -219,7 +219,7 @@ def test_weights_of_a_file_must_be_named(tree, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"store_layers": None}, "has no layers of the store"),
+        ({"store_layers": None}, "run.json has no layers of its store"),
         ({"resize": "stretch"}, "this featx doesn't know resize 'stretch' of this run"),
         ({"resize": "squash"}, "not those of the store"),
         ({"store_layers": ["block1_conv2"]}, "not those of the store"),
