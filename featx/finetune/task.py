@@ -217,7 +217,7 @@ def check_task(store_path: str | Path, rows: Rows, where: str | None) -> None:
     if not len(rows.of("validation")):
         remedy = "Extract with --split 0.6,0.2,0.2, or give --split-column"
         if "validation" in rows.emptied:
-            remedy = "--drop-duplicates has left them all out: leave it out, or divide the images again"
+            remedy = "`drop_duplicates` has left them all out: leave it out, or divide the images again"
         raise FeatxError(
             f"{store_path}: no validation rows, by which fine-tuning chooses its epoch; test rows are never used "
             f"for it. {remedy}"
