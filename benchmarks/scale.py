@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from featx.extract import Request, merge_shards, take_shard
+from featx.extract import ExtractOptions, merge_shards, take_shard
 from featx.extract.run import run_extraction
 from featx.extract.shards import extract_shard, shard_origin
 from featx.images import Manifest, read_source
@@ -37,7 +37,7 @@ BATCH_SIZE, IMAGE_SIZE, N_CLASSES = 32, 32, 10
 # Images a second of the stand-in where its speed is to be known, and how many of them two workers share.
 SPEED, N_SHARED = 100, 4096
 
-REQUEST = Request(
+REQUEST = ExtractOptions(
     backbone="vgg16",
     layers=",".join(CHANNELS),
     weights="random",

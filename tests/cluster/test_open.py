@@ -25,7 +25,7 @@ from featx.cluster import Cluster, KilledError, open_cluster, parse_address
 from featx.cluster.open import check_workers, choices_of_featx
 from featx.cluster.settings import ClusterSettings
 from featx.errors import TakenError
-from featx.extract import Request, take_shard
+from featx.extract import ExtractOptions, take_shard
 from featx.extract.distributed import make_shard
 from featx.extract.shards import extract_shard, shard_origin
 from featx.finetune import fine_tune_all, name_runs
@@ -35,7 +35,6 @@ from featx.system import Shard
 
 pytestmark = pytest.mark.cluster
 
-FURTHER = ("avg", "none", "auto", "float32", "full", "convert", "float32")
 OPTIONS = {"weights": "random", "image_size": 32, "batch_size": 4}
 # Workers with the stand-in for the network; a task may take one worker along, and no second.
 STUB_WORKERS = {"distributed.worker.preload": ["stub_worker"], "distributed.scheduler.allowed-failures": 1}
@@ -215,7 +214,7 @@ def test_a_worker_s_network_is_of_the_weights_as_they_are(single, stub, photos, 
 def test_a_shard_is_made_once_though_a_store_is_overwritten(stub, photos, tmp_path, monkeypatch):
     (photos / "oak" / "003.png").write_bytes(b"no image")
     manifest, path, shard = read(photos), tmp_path / "store.h5", Shard(1, 2)
-    request = Request("vgg16", "all", "random", 32, "squash", "bilinear", None, *FURTHER, 4)
+    request = ExtractOptions(weights="random", image_size=32, batch_size=4)
     origin = shard_origin(manifest, asdict(request))
     arguments = (take_shard(manifest, shard), path, request, shard, origin, None, True, 60.0)
     calls = []
