@@ -319,3 +319,7 @@ def top_images(store: Path, output: Path, layer: str | None, channel: int, overw
 def _write(drawn: object, output: Path) -> None:
     write_figure(drawn.figure, output)
     say(drawn.caption)
+
+
+for _command in (covariance, dead, embedding, filters, top_images):
+    plot.add_command(_command)

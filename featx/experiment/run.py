@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from featx.experiment.images import check_images, read_divided_images
 from featx.experiment.option_names import explain
 from featx.experiment.record import RecordKeeper, check_kept_source, read_record
 from featx.experiment.schema import Experiment
-from featx.experiment.stages import Stage, Work, choose_stages, describe_stage, list_stages, tuning_options
+from featx.experiment.stages import Stage, Work, choose_stages, describe_stage, list_stages
 from featx.images import Manifest
 from featx.store import RunFolder
 
@@ -243,7 +243,7 @@ def _group(prepared: Prepared) -> list[list[Stage]]:
         status = prepared.found[stage.key].status
         if stage.section != "finetunes" or status == "there":
             return stage.key
-        return stage.spec.store, sorted(tuning_options(stage.spec).items(), key=str), status == "other"
+        return stage.spec.store, replace(stage.spec, recipe=""), status == "other"
 
     groups: list[list[Stage]] = []
     for stage in prepared.stages:

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from featx.cluster import Cluster, when_free
 from featx.errors import FeatxError, StoppedError
 from featx.finetune.folder import TrainingFolder
+from featx.finetune.options import TuneOptions
 from featx.finetune.tune import fine_tune
 from featx.networks import is_source
 from featx.networks.recipes import read_recipe, recipe_record, shipped_recipes
@@ -44,13 +46,13 @@ def name_runs(recipes: Sequence[str], output: Path) -> dict[Path, str]:
 def fine_tune_all(
     store_path: str | Path,
     runs: Mapping[Path, str | Path],
+    options: TuneOptions | None = None,
     *,
     changes: Mapping[str, object] | None = None,
     cluster: "Cluster | None" = None,
     overwrite: bool = False,
     progress: bool = False,
     echo: Callable[[str], None] = lambda line: None,
-    **options: object,
 ) -> dict[Path, Run]:
     """Fine-tune a store's backbone by each of several recipes.
 
@@ -62,11 +64,13 @@ def fine_tune_all(
     store_path : path
     runs : mapping of Path to (str or path)
         Each run's folder, and its recipe, as of `featx.fine_tune`; see `name_runs`.
+    options : TuneOptions, optional
+        Default: those of `featx.fine_tune`.
     changes : mapping of str to object, optional
-        In every recipe.
+        Changes of every recipe.
     cluster : Cluster, optional
         Workers that train a recipe each; see `featx.cluster.open_cluster`. Default: this process, one after the other.
-    overwrite, progress, echo, **options
+    overwrite, progress, echo
         As of `featx.fine_tune`.
 
     Returns
@@ -79,6 +83,7 @@ def fine_tune_all(
     FeatxError
         If a recipe can't be read, before anything is trained; or with what the first that failed has met.
     """
+    options = options or TuneOptions()
     records = {path: recipe_record(read_recipe(recipe, changes=changes)) for path, recipe in runs.items()}
     # Before any folder is made.
     Store(store_path).close()
@@ -86,10 +91,9 @@ def fine_tune_all(
         _make(parent)
     done = _find_done(store_path, records, options, echo, overwrite=overwrite) if len(runs) > 1 else {}
     left = {path: recipe for path, recipe in runs.items() if path not in done}
-    options |= {"changes": changes, "overwrite": overwrite}
     failed: dict[Path, FeatxError] = {}
     train = _train_here if cluster is None else _train_there
-    for path, run in train(cluster, store_path, left, options, progress, echo):
+    for path, run in train(cluster, store_path, left, options, changes, overwrite, progress, echo):
         if isinstance(run, FeatxError):
             failed[path] = run
         else:
@@ -114,7 +118,7 @@ def _make(folder: Path) -> None:
 def _find_done(
     store_path: str | Path,
     records: Mapping[Path, Mapping[str, object]],
-    options: Mapping[str, object],
+    options: TuneOptions,
     echo: Callable[[str], None],
     *,
     overwrite: bool,
@@ -134,7 +138,9 @@ def _train_here(
     cluster: None,
     store_path: str | Path,
     runs: Mapping[Path, str | Path],
-    options: Mapping[str, object],
+    options: TuneOptions,
+    changes: Mapping[str, object] | None,
+    overwrite: bool,
     progress: bool,
     echo: Callable[[str], None],
 ) -> Iterator[tuple[Path, Run | FeatxError]]:
@@ -142,7 +148,17 @@ def _train_here(
         if len(runs) > 1:
             echo(f"{path}: training")
         try:
-            yield path, fine_tune(store_path, recipe, path, progress=progress, echo=echo, **options)
+            yield (
+                path,
+                fine_tune(
+                    *(store_path, recipe, path),
+                    changes=changes,
+                    overwrite=overwrite,
+                    progress=progress,
+                    echo=echo,
+                    **options.keywords(),
+                ),
+            )
         except StoppedError:
             raise
         except FeatxError as error:
@@ -153,21 +169,23 @@ def _train_there(
     cluster: "Cluster",
     store_path: str | Path,
     runs: Mapping[Path, str | Path],
-    options: Mapping[str, object],
+    options: TuneOptions,
+    changes: Mapping[str, object] | None,
+    overwrite: bool,
     progress: bool,
     echo: Callable[[str], None],
 ) -> Iterator[tuple[Path, Run | FeatxError]]:
-    # Imported here: dask is an extra.
-
-    return tune_on(cluster, store_path, runs, options, progress=progress, echo=echo)
+    return tune_on(cluster, store_path, runs, options, changes, overwrite=overwrite, progress=progress, echo=echo)
 
 
 def tune_on(
     cluster: Cluster,
     store_path: str | Path,
     runs: Mapping[Path, str | Path],
-    options: Mapping[str, object],
+    options: TuneOptions,
+    changes: Mapping[str, object] | None = None,
     *,
+    overwrite: bool = False,
     progress: bool = False,
     echo: Callable[[str], None] = lambda line: None,
 ) -> Iterator[tuple[Path, Run | FeatxError]]:
@@ -182,8 +200,9 @@ def tune_on(
         Every worker must see it, recipes' files and the folders to write to under the same paths.
     runs : mapping of Path to (str or path)
         Each run's folder, in one that is there, and its recipe.
-    options : mapping of str to object
-        Further ones of `featx.fine_tune`.
+    options : TuneOptions
+    changes, overwrite
+        As of `featx.fine_tune`.
     progress : bool, default False
     echo : callable, optional
     """
@@ -192,8 +211,9 @@ def tune_on(
     recipes = {str(path): _absolute(recipe) for path, recipe in runs.items()}
     options, named = _for_workers(options)
     # What is there now is none of these tasks' work.
+    sent = (options, changes, overwrite)
     tasks = [
-        (key, (store_path, recipes[key], path.absolute(), options, digest_run(path))) for key, path in by_key.items()
+        (key, (store_path, recipes[key], path.absolute(), *sent, digest_run(path))) for key, path in by_key.items()
     ]
     seen = [store_path, *(path.absolute().parent for path in runs), *named]
     seen += [recipe for recipe in recipes.values() if isinstance(recipe, Path)]
@@ -218,7 +238,9 @@ def tune(
     store_path: Path,
     recipe: str | Path,
     run_path: Path,
-    options: Mapping[str, object],
+    options: TuneOptions,
+    changes: Mapping[str, object] | None,
+    overwrite: bool,
     before: str,
     *,
     echo: Callable[[str], None],
@@ -227,7 +249,7 @@ def tune(
 
     Parameters
     ----------
-    store_path, recipe, run_path, options, echo
+    store_path, recipe, run_path, options, changes, overwrite, echo
         See `tune_on`.
     before : str
         What was there as the task was sent; see `featx.finetune.sweep.digest_run`.
@@ -236,27 +258,29 @@ def tune(
 
     def train() -> Run:
         if digest_run(run_path) != before:
-            record = recipe_record(read_recipe(recipe, changes=options.get("changes")))
+            record = recipe_record(read_recipe(recipe, changes=changes))
             if (run := find_run(run_path, store_path, record, options)) is not None:
                 if folder.path.exists():
                     # Not before the other one is through.
                     with folder.lock():
                         folder.remove()
                 return run
-        return fine_tune(store_path, recipe, run_path, echo=echo, **options)
+        return fine_tune(
+            store_path, recipe, run_path, changes=changes, overwrite=overwrite, echo=echo, **options.keywords()
+        )
 
     return when_free(train, folder.n_epochs)
 
 
-def _for_workers(options: Mapping[str, object]) -> tuple[dict[str, object], list[Path]]:
+def _for_workers(options: TuneOptions) -> tuple[TuneOptions, list[Path]]:
     """Return options that mean the same in the folder that workers were started in, and the paths in them."""
-    found = {"root": options.get("root"), "weights": options.get("weights")}
+    found = {"root": options.root, "weights": options.weights}
     if found["weights"] is not None and (is_source(found["weights"]) or not Path(found["weights"]).exists()):
         found["weights"] = None
     paths = {name: Path(value).absolute() for name, value in found.items() if value is not None}
     # What isn't here either is no matter of workers.
     there = [path for path in paths.values() if path.exists()]
-    return {**options, **{name: str(path) for name, path in paths.items()}}, there
+    return replace(options, **{name: str(path) for name, path in paths.items()}), there
 
 
 def _absolute(recipe: str | Path) -> str | Path:
@@ -264,19 +288,14 @@ def _absolute(recipe: str | Path) -> str | Path:
     return recipe if recipe in shipped_recipes() else Path(recipe).absolute()
 
 
-_PROTOCOL = {
-    **{"seed": 0, "label": "label", "where": None, "sample_weight": None, "split": "split"},
-    # Runs that were made before there was a choice do not say it.
-    "drop_duplicates": False,
-}
+# Options that a run's figures depend on, as its protocol records them.
+_PROTOCOL = ("seed", "label", "where", "sample_weight", "split", "drop_duplicates")
 
 
 _NOTHING = "nothing"
 
 
-def find_run(
-    run_path: Path, store_path: str | Path, recipe: Mapping[str, object], options: Mapping[str, object]
-) -> Run | None:
+def find_run(run_path: Path, store_path: str | Path, recipe: Mapping[str, object], options: TuneOptions) -> Run | None:
     """Return the run that is there, if it is of this recipe, store and options.
 
     Parameters
@@ -285,8 +304,7 @@ def find_run(
     store_path : path
     recipe : mapping of str to object
         Its record; see `featx.networks.recipes.recipe_record`.
-    options : mapping of str to object
-        Of `featx.fine_tune`.
+    options : TuneOptions
 
     Raises
     ------
@@ -301,9 +319,8 @@ def find_run(
     run = read_run(run_path)
     same = run.is_finetuned and run.store.get("run_id") == run_id
     same = same and run.baseline["recipe"] == json.loads(json.dumps(recipe))
-    wanted = {name: options.get(name, default) for name, default in _PROTOCOL.items()}
-    made = _PROTOCOL | run.protocol
-    return run if same and all(made[name] == value for name, value in wanted.items()) else None
+    same = same and all(run.protocol.get(name) == getattr(options, name) for name in _PROTOCOL)
+    return run if same else None
 
 
 def digest_run(run_path: Path) -> str:
