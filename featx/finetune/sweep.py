@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from featx.cluster import Cluster, when_free
@@ -280,7 +279,7 @@ def _for_workers(options: TuneOptions) -> tuple[TuneOptions, list[Path]]:
     paths = {name: Path(value).absolute() for name, value in found.items() if value is not None}
     # What isn't here either is no matter of workers.
     there = [path for path in paths.values() if path.exists()]
-    return replace(options, **{name: str(path) for name, path in paths.items()}), there
+    return options.change(**{name: str(path) for name, path in paths.items()}), there
 
 
 def _absolute(recipe: str | Path) -> str | Path:
