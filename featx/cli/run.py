@@ -81,14 +81,14 @@ def run(
 
 def show_plan(plan: "ExperimentPlan", *, as_json: bool) -> None:
     """Show what an experiment would do; exit with 1 if one of its stages can't be done."""
-    from featx.experiment import describe_plan, plan_table
+    from featx.experiment import format_plan, plan_table
     from featx.results import format_table
 
     if as_json:
         show_json(asdict(plan))
     else:
         click.echo(f"{format_table(plan_table(plan))}\n")
-        for line in describe_plan(plan):
+        for line in format_plan(plan):
             click.echo(line)
     if not plan.is_possible:
         sys.exit(1)
@@ -101,8 +101,8 @@ def show_stages(done: "ExperimentRun", show: Callable[[str], None]) -> None:
         what = "left out"
         if stage.is_done:
             what = f"{stage.summary}; {stage.seconds:,.1f} s"
-        elif stage.was == "there":
-            what = f"there already{f'; {stage.summary}' if stage.summary else ''}"
+        elif stage.was == "exists":
+            what = f"exists already{f'; {stage.summary}' if stage.summary else ''}"
         show(f"{stage.key:<{wide}}  {what}")
     show(f"\n{done.output}: stores, runs, and experiment.yaml, which says what was run")
     if done.report is not None:

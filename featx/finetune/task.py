@@ -9,7 +9,8 @@ import pandas as pd
 
 from featx.errors import FeatxError, WeightsError
 from featx.finetune.activations import Images
-from featx.networks import build_backbone, is_file_name, is_source, layer_of
+from featx.inference import build_recorded
+from featx.networks import is_file_name, is_source
 from featx.store import Rows, Settings, Store, check_splits, notes_on_splits, read_rows, store_record
 
 
@@ -189,24 +190,9 @@ def choose_weights(
         if is_source(settings.weights):
             return settings.weights
         raise WeightsError(
-            f"{store_path}: its features' weights came from the file {settings.weights!r}: say where that is with "
-            "--weights FILE"
+            f"{store_path}: its features' weights came from the file {settings.weights!r}: give its path as `weights`"
         )
-    layers = ",".join(dict.fromkeys(map(layer_of, settings.layers)))
-    found = build_backbone(
-        settings.backbone,
-        layers=layers,
-        weights=weights,
-        image_size=settings.image_size,
-        preprocessing=settings.preprocessing,
-        echo=echo,
-    ).weights_sha256
-    if found != settings.weights_sha256:
-        raise WeightsError(
-            f"weights {weights!r}: not those that made the features of {store_path} (SHA-256 {found[:16]}..., expected "
-            f"{settings.weights_sha256[:16]}... of {settings.weights!r}): the comparison would not be of one network. "
-            f"{'Leave --weights out' if is_source(settings.weights) else 'Give that file'}"
-        )
+    build_recorded(store_path, settings, weights, echo=echo)
     return weights
 
 

@@ -1,15 +1,22 @@
-"""The network that made the features of a run, built again from the run's record, or refused."""
+"""Build the network that made a store's or run's features again from the recorded settings, and check its weights."""
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 
 from featx.errors import FeatxError, WeightsError
 from featx.images import ImageOptions
-from featx.inference.network import PooledNetwork, build_network
+from featx.inference.network import PooledNetwork, build_frozen, build_network, run_frozen
 from featx.inference.options import NetworkOptions
-from featx.networks import choose_poolings, is_file_name, is_source, layer_of, load_keras
+from featx.networks import (
+    FrozenBackbone,
+    choose_poolings,
+    is_file_name,
+    is_source,
+    layer_of,
+    load_keras,
+)
 from featx.networks.recipes import PREDICTIONS
 from featx.results import Run
 from featx.store import STORE_DTYPES, Settings
@@ -28,20 +35,17 @@ def read_settings(run_path: str | Path, run: Run) -> Settings:
     Raises
     ------
     FeatxError
-        If the record lacks one, was changed, or tells of what this featx doesn't know.
+        If the record has no value for one, was changed, or has a value that this featx doesn't know.
     """
-    defaults = {field.name: field.default for field in fields(Settings) if field.default is not MISSING}
-    names = [field.name for field in fields(Settings)]
-    found = {name: value for name, value in run.store.items() if value is not None}
-    recorded = defaults | found | {"layers": run.store.get("store_layers")}
-    missing = [name for name in names if recorded.get(name) is None]
+    recorded = run.store | {"layers": run.store.get("store_layers")}
+    missing = [field.name for field in fields(Settings) if recorded.get(field.name) is None]
     if missing:
         raise FeatxError(
-            f"{run_path}: run.json doesn't tell the store's {', '.join(missing)}; it is of an older featx, or was "
-            "changed, or the store was: make the run again, on a store that featx verify finds whole"
+            f"{run_path}: run.json has no {', '.join(missing)} of its store: make the run again, on a store that featx "
+            "verify finds whole"
         )
     check_known(run_path, recorded, "run")
-    settings = Settings(**{name: recorded[name] for name in names} | {"layers": tuple(recorded["layers"])})
+    settings = Settings.from_record(recorded)
     if settings.sha256 != run.store.get("settings_sha256"):
         raise FeatxError(
             f"{run_path}: the settings in run.json are not those of the store that it was fitted on (their digests "
@@ -51,17 +55,12 @@ def read_settings(run_path: str | Path, run: Run) -> Settings:
 
 
 def check_known(path: str | Path, recorded: Mapping[str, object], what: str) -> None:
-    """Refuse recorded settings, of a run or a store, that this featx doesn't know.
-
-    Raises
-    ------
-    FeatxError
-    """
+    """Raise an error for recorded settings, of a run or a store, that this featx doesn't know."""
     for name, known in _SUPPORTED.items():
         if recorded[name] not in known:
             raise FeatxError(
-                f"{path}: {name} {recorded[name]!r} of this {what} is none that this featx knows "
-                f"({', '.join(known)}): pip install --upgrade featx"
+                f"{path}: this featx doesn't know {name} {recorded[name]!r} of this {what} (it knows "
+                f"{', '.join(known)}): pip install --upgrade featx"
             )
     choose_poolings(str(recorded["pooling"]))
 
@@ -83,6 +82,51 @@ def read_layers(run_path: str | Path, run: Run, settings: Settings) -> list[str]
     return list(layers)
 
 
+def build_recorded(
+    source: str | Path,
+    settings: Settings,
+    weights: str | None = None,
+    *,
+    echo: Callable[[str], None] = lambda line: None,
+) -> FrozenBackbone:
+    """Build the frozen network that made a store's features, with all of the store's layers, and check its weights.
+
+    The recorded digest covers all weights up to the deepest of these layers.
+
+    Parameters
+    ----------
+    source : path
+        The store or run that `settings` come from, for messages.
+    settings : Settings
+        Of the store.
+    weights : str, optional
+        Default: those on record; a file or a run must be named.
+    echo : callable, optional
+        Receives what a user should know, one line at a time.
+
+    Raises
+    ------
+    WeightsError
+        If the weights are missing, or are not those that made the features.
+    """
+    name = weights or _recorded_weights(source, settings)
+    frozen = build_frozen(
+        settings.backbone,
+        layers=tuple(dict.fromkeys(map(layer_of, settings.layers))),
+        weights=name,
+        image_size=settings.image_size,
+        preprocessing=settings.preprocessing,
+        echo=echo,
+    )
+    if frozen.weights_sha256 != settings.weights_sha256:
+        advice = "Leave `weights` out" if is_source(settings.weights) else "Give those as `weights`"
+        raise WeightsError(
+            f"weights {name!r}: not those that made the features of {source} (SHA-256 {frozen.weights_sha256[:16]}..., "
+            f"expected {settings.weights_sha256[:16]}... of {settings.weights!r}). {advice}"
+        )
+    return frozen
+
+
 def rebuild_network(
     run_path: str | Path,
     settings: Settings,
@@ -91,48 +135,15 @@ def rebuild_network(
     batch_size: int = 8,
     echo: Callable[[str], None] = lambda line: None,
 ) -> PooledNetwork:
-    """Build the network that made a store's features, with all of the store's layers.
-
-    The digest on record covers the weights up to the deepest of these layers, and the features of some of them come
-    from the same computation as the store's.
-
-    Parameters
-    ----------
-    run_path : path
-        For messages.
-    settings : Settings
-        Of the store.
-    weights : str, optional
-        Default: those on record.
-    batch_size : int, default 8
-    echo : callable, optional
-        Is told what a user should know, a line at a time.
-
-    Raises
-    ------
-    FeatxError
-        If the weights are not there, or are others than the store's.
-    """
-    weights = weights or _recorded_weights(run_path, settings)
-    network = build_network(
-        settings.backbone,
-        layers=",".join(dict.fromkeys(map(layer_of, settings.layers))),
-        weights=weights,
-        image_size=settings.image_size,
-        preprocessing=settings.preprocessing,
-        pool=settings.pooling,
+    """Build the network that made a store's features, on its engine if that is installed; see `build_recorded`."""
+    network = run_frozen(
+        build_recorded(run_path, settings, weights, echo=echo),
+        choose_poolings(settings.pooling),
         views=settings.views,
-        engine=_engine_at_hand(settings, echo),
+        engine=_installed_engine(settings, echo),
         precision=settings.precision,
         batch_size=batch_size,
-        echo=echo,
     )
-    if network.weights_sha256 != settings.weights_sha256:
-        raise WeightsError(
-            f"weights {weights!r}: not those of {run_path} (SHA-256 {network.weights_sha256[:16]}..., expected "
-            f"{settings.weights_sha256[:16]}... of {settings.weights!r}), so the features would be others. "
-            "Give its own with --weights"
-        )
     backend = load_keras().backend.backend()
     if network.engine.name == "keras" and backend != settings.keras_backend:
         echo(f"features were made by Keras on {settings.keras_backend}, now on {backend}: last digits may differ")
@@ -156,10 +167,10 @@ def rebuild_finetuned(
     settings : Settings
         Of the store that it was fine-tuned on.
     weights : str, optional
-        None but the run's own are taken.
+        Must be None: the run has its own.
     batch_size : int, default 8
     echo : callable, optional
-        Is told what a user should know, a line at a time.
+        Receives what a user should know, one line at a time.
 
     Raises
     ------
@@ -168,7 +179,7 @@ def rebuild_finetuned(
     """
     if weights is not None:
         raise FeatxError(
-            f"--weights {weights}: {run_path} is a fine-tuned network with its own weights; leave that out"
+            f"{run_path} is a fine-tuned network with its own weights; leave {weights} out", parameter="weights"
         )
     return build_network(
         settings.backbone,
@@ -183,16 +194,16 @@ def rebuild_finetuned(
 
 
 def _recorded_weights(run_path: str | Path, settings: Settings) -> str:
-    """Return the weights on record if their name says where they come from; the name of a file or a run doesn't."""
+    """Return the recorded weights if featx can find them by their name; files and runs it can't."""
     name = settings.weights
     if is_source(name):
         return name
-    kind, place = ("file", "FILE") if is_file_name(name) else ("fine-tuned run", "RUN, its folder")
-    raise WeightsError(f"{run_path}: its weights came from the {kind} {name!r}: say where it is with --weights {place}")
+    kind = "file" if is_file_name(name) else "folder of the fine-tuned run"
+    raise WeightsError(f"{run_path}: its weights came from the {kind} {name!r}: give its path as `weights`")
 
 
-def _engine_at_hand(settings: Settings, echo: Callable[[str], None]) -> str:
-    """Return the store's engine, or the reference where that isn't installed."""
+def _installed_engine(settings: Settings, echo: Callable[[str], None]) -> str:
+    """Return the store's engine, or keras if that isn't installed."""
     if settings.engine == "keras" or importlib.util.find_spec(settings.engine):
         return settings.engine
     echo(f"features were made by {settings.engine}, which isn't installed here, now by keras: last digits may differ")

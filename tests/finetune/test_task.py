@@ -48,7 +48,7 @@ def test_rows_that_are_left_out_leave_their_files_out(tuned_store):
     with featx.open(tuned_store) as store:
         expected = store.images.set_index("path")["sha256"]
     assert task.images.sha256.tolist() == expected[task.rows.paths].tolist()
-    assert any("take part: label != 'birch'" in note for note in task.notes)
+    assert any("are used: label != 'birch'" in note for note in task.notes)
 
 
 def test_labels_that_are_numbers(tuned_store):
@@ -131,7 +131,7 @@ def test_weights_that_need_no_naming(tuned_store):
     settings = read_task(tuned_store).settings
     assert choose_weights(tuned_store, settings, None, echo=silent) == "random:0"
     assert choose_weights(tuned_store, settings, "random", echo=silent) == "random"
-    with pytest.raises(WeightsError, match=r"'random:1': not those that made .*store\.h5.*Leave --weights out$"):
+    with pytest.raises(WeightsError, match=r"'random:1': not those that made .*store\.h5.*Leave `weights` out$"):
         choose_weights(tuned_store, settings, "random:1", echo=silent)
 
 
@@ -145,11 +145,9 @@ def test_weights_from_a_file(tree, tmp_path):
     options = SMALL | {"weights": str(tmp_path / "3.weights.h5")}
     featx.extract_features(manifest, tmp_path / "s.h5", layers="block1_conv1", **options)
     settings = read_task(tmp_path / "s.h5").settings
-    with pytest.raises(
-        WeightsError, match=r"came from the file '3\.weights\.h5': say where that is with --weights FILE"
-    ):
+    with pytest.raises(WeightsError, match=r"came from the file '3\.weights\.h5': give its path as `weights`"):
         choose_weights(tmp_path / "s.h5", settings, None, echo=silent)
-    with pytest.raises(WeightsError, match=r"not those that made the features .*Give that file$"):
+    with pytest.raises(WeightsError, match=r"not those that made the features .*Give those as `weights`$"):
         choose_weights(tmp_path / "s.h5", settings, str(tmp_path / "4.weights.h5"), echo=silent)
     named = str(tmp_path / "3.weights.h5")
     assert choose_weights(tmp_path / "s.h5", settings, named, echo=silent) == named
