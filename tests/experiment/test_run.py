@@ -782,5 +782,5 @@ def test_the_command_shows_a_line_a_stage(short):
     assert CliRunner().invoke(main, ["run", str(short), "--only", "fits,"]).exit_code == 2
     wrong = CliRunner().invoke(main, ["run", str(short), "--set", "fits.rf.model=tree"])
     assert wrong.exit_code == 1
-    assert wrong.stderr.startswith(f"featx: {short}: fits.rf.model: expected 'rf', ")
+    assert wrong.stderr.startswith(f"featx: {short}: fits.rf.model: expected rf, ")
     assert wrong.stderr.count("\n") == 1
