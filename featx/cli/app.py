@@ -10,12 +10,12 @@ from featx.cli.extract import extract, merge
 from featx.cli.finetune import finetune, recipes
 from featx.cli.fit import fit
 from featx.cli.networks import backbones
-from featx.cli.options import AS_JSON, OVERWRITE, SEED, Commands, Group, say, show_json
-from featx.cli.plot import covariance, dead, embedding, filters, plot, top_images
+from featx.cli.options import AS_JSON, OVERWRITE, SEED, Commands, Group, show_json
+from featx.cli.plot import plot
 from featx.cli.results import choose, report
 from featx.cli.run import run
-from featx.cli.stores import export, repair
-from featx.cli.stores import verify as verify_a_store
+from featx.cli.stores import export, repair, verify_store
+from featx.cli.streams import say
 from featx.errors import one_line
 from featx.networks import BACKBONES
 
@@ -26,54 +26,17 @@ from featx.networks import BACKBONES
 )
 @click.version_option(__version__, prog_name="featx")
 def main() -> None:
-    """Frozen deep features and classical classifiers, measured honestly beside a fine-tuned network."""
+    """Frozen deep features and classical classifiers, measured honestly next to a fine-tuned network."""
     import logging
 
-    # What Pillow has to say of damaged files ends as their reasons, not on the screen.
+    # Pillow's messages about damaged files are kept as the reasons of rejected images; they are not for the screen.
     logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
-main.add_command(extract)
-
-
-main.add_command(merge)
-
-
-main.add_command(fit)
-
-
-main.add_command(choose)
-
-
-main.add_command(finetune)
-
-
-main.add_command(run)
-
-
-main.add_command(backbones)
-
-
-main.add_command(recipes)
-
-
-main.add_command(export)
-
-
-main.add_command(verify_a_store)
-
-
-main.add_command(repair)
-
-
-main.add_command(report)
-
-
-main.add_command(plot)
-
-
-for command in (covariance, embedding, dead, filters, top_images):
-    plot.add_command(command)
+for command in (
+    *(extract, merge, fit, choose, finetune, run, backbones, recipes, export, verify_store, repair, report, plot),
+):
+    main.add_command(command)
 
 
 @main.command()
@@ -97,27 +60,32 @@ def info(store: Path, as_json: bool) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: standard output]")
 @click.option(
     "--weights",
-    help="Of the network, where the run's came from a file or a fine-tuned run.  [default: those of the run]",
+    help="Weights of the network, where those of the run came from a file or a fine-tuned run.  [default: the run's]",
 )
-@click.option("--path-column", default="path", help="Of a CSV.")
-@click.option("--root", type=click.Path(path_type=Path), help="Where a CSV's paths start.  [default: its folder]")
-@click.option("--batch-size", type=click.IntRange(1, 4096), default=8, help="Images a forward pass.")
+@click.option("--path-column", default="path", help="CSV column of the paths.")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    help="Folder where the paths of a CSV start.  [default: the folder of the CSV]",
+)
+@click.option("--batch-size", type=click.IntRange(1, 4096), default=8, help="Images per forward pass.")
 @OVERWRITE
 @AS_JSON
 def predict(
     run: Path,
     images: tuple[Path, ...],
     output: Path | None,
+    weights: str | None,
     path_column: str,
     root: Path | None,
+    batch_size: int,
     overwrite: bool,
     as_json: bool,
-    **options: object,
 ) -> None:
     """Classify IMAGES with the saved model of RUN, a folder that featx fit or featx finetune has written.
 
-    IMAGES are files, folders of images, or CSVs with a path column. The result is a CSV: path, predicted, and a
-    probability a class, or the decision value of the predicted class where the model has no probabilities.
+    IMAGES are files, folders of images, or CSVs with a path column. The result is a CSV: path, predicted, and one
+    probability per class, or the decision value of the predicted class where the model has no probabilities.
     """
     from contextlib import nullcontext
 
@@ -128,8 +96,8 @@ def predict(
     if output is not None:
         check_writable(output, overwrite=overwrite)
     paths = list_sources(images, path_column=path_column, root=root, echo=say)
-    predictor = Predictor(run, echo=say, **options)
-    # Rows that run over the screen as they come are progress enough.
+    predictor = Predictor(run, weights=weights, batch_size=batch_size, echo=say)
+    # Rows that are printed as they come show the progress.
     progress = output is not None or as_json or not sys.stdout.isatty()
     with open_whole(output) if output is not None else nullcontext(sys.stdout.buffer) as file:
         rejected = write_predictions(predictor.stream(paths, progress=progress), file, as_json=as_json)
@@ -139,12 +107,12 @@ def predict(
 
 @main.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--cells", is_flag=True, help="Instead: every cell of every run, with its figures on validation rows.")
+@click.option("--cells", is_flag=True, help="Show instead every cell of every run, with its validation figures.")
 @AS_JSON
 def compare(runs: tuple[Path, ...], cells: bool, as_json: bool) -> None:
-    """Compare runs that were scored on the same rows: figures, McNemar's test against the first, and costs.
+    """Compare runs that were scored on the same rows: figures, McNemar's test against the first run, and costs.
 
-    Runs of random splits (--repeats, featx choose): figures over their splits, and on the same splits differences.
+    For runs of random splits (--repeats, featx choose): figures over the splits, and differences on the same splits.
     """
     from dataclasses import asdict
 
@@ -229,20 +197,30 @@ def verify(name: str, backbone: str, as_json: bool) -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default="demo", help="Folder for the store and the runs."
 )
-@click.option("--images", "n_images", type=click.IntRange(40, 2624), help="Photographs to take.  [default: all 2,624]")
+@click.option(
+    "--images", "n_images", type=click.IntRange(40, 2624), help="Number of photographs.  [default: all 2,624]"
+)
 @click.option("--batch-size", type=click.IntRange(1, 4096), default=8, help="Images per forward pass.")
-@click.option("--seed", type=SEED, default=0, help="Of splits, forests and fine-tuning.")
+@click.option("--seed", type=SEED, default=0, help="Seed of splits, forests and fine-tuning.")
 @OVERWRITE
 @AS_JSON
-def demo(output: Path, as_json: bool, **options: object) -> None:
-    """Go the whole way on real photographs of solar cells: ImageNet's VGG16, RF, SVM and fine-tuning, table and report.
+def demo(output: Path, n_images: int | None, batch_size: int, seed: int, overwrite: bool, as_json: bool) -> None:
+    """Run a whole study on photographs of solar cells: ImageNet's VGG16, RF, SVM and fine-tuning, table and report.
 
-    2,624 photographs take a quarter of an hour on two cores; what is finished is used again.
+    2,624 photographs take a quarter of an hour on two cores; finished stages are used again.
     """
     from featx.experiment import demo_table, run_demo
     from featx.results import format_table
 
-    done = run_demo(output, progress=True, echo=say, **options)
+    done = run_demo(
+        output,
+        n_images=n_images,
+        batch_size=batch_size,
+        seed=seed,
+        overwrite=overwrite,
+        progress=True,
+        echo=say,
+    )
     table = demo_table(done)
     if as_json:
         show_json(

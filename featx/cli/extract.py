@@ -1,181 +1,96 @@
-"""featx extract: images to a feature store."""
+"""Run `featx extract` and `featx merge`: images to a feature store."""
 
-from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from featx.cli.from_records import ListOrWord, taking
 from featx.cli.options import (
     AS_JSON,
     OVERWRITE,
     SEED,
     SHARD,
-    BatchSize,
     Command,
-    CountOrShare,
-    Numbers,
     cluster_options,
     note_of_dry_run,
     opened,
-    say,
     show_json,
 )
+from featx.cli.streams import say
 from featx.errors import FeatxError
-from featx.networks import BACKBONES
+from featx.extract import ExtractOptions
+from featx.images import SourceOptions
+from featx.system import Range, Values
 
 if TYPE_CHECKING:
+    from featx.cluster import Address
     from featx.system import Shard
 
 
 @click.command(cls=Command)
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The HDF5 store to make.")
-@click.option("--backbone", type=click.Choice(list(BACKBONES)), default="vgg16", help="The network.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="HDF5 store to make.")
+@taking(ExtractOptions)
 @click.option(
-    "--layers",
-    default="all",
-    help="all, last, predictions, further sets and names with commas: featx backbones NAME lists them.",
+    "--split",
+    type=ListOrWord(Values(float, range=Range(0)), is_list=True),
+    help="Make splits: shares of train,validation,test or train,test.",
 )
-@click.option(
-    "--weights",
-    default="imagenet",
-    help="imagenet, imagenet-conv, random[:SEED], a .weights.h5, .h5, .keras or .onnx, or a fine-tuned run's folder.",
-)
-@click.option(
-    "--image-size", type=click.IntRange(32, 4096), help="Height and width, pixels.  [default: the network's own]"
-)
-@click.option(
-    "--resize", type=click.Choice(["squash", "crop", "pad"]), default="squash", help="What becomes of other shapes."
-)
-@click.option("--interpolation", type=click.Choice(["bilinear", "bicubic", "lanczos"]), default="bilinear")
-@click.option(
-    "--preprocessing",
-    type=click.Choice(["caffe", "torch", "tf", "none", "caffe-googlenet"]),
-    help="What the weights expect.  [default: the network's own]",
-)
-@click.option(
-    "--pool", default="avg", help="avg, max, std, or several with commas: what is made of a layer's activations."
-)
-@click.option(
-    "--views",
-    type=click.Choice(["none", "flip", "dihedral"]),
-    default="none",
-    help="Average the features over an image and its mirror image, or its eight turned and mirrored views.",
-)
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "keras", "ncnn"]),
-    default="auto",
-    help="What runs the network; auto: the fastest float32 engine here.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "float16", "bfloat16"]),
-    default="float32",
-    help="The network's arithmetic; pooling is float32 always.",
-)
-@click.option(
-    "--jpeg",
-    type=click.Choice(["full", "scaled"]),
-    default="full",
-    help="scaled: decode JPEGs at least twice as large as needed at a part of their size.",
-)
-@click.option(
-    "--icc",
-    type=click.Choice(["convert", "ignore"]),
-    default="convert",
-    help="convert: show colours as an image's ICC profile says, in sRGB.",
-)
-@click.option(
-    "--store-dtype", type=click.Choice(["float32", "float16"]), default="float32", help="How features are stored."
-)
-@click.option(
-    "--batch-size",
-    type=BatchSize(1, 4096),
-    default="auto",
-    help="Images a forward pass; auto: found by trying on a GPU, 8 or an image a core on a CPU.",
-)
-@click.option("--split", type=Numbers(float, 0), help="Make splits: shares of train,validation,test or train,test.")
 @click.option(
     "--split-per-class",
-    type=Numbers(int, 0),
-    help="Make splits: train,validation images of every class, or train alone; all others are test images.",
+    type=ListOrWord(Values(int, range=Range(0)), is_list=True),
+    help="Make splits: train,validation images per class, or train alone; all others are test images.",
 )
 @click.option("--stratify", default="", help="Further columns whose shares a split keeps, with commas.")
-@click.option("--seed", type=SEED, default=0, help="Of the split.")
-@click.option("--path-column", default="path", help="Of a CSV.")
-@click.option("--label-column", default="label", help="Of a CSV; '' for images without labels.")
-@click.option("--split-column", help="Of a CSV; '' for none.  [default: split, if it is there]")
-@click.option(
-    "--group-column",
-    help="Of a CSV: images of one group stay together; '' for none.  [default: group, if it is there]",
-)
-@click.option("--root", type=click.Path(path_type=Path), help="Where a CSV's paths start.  [default: its folder]")
-@click.option(
-    "--max-rejected",
-    type=CountOrShare(),
-    help="Stop as soon as more images than this can't be read: 10, or 1% of them.  [default: any number]",
-)
+@click.option("--seed", type=SEED, default=0, help="Seed of the split.")
+@taking(SourceOptions, "columns")
 @click.option(
     "--shard",
     type=SHARD,
     metavar="NUMBER/COUNT",
-    help="Make this share of the store only, such as 3/16, in a file of its own; featx merge makes the store of all.",
+    help="Make only this share of the store, such as 3/16, in a file of its own; featx merge joins all shares.",
 )
 @cluster_options
-@click.option("--dry-run", is_flag=True, help="Try a few batches, predict time, disk and memory, write nothing.")
+@click.option("--dry-run", is_flag=True, help="Try a few batches, predict time, disk and memory; write nothing.")
 @OVERWRITE
 @AS_JSON
 def extract(
     source: Path,
     output: Path,
+    options: ExtractOptions,
     split: tuple[float, ...] | None,
     split_per_class: tuple[int, ...] | None,
     stratify: str,
     seed: int,
-    path_column: str,
-    label_column: str,
-    split_column: str | None,
-    group_column: str | None,
-    root: Path | None,
-    max_rejected: int | float | None,
+    columns: SourceOptions,
     shard: "Shard | None",
-    cluster: object,
+    cluster: "Address | None",
     cluster_settings: Path | None,
     dry_run: bool,
     overwrite: bool,
     as_json: bool,
-    **options: object,
 ) -> None:
     """Push the images of SOURCE through a frozen network and write its pooled activations to a feature store.
 
-    SOURCE is a folder with one folder a class (below train, validation and test folders, if you like), or a CSV with
-    path and label columns. A run that is stopped goes on where it was when it is started again. A store that is there
-    is added to: layers, poolings and images that it lacks are computed, and nothing else.
+    SOURCE is a folder with one folder per class (below train, validation and test folders, if you like), or a CSV with
+    path and label columns. A run that was stopped resumes when it is started again. An existing store is extended: only
+    missing layers, poolings and images are computed.
     """
-    from dataclasses import asdict
-
     from featx.extract import extract_features, forecast_extraction, format_forecast, take_shard
     from featx.images import make_count_splits, make_splits, read_source
     from featx.store import check_folder
 
     check_pairs(split=split, split_per_class=split_per_class, stratify=stratify, shard=shard, cluster=cluster)
-    check_not_read(output, source, options["weights"])
-    manifest = read_source(
-        source,
-        path_column=path_column,
-        label_column=label_column,
-        split_column=split_column,
-        group_column=group_column,
-        root=root,
-    )
+    check_not_read(output, source, options.weights)
+    manifest = read_source(source, **columns.keywords())
     for note in manifest.notes:
         say(note)
     n_notes = len(manifest.notes)
     if split is not None:
-        columns = [name.strip() for name in stratify.split(",") if name.strip()]
-        manifest = make_splits(manifest, split, seed=seed, stratify=columns)
+        strata = [name.strip() for name in stratify.split(",") if name.strip()]
+        manifest = make_splits(manifest, split, seed=seed, stratify=strata)
     elif split_per_class is not None:
         train, validation = (*split_per_class, 0)[:2]
         manifest = make_count_splits(manifest, train=train, validation=validation, seed=seed)
@@ -188,25 +103,24 @@ def extract(
             manifest, output = take_shard(manifest, shard), shard.path_of(output)
             if not len(manifest):
                 raise FeatxError(f"shard {shard}: none of the {n_images:,} images is in it")
-        forecast = forecast_extraction(manifest, output, echo=say, **options)
+        forecast = forecast_extraction(manifest, output, options, echo=say)
         if as_json:
             show_json(asdict(forecast))
         else:
             click.echo(format_forecast(forecast))
         return
     if cluster is not None:
-        # Before a cluster is waited for.
+        # Before the command waits for a cluster.
         check_folder(output)
     with opened(cluster, cluster_settings) as workers:
         done = extract_features(
             *(manifest, output),
-            max_rejected=max_rejected,
             shard=shard,
             cluster=workers,
             overwrite=overwrite,
             progress=True,
             echo=say,
-            **options,
+            **options.keywords(),
         )
     if as_json:
         show_json(asdict(done))
@@ -223,17 +137,15 @@ def extract(
 
 @click.command(cls=Command)
 @click.argument("store", type=click.Path(path_type=Path))
-@click.option("--keep", is_flag=True, help="Keep the shards once STORE is there.")
+@click.option("--keep", is_flag=True, help="Keep the shards after STORE is made.")
 @OVERWRITE
 @AS_JSON
 def merge(store: Path, keep: bool, overwrite: bool, as_json: bool) -> None:
-    """Make STORE of its shards, that featx extract --shard 1/16, 2/16 and so on have written beside its place.
+    """Make STORE of its shards, which featx extract --shard 1/16, 2/16 and so on have written next to it.
 
-    The store is equal to one that was extracted whole. Shards that are missing, unfinished or of other settings are
-    named; the shards are deleted once the store is there.
+    The store is equal to one that was extracted whole. Shards that are missing, unfinished or made with other settings
+    are named; the shards are deleted once the store exists.
     """
-    from dataclasses import asdict
-
     from featx.extract import merge_shards
 
     done = merge_shards(store, keep=keep, overwrite=overwrite, progress=True, echo=say)
@@ -248,36 +160,40 @@ def merge(store: Path, keep: bool, overwrite: bool, as_json: bool) -> None:
 
 
 def check_pairs(
-    *, split: object, split_per_class: Sequence[int] | None, stratify: str, shard: object, cluster: object
+    *,
+    split: tuple[float, ...] | None,
+    split_per_class: tuple[int, ...] | None,
+    stratify: str,
+    shard: "Shard | None",
+    cluster: "Address | None",
 ) -> None:
-    """Refuse options that don't go together.
+    """Check options that do not go together.
 
     Raises
     ------
     FeatxError
-        With which ones to leave out.
+        With the option to leave out.
     """
-    if split_per_class is not None and (split is not None or stratify or len(split_per_class) > 2):
-        raise FeatxError(
-            "--split-per-class takes one or two numbers (train,validation), and neither --split nor --stratify beside "
-            "it"
-        )
+    if split_per_class is not None and len(split_per_class) > 2:
+        raise FeatxError("expected one or two numbers (train,validation)", parameter="split_per_class")
+    if split_per_class is not None and (split is not None or stratify):
+        raise FeatxError("not used with `split` or `stratify`: leave one of them out", parameter="split_per_class")
     if stratify and split is None:
-        raise FeatxError(f"--stratify {stratify}: of a split that --split makes; give --split too, or leave it out")
+        raise FeatxError("only for a split that is made: give `split` too, or leave it out", parameter="stratify")
     if shard is not None and cluster is not None:
-        raise FeatxError("--cluster divides the work by itself: leave --shard out")
+        raise FeatxError("a cluster divides the work by itself: leave it out", parameter="shard")
 
 
-def check_not_read(output: Path, source: Path, weights: object) -> None:
-    """Refuse an output that is what is read: --overwrite would replace it.
+def check_not_read(output: Path, source: Path, weights: str) -> None:
+    """Check that the output is not one of the inputs: --overwrite would replace it.
 
     Raises
     ------
     FeatxError
-        With what it is.
+        If it is the source or the weights.
     """
     from featx.system import is_file
 
-    for what, path in (("the source itself", source), ("the weights themselves", Path(str(weights)))):
+    for what, path in (("the source", source), ("the file of weights", Path(weights))):
         if is_file(output) and is_file(path) and output.samefile(path):
-            raise FeatxError(f"{output}: {what}; give another --output")
+            raise FeatxError(f"{output} is {what}; give another file", parameter="output")

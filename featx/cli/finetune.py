@@ -1,22 +1,20 @@
 """Run `featx finetune`, and list recipes with `featx recipes`."""
 
+from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from featx.cli.options import (
-    AS_JSON,
-    DROP_DUPLICATES,
-    OVERWRITE,
-    SEED,
-    Command,
-    check_first,
-    cluster_options,
-    opened,
-    say,
-    show_json,
-)
+from featx.cli.from_records import taking
+from featx.cli.options import AS_JSON, OVERWRITE, Command, check_first, cluster_options, opened, show_json
+from featx.cli.streams import say
 from featx.errors import FeatxError
+from featx.finetune import TuneOptions
+
+if TYPE_CHECKING:
+    from featx.cluster import Address
 
 
 @click.command(cls=Command)
@@ -26,47 +24,32 @@ from featx.errors import FeatxError
     "recipes",
     required=True,
     multiple=True,
-    help="One of those that featx recipes lists, or a YAML file. Again for more: a run each.",
+    help="Recipe: a name that featx recipes lists, or a YAML file. Repeat it for more recipes, one run each.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="Folder; of several recipes, one with a run each.  [default: results/RECIPE-TIME]",
+    help="Folder of the run; of several recipes, the folder of all their runs.  [default: results/RECIPE-TIME]",
 )
 @click.option(
     "--set",
     "changes",
     multiple=True,
     metavar="KEY=VALUE",
-    help="What is to be other than in the recipe: epochs=5, or head.epochs=5 of one stage. Again for more.",
+    help="Change a setting of the recipe: epochs=5, or head.epochs=5 for one stage. Repeat it for more changes.",
 )
-@click.option("--from-layer", help="The layer that the head is put on.  [default: the recipe's]")
+@click.option("--from-layer", help="Layer that the head is put on.  [default: the recipe's]")
 @click.option(
     "--precision",
     type=click.Choice(["float32", "mixed_float16", "mixed_bfloat16"]),
     help="Arithmetic of training; mixed: fast on a GPU, weights stay float32.  [default: the recipe's]",
 )
-@click.option("--compile/--no-compile", "compiled", default=None, help="By XLA.  [default: the recipe's]")
-@click.option("--weights", help="Those that made the store's features, where they came from a file.")
-@click.option("--root", type=click.Path(path_type=Path), help="Where the images are.  [default: where they were]")
-@click.option("--label", default="label", help="The column that holds the labels.")
-@click.option("--where", help="Which rows take part, such as 'type == \"mono\"'.")
-@click.option("--split-column", default="split", help="The column that says which split each image is in.")
-@click.option("--sample-weight", help="The column that says what each row counts.")
-@DROP_DUPLICATES
 @click.option(
-    "--engine", type=click.Choice(["auto", "keras", "ncnn"]), default="auto", help="What runs the frozen part."
+    "--compile/--no-compile", "compiled", default=None, help="Compile the training by XLA.  [default: the recipe's]"
 )
-@click.option(
-    "--cache-limit",
-    type=click.FloatRange(0, min_open=True),
-    default=20.0,
-    help="GB of disk that activations may take, in the folder that FEATX_CACHE names.",
-)
+@taking(TuneOptions)
 @click.option("--no-cache", is_flag=True, help="Read the images, and run the whole network, in every epoch.")
-@click.option("--keep-cache", is_flag=True, help="Keep the activations for the next training on the same images.")
-@click.option("--seed", type=SEED, default=0, help="Of the head, dropout, the order of rows and augmentation.")
 @cluster_options
 @OVERWRITE
 @AS_JSON
@@ -78,54 +61,48 @@ def finetune(
     from_layer: str | None,
     precision: str | None,
     compiled: bool | None,
-    split_column: str,
-    cache_limit: float,
+    options: TuneOptions,
     no_cache: bool,
-    cluster: object,
+    cluster: "Address | None",
     cluster_settings: Path | None,
+    overwrite: bool,
     as_json: bool,
-    **options: object,
 ) -> None:
     """Fine-tune the backbone of STORE on its train rows, and score it once on its test rows.
 
     The best epoch on the validation rows is kept. What a recipe leaves frozen runs once, and every epoch trains the
-    rest. A training that is stopped goes on from its last finished epoch when it is started again.
+    rest. A training that was stopped resumes after its last finished epoch when it is started again.
     """
-    from dataclasses import asdict
-    from datetime import datetime
-
     from featx.finetune import fine_tune_all, name_runs
     from featx.networks.recipes import parse_changes
     from featx.results import cells_table, describe_test, format_table
 
     named = {"from_layer": from_layer, "precision": precision, "compile": compiled}
-    given = {name: value for name, value in named.items() if value is not None}
+    named = {name: value for name, value in named.items() if value is not None}
     wanted = parse_changes(changes)
-    if twice := given.keys() & wanted.keys():
+    if twice := named.keys() & wanted.keys():
         name = min(twice)
-        raise FeatxError(f"--set {name}: --{name.replace('_', '-')} says it too: leave one of them out")
-    wanted |= given
-    if no_cache and options["keep_cache"]:
-        raise FeatxError("--no-cache leaves nothing to keep: leave it or --keep-cache out")
+        raise FeatxError(f"--{name.replace('_', '-')} says {name} too: leave one of them out", parameter="changes")
+    if no_cache and options.keep_cache:
+        raise FeatxError("leaves nothing to keep: leave it or `keep_cache` out", parameter="no_cache")
+    if no_cache:
+        options = replace(options, cache_limit=0)
     name = Path(recipes[0]).stem if len(recipes) == 1 else "recipes"
     output = output or Path("results", f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}")
     folders = name_runs(recipes, output)
-    columns = {name: options[name] for name in ("label", "where", "sample_weight", "drop_duplicates")}
-    columns["split"] = split_column
-    # Of several runs, those that are there may stay.
+    names = ("label", "where", "sample_weight", "drop_duplicates", "split")
+    # Existing runs may stay where there are several recipes.
     taken = output if len(recipes) == 1 else None
-    check_first(cluster, store, taken, overwrite=options["overwrite"], **columns)
+    check_first(cluster, store, taken, overwrite=overwrite, **{name: getattr(options, name) for name in names})
     with opened(cluster, cluster_settings) as workers:
         runs = fine_tune_all(
             *(store, folders),
-            changes=wanted,
-            split=split_column,
-            # However small a limit is, it is one.
-            cache_limit=0 if no_cache else max(1, round(cache_limit * 1e9)),
+            changes=wanted | named,
             cluster=workers,
+            overwrite=overwrite,
             progress=True,
             echo=say,
-            **options,
+            **options.keywords(),
         )
     if as_json:
         records = [{"output": str(path)} | asdict(run) for path, run in runs.items()]

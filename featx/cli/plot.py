@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from featx.cli.options import OVERWRITE, SEED, Command, Group, say
+from featx.cli.options import OVERWRITE, SEED, Command, Group
+from featx.cli.streams import say
 from featx.errors import one_line
 
 OUTPUT = click.option(

@@ -1,10 +1,12 @@
 """Run `featx verify`, `featx repair` and `featx export`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from featx.cli.options import AS_JSON, OVERWRITE, SEED, Command, say, show_json
+from featx.cli.options import AS_JSON, OVERWRITE, SEED, Command, show_json
+from featx.cli.streams import say
 from featx.errors import StoreError, one_line
 
 _SHOWN = 20
@@ -14,15 +16,19 @@ _STORE = click.argument("store", type=click.Path(path_type=Path))
 
 
 _WITH_IMAGES = (
-    click.option("--sample", type=click.IntRange(0), default=0, help="So many rows are extracted again and compared."),
-    click.option("--seed", type=SEED, default=0, help="Of the sample."),
-    click.option("--weights", help="Where the store's came from a file or a fine-tuned run.  [default: the store's]"),
-    click.option("--root", type=click.Path(path_type=Path), help="Where paths start.  [default: where they did]"),
-    click.option("--batch-size", type=click.IntRange(1, 4096), default=8, help="Images a forward pass."),
+    click.option("--sample", type=click.IntRange(0), default=0, help="Number of rows to extract again and to compare."),
+    click.option("--seed", type=SEED, default=0, help="Seed of the sample."),
+    click.option(
+        "--weights", help="Weights, where the store's came from a file or a fine-tuned run.  [default: the store's]"
+    ),
+    click.option(
+        "--root", type=click.Path(path_type=Path), help="Folder where the paths start.  [default: the store's]"
+    ),
+    click.option("--batch-size", type=click.IntRange(1, 4096), default=8, help="Images per forward pass."),
 )
 
 
-def _with_images(command: object) -> object:
+def _with_images(command: Callable) -> Callable:
     for option in reversed(_WITH_IMAGES):
         command = option(command)
     return command
@@ -32,20 +38,36 @@ def _with_images(command: object) -> object:
 @_STORE
 @_with_images
 @AS_JSON
-def verify(store: Path, as_json: bool, **options: object) -> None:
+def verify_store(
+    store: Path,
+    sample: int,
+    seed: int,
+    weights: str | None,
+    root: Path | None,
+    batch_size: int,
+    as_json: bool,
+) -> None:
     """Check that STORE is what was written: checksums, digests, shapes, settings, values, tables.
 
-    Of an unfinished store, its parts are checked. Nothing is changed. The exit code is 1 where anything is wrong.
+    In an unfinished store, its parts are checked. Nothing is changed. The exit code is 1 if anything is wrong.
     """
     from dataclasses import asdict
 
-    from featx.extract import verify_store
+    from featx.extract import verify_store as verify
 
-    if not options["sample"]:
-        unused = [f"--{name}" for name in ("weights", "root") if options[name] is not None]
-        if unused:
-            raise StoreError(f"{store}: {' and '.join(unused)} without --sample, which extracts rows anew; give it too")
-    found = verify_store(store, progress=True, echo=say, **options)
+    for name, value in (("weights", weights), ("root", root)):
+        if value is not None and not sample:
+            raise StoreError("only for rows that are extracted again: give `sample` too", parameter=name)
+    found = verify(
+        store,
+        sample=sample,
+        seed=seed,
+        weights=weights,
+        root=root,
+        batch_size=batch_size,
+        progress=True,
+        echo=say,
+    )
     if as_json:
         show_json(asdict(found) | {"ok": found.ok, "is_damaged": found.is_damaged, "bad_rows": found.bad_rows.tolist()})
     else:
@@ -75,10 +97,19 @@ def verify(store: Path, as_json: bool, **options: object) -> None:
 
 @click.command(cls=Command, name="repair")
 @_STORE
-@click.option("--drop", is_flag=True, help="Damaged rows whose image is gone or has changed go to the rejected ones.")
+@click.option("--drop", is_flag=True, help="Reject damaged rows whose image is missing or has changed.")
 @_with_images
 @AS_JSON
-def repair(store: Path, as_json: bool, **options: object) -> None:
+def repair(
+    store: Path,
+    drop: bool,
+    sample: int,
+    seed: int,
+    weights: str | None,
+    root: Path | None,
+    batch_size: int,
+    as_json: bool,
+) -> None:
     """Verify STORE, and extract its damaged rows again from their images, with the network that made it.
 
     Everything else is copied, and the new file takes the old one's place once it is whole. Of an unfinished store,
@@ -88,7 +119,17 @@ def repair(store: Path, as_json: bool, **options: object) -> None:
 
     from featx.extract import repair_store
 
-    done = repair_store(store, progress=True, echo=say, **options)
+    done = repair_store(
+        store,
+        drop=drop,
+        sample=sample,
+        seed=seed,
+        weights=weights,
+        root=root,
+        batch_size=batch_size,
+        progress=True,
+        echo=say,
+    )
     if as_json:
         show_json(asdict(done))
         return
@@ -110,24 +151,29 @@ def repair(store: Path, as_json: bool, **options: object) -> None:
 @click.option(
     "--format",
     type=click.Choice(["npy", "csv", "parquet", "mat", "h5ad"]),
-    help="Of the file.  [default: what its name ends in]",
+    help="Format of the file.  [default: the ending of its name]",
 )
-@click.option("--layers", default="all", help="Which of the store's layers: names and sets, with commas.")
+@click.option("--layers", default="all", help="Layers of the store: names and sets, with commas.")
 @click.option(
-    "--split", type=click.Choice(["train", "validation", "test"]), help="Only its images.  [default: all images]"
+    "--split",
+    type=click.Choice(["train", "validation", "test"]),
+    help="Split to write.  [default: all images]",
 )
 @OVERWRITE
 @AS_JSON
-def export(store: Path, output: Path, as_json: bool, **options: object) -> None:
+def export(
+    store: Path, output: Path, format: str | None, layers: str, split: str | None, overwrite: bool, as_json: bool
+) -> None:
     """Write the features and the table of images of STORE to a .npy, .csv, .parquet, .mat or .h5ad file.
 
-    Features are the store's to the bit, rows in its order. Beside FILE.npy come FILE.images.csv and FILE.features.csv.
+    Features are bit for bit those of the store, with the rows in its order. FILE.images.csv and FILE.features.csv are
+    written next to FILE.npy.
     """
     from dataclasses import asdict
 
     from featx.store.export import export_store
 
-    done = export_store(store, output, progress=True, **options)
+    done = export_store(store, output, format=format, layers=layers, split=split, overwrite=overwrite, progress=True)
     if as_json:
         show_json(asdict(done))
     else:

@@ -251,7 +251,7 @@ def _wait(client: object, address: Address, settings: ClusterSettings, echo: Cal
         with _tell_later(echo, line) if address.kind == "running" else contextlib.nullcontext():
             client.wait_for_workers(1, timeout=settings.wait)
     except DaskTimeoutError as error:
-        raise FeatxError(no_worker(address, settings)) from error
+        raise no_worker(address, settings) from error
 
 
 @contextlib.contextmanager
@@ -335,7 +335,7 @@ def quiet() -> Iterator[None]:
         logger.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="distributed|dask_jobqueue|joblib")
+            warnings.filterwarnings("ignore", module="distributed|dask_jobqueue")
             yield
     finally:
         for logger, level in zip(loggers, before, strict=True):

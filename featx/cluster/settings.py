@@ -91,8 +91,9 @@ def parse_address(text: str) -> Address:
     if (found := _ADDRESS.fullmatch(text)) and 1 <= int(found[3]) <= 65535:
         return Address("running", url=text)
     raise FeatxError(
-        f"--cluster {text}: expected local, local:N (N workers, from 1 to 4096), slurm, or the address of a running "
-        "scheduler such as tcp://HOST:8786"
+        f"expected local, local:N (N workers, from 1 to 4096), slurm, or the address of a running scheduler such as "
+        f"tcp://HOST:8786, found {text!r}",
+        parameter="cluster",
     )
 
 
@@ -167,16 +168,17 @@ def describe_memory(value: str | int) -> str:
     return f"{found['number']}{found['letter'].upper() or 'M'}iB"
 
 
-def no_worker(address: Address, settings: ClusterSettings) -> str:
-    """Say that no worker has come."""
+def no_worker(address: Address, settings: ClusterSettings) -> FeatxError:
+    """Return the error that no worker has come."""
     looks = {
-        "slurm": "squeue --me shows whether jobs wait, and log_directory in --cluster-settings keeps what they say",
+        "slurm": "squeue --me shows whether jobs wait, and log_directory in `cluster_settings` keeps their output",
         "running": f"start some (dask worker {address} --nthreads 1)",
         "local": "is this machine very busy?",
     }[address.kind]
-    return (
-        f"--cluster {address}: no worker for {settings.wait:g} seconds: {looks}; wait in --cluster-settings gives them "
-        "more time. What is done is kept"
+    return FeatxError(
+        f"no worker of {address} for {settings.wait:g} seconds: {looks}; wait in `cluster_settings` gives them more "
+        "time. What is done is kept",
+        parameter="cluster",
     )
 
 

@@ -5,12 +5,16 @@ import queue
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from featx.cluster.settings import Address, ClusterSettings, no_worker
 from featx.cluster.worker import Answer, Expected, describe_memory, describe_versions, rebuild, run_here
 from featx.errors import FeatxError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
 
 _LOOK_SECONDS = 1.0
 
@@ -31,6 +35,15 @@ class KilledError(FeatxError):
         self.n_deaths = n_deaths
 
 
+@dataclass(frozen=True)
+class _Running:
+    """A task that a worker has, and how often the workers died that had it."""
+
+    key: str
+    arguments: Sequence[object]
+    n_deaths: int = 0
+
+
 class Cluster:
     """Workers that take tasks; see `featx.cluster.open_cluster`.
 
@@ -48,28 +61,35 @@ class Cluster:
         As given.
     """
 
-    def __init__(self, client: object, address: Address, settings: ClusterSettings, n_workers: int) -> None:
+    def __init__(self, client: "Client", address: Address, settings: ClusterSettings, n_workers: int) -> None:
         self.client = client
         self.address = address
         self.settings = settings
         self.n_workers = n_workers
 
     def run(
-        self, function: Callable, tasks: Iterable[tuple[str, Sequence[object]]], *, paths: Sequence[str | Path] = ()
+        self,
+        function: Callable,
+        tasks: Iterable[tuple[str, Sequence[object]]],
+        *,
+        shared: object = None,
+        paths: Sequence[str | Path] = (),
     ) -> Iterator[tuple[str, Answer | FeatxError]]:
-        """Run tasks on workers, one at a time on each, and yield what they give as it comes.
+        """Run tasks on workers, one at a time on each, and yield their results in the order that they end.
 
-        A task whose worker is lost is begun again on another. Only as many tasks as there are workers leave this
-        process at a time, so that a worker that dies takes no other task's good name along.
+        A task whose worker is lost starts again on another. Only as many tasks as there are workers leave this process
+        at a time, so that the scheduler blames no other task for a worker that dies.
 
         Parameters
         ----------
         function : callable
-            Takes a task's arguments, and `echo`.
+            Takes what is shared, if anything is, a task's arguments, and `echo`.
         tasks : iterable of (str, sequence)
-            Each one's key and arguments.
+            Key and arguments of each task.
+        shared : object, optional
+            Something large that all tasks need: it goes to every worker once.
         paths : sequence of path
-            What every worker must see.
+            Files and folders that every worker must see.
 
         Yields
         ------
@@ -86,8 +106,16 @@ class Cluster:
         from distributed import CancelledError
 
         expected, waiting = Expected(describe_versions(), _absolute(paths)), iter(tasks)
-        running: dict[object, str] = {}
-        done: queue.Queue = queue.Queue()
+        running: dict[Future, _Running] = {}
+        done: queue.Queue[Future] = queue.Queue()
+        sent = None if shared is None else self._scatter(shared)
+
+        def start(task: _Running) -> None:
+            own = () if sent is None else (sent,)
+            future = self.client.submit(run_here, function, task.arguments, expected, *own, pure=False)
+            running[future] = task
+            future.add_done_callback(done.put)
+
         is_over, without_since = False, None
         try:
             while True:
@@ -95,63 +123,49 @@ class Cluster:
                     key, arguments = next(waiting, (None, ()))
                     if is_over := key is None:
                         break
-                    future = self.client.submit(run_here, function, arguments, expected, pure=False)
-                    running[future] = key
-                    future.add_done_callback(done.put)
+                    start(_Running(key, arguments))
                 if not running:
                     return
                 try:
                     future = done.get(timeout=_LOOK_SECONDS)
                 except queue.Empty:
-                    without_since = self.check_left(without_since)
+                    without_since = self._check_workers(without_since)
                     continue
                 without_since = None
+                task = running.pop(future)
                 try:
                     outcome = rebuild(future.result())
                 except CancelledError as error:
-                    raise FeatxError(self.lost()) from error
+                    if sent is None or self.client.status != "running":
+                        raise FeatxError(self._lost(), parameter="cluster") from error
+                    # What is shared was lost with the last worker that had it. dask counts no death of the task then.
+                    task = replace(task, n_deaths=task.n_deaths + 1)
+                    if task.n_deaths <= _allowed_failures():
+                        if sent.status != "finished":
+                            sent = self._scatter(shared)
+                        start(task)
+                        continue
+                    outcome = KilledError(task.n_deaths)
                 except Exception as error:
                     if self.client.status != "running":
-                        raise FeatxError(self.lost()) from error
-                    outcome = self.in_words(error)
-                yield running.pop(future), outcome
+                        raise FeatxError(self._lost(), parameter="cluster") from error
+                    outcome = self._explain(error)
+                yield task.key, outcome
         finally:
             # Those that run already can't be stopped: they end by themselves, or with their workers.
             with contextlib.suppress(Exception):
                 self.client.cancel(list(running), force=True)
 
-    def share(
-        self, function: Callable, shared: object, calls: Sequence[Sequence[object]], *, paths: Sequence[str | Path] = ()
-    ) -> Iterator[tuple[int, object]]:
-        """Call a function on workers, through joblib, with something large that every worker is given once.
-
-        Parameters
-        ----------
-        function : callable
-            Takes what is shared, a call's further arguments, and `echo`.
-        shared : object
-            A matrix and what belongs to it.
-        calls : sequence of sequence
-            The further arguments of each call.
-        paths : sequence of path
-            What every worker must see.
-
-        Yields
-        ------
-        int
-            A call's place.
-        object
-            What it gave.
-
-        Raises
-        ------
-        FeatxError
-            A call's; or as `run`.
-        """
-        from featx.cluster.joblib import spread
-
-        expected = Expected(describe_versions(), _absolute(paths))
-        return spread(self, function, shared, calls, expected)
+    def _scatter(self, shared: object) -> "Future":
+        """Send something to a worker; the others that need it fetch it from there, once each."""
+        # Not under a name of its content: the scheduler may still be forgetting what an earlier call has sent.
+        without_since = None
+        while True:
+            try:
+                return self.client.scatter([shared], hash=False, timeout=_LOOK_SECONDS)[0]
+            except (TimeoutError, OSError):
+                # No worker is there yet, or one that was about to die was to have it.
+                without_since = self._check_workers(without_since)
 
     def memory_each(self) -> int | None:
         """Return the free bytes of the worker that has the fewest, its share of its machine; None: none tells.
@@ -165,46 +179,35 @@ class Cluster:
         n_here = Counter(host for host, _, _ in found)
         return min((free // max(count, n_here[host]) for host, count, free in found), default=None)
 
-    def in_words(self, error: Exception) -> KilledError:
-        """Return a task's end whose workers died; other errors are raised, in featx's words if they have any."""
+    def _explain(self, error: Exception) -> KilledError:
+        """Return the outcome of a task whose workers died; raise other errors, dask's own as a FeatxError."""
         from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
         if isinstance(error, KilledWorker):
             return KilledError(error.allowed_failures + 1)
         if isinstance(error, NoValidWorkerError | NoWorkerError):
-            raise FeatxError(self._no_worker()) from error
+            raise self._no_worker() from error
         raise error
 
-    def check_left(self, without_since: float | None) -> float | None:
-        """Return since when there has been no worker, None while there are some.
+    def _check_workers(self, without_since: float | None) -> float | None:
+        """Return since when there has been no worker; raise an error if that is longer than the settings allow.
 
-        A scheduler that featx hasn't started would wait for ever.
-
-        Parameters
-        ----------
-        without_since : float or None
-            What this has returned a moment ago.
-
-        Raises
-        ------
-        FeatxError
-            If that is longer than the settings allow, or the scheduler is gone.
+        A scheduler that featx hasn't started would wait forever.
         """
         if self._count():
             return None
         now = time.monotonic()
         if without_since is not None and now - without_since > self.settings.wait:
-            raise FeatxError(self._no_worker())
+            raise self._no_worker()
         return now if without_since is None else without_since
 
-    def lost(self) -> str:
-        """Say that the scheduler is gone."""
+    def _lost(self) -> str:
         return (
-            f"--cluster {self.address}: the scheduler is gone, or was told to forget this work. What is done is kept; "
-            "run the same command again"
+            f"the scheduler at {self.address} is gone, or has been told to forget this work. What is done is kept; run "
+            "the same command again"
         )
 
-    def _no_worker(self) -> str:
+    def _no_worker(self) -> FeatxError:
         return no_worker(self.address, self.settings)
 
     def _count(self) -> int:
@@ -217,7 +220,7 @@ class Cluster:
         try:
             return function()
         except (OSError, DaskTimeoutError, ValueError, RuntimeError) as error:
-            raise FeatxError(self.lost()) from error
+            raise FeatxError(self._lost(), parameter="cluster") from error
 
 
 def keep_on_worker(key: object, make: Callable[[], object]) -> object:
@@ -230,6 +233,13 @@ def keep_on_worker(key: object, make: Callable[[], object]) -> object:
         kept.clear()
         kept[key] = make()
     return kept[key]
+
+
+def _allowed_failures() -> int:
+    """Return how many workers a task may kill and still start again, by dask's own setting."""
+    from dask import config
+
+    return config.get("distributed.scheduler.allowed-failures")
 
 
 def _absolute(paths: Sequence[str | Path]) -> tuple[str, ...]:

@@ -175,21 +175,13 @@ def _is_seen(path: Path) -> bool:
     return False
 
 
-def run_here(function: Callable, arguments: Sequence[object], expected: Expected) -> Answer:
-    """Check this worker, and run a task on it.
-
-    Parameters
-    ----------
-    function : callable
-        Takes the arguments, and `echo`.
-    arguments : sequence
-    expected : Expected
-    """
+def run_here(function: Callable, arguments: Sequence[object], expected: Expected, *shared: object) -> Answer:
+    """Check this worker, and run a task on it: call the function with what is shared, the arguments, and `echo`."""
     lines: list[str] = []
     result = refusal = None
     try:
         check_here(expected)
-        result = function(*arguments, echo=lines.append)
+        result = function(*shared, *arguments, echo=lines.append)
     except FeatxError as error:
         refusal = (type(error).__name__, str(error))
     return Answer(result, tuple(lines), os.getpid(), refusal)

@@ -3,16 +3,12 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
-from functools import cache
 from pathlib import Path
 from typing import TypeVar
-
-from pydantic import TypeAdapter, ValidationError
 
 from featx.errors import FeatxError
 from featx.experiment.schema import (
     NAMED,
-    OF_ONE_SPLIT,
     OF_REPEATS,
     ChoiceSpec,
     Experiment,
@@ -23,13 +19,13 @@ from featx.experiment.schema import (
     Split,
     StoreSpec,
 )
-from featx.fit import AXES, MODELS, plan_cells
-from featx.system import Problems, close_names, describe_mistake, join_location, refuse, show_value
+from featx.fit import AXES, MODELS, OF_ONE_SPLIT, plan_cells
+from featx.system import Options, Problems, close_names, read_record, refuse, show_value
 
 SECTIONS = ("title", "output", "source", "split", *NAMED, "report")
 
 
-Part = TypeVar("Part")
+Part = TypeVar("Part", bound=Options)
 
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,59}")
@@ -121,24 +117,12 @@ def _wrong_name(name: object) -> str | None:
     return None
 
 
-@cache
-def _adapter(kind: type) -> TypeAdapter:
-    return TypeAdapter(kind)
-
-
 def _take(mistakes: Problems, kind: type[Part], record: object, key: str) -> Part | None:
     """Make a part of its record, or note its mistakes."""
-    try:
-        return _adapter(kind).validate_python(record)
-    except ValidationError as error:
-        for mistake in error.errors(include_url=False):
-            where = join_location((key, *mistake["loc"]))
-            text = describe_mistake(mistake)
-            if mistake["type"] == "unexpected_keyword_argument":
-                names = [known.name for known in fields(kind)]
-                text = f"unknown key {close_names(str(mistake['loc'][-1]), names)}"
-            mistakes.setdefault(where, text)
-    return None
+    part, problems = read_record(kind, record)
+    for name, problem in problems.items():
+        mistakes.setdefault(f"{key}.{name}" if name else key, problem)
+    return part
 
 
 def _write_out_repeats(fit: FitSpec) -> FitSpec:

@@ -14,13 +14,12 @@ from featx.experiment.references import list_missing
 from featx.experiment.schema import (
     MAX_BYTES,
     NAMED,
-    OF_ONE_SPLIT,
     OF_REPEATS,
     OF_RUN,
     Experiment,
     StoreSpec,
 )
-from featx.fit import AXES
+from featx.fit import AXES, OF_ONE_SPLIT
 from featx.networks import is_source
 from featx.networks.recipes import shipped_recipes
 from featx.system import Problems, close_names, read_yaml, refuse, without_numpy

@@ -7,10 +7,10 @@ import pandas as pd
 
 from featx.errors import FeatxError, SourceError
 from featx.experiment.existing import Existing
-from featx.experiment.option_names import explain
-from featx.experiment.schema import OF_ONE_SPLIT, Experiment, FinetuneSpec, FitSpec, Source, Split
+from featx.experiment.option_names import dotted_key, explain
+from featx.experiment.schema import Experiment, FinetuneSpec, FitSpec, Source, Split
 from featx.finetune import StoreToBe, check_task
-from featx.fit import RepeatsTask, check_grid, plan_cells, read_strata
+from featx.fit import OF_ONE_SPLIT, FitOptions, check_grid, check_repeats, plan_cells, read_strata
 from featx.images import Manifest, make_count_splits, make_splits, read_elpv, read_source
 from featx.store import Rows, Store, read_rows
 from featx.system import Problems, close_names, refuse
@@ -93,10 +93,7 @@ def check_images(experiment: Experiment, manifest: Manifest | None, existing: Ma
             try:
                 _check_stage(experiment, spec, table)
             except FeatxError as error:
-                parameter = error.parameter
-                if parameter is not None:
-                    key += f".grid.{parameter}" if parameter in getattr(spec, "grid", ()) else f".{parameter}"
-                problems[key] = explain(FeatxError(error.text))
+                problems[dotted_key(error, key)] = explain(FeatxError(error.text))
     refuse(str(experiment.path), problems)
 
 
@@ -147,14 +144,8 @@ def _check_stage(experiment: Experiment, spec: FitSpec | FinetuneSpec, table: pd
 
 
 def _check_fit(store: StoreToBe, spec: FitSpec, rows: Rows) -> None:
-    selection = check_grid(
-        *(store.path, rows, spec.model, plan_cells(spec.model, spec.grid, spec.discretize)),
-        where=spec.where,
-        cv=spec.cv,
-        choose_by=spec.choose_by,
-        class_weight=spec.class_weight,
-        seed=spec.seed,
-    )
+    cells = plan_cells(spec.model, spec.grid, spec.discretize)
+    selection = check_grid(store.path, rows, spec.model, cells, FitOptions(**spec.keywords(FitOptions)))
     for key in OF_ONE_SPLIT:
         if getattr(spec, key) and selection == "none":
             raise FeatxError("scored on validation rows, and there are none; give `cv`, or three shares", parameter=key)
@@ -162,12 +153,9 @@ def _check_fit(store: StoreToBe, spec: FitSpec, rows: Rows) -> None:
 
 def _check_repeats(store: StoreToBe, spec: FitSpec, rows: Rows) -> None:
     cells = plan_cells(spec.model, spec.grid, spec.discretize)
-    strata = None if spec.stratify is None else read_strata(store, rows, spec.stratify, spec.label)
-    drawn_by = {name: getattr(spec, name) for name in ("test_share", "train_per_class")}
-    drawn_by = {name: value for name, value in drawn_by.items() if value is not None}
-    chosen_by = {name: getattr(spec, name) for name in ("cv", "choose_by", "class_weight", "seed")}
-    task = RepeatsTask(spec.model, cells, rows, strata, chosen_by | drawn_by, {}, ())
-    task.check(range(spec.repeats))
+    options = spec.repeat_options()
+    strata = read_strata(store, rows, options.stratify, spec.label) if options.train_per_class is None else None
+    check_repeats(rows, spec.model, cells, strata, options)
 
 
 def _no_column(column: str, table: pd.DataFrame) -> str:

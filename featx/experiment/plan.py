@@ -12,7 +12,7 @@ from featx.experiment.existing import OTHER_ORDER, OTHER_TABLE
 from featx.experiment.option_names import explain
 from featx.experiment.run import OTHER_SETTINGS, Prepared, list_blocked, prepare
 from featx.experiment.schema import Experiment, FinetuneSpec, FitSpec
-from featx.experiment.stages import Stage, network_options
+from featx.experiment.stages import Stage, store_options
 from featx.extract import forecast_extraction
 from featx.fit import plan_cells
 from featx.networks.recipes import read_recipe
@@ -161,7 +161,7 @@ def _plan_store(
         return replace(plan, what="no image is computed again", seconds=0.0, disk_bytes=disk_bytes, memory_bytes=0)
     store_path = _nearest_folder(stage.path.parent) / stage.path.name
     try:
-        forecast = forecast_extraction(prepared.manifest, store_path, echo=echo, **network_options(experiment, spec))
+        forecast = forecast_extraction(prepared.manifest, store_path, store_options(experiment, spec), echo=echo)
     except FeatxError as error:
         return replace(plan, problem=explain(error))
     n_done = min(RunFolder(stage.path).n_done(), forecast.n_images) if plan.status == "unfinished" else 0

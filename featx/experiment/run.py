@@ -289,7 +289,7 @@ def _do(work: Work, stages: Sequence[Stage], existing: Mapping[str, Existing], o
         # It says how to resume.
         raise
     except FeatxError as error:
-        raise FeatxError(f"{', '.join(stage.key for stage in stages)}: {explain(error)}") from error
+        raise FeatxError(explain(error, ", ".join(stage.key for stage in stages))) from error
     seconds = round(time.monotonic() - started, 3)
     done = []
     for stage, summary in zip(stages, summaries, strict=True):

@@ -6,29 +6,20 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featx.errors import FeatxError, one_line
 from featx.experiment.option_names import explain
-from featx.experiment.schema import (
-    OF_ONE_SPLIT,
-    OF_REPEATS,
-    ChoiceSpec,
-    Experiment,
-    FinetuneSpec,
-    FitSpec,
-    ReportSpec,
-    StoreSpec,
-)
-from featx.extract import extract_features
-from featx.finetune import fine_tune_all
-from featx.fit import choose_among, fit_grid, fit_repeats
+from featx.experiment.schema import ChoiceSpec, Experiment, FinetuneSpec, FitSpec, ReportSpec, StoreSpec
+from featx.extract import ExtractOptions, extract_features
+from featx.finetune import TuneOptions, fine_tune_all
+from featx.fit import GridOptions, choose_among, fit_grid, fit_repeats
 from featx.images import Manifest
 from featx.report import gather, write_page
-from featx.results import RECORD, RepeatedRun, Run, describe_repeats, describe_test, read_repeats, read_run
+from featx.results import RECORD, Run, describe_repeats, describe_test, read_repeats, read_run
 from featx.store import Store
 from featx.system import close_names
 
@@ -172,8 +163,7 @@ class Work:
         done = extract_features(
             self.manifest,
             stage.path,
-            **network_options(self.experiment, stage.spec),
-            max_rejected=stage.spec.max_rejected,
+            **store_options(self.experiment, stage.spec).keywords(),
             cluster=self.cluster,
             overwrite=overwrite,
             progress=self.progress,
@@ -198,20 +188,15 @@ class Work:
 
     def fit(self, stage: Stage, *, overwrite: bool) -> str:
         """Fit a grid on the images' own splits, or on random ones."""
-        spec = stage.spec
-        options = {"grid": spec.grid, "cluster": self.cluster, "overwrite": overwrite, "progress": self.progress}
-        run = self._fit(self.experiment.store_path(spec.store), spec, stage.path, options)
+        spec, store_path = stage.spec, self.experiment.store_path(stage.spec.store)
+        work = {"cluster": self.cluster, "overwrite": overwrite, "progress": self.progress}
+        if spec.repeats is None:
+            run = fit_grid(store_path, spec.model, stage.path, **spec.keywords(GridOptions), **work)
+        else:
+            run = fit_repeats(store_path, spec.model, stage.path, **spec.repeat_options().keywords(), **work)
         for note in run.notes:
             self.note(note)
         return describe_test(run) if isinstance(run, Run) else describe_repeats(run)
-
-    def _fit(self, store_path: Path, spec: FitSpec, path: Path, options: dict[str, object]) -> Run | RepeatedRun:
-        names = ("layers", "discretize", "choose_by", "label", "where", "sample_weight", "class_weight")
-        names += ("drop_duplicates", "cv", "seed", *(OF_ONE_SPLIT if spec.repeats is None else OF_REPEATS))
-        options |= {name: value for name in names if (value := getattr(spec, name)) is not None}
-        if spec.repeats is None:
-            return fit_grid(store_path, spec.model, path, **options)
-        return fit_repeats(store_path, spec.model, path, n_repeats=options.pop("repeats"), **options)
 
     def choose(self, stage: Stage, *, overwrite: bool) -> str:
         """Choose the best of several fits for each random split."""
@@ -248,34 +233,20 @@ def summarize_stage(stage: Stage) -> str:
     return describe_test(read_run(stage.path))
 
 
-def tuning_options(spec: FinetuneSpec) -> dict[str, object]:
+def tuning_options(spec: FinetuneSpec) -> dict[str, Any]:
     """Return the options of `featx.fine_tune`, but the recipe; where they are equal, recipes go together."""
-    names = (
-        "weights",
-        "root",
-        "label",
-        "where",
-        "split",
-        "sample_weight",
-        "drop_duplicates",
-        "engine",
-        "cache_limit",
-        "keep_cache",
-        "seed",
-    )
-    return {"changes": spec.set} | {name: getattr(spec, name) for name in names}
+    return {"changes": spec.set} | spec.keywords(TuneOptions)
 
 
-def network_options(experiment: Experiment, spec: StoreSpec) -> dict[str, object]:
-    """Return the options of `featx.extract_features` that a store's features depend on."""
-    options: dict[str, object] = {entry.name: getattr(spec, entry.name) for entry in fields(spec)}
-    del options["max_rejected"]
-    if spec.of_run is not None:
-        path = experiment.run_path(spec.of_run)
-        if not path.is_dir():
-            raise FeatxError(f"{path}: this fine-tuned run does not exist, and its network is asked for")
-        options["weights"] = str(path)
-    return options
+def store_options(experiment: Experiment, spec: StoreSpec) -> ExtractOptions:
+    """Return the options of `featx.extract_features`, with the folder of a fine-tuned run in place of its name."""
+    options = ExtractOptions(**spec.keywords())
+    if spec.of_run is None:
+        return options
+    path = experiment.run_path(spec.of_run)
+    if not path.is_dir():
+        raise FeatxError(f"{path}: this fine-tuned run does not exist, and its network is asked for")
+    return replace(options, weights=str(path))
 
 
 _MARK = re.compile(rb"<!-- featx run ([0-9a-f]{64}) -->\s*\Z")

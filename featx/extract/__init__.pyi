@@ -25,11 +25,11 @@ from .forecast import (
 from .merge import (
     merge_shards as merge_shards,
 )
-from .plan import (
-    Base as Base,
+from .options import (
+    ExtractOptions as ExtractOptions,
 )
 from .plan import (
-    Request as Request,
+    Base as Base,
 )
 from .repair import (
     repair_store as repair_store,

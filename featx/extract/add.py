@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from featx.errors import ImageError, StoreError
-from featx.extract.plan import Base, OnDemand, Plan, Request, announce
+from featx.extract.options import ExtractOptions
+from featx.extract.plan import Base, OnDemand, Plan, announce
 from featx.images import Manifest, digest_of
 from featx.inference import AUTO, DEFAULT, PooledNetwork, build_frozen
 from featx.networks import FrozenBackbone, choose_poolings, layer_of, load_keras, plan_features
@@ -50,7 +51,7 @@ def read_base(path: Path) -> Base:
         raise StoreError(f"{path}: exists, and doesn't tell its {error}. {_OTHERWISE}") from error
 
 
-def plan_addition(request: Request, base: Base, manifest: Manifest, echo: Callable[[str], None]) -> Plan:
+def plan_addition(request: ExtractOptions, base: Base, manifest: Manifest, echo: Callable[[str], None]) -> Plan:
     """Plan what a store lacks of the layers and poolings asked for, and of its own for new images.
 
     What comes out has every layer, in every pooling, of the store and of those asked for together.
@@ -170,7 +171,7 @@ def _batch_size_of(base: Base) -> int:
     return int(base.attributes.get("batch_size", DEFAULT))
 
 
-def _build(request: Request, layers: str, echo: Callable[[str], None]) -> FrozenBackbone:
+def _build(request: ExtractOptions, layers: str, echo: Callable[[str], None]) -> FrozenBackbone:
     return build_frozen(
         request.backbone,
         layers=layers,
@@ -182,7 +183,7 @@ def _build(request: Request, layers: str, echo: Callable[[str], None]) -> Frozen
 
 
 def _build_pooled(
-    request: Request, echo: Callable[[str], None], layers: Iterable[str], poolings: Iterable[str]
+    request: ExtractOptions, echo: Callable[[str], None], layers: Iterable[str], poolings: Iterable[str]
 ) -> PooledNetwork:
     # A fully connected layer has no pooling; where it is alone, any will do.
     network = request.build(echo, layers=",".join(layers), pool=",".join(poolings) or "avg")
@@ -231,7 +232,7 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _refuse_other_settings(base: Base, request: Request) -> None:
+def _refuse_other_settings(base: Base, request: ExtractOptions) -> None:
     """Compare all but layers, poolings and weights; no network is built for it."""
     names = (
         "backbone",
@@ -254,7 +255,7 @@ def _refuse_other_settings(base: Base, request: Request) -> None:
     _refuse_differing(base, asked.changes_from(base.attributes))
 
 
-def _refuse_other_weights(base: Base, request: Request, frozen: FrozenBackbone) -> None:
+def _refuse_other_weights(base: Base, request: ExtractOptions, frozen: FrozenBackbone) -> None:
     """Compare the weights of the store's own layers, and what they expect."""
     asked = replace(base.settings, preprocessing=frozen.preprocessing)
     different = asked.changes_from(base.attributes)

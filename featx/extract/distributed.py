@@ -5,14 +5,14 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from featx.cluster import Answer, Cluster, KilledError, keep_on_worker, when_free
 from featx.errors import FeatxError, SourceError, StoppedError, StoreError
 from featx.extract.merge import merge_shards, was_merging
-from featx.extract.plan import Request
+from featx.extract.options import ExtractOptions
 from featx.extract.rejections import count_allowed
 from featx.extract.run import Extraction, describe_finished, run_extraction
 from featx.extract.shards import ShardOrigin, describe_origin, extract_shard, is_finished, read_origin, take_shard
@@ -44,7 +44,7 @@ def extract_on(
     cluster: Cluster,
     manifest: Manifest,
     store_path: str | Path,
-    request: Request,
+    request: ExtractOptions,
     *,
     max_rejected: int | float | None = None,
     overwrite: bool = False,
@@ -64,7 +64,7 @@ def extract_on(
         See `featx.cluster.open_cluster`.
     manifest, store_path, max_rejected, overwrite, log_every, progress, echo
         As of `featx.extract_features`. Every worker must see the store's folder and the images under the same paths.
-    request : Request
+    request : ExtractOptions
 
     Raises
     ------
@@ -122,14 +122,14 @@ class _Counts:
             )
 
 
-def _for_workers(request: Request) -> Request:
+def _for_workers(request: ExtractOptions) -> ExtractOptions:
     """Return a request that means the same in the folder that workers were started in."""
     weights = Path(request.weights)
     is_there = not is_source(request.weights) and weights.exists()
     return replace(request, weights=str(weights.absolute())) if is_there else request
 
 
-def _must_see(manifest: Manifest, request: Request) -> list[Path]:
+def _must_see(manifest: Manifest, request: ExtractOptions) -> list[Path]:
     """Return what every worker must see beside the output's folder."""
     # An image that isn't here either is rejected as by one process, and tells nothing of workers.
     images = (manifest.root / path for path in manifest.table["path"].iloc[:_N_LOOKED_FOR])
@@ -159,10 +159,10 @@ def _divide(manifest: Manifest, store_path: Path, cluster: Cluster, echo: Callab
 
 
 def _make_tasks(
-    manifest: Manifest, store_path: Path, request: Request, shards: list[Shard], options: tuple
+    manifest: Manifest, store_path: Path, request: ExtractOptions, shards: list[Shard], options: tuple
 ) -> Iterator[tuple[str, tuple]]:
     """Yield every shard's task; its rows are taken as it leaves."""
-    origin = describe_origin(manifest, asdict(request))
+    origin = describe_origin(manifest, request.record())
     for shard in shards:
         yield str(shard), (take_shard(manifest, shard), store_path, _for_workers(request), shard, origin, *options)
 
@@ -293,7 +293,7 @@ def _find_shards(store_path: Path) -> list[tuple[Path, int]]:
 def make_shard(
     manifest: Manifest,
     store_path: Path,
-    request: Request,
+    request: ExtractOptions,
     shard: Shard,
     origin: ShardOrigin,
     max_rejected: int | None,
@@ -334,7 +334,7 @@ def make_shard(
 def add_to(
     manifest: Manifest,
     store_path: Path,
-    request: Request,
+    request: ExtractOptions,
     max_rejected: int | float | None,
     log_every: float,
     *,

@@ -1,22 +1,22 @@
 """Stage 1, images to store: what may be asked for, of the whole or of a shard."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featx.errors import FeatxError
-from featx.extract.plan import Request
+from featx.extract.options import ExtractOptions
 from featx.extract.run import Extraction, run_extraction
 from featx.extract.shards import describe_origin, extract_shard, take_shard
 from featx.images import Manifest
-from featx.inference import AUTO, own_image_size
-from featx.system import Shard, without_numpy
+from featx.inference import AUTO
+from featx.system import Shard, takes
 
 if TYPE_CHECKING:
     from featx.cluster import Cluster
 
 
+@takes(ExtractOptions)
 def extract_features(
     manifest: Manifest,
     store_path: str | Path,
@@ -56,17 +56,7 @@ def extract_features(
         The images; see `featx.read_source`.
     store_path : path
         The HDF5 file to make, or to add to.
-    backbone, layers, weights, image_size, preprocessing, pool, views, engine, precision, batch_size
-        See `featx.inference.build_network`; where engine or batch_size is "auto", a store is added to with its own.
-        With Keras the last bits of a float may depend on the images beside it in a batch, so that only runs with equal
-        batches are equal to the bit.
-    resize, interpolation, jpeg, icc : str
-        See `featx.images.decode.decode`.
-    store_dtype : {"float32", "float16"}, default "float32"
-        How the features are stored; float16 takes half the disk and keeps three digits.
-    max_rejected : int or float, optional
-        Stop as soon as more images than this can't be read: a number of images (int), or a share of them (float, 0.0
-        to 1.0); default: no limit, as long as one can be read. Rejected images are read again when the run goes on.
+    {options}
     shard : Shard, optional
         Make this share of the store and no more, in a file of its own beside it; once all are there,
         `featx.merge_shards` makes the store of them. Default: the whole.
@@ -87,12 +77,11 @@ def extract_features(
     FeatxError
         If anything in the arguments, the images or the disk doesn't allow it; what is done is kept.
     """
-    image_size, batch_size, max_rejected = without_numpy((image_size, batch_size, max_rejected))
-    request = Request(
+    request = ExtractOptions(
         backbone=backbone,
         layers=layers,
         weights=weights,
-        image_size=own_image_size(backbone, weights) if image_size is None else image_size,
+        image_size=image_size,
         resize=resize,
         interpolation=interpolation,
         preprocessing=preprocessing,
@@ -104,21 +93,22 @@ def extract_features(
         icc=icc,
         store_dtype=store_dtype,
         batch_size=batch_size,
-    )
+        max_rejected=max_rejected,
+    ).settle_image_size()
     options = {
-        "max_rejected": max_rejected,
+        "max_rejected": request.max_rejected,
         "overwrite": overwrite,
         "log_every": log_every,
         "progress": progress,
         "echo": echo,
     }
     if cluster is not None and shard is not None:
-        raise FeatxError("a cluster divides the work by itself: leave --shard or --cluster out")
+        raise FeatxError("a cluster divides the work by itself: leave `shard` or `cluster` out")
     if cluster is not None:
         from featx.extract.distributed import extract_on
 
         return extract_on(cluster, manifest, store_path, request, **options)
     if shard is None:
         return run_extraction(manifest, Path(store_path), request, **options)
-    origin = describe_origin(manifest, asdict(request))
+    origin = describe_origin(manifest, request.record())
     return extract_shard(take_shard(manifest, shard), store_path, request, shard=shard, origin=origin, **options)

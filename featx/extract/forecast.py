@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,10 @@ import pandas as pd
 import psutil
 
 from featx.errors import ImageError
+from featx.extract.options import ExtractOptions
 from featx.extract.rejections import none_readable
-from featx.images import Manifest, Picture, n_decoders, read_picture
-from featx.inference import PART_SIZE, PooledNetwork, build_network, compute_parts
+from featx.images import Manifest, Picture, n_decoders
+from featx.inference import PART_SIZE, PooledNetwork, compute_parts
 from featx.store import CHUNK_BYTES, check_folder
 
 _N_BATCHES = 4
@@ -84,18 +85,9 @@ class Forecast:
 def forecast_extraction(
     manifest: Manifest,
     store_path: str | Path,
+    options: ExtractOptions,
     *,
-    backbone: str = "vgg16",
-    image_size: int | None = None,
-    resize: str = "squash",
-    interpolation: str = "bilinear",
-    jpeg: str = "full",
-    icc: str = "convert",
-    precision: str = "float32",
-    store_dtype: str = "float32",
-    batch_size: int | str = "auto",
     echo: Callable[[str], None] = lambda line: None,
-    **network_options: object,
 ) -> Forecast:
     """Say what `featx.extract_features` would take with the same arguments.
 
@@ -107,11 +99,7 @@ def forecast_extraction(
         The images; see `featx.read_source`.
     store_path : path
         Where the store would be made.
-    backbone, image_size, precision, batch_size, **network_options
-        See `featx.inference.build_network`.
-    resize, interpolation, jpeg, icc : str
-        See `featx.images.decode.decode`.
-    store_dtype : {"float32", "float16"}, default "float32"
+    options : ExtractOptions
     echo : callable, optional
         Is told what a user should know, a line at a time.
 
@@ -122,16 +110,12 @@ def forecast_extraction(
     """
     check_folder(Path(store_path))
     begun = time.perf_counter()
-    network = build_network(
-        backbone, image_size=image_size, precision=precision, batch_size=batch_size, echo=echo, **network_options
-    )
+    network = options.build(echo)
     size = network.image_size
     network(np.zeros((network.batch_size, size, size, 3), dtype=np.uint8))
     startup_seconds = time.perf_counter() - begun
 
-    def read(path: Path) -> Picture:
-        return read_picture(path, image_size=size, resize=resize, interpolation=interpolation, jpeg=jpeg, icc=icc)
-
+    read = replace(options, image_size=size).reader()
     paths = _choose(manifest, _N_BATCHES * network.batch_size)
     found, decode_rate = _time_decoding(paths, read)
     pictures = [picture for picture in found if isinstance(picture, Picture)]
@@ -141,7 +125,7 @@ def forecast_extraction(
     shares_cores = network.engine.device.startswith("cpu")
     rate = 1 / (1 / decode_rate + 1 / network_rate) if shares_cores else min(decode_rate, network_rate)
     n_features = sum(network.n_channels.values())
-    itemsize = np.dtype(store_dtype).itemsize
+    itemsize = np.dtype(options.store_dtype).itemsize
     return Forecast(
         n_images=len(manifest),
         n_features=n_features,
@@ -149,7 +133,7 @@ def forecast_extraction(
         n_rejected=len(paths) - len(pictures),
         engine=network.engine.name,
         device=network.engine.device,
-        precision=precision,
+        precision=options.precision,
         batch_size=network.batch_size,
         startup_seconds=round(startup_seconds, 2),
         decode_images_per_second=round(decode_rate, 2),

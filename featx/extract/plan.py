@@ -1,20 +1,16 @@
 """Describe an extraction: its options, the existing store that it adds to, and what it computes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
-from numbers import Integral
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from featx.errors import FeatxError
-from featx.images import ICCS, INTERPOLATIONS, JPEGS, RESIZES, VIEWS, Picture, read_picture
-from featx.inference import AUTO, Network, PooledNetwork, build_network
-from featx.inference.engines import ENGINES, PRECISIONS
-from featx.networks import PREPROCESSINGS, load_keras
-from featx.store import STORE_DTYPES, Settings
+from featx.extract.options import ExtractOptions
+from featx.inference import Network, PooledNetwork
+from featx.networks import load_keras
+from featx.store import Settings
 
 
 @dataclass(frozen=True)
@@ -43,78 +39,6 @@ class Base:
     def sha256(self) -> np.ndarray:
         """Digests of the images' files, S64."""
         return self.images["sha256"].to_numpy().astype("S64")
-
-
-# What a store would tell of itself, and not be, if it were let pass.
-_CHOICES = {
-    "resize": RESIZES,
-    "interpolation": tuple(INTERPOLATIONS),
-    "preprocessing": (None, *PREPROCESSINGS),
-    "views": tuple(VIEWS),
-    "engine": tuple(ENGINES),
-    "precision": tuple(PRECISIONS),
-    "jpeg": tuple(JPEGS),
-    "icc": tuple(ICCS),
-    "store_dtype": STORE_DTYPES,
-}
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for; see `featx.extract.extract_features`."""
-
-    backbone: str
-    layers: str
-    weights: str
-    image_size: int
-    resize: str
-    interpolation: str
-    preprocessing: str | None
-    pool: str
-    views: str
-    engine: str
-    precision: str
-    jpeg: str
-    icc: str
-    store_dtype: str
-    batch_size: int | str
-
-    def __post_init__(self) -> None:
-        for name, known in _CHOICES.items():
-            if (found := getattr(self, name)) not in known:
-                *others, last = [choice for choice in known if choice is not None]
-                raise FeatxError(f"{name.replace('_', ' ')} {found!r}: expected {', '.join(others)} or {last}")
-        if self.batch_size != AUTO and not (isinstance(self.batch_size, Integral) and self.batch_size >= 1):
-            raise FeatxError(f"batch size {self.batch_size!r}: expected a whole number from 1, or {AUTO}")
-
-    def build(self, echo: Callable[[str], None], **changes: str) -> PooledNetwork:
-        """Build the network; changes replace what was asked for."""
-        asked = replace(self, **changes)
-        return build_network(
-            asked.backbone,
-            layers=asked.layers,
-            weights=asked.weights,
-            image_size=asked.image_size,
-            preprocessing=asked.preprocessing,
-            pool=asked.pool,
-            views=asked.views,
-            engine=asked.engine,
-            precision=asked.precision,
-            batch_size=asked.batch_size,
-            echo=echo,
-        )
-
-    def reader(self, known: set[str] | frozenset[str]) -> Callable[[Path], Picture]:
-        """Return what turns a path into a picture; files whose digest is known are not decoded."""
-        return partial(
-            read_picture,
-            image_size=self.image_size,
-            resize=self.resize,
-            interpolation=self.interpolation,
-            jpeg=self.jpeg,
-            icc=self.icc,
-            known=known,
-        )
 
 
 class OnDemand:
@@ -170,7 +94,7 @@ class Plan:
 
     Attributes
     ----------
-    request : Request
+    request : ExtractOptions
     settings : Settings
         Of the store that comes out.
     n_channels : dict of str to int
@@ -183,7 +107,7 @@ class Plan:
         Gives those that the base lacks, for its images.
     """
 
-    request: Request
+    request: ExtractOptions
     settings: Settings
     n_channels: dict[str, int]
     network: Network
@@ -196,7 +120,7 @@ class Plan:
         return float(np.finfo(self.settings.store_dtype).max)
 
 
-def plan_anew(request: Request, echo: Callable[[str], None], network: PooledNetwork | None = None) -> Plan:
+def plan_anew(request: ExtractOptions, echo: Callable[[str], None], network: PooledNetwork | None = None) -> Plan:
     """Plan a store from nothing; a network that is given was built for this request."""
     network = network or request.build(echo)
     settings = Settings(
@@ -221,7 +145,7 @@ def plan_anew(request: Request, echo: Callable[[str], None], network: PooledNetw
     return Plan(request=request, settings=settings, n_channels=dict(network.n_channels), network=network)
 
 
-def announce(request: Request, network: PooledNetwork, echo: Callable[[str], None]) -> None:
+def announce(request: ExtractOptions, network: PooledNetwork, echo: Callable[[str], None]) -> None:
     """Say what runs, and where."""
     engine = network.engine
     n_layers = len(network.n_channels)

@@ -3,14 +3,13 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from featx.errors import StoreError
-from featx.images import read_picture
+from featx.images import ImageOptions
 from featx.inference import PooledNetwork, check_known, compute_parts, rebuild_network
 from featx.networks import load_keras
 from featx.store import OTHER_ENGINE, Part, Settings, difference, tolerance_of
@@ -52,14 +51,7 @@ class Recomputer:
         wanted : ndarray of bool
             By row.
         """
-        read = partial(
-            read_picture,
-            image_size=self.settings.image_size,
-            resize=self.settings.resize,
-            interpolation=self.settings.interpolation,
-            jpeg=self.settings.jpeg,
-            icc=self.settings.icc,
-        )
+        read = ImageOptions.of(self.settings).reader()
         largest = float(np.finfo(self.settings.store_dtype).max)
         paths, whole = images["path"].to_numpy(), [(0, len(images))]
         with contextlib.closing(

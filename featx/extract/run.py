@@ -11,8 +11,9 @@ import pandas as pd
 
 from featx.errors import FeatxError, StoppedError, StoreError
 from featx.extract.add import is_same_table, keep_splits, plan_addition, read_base
+from featx.extract.options import ExtractOptions
 from featx.extract.passes import Passes
-from featx.extract.plan import Base, Plan, Request, plan_anew
+from featx.extract.plan import Base, Plan, plan_anew
 from featx.extract.rejections import Rejections
 from featx.images import Manifest, digest_paths
 from featx.inference import PooledNetwork
@@ -55,7 +56,7 @@ class Extraction:
 def run_extraction(
     manifest: Manifest,
     store_path: Path,
-    request: Request,
+    request: ExtractOptions,
     *,
     max_rejected: int | float | None,
     overwrite: bool,
@@ -71,7 +72,7 @@ def run_extraction(
     ----------
     manifest, store_path, max_rejected, overwrite, log_every, progress, echo
         As there.
-    request : Request
+    request : ExtractOptions
     network : PooledNetwork, optional
         One that was built for this very request, to make a store with; default: it is built.
     marks : mapping of str to str, optional

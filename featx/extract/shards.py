@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from featx.errors import FeatxError, StoreError
-from featx.extract.plan import Request
+from featx.extract.options import ExtractOptions
 from featx.extract.run import Extraction, describe_finished, run_extraction
 from featx.images import Manifest, digest_of, digest_paths, text_of
 from featx.inference import PooledNetwork
@@ -305,7 +305,7 @@ _ANEW = "Delete it, or give --overwrite to make it anew"
 def extract_shard(
     manifest: Manifest,
     store_path: str | Path,
-    request: Request,
+    request: ExtractOptions,
     *,
     shard: Shard,
     origin: ShardOrigin,
@@ -324,7 +324,7 @@ def extract_shard(
         Of these rows only; see `featx.extract.take_shard`.
     store_path : path
         Of the whole store.
-    request : Request
+    request : ExtractOptions
     shard : Shard
     origin : ShardOrigin
         Of the whole; see `featx.extract.shards.describe_origin`.

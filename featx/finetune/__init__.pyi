@@ -1,3 +1,6 @@
+from .options import (
+    TuneOptions as TuneOptions,
+)
 from .sweep import (
     fine_tune_all as fine_tune_all,
 )

@@ -13,7 +13,7 @@ import numpy as np
 
 from featx.errors import ImageError, SourceError
 from featx.finetune.cache import RowFiles
-from featx.images import Picture, flip, read_picture
+from featx.images import ImageOptions, Picture, flip
 from featx.inference import Network, PooledNetwork, compute_parts, run_frozen
 from featx.networks import WHOLE, FrozenBackbone
 from featx.store import Part
@@ -259,14 +259,7 @@ def time_images(network: Network, images: Images, rows: np.ndarray) -> float:
 
 def reader_of(images: Images) -> Callable[[Path], Picture]:
     """Return what turns the path of an image into its picture."""
-    return partial(
-        read_picture,
-        image_size=images.image_size,
-        resize=images.resize,
-        interpolation=images.interpolation,
-        jpeg=images.jpeg,
-        icc=images.icc,
-    )
+    return ImageOptions.of(images).reader()
 
 
 def _read(images: Images, read: Callable[[Path], Picture], row: int) -> Picture:

@@ -12,6 +12,7 @@ from featx.errors import FeatxError, StoppedError
 from featx.finetune.activations import make_network, time_images
 from featx.finetune.batches import RowSource
 from featx.finetune.folder import TrainingFolder
+from featx.finetune.options import TuneOptions
 from featx.finetune.record import Outcome, describe_outcome, describe_run, digest_file, write_fine_tuned
 from featx.finetune.sources import make_batches, open_sources
 from featx.finetune.stages import StagePlan, build_stage_model, count_weights, plan_stages
@@ -30,15 +31,13 @@ from featx.networks.recipes import (
 )
 from featx.results import Run, check_free
 from featx.store import digest_rows
-from featx.system import without_numpy
-
-DEFAULT_CACHE_LIMIT = 20 * 10**9
-
+from featx.system import takes, without_numpy
 
 # So many test images, at most, say how long an image takes from its file to its label.
 _N_TIMED = 64
 
 
+@takes(TuneOptions)
 def fine_tune(
     store_path: str | Path,
     recipe: str | Path,
@@ -53,7 +52,7 @@ def fine_tune(
     sample_weight: str | None = None,
     drop_duplicates: bool = False,
     engine: str = "auto",
-    cache_limit: int = DEFAULT_CACHE_LIMIT,
+    cache_limit: int = 20 * 10**9,
     keep_cache: bool = False,
     seed: int = 0,
     overwrite: bool = False,
@@ -63,7 +62,8 @@ def fine_tune(
     """Fine-tune a store's backbone by a recipe, keep the epoch that is best on validation rows, score it once on test.
 
     What no stage changes runs once: its activations go to a cache, and every epoch trains only what is trained. Stages
-    that augment images, or train everything, take the pixels, decoded once. A training that was stopped goes on from
+    that augment images, or train everything, take the pixels, decoded once; with a cache_limit of 0 images are read in
+    every epoch. A training that was stopped goes on from
     its last finished epoch when it is started again with the same arguments.
 
     Parameters
@@ -76,22 +76,7 @@ def fine_tune(
         The folder to write, one a run.
     changes : mapping of str to object, optional
         What is to be other than in the recipe; see `featx.networks.recipes.read_recipe`.
-    weights : str, optional
-        Where the weights are that made the store's features, if they came from a file.
-    root : path, optional
-        Where the images' paths start; default: where they did when they were extracted.
-    label, where, split, sample_weight : str, optional
-        Columns of the store, and an expression over them; see `featx.store.rows.read_rows`.
-    drop_duplicates : bool, default False
-        Leave out images of identical files, but no test images; see `featx.store.rows.find_duplicates`.
-    engine : str, default "auto"
-        What runs the frozen part; see `featx.inference.engines.ENGINES`.
-    cache_limit : int, default 20 GB
-        Bytes that the cache may take; 0: nothing is cached, images are read again in every epoch.
-    keep_cache : bool, default False
-        Whether activations stay for the next training on the same images.
-    seed : int, default 0
-        Of the head's initial weights, dropout, the order of rows, augmentation and bootstrap.
+    {options}
     overwrite : bool, default False
         Replace a run that is there, and an unfinished training of something else.
     progress : bool, default False

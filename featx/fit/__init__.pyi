@@ -5,13 +5,13 @@ from .choose import (
     choose_among as choose_among,
 )
 from .grid import (
+    check_grid as check_grid,
+)
+from .grid import (
     fit_grid as fit_grid,
 )
 from .grid import (
     fit_share as fit_share,
-)
-from .models import (
-    AXES as AXES,
 )
 from .models import (
     DISCRETIZATIONS as DISCRETIZATIONS,
@@ -25,8 +25,29 @@ from .models import (
 from .models import (
     plan_cells as plan_cells,
 )
+from .options import (
+    AXES as AXES,
+)
+from .options import (
+    GRIDS as GRIDS,
+)
+from .options import (
+    OF_ONE_SPLIT as OF_ONE_SPLIT,
+)
+from .options import (
+    OF_REPEATS as OF_REPEATS,
+)
+from .options import (
+    FitOptions as FitOptions,
+)
+from .options import (
+    GridOptions as GridOptions,
+)
+from .options import (
+    RepeatOptions as RepeatOptions,
+)
 from .repeats import (
-    RepeatsTask as RepeatsTask,
+    check_repeats as check_repeats,
 )
 from .repeats import (
     fit_repeats as fit_repeats,
@@ -42,7 +63,4 @@ from .scoring import (
 )
 from .splits import (
     read_strata as read_strata,
-)
-from .task import (
-    check_grid as check_grid,
 )

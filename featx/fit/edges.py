@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from featx.fit.models import AXES, Axis, CellPlan
+from featx.fit.models import CellPlan
+from featx.fit.options import AXES
+from featx.system import Values
 
 # More trees are never worse but for chance, and cost time: they have no best number to look for.
 _WITHOUT_EDGES = ("n_estimators",)
@@ -70,14 +72,14 @@ def _without(params: Mapping[str, object], name: str) -> dict[str, object]:
     return {key: value for key, value in params.items() if key != name}
 
 
-def _is_whole(value: float, axis: Axis) -> bool:
-    return axis.kind is int or (axis.counts and isinstance(value, int))
+def _is_whole(value: float, axis: Values) -> bool:
+    return axis.kind is int or (axis.range.counts and isinstance(value, int))
 
 
-def _continue(before: float, last: float, axis: Axis, most: int | None) -> list[float]:
+def _continue(before: float, last: float, axis: Values, most: int | None) -> list[float]:
     """Return the next numbers of an axis, as far from each other as its last two; none beyond what it takes."""
     is_whole = _is_whole(last, axis)
-    low, high = (1, most) if is_whole else (axis.low, axis.high)
+    low, high = (1, most) if is_whole else (axis.range.low, axis.range.high)
     following: list[float] = []
     for step in range(1, _N_NEXT + 1):
         found = last * (last / before) ** step if before and last else last + (last - before) * step

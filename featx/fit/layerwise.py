@@ -20,7 +20,7 @@ Layers = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class LayerQuestions:
+class LayerAblations:
     """What to ask of every layer.
 
     Attributes
@@ -54,12 +54,12 @@ class _Task:
     class_weight: str | None
 
 
-def check_questions(questions: LayerQuestions, selection: str, layers: Sequence[str]) -> None:
-    """Refuse questions that can't be answered.
+def check_ablations(ablations: LayerAblations, selection: str, layers: Sequence[str]) -> None:
+    """Refuse ablations that can't be answered.
 
     Parameters
     ----------
-    questions : LayerQuestions
+    ablations : LayerAblations
     selection : {"validation", "cv", "none"}
         How the run's cells are compared.
     layers : sequence of str
@@ -70,30 +70,30 @@ def check_questions(questions: LayerQuestions, selection: str, layers: Sequence[
     FeatxError
         If there are no rows to answer them on, no other layer to leave in, or a number of shuffles below 0.
     """
-    if questions.importance < 0:
-        raise FeatxError(f"importance: expected a number of shuffles from 0 up, got {questions.importance}")
-    if questions and selection == "none":
+    if ablations.importance < 0:
+        raise FeatxError(f"importance: expected a number of shuffles from 0 up, got {ablations.importance}")
+    if ablations and selection == "none":
         raise FeatxError(
             "--each-layer, --leave-one-layer-out and --importance are scored on validation rows, and there are none. "
             "Use --cv 5, or extract with --split 0.6,0.2,0.2; test rows are never used for it"
         )
-    if questions.leave_one_layer_out and len(layers) < 2:
+    if ablations.leave_one_layer_out and len(layers) < 2:
         raise FeatxError(f"--leave-one-layer-out: {layers[0]} is the only layer; nothing would be left")
 
 
-def score_layers(
+def ablate_layers(
     model: str,
     cell: CellPlan,
     rows: Rows,
     folds: Sequence[Fold],
     widths: Mapping[str, int],
-    questions: LayerQuestions,
+    ablations: LayerAblations,
     *,
     seed: int = 0,
     class_weight: str | None = None,
     progress: bool = False,
 ) -> tuple[tuple[dict[str, str | int | float | None], ...], list[str]]:
-    """Answer questions about every layer, with one cell's discretization and parameters.
+    """Answer ablations about every layer, with one cell's discretization and parameters.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def score_layers(
     folds : sequence of (rows to fit, rows to score)
     widths : mapping of str to int
         Layers and how many columns of `rows.X` each has, in their order, the network's.
-    questions : LayerQuestions
+    ablations : LayerAblations
     seed : int, default 0
         Of classifiers and shuffles.
     class_weight : {"balanced"}, optional
@@ -134,15 +134,15 @@ def score_layers(
     subset's Gram matrices from its layers' where all of these fit into memory, and make each subset's anew where they
     don't.
     """
-    if not questions:
+    if not ablations:
         return (), []
     from tqdm import tqdm
 
-    subsets = _plan_subsets(tuple(widths), questions)
+    subsets = _plan_subsets(tuple(widths), ablations)
     asked = list(dict.fromkeys(subset for named in subsets.values() for subset in named.values()))
     scores: dict[Layers, list[CellScore]] = {subset: [] for subset in asked}
     drops: dict[str, list[float]] = {layer: [] for layer in widths}
-    n_steps = len(asked) + (len(widths) if questions.importance else 0)
+    n_steps = len(asked) + (len(widths) if ablations.importance else 0)
     # disable=None: only where standard error is a terminal.
     with tqdm(total=len(folds) * n_steps, unit="layer set", disable=None if progress else True) as bar:
         for number, known in enumerate(folds):
@@ -151,9 +151,9 @@ def score_layers(
             for subset in asked:
                 scores[subset].append(layers.score(subset))
                 bar.update()
-            if questions.importance:
+            if ablations.importance:
                 rng = np.random.default_rng([seed, number])
-                orders = [rng.permutation(len(fold[1])) for _ in range(questions.importance)]
+                orders = [rng.permutation(len(fold[1])) for _ in range(ablations.importance)]
                 for layer, found in layers.shuffle(orders):
                     drops[layer].extend(found)
                     bar.update()
@@ -161,7 +161,7 @@ def score_layers(
     for layer, named in subsets.items():
         figure = {"layer": layer, "n_features": widths[layer]}
         figure |= {name: _mean(scores[subset]) for name, subset in named.items()}
-        if questions.importance:
+        if ablations.importance:
             figure |= {
                 "importance": float(np.mean(drops[layer])),
                 "importance_deviation": float(np.std(drops[layer])),
@@ -170,13 +170,13 @@ def score_layers(
     return tuple(figures), list(_list_failures(subsets, scores))
 
 
-def _plan_subsets(layers: Layers, questions: LayerQuestions) -> dict[str, dict[str, Layers]]:
+def _plan_subsets(layers: Layers, ablations: LayerAblations) -> dict[str, dict[str, Layers]]:
     """Return, for every layer, which layers each of its figures is of."""
     subsets: dict[str, dict[str, Layers]] = {layer: {} for layer in layers}
     for place, layer in enumerate(layers):
-        if questions.each_layer:
+        if ablations.each_layer:
             subsets[layer] |= {"alone": (layer,), "cumulative": layers[: place + 1]}
-        if questions.leave_one_layer_out:
+        if ablations.leave_one_layer_out:
             subsets[layer]["without"] = layers[:place] + layers[place + 1 :]
     return subsets
 
@@ -197,7 +197,7 @@ def _list_failures(
 
 
 def _open(task: _Task) -> "_LayerGrams | _LayerColumns":
-    """Return what answers a fold's questions: Gram matrices of an SVM's layers if they fit, else columns."""
+    """Return what answers a fold's ablations: Gram matrices of an SVM's layers if they fit, else columns."""
     if task.model == "svm":
         gram = SharedGram(task.rows.X, layers=task.widths, discretize=task.cell[0])
         # The layers' own, one sum of them, and one with a layer shuffled.

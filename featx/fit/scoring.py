@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from featx.errors import FeatxError
-from featx.results import FIGURES, gather_answers
+from featx.results import FIGURES, gather_answers, rank
 from featx.store import Fold, Rows
 
 CHOOSE_BY = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
@@ -124,3 +124,11 @@ def measure_choice(
     y = rows.y[score].astype(str)
     answers = gather_answers(y, predicted.astype(str), classes, probabilities, decision, rows.weights_of(score))
     return FIGURES[choose_by](answers)
+
+
+def choose_cell(scores: Sequence[float | None], choose_by: str, error: str | None, where: str = "") -> int:
+    """Return the index of the best score, the first of equals; failed cells have None, and `error` is of the first."""
+    usable = [cell for cell, score in enumerate(scores) if score is not None]
+    if not usable:
+        raise FeatxError(f"{where}every cell failed; the first with {error}. Give other values")
+    return max(usable, key=lambda cell: rank(scores[cell], choose_by))

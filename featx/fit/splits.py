@@ -182,49 +182,53 @@ def digest_draws(rows: Rows, strata: np.ndarray | None) -> str:
     return hashlib.sha256(f"{of_rows} {kept!r}".encode("utf-8", "backslashreplace")).hexdigest()
 
 
-def make_folds(rows: Rows, known: np.ndarray, n_folds: int, *, seed: int) -> list[Fold]:
-    """Divide rows into folds: stratified by label, and whole groups where there are groups.
+def make_folds(rows: Rows, known: np.ndarray, n_folds: int, *, seed: int, of: str | None = None) -> list[Fold]:
+    """Divide rows into folds of (rows to fit, rows to score): stratified by label, and in whole groups if they exist.
 
     Parameters
     ----------
     rows : Rows
     known : ndarray of int
-        The rows to divide.
+        Indices of the rows to divide.
     n_folds : int
     seed : int
-
-    Returns
-    -------
-    list of (rows to fit, rows to score)
-
-    Raises
-    ------
-    FeatxError
-        If there are too few folds, or groups, or a class is in too few groups.
+    of : str, optional
+        The random split whose train rows they are, for messages; default: they are all rows but the test rows.
     """
+    where = "outside test" if of is None else f"to train on in {of}"
     if n_folds < 2:
-        raise FeatxError(f"--cv {n_folds}: expected 2 folds or more")
+        raise FeatxError(f"expected 2 folds or more, found {n_folds}", parameter="cv")
     y = rows.y[known].astype(str)
-    if rows.groups is None:
-        pairs = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(known, y)
-    else:
-        groups = rows.groups[known].astype(str)
-        n_groups = len(set(groups))
-        if n_groups < n_folds:
-            found = "only 1 group" if n_groups == 1 else f"only {n_groups} groups"
-            mend = f"Use --cv {n_groups}, or extract" if n_groups > 1 else "Extract"
-            raise FeatxError(f"--cv {n_folds}: {found} outside test. {mend} {WITHOUT_GROUPS}")
-        pairs = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(known, y, groups)
+    groups = None if rows.groups is None else rows.groups[known].astype(str)
+    if groups is not None and (n_groups := len(set(groups))) < n_folds:
+        remedy = f"Give `cv` {n_groups}, or extract" if n_groups > 1 else "Extract"
+        raise FeatxError(
+            f"only {n_groups} group{'' if n_groups == 1 else 's'} {where}, fewer than {n_folds} folds. {remedy} "
+            f"{WITHOUT_GROUPS}",
+            parameter="cv",
+        )
+    counts = pd.Series(y).value_counts()
+    if counts.min() < n_folds:
+        fewest = counts.min()
+        remedy = f"Give `cv` {fewest}, or leave" if fewest > 1 else "Add images of it, or leave"
+        raise FeatxError(
+            f"the class {counts.idxmin()!r} has {fewest} row{'' if fewest == 1 else 's'} {where}, fewer than {n_folds} "
+            f"folds. {remedy} the class out with `where`{'' if of is None else '; a grid of one cell needs no folds'}",
+            parameter="cv",
+        )
+    splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
+    pairs = splitter(n_folds, shuffle=True, random_state=seed).split(known, y, groups)
     folds = [(known[fit], known[score]) for fit, score in pairs]
     classes = set(rows.y[rows.with_weight(known)])
     for fit, _ in folds:
-        absent = sorted(classes - set(rows.y[rows.with_weight(fit)]))
-        if absent:
-            few, mend = "groups", f", or extract {WITHOUT_GROUPS}"
-            if absent[0] in set(rows.y[fit]):
-                few, mend = "rows with a weight over 0", ", or give more of its rows a weight over 0"
+        missing = sorted(classes - set(rows.y[rows.with_weight(fit)]))
+        if missing:
+            few, remedy = "groups", f", or extract {WITHOUT_GROUPS}"
+            if missing[0] in set(rows.y[fit]):
+                few, remedy = "rows with a weight over 0", ", or give more of its rows a weight over 0"
             raise FeatxError(
-                f"--cv {n_folds}: in one fold no row of the class {absent[0]!r} is left to fit on: its {few} are too "
-                f"few. Leave the class out with --where{mend}"
+                f"one fold of {n_folds} has no row of the class {missing[0]!r} to fit on: its {few} are too few. Leave "
+                f"the class out with `where`{remedy}",
+                parameter="cv",
             )
     return folds

@@ -64,6 +64,12 @@ from .manifest import (
 from .manifest import (
     read_source as read_source,
 )
+from .options import (
+    ImageOptions as ImageOptions,
+)
+from .options import (
+    SourceOptions as SourceOptions,
+)
 from .read_ahead import (
     PictureNotes as PictureNotes,
 )

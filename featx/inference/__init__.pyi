@@ -34,6 +34,9 @@ from .network import (
 from .network import (
     run_frozen as run_frozen,
 )
+from .options import (
+    NetworkOptions as NetworkOptions,
+)
 from .pipeline import (
     PART_SIZE as PART_SIZE,
 )

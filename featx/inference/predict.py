@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from featx.errors import FeatxError, SourceError
-from featx.images import PictureNotes, read_picture, sort_labels, write_table
+from featx.images import ImageOptions, PictureNotes, sort_labels, write_table
 from featx.inference.pipeline import compute_parts, join_layers
 from featx.inference.rebuild import read_layers, read_settings, rebuild_finetuned, rebuild_network
 from featx.networks.recipes import PREDICTIONS
@@ -187,14 +187,7 @@ class Predictor:
         images = [images] if isinstance(images, str | Path) else images
         if not len(images):
             raise SourceError("no images to classify: give at least one")
-        read = partial(
-            read_picture,
-            image_size=self.settings.image_size,
-            resize=self.settings.resize,
-            interpolation=self.settings.interpolation,
-            jpeg=self.settings.jpeg,
-            icc=self.settings.icc,
-        )
+        read = ImageOptions.of(self.settings).reader()
         whole = [(0, len(images))]
         n_read = 0
         first: tuple[str, str] | None = None

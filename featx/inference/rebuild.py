@@ -6,26 +6,20 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 from featx.errors import FeatxError, WeightsError
-from featx.images import ICCS, INTERPOLATIONS, JPEGS, RESIZES, VIEWS
-from featx.inference.engines.base import ENGINES, PRECISIONS
+from featx.images import ImageOptions
 from featx.inference.network import PooledNetwork, build_network
-from featx.networks import BACKBONES, PREPROCESSINGS, choose_poolings, is_file_name, is_source, layer_of, load_keras
+from featx.inference.options import NetworkOptions
+from featx.networks import choose_poolings, is_file_name, is_source, layer_of, load_keras
 from featx.networks.recipes import PREDICTIONS
 from featx.results import Run
-from featx.store import Settings
+from featx.store import STORE_DTYPES, Settings
+from featx.system import options_of
 
 _SUPPORTED = {
-    "backbone": tuple(BACKBONES),
-    "resize": RESIZES,
-    "interpolation": tuple(INTERPOLATIONS),
-    "preprocessing": tuple(PREPROCESSINGS),
-    "precision": tuple(PRECISIONS),
-    "engine": tuple(ENGINES),
-    "views": tuple(VIEWS),
-    "store_dtype": ("float32", "float16"),
-    "jpeg": tuple(JPEGS),
-    "icc": tuple(ICCS),
-}
+    name: each.values.words
+    for name, each in (options_of(NetworkOptions) | options_of(ImageOptions)).items()
+    if each.values.kind is str and each.values.words
+} | {"store_dtype": STORE_DTYPES}
 
 
 def read_settings(run_path: str | Path, run: Run) -> Settings:

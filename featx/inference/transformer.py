@@ -4,8 +4,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Callable
-from functools import partial
-from numbers import Integral
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,11 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from featx.errors import SourceError, WeightsError
-from featx.images import ICCS, INTERPOLATIONS, JPEGS, RESIZES, VIEWS, PictureNotes, read_picture
-from featx.inference.batch_size import AUTO
-from featx.inference.engines.base import ENGINES, PRECISIONS
+from featx.images import ImageOptions, PictureNotes
 from featx.inference.network import PooledNetwork, build_network
+from featx.inference.options import NetworkOptions
 from featx.inference.pipeline import compute_parts, join_layers
-from featx.networks import BACKBONES, PREPROCESSINGS
+from featx.system import WrongValue, options_of
 
 
 class DeepFeatures(TransformerMixin, BaseEstimator):
@@ -139,14 +137,7 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
         paths = self._check_paths(X, reset=False)
         network = self._ready_network()
         features = np.empty((len(paths), self.n_features_out_), dtype=np.float32)
-        read = partial(
-            read_picture,
-            image_size=network.image_size,
-            resize=self.resize,
-            interpolation=self.interpolation,
-            jpeg=self.jpeg,
-            icc=self.icc,
-        )
+        read = replace(ImageOptions.of(self), image_size=network.image_size).reader()
         whole = [(0, len(paths))]
         notes = PictureNotes(paths)
         with contextlib.closing(compute_parts(network, Path(), paths, read, whole, note=notes.add)) as parts:
@@ -188,22 +179,11 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
         return tags
 
     def _check_parameters(self) -> None:
-        choices = {
-            "backbone": tuple(BACKBONES),
-            "resize": RESIZES,
-            "interpolation": tuple(INTERPOLATIONS),
-            "preprocessing": (None, *PREPROCESSINGS),
-            "views": tuple(VIEWS),
-            "engine": tuple(ENGINES),
-            "precision": tuple(PRECISIONS),
-            "jpeg": tuple(JPEGS),
-            "icc": tuple(ICCS),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}: expected one of {', '.join(map(str, known))}, got {getattr(self, name)!r}")
-        if self.batch_size != AUTO and not (isinstance(self.batch_size, Integral) and self.batch_size >= 1):
-            raise ValueError(f"batch_size: expected a whole number from 1, or {AUTO}, got {self.batch_size!r}")
+        for name, option in (options_of(NetworkOptions) | options_of(ImageOptions)).items():
+            try:
+                option.check(getattr(self, name))
+            except WrongValue as error:
+                raise ValueError(str(error)) from error
 
     def _check_paths(self, X: object, *, reset: bool) -> list[str]:
         """Return X's paths; like scikit-learn, remember or compare the name of its column."""

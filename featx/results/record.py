@@ -70,7 +70,7 @@ class Run:
     peak_memory : int or None
         Of the process that fitted it, bytes.
     layers : tuple of dict
-        What each layer gives, where it was asked for; see `featx.fit.layerwise.score_layers`.
+        What each layer gives, where it was asked for; see `featx.fit.layerwise.ablate_layers`.
     n_parameters : int or None
         How many numbers were fitted: those that the classifier reads to predict, or the network's trainable weights
         over all stages. None in older records.

@@ -85,6 +85,42 @@ from .mistakes import (
 from .mistakes import (
     show_value as show_value,
 )
+from .options import (
+    Joined as Joined,
+)
+from .options import (
+    Names as Names,
+)
+from .options import (
+    Option as Option,
+)
+from .options import (
+    Options as Options,
+)
+from .options import (
+    Range as Range,
+)
+from .options import (
+    Seed as Seed,
+)
+from .options import (
+    Values as Values,
+)
+from .options import (
+    WrongValue as WrongValue,
+)
+from .options import (
+    option as option,
+)
+from .options import (
+    options_of as options_of,
+)
+from .options import (
+    read_record as read_record,
+)
+from .options import (
+    takes as takes,
+)
 from .progress import (
     RunLog as RunLog,
 )

@@ -34,7 +34,7 @@ def test_help_shows_what_is_taken_by_default():
     text = re.sub(r"\s+", " ", invoke("--help").stdout)
     for default in (
         "[default: results/RECIPE-TIME]",
-        "[default: where they were]",
+        "[default: where they were extracted from]",
         "[default: label]",
         "[default: split]",
         "[default: auto]",
@@ -102,8 +102,8 @@ def test_json_and_changes(tuned_store, recipe, tmp_path):
         (["--recipe", "solar", "--set", "epocs=1"], r"no setting 'epocs' .*epochs"),
         (["--recipe", "solar", "--set", "tail.epochs=1"], r"no stage 'tail'"),
         (["--recipe", "solar", "--split-column", "unjudged"], "no validation rows"),
-        (["--recipe", "solar", "--no-cache", "--keep-cache"], "--no-cache leaves nothing to keep"),
-        (["--recipe", "solar", "--compile", "--set", "compile=true"], "--set compile: --compile says it too"),
+        (["--recipe", "solar", "--no-cache", "--keep-cache"], "--no-cache: leaves nothing to keep: leave it or --keep"),
+        (["--recipe", "solar", "--compile", "--set", "compile=true"], "--set: --compile says compile too: leave one"),
         (["--recipe", "solar", "--cache-limit", "1e-12"], r"more than the cache may .*Give --cache-limit 0\.0"),
         (["--recipe", "flowers-5"], r"recipe 'flowers-5': backbones has resnet50, and the store's is vgg16\. Add"),
         (["--recipe", "solar", "--root", "nowhere"], r"no such file \(30 of 30 .*--root"),

@@ -74,9 +74,9 @@ def test_settings_without_a_cluster_are_refused(tmp_path):
     refused = CliRunner().invoke(
         main, ["finetune", "x.h5", "--recipe", "mame-i", "--cluster-settings", str(write(tmp_path, "wait: 5\n"))]
     )
-    assert refused.output == "featx: --cluster-settings is of a cluster: give --cluster too\n"
+    assert refused.output == "featx: --cluster-settings: only for a cluster: give --cluster too\n"
     refused = CliRunner().invoke(main, ["fit", "rf", "x.h5", "-o", "run", "--shard", "1/2", "--cluster", "local:1"])
-    assert refused.output == "featx: --cluster divides the work by itself: leave --shard out\n"
+    assert refused.output == "featx: --shard: a cluster divides the work by itself: leave it out\n"
 
 
 @pytest.mark.parametrize("command", ["extract", "run"])
@@ -91,7 +91,7 @@ def test_a_dry_run_checks_the_settings_and_says_that_it_is_of_one_process(tmp_pa
         return CliRunner().invoke(main, [str(word) for word in (*dry, "--dry-run", *more)])
 
     settings = ["--cluster-settings", write(tmp_path, "jobs: 2\n")]
-    assert call(*settings).output == "featx: --cluster-settings is of a cluster: give --cluster too\n"
+    assert call(*settings).output == "featx: --cluster-settings: only for a cluster: give --cluster too\n"
     assert "workers.yaml: jobs: of slurm alone" in call(*settings, "--cluster", "local:2").output
     done = call("--cluster", "local:2")
     assert done.exit_code == 0, done.output

@@ -579,7 +579,7 @@ def refuse_images(path, changes, expected):
             {"fits.again": {"store": "plain", "model": "svm", "repeats": 2, "train_per_class": 9, "cv": 2}},
             ("fits.again", "the class 'cedar' has 8 rows"),
         ),
-        ({"fits.rf.cv": 8}, ("fits.rf", "the class 'cedar' has 6 rows outside test, fewer than folds")),
+        ({"fits.rf.cv": 8}, ("fits.rf", "the class 'cedar' has 6 rows outside test, fewer than 8 folds")),
         ({"split.shares": [0.8, 0.2]}, ("fits.rf", "2 cells to choose from and no validation rows")),
         (
             {"split.shares": [0.8, 0.2], "fits.rf.grid": {"n_estimators": [5]}, "fits.rf.importance": 2},
@@ -673,14 +673,20 @@ def listed(short):
             {"fits.again.model": "knn", "fits.again.grid": {"n_neighbors": [25]}},
             ("fits.again", "expected 24 or less"),
         ),
-        ({"fits.again.cv": 7}, ("fits.again", "seed 0: the class 'cedar' has 6 train rows, fewer than 7 folds")),
+        (
+            {"fits.again.cv": 7},
+            (
+                "fits.again",
+                "the class 'cedar' has 6 rows to train on in the random split of seed 0, fewer than 7 folds",
+            ),
+        ),
         (
             {"fits.rf.cv": 3, "source.group_column": "group"},
             ("fits.rf", "only 2 groups outside test"),
         ),
         (
             {"fits.again.test_share": 0.9},
-            ("fits.again", "has 1 train row, fewer than 2 folds"),
+            ("fits.again", "has 1 row to train on in the random split of seed 0, fewer than 2 folds"),
         ),
     ],
 )
@@ -707,8 +713,8 @@ def test_a_record_that_is_no_yaml_says_what_to_do(short):
 
 def test_a_stage_that_fails_is_named_and_those_before_it_are_kept(short, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("featx.fit.repeats._fit_once", failing_by_option)
-        with pytest.raises(featx.FeatxError, match=r"^fits.again: cv: on purpose; give choose_by"):
+        patch.setattr("featx.fit.repeats.RepeatsTask.score", failing_by_option)
+        with pytest.raises(featx.FeatxError, match=r"^fits.again.cv: on purpose; give choose_by"):
             run(short, SHORT | {"fits.again.cv": 3})
     # The journal that it had started is of another protocol, and of no use.
     lines = []
@@ -782,5 +788,5 @@ def test_the_command_shows_a_line_a_stage(short):
     assert CliRunner().invoke(main, ["run", str(short), "--only", "fits,"]).exit_code == 2
     wrong = CliRunner().invoke(main, ["run", str(short), "--set", "fits.rf.model=tree"])
     assert wrong.exit_code == 1
-    assert wrong.stderr.startswith(f"featx: {short}: fits.rf.model: expected 'rf', ")
+    assert wrong.stderr.startswith(f"featx: {short}: fits.rf.model: expected rf, ")
     assert wrong.stderr.count("\n") == 1

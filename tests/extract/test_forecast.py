@@ -11,7 +11,7 @@ from samples import make_tree
 import featx
 from featx.cli import main
 from featx.errors import FeatxError, SourceError
-from featx.extract import forecast_extraction, format_forecast
+from featx.extract import ExtractOptions, forecast_extraction, format_forecast
 
 SMALL = {"weights": "random", "image_size": 32, "layers": "block1,block2"}
 
@@ -29,7 +29,7 @@ def test_the_disk_is_foreseen_and_nothing_written(options, chunk_bytes, photogra
     for module in ("extract.forecast", "store.writer"):
         monkeypatch.setattr(f"featx.{module}.CHUNK_BYTES", chunk_bytes)
     manifest = featx.make_splits(featx.read_source(photographs), (0.6, 0.2, 0.2))
-    forecast = forecast_extraction(manifest, tmp_path / "store.h5", **SMALL | options)
+    forecast = forecast_extraction(manifest, tmp_path / "store.h5", ExtractOptions(**SMALL | options))
     assert list(tmp_path.iterdir()) == []
     done = featx.extract_features(manifest, tmp_path / "store.h5", **SMALL | options)
     size = (tmp_path / "store.h5").stat().st_size
@@ -40,7 +40,7 @@ def test_the_disk_is_foreseen_and_nothing_written(options, chunk_bytes, photogra
 
 def test_the_parts_are_foreseen(photographs, tmp_path, monkeypatch):
     manifest = featx.read_source(photographs)
-    forecast = forecast_extraction(manifest, tmp_path / "store.h5", **SMALL)
+    forecast = forecast_extraction(manifest, tmp_path / "store.h5", ExtractOptions(**SMALL))
     # The parts stay where the store can't be written.
     monkeypatch.setattr("featx.extract.passes.write_store", lambda *args, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -50,7 +50,9 @@ def test_the_parts_are_foreseen(photographs, tmp_path, monkeypatch):
 
 
 def test_figures_agree_with_one_another(tree, tmp_path):
-    forecast = forecast_extraction(featx.read_source(tree), tmp_path / "s.h5", **SMALL, precision="bfloat16")
+    forecast = forecast_extraction(
+        featx.read_source(tree), tmp_path / "s.h5", ExtractOptions(**SMALL, precision="bfloat16")
+    )
     assert (forecast.engine, forecast.precision) == ("keras", "bfloat16")
     slower = min(forecast.decode_images_per_second, forecast.network_images_per_second)
     # On a CPU both need the same cores.
@@ -67,18 +69,18 @@ def test_figures_agree_with_one_another(tree, tmp_path):
 def test_what_cannot_be_read_is_counted(tmp_path):
     root = make_tree(tmp_path / "images", {"ash": 3, "birch": 3})
     (root / "ash" / "000.png").write_bytes(b"no image")
-    forecast = forecast_extraction(featx.read_source(root), tmp_path / "s.h5", **SMALL)
+    forecast = forecast_extraction(featx.read_source(root), tmp_path / "s.h5", ExtractOptions(**SMALL))
     assert (forecast.n_tried, forecast.n_rejected) == (6, 1)
     for path in root.rglob("*.png"):
         path.write_bytes(b"no image")
     with pytest.raises(SourceError, match=r"none of the 6 images tried.*000\.png: not a JPEG"):
-        forecast_extraction(featx.read_source(root), tmp_path / "s.h5", **SMALL)
+        forecast_extraction(featx.read_source(root), tmp_path / "s.h5", ExtractOptions(**SMALL))
 
 
 @pytest.mark.parametrize(("output", "message"), [("", "a folder"), ("no/s.h5", "doesn't exist; make it first")])
 def test_where_no_store_can_be_made_it_is_told(tree, tmp_path, output, message):
     with pytest.raises(FeatxError, match=message):
-        forecast_extraction(featx.read_source(tree), tmp_path / output, **SMALL)
+        forecast_extraction(featx.read_source(tree), tmp_path / output, ExtractOptions(**SMALL))
 
 
 def test_the_command_shows_it(tree, tmp_path):
@@ -90,7 +92,7 @@ def test_the_command_shows_it(tree, tmp_path):
         *("images", "network", "images/s", "time", "disk", "memory")
     ]
     record = json.loads(CliRunner().invoke(main, [*line, "--json"]).stdout)
-    forecast = forecast_extraction(featx.read_source(tree), tmp_path / "s.h5", **SMALL)
+    forecast = forecast_extraction(featx.read_source(tree), tmp_path / "s.h5", ExtractOptions(**SMALL))
     assert list(record) == list(asdict(forecast))
     assert record["n_images"] == 30
     assert list(tmp_path.iterdir()) == []

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import click
 import numpy as np
 import pandas as pd
 import pytest
 
 from featx import FeatxError, Manifest
-from featx.cli.options import CountOrShare
 from featx.extract.rejections import Rejections
 
 
@@ -46,18 +44,3 @@ def test_the_first_three_are_named_by_row():
 def test_limits_that_cannot_be_meant_are_refused(most):
     with pytest.raises(FeatxError, match=r"max_rejected .*: expected how many"):
         Rejections(manifest_of(5), most)
-
-
-@pytest.mark.parametrize(
-    ("text", "value"), [("10", 10), ("0", 0), ("1%", 0.01), ("0.7%", 0.007), ("100%", 1.0), (5, 5)]
-)
-def test_the_option_takes_counts_and_shares(text, value):
-    found = CountOrShare().convert(text, None, None)
-    assert found == value
-    assert type(found) is type(value)
-
-
-@pytest.mark.parametrize("text", ["0.01", "-1", "101%", "nan%", "%", "1 %", "many", ""])
-def test_the_option_refuses_the_rest(text):
-    with pytest.raises(click.BadParameter, match=r"neither a number of images \(10\) nor a share of them \(1%\)"):
-        CountOrShare().convert(text, None, None)

@@ -146,7 +146,7 @@ def test_a_sample_needs_the_stores_own_weights(store):
 def test_what_a_sample_alone_needs_is_refused_without_one(store, options):
     done = invoke("verify", store, *options)
     assert done.exit_code == 1
-    assert f"{options[0]} without --sample" in done.stderr
+    assert f"{options[0]}: only for rows that are extracted again: give --sample" in done.stderr
 
 
 def test_equal_files_with_different_features(store):

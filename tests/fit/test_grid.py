@@ -246,7 +246,7 @@ def relabelled(noisy_store, tmp_path):
 
 def test_without_validation_rows_there_is_nothing_to_choose_on(relabelled, tmp_path):
     path = relabelled(split=lambda split: "train" if split == "validation" else split)
-    with pytest.raises(FeatxError, match=r"4 cells to choose from and no validation rows\. Use --cv 5"):
+    with pytest.raises(FeatxError, match=r"4 cells to choose from and no validation rows\. Give `cv`"):
         featx.fit_grid(path, "svm", tmp_path / "run", grid={"C": (0.1, 1.0)})
     only = featx.fit_grid(path, "svm", tmp_path / "run", grid={"kernel": ("linear",), "C": (1.0,)})
     assert only.cells[0].validation_accuracy is None
@@ -270,7 +270,7 @@ def test_no_test_rows_give_no_test_figures(relabelled, tmp_path):
 
 
 def test_more_folds_than_a_class_has_rows(noisy_store, tmp_path):
-    with pytest.raises(FeatxError, match=r"--cv 60: the class '\w+' has \d+ rows outside .* Use --cv \d+, add images,"):
+    with pytest.raises(FeatxError, match=r"cv: the class '\w+' has \d+ rows outside .* Give `cv` \d+, or leave"):
         featx.fit_grid(noisy_store, "rf", tmp_path / "run", cv=60)
 
 

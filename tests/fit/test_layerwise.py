@@ -21,7 +21,7 @@ import featx
 from featx import FeatxError, TernaryDiscretizer
 from featx.cli import main
 from featx.fit.estimators import SharedGram
-from featx.fit.layerwise import LayerQuestions, score_layers
+from featx.fit.layerwise import LayerAblations, ablate_layers
 from featx.results import read_run
 from featx.store import Rows
 
@@ -29,7 +29,7 @@ SEED = 3
 # The last layer holds nothing but constants.
 WIDTHS = {"first": 12, "second": 30, "third": 40, "dead": 5}
 LAYERS = tuple(WIDTHS)
-EVERYTHING = LayerQuestions(each_layer=True, leave_one_layer_out=True, importance=4)
+EVERYTHING = LayerAblations(each_layer=True, leave_one_layer_out=True, importance=4)
 FIGURES = ["alone", "cumulative", "without", "importance", "importance_deviation"]
 
 
@@ -137,7 +137,7 @@ def test_every_figure_is_that_of_a_plain_pipeline(model, discretize, params, wei
     class_weight = "balanced" if weighted else None
     folds = folds_of(rows, n_folds)
     options = {"seed": SEED, "class_weight": class_weight}
-    found, notes = score_layers(model, (discretize, params), rows, folds, WIDTHS, EVERYTHING, **options)
+    found, notes = ablate_layers(model, (discretize, params), rows, folds, WIDTHS, EVERYTHING, **options)
     expected = plain_figures(lambda: plain(model, discretize, params, class_weight), rows, folds, 4)
     table = pd.DataFrame(list(found))
     assert table["layer"].tolist() == list(LAYERS)
@@ -152,33 +152,33 @@ def test_every_figure_is_that_of_a_plain_pipeline(model, discretize, params, wei
 def test_layers_whose_gram_matrices_do_not_fit_together_are_taken_one_set_at_a_time(monkeypatch):
     rows = make_rows()
     arguments = ("svm", ("none", {"kernel": "rbf", "C": 3.0, "gamma": "scale"}), rows, folds_of(rows, 2))
-    expected = score_layers(*arguments, WIDTHS, EVERYTHING, seed=SEED)
+    expected = ablate_layers(*arguments, WIDTHS, EVERYTHING, seed=SEED)
     needed = SharedGram(rows.X).predict_memory(60, 60, n_folds=3)
     memory = psutil.virtual_memory()._replace(available=needed / 0.8)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     monkeypatch.delattr("featx.fit.estimators.gram.SharedGram.layer_folds")
-    assert score_layers(*arguments, WIDTHS, EVERYTHING, seed=SEED) == expected
+    assert ablate_layers(*arguments, WIDTHS, EVERYTHING, seed=SEED) == expected
 
 
 def test_only_what_is_asked_for_is_there():
     rows = make_rows()
     arguments = ("rf", ("none", {"n_estimators": 3}), rows, folds_of(rows, 1), WIDTHS)
     names = {
-        LayerQuestions(each_layer=True): ["alone", "cumulative"],
-        LayerQuestions(leave_one_layer_out=True): ["without"],
-        LayerQuestions(importance=1): ["importance", "importance_deviation"],
+        LayerAblations(each_layer=True): ["alone", "cumulative"],
+        LayerAblations(leave_one_layer_out=True): ["without"],
+        LayerAblations(importance=1): ["importance", "importance_deviation"],
     }
     for questions, expected in names.items():
-        found, _ = score_layers(*arguments, questions)
+        found, _ = ablate_layers(*arguments, questions)
         assert [list(figures) for figures in found] == [["layer", "n_features", *expected]] * len(LAYERS)
-    assert score_layers(*arguments, LayerQuestions()) == ((), [])
+    assert ablate_layers(*arguments, LayerAblations()) == ((), [])
 
 
 def test_a_fit_that_fails_leaves_a_gap_and_a_note():
     rows = make_rows()
     # Discriminant analysis without shrinkage has nothing to go by where all features are constant.
     cell = ("none", {"shrinkage": "none"})
-    found, notes = score_layers("lda", cell, rows, folds_of(rows, 2), WIDTHS, LayerQuestions(each_layer=True))
+    found, notes = ablate_layers("lda", cell, rows, folds_of(rows, 2), WIDTHS, LayerAblations(each_layer=True))
     assert [figures["alone"] is None for figures in found] == [False, False, False, True]
     assert not any(figures["cumulative"] is None for figures in found)
     assert len(notes) == 1

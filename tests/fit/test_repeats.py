@@ -20,6 +20,7 @@ import featx
 from featx import FeatxError
 from featx.cli import main
 from featx.fit import fit_repeats, repeat_share
+from featx.fit.repeats import RepeatsTask
 from featx.fit.splits import draw_split
 from featx.store import Rows
 from featx.system import Shard
@@ -99,18 +100,17 @@ def test_a_score_that_can_not_be_had_is_refused_before_a_split(store_path, tmp_p
 
 
 def test_a_call_that_was_stopped_goes_on(store_path, tmp_path, monkeypatch):
-    from featx.fit import repeats as module
+    plain, seeds = RepeatsTask.score, []
 
-    plain, seeds = module._fit_once, []
-
-    def counting(*arguments):
-        seeds.append(arguments[6])
-        if len(seeds) == 3:
-            raise KeyboardInterrupt
-        return plain(*arguments)
+    def counting(task, keys):
+        for key in keys:
+            seeds.append(task.options.seed + key[0])
+            if len(seeds) == 3:
+                raise KeyboardInterrupt
+            yield from plain(task, [key])
 
     options = {"n_repeats": 4, "cv": 2, "grid": {"n_estimators": (3, 5)}}
-    monkeypatch.setattr(module, "_fit_once", counting)
+    monkeypatch.setattr(RepeatsTask, "score", counting)
     with pytest.raises(KeyboardInterrupt):
         fit_repeats(store_path, "rf", tmp_path / "run", **options)
     run = fit_repeats(store_path, "rf", tmp_path / "run", **options)
@@ -123,18 +123,17 @@ def test_a_call_that_was_stopped_goes_on(store_path, tmp_path, monkeypatch):
 
 
 def test_splits_whose_cells_were_chosen_by_another_score_are_done_anew(store_path, tmp_path, monkeypatch):
-    from featx.fit import repeats as module
+    plain, n_fitted = RepeatsTask.score, []
 
-    plain, n_fitted = module._fit_once, []
-
-    def stopping(*arguments):
-        n_fitted.append(1)
-        if len(n_fitted) == 2:
-            raise KeyboardInterrupt
-        return plain(*arguments)
+    def stopping(task, keys):
+        for key in keys:
+            n_fitted.append(1)
+            if len(n_fitted) == 2:
+                raise KeyboardInterrupt
+            yield from plain(task, [key])
 
     options = {"n_repeats": 2, "cv": 2, "grid": {"n_estimators": (3, 5)}}
-    monkeypatch.setattr(module, "_fit_once", stopping)
+    monkeypatch.setattr(RepeatsTask, "score", stopping)
     with pytest.raises(KeyboardInterrupt):
         fit_repeats(store_path, "rf", tmp_path / "run", **options)
     run = fit_repeats(store_path, "rf", tmp_path / "run", **options, choose_by="log_loss")
@@ -143,15 +142,13 @@ def test_splits_whose_cells_were_chosen_by_another_score_are_done_anew(store_pat
 
 
 def test_columns_to_stratify_by_keep_their_shares(store_path, tmp_path, monkeypatch):
-    from featx.fit import repeats as module
+    seen, plain = [], RepeatsTask.score
 
-    seen, plain = [], module._fit_once
+    def watching(task, keys):
+        seen.extend(task.rows.paths[task.draw(number)[1]] for (number,) in keys)
+        return plain(task, keys)
 
-    def watching(model, cells, rows, train, test, *others):
-        seen.append(rows.paths[test])
-        return plain(model, cells, rows, train, test, *others)
-
-    monkeypatch.setattr(module, "_fit_once", watching)
+    monkeypatch.setattr(RepeatsTask, "score", watching)
     options = {"grid": {"n_estimators": (2,)}, "cv": 2, "n_repeats": 3, "test_share": 0.25}
     fit_repeats(store_path, "rf", tmp_path / "run", stratify=("label", "type"), **options)
     with featx.open(store_path) as store:
@@ -206,7 +203,9 @@ def test_a_test_share_that_whole_groups_miss_is_said(tmp_path):
 
 
 def test_classes_too_small_for_the_folds_are_named(store_path, tmp_path):
-    with pytest.raises(FeatxError, match=r"seed 0: the class '\w+' has \d+ train rows, fewer than 60 folds"):
+    with pytest.raises(
+        FeatxError, match=r"cv: the class '\w+' has \d+ rows to train on in .* of seed 0, fewer than 60 folds"
+    ):
         fit_repeats(store_path, "rf", tmp_path / "run", n_repeats=1, cv=60, grid={"n_estimators": (2, 3)})
 
 
@@ -225,7 +224,7 @@ def test_what_cells_fail_with_is_told(store_path, tmp_path, n_neighbors, message
 
 def test_a_class_of_one_train_row_is_not_told_to_take_fewer_folds(store_path, tmp_path):
     options = {"n_repeats": 1, "train_per_class": 1, "grid": {"n_estimators": (2, 3)}}
-    with pytest.raises(FeatxError, match=r"has 1 train row, fewer than 5 folds. Give every class more train rows"):
+    with pytest.raises(FeatxError, match=r"has 1 row to train on in .*, fewer than 5 folds. Add images of it"):
         fit_repeats(store_path, "rf", tmp_path / "run", **options)
 
 
@@ -257,10 +256,10 @@ def test_a_random_split_of_one_class_to_train_on_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_repeats": 0}, "--repeats 0: expected 1 or more"),
-        ({"n_repeats": 1, "train_per_class": 0}, "--train-per-class 0: expected 1 or more"),
-        ({"n_repeats": 2, "seed": 2**32 - 1}, "--seed 4294967295: split 2 would have the seed 4294967296; expected"),
-        ({"n_repeats": 1, "cv": 1}, "--cv 1: expected 2 folds or more"),
+        ({"n_repeats": 0}, "n_repeats: expected a whole number from 1 to 10000, found 0"),
+        ({"n_repeats": 1, "train_per_class": 0}, "train_per_class: expected a whole number from 1, found 0"),
+        ({"n_repeats": 2, "seed": 2**32 - 1}, "seed: split 2 would have the seed 4294967296; expected"),
+        ({"n_repeats": 1, "cv": 1}, "cv: expected a whole number from 2 to 10000, found 1"),
         (
             {"n_repeats": 1, "stratify": ("label", "group")},
             "'group' can't be stratified by: a group is on one side only",
@@ -332,7 +331,7 @@ def test_the_command_takes_train_rows_a_class(store_path, tmp_path):
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["protocol"]["train_per_class"] == 9
     twice = CliRunner().invoke(main, [*arguments, *both, "--test-share", "0.3", "--overwrite"])
-    assert "leave --test-share and --stratify out" in twice.stderr
+    assert "--test-share: not used with --train-per-class" in twice.stderr
     alone = CliRunner().invoke(main, [*arguments, "--train-per-class", "9", "--overwrite"])
     assert "give --repeats too" in alone.stderr
 

@@ -115,13 +115,13 @@ def test_what_holds_no_paths_is_refused(fitted, X, error, message):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"backbone": "vgg11"}, "backbone: expected one of vgg16, .*, got 'vgg11'"),
-        ({"resize": "stretch"}, "resize: expected one of squash, crop, pad"),
-        ({"interpolation": "box"}, "interpolation: expected one of"),
-        ({"preprocessing": "caffee"}, "preprocessing: expected one of None, caffe"),
-        ({"batch_size": 0}, "batch_size: expected a whole number from 1, or auto, got 0"),
-        ({"batch_size": "many"}, "batch_size: .* got 'many'"),
-        ({"batch_size": 2.5}, "batch_size: .* got 2.5"),
+        ({"backbone": "vgg11"}, "backbone: expected vgg16, .*, found 'vgg11'"),
+        ({"resize": "stretch"}, "resize: expected squash, crop or pad"),
+        ({"interpolation": "box"}, "interpolation: expected bilinear"),
+        ({"preprocessing": "caffee"}, "preprocessing: expected caffe"),
+        ({"batch_size": 0}, "batch_size: expected a whole number from 1 to 4096 or auto, found 0"),
+        ({"batch_size": "many"}, "batch_size: .* found 'many'"),
+        ({"batch_size": 2.5}, "batch_size: .* found 2.5"),
     ],
 )
 def test_parameters_are_checked_in_fit(parameters, message):

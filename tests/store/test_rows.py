@@ -124,20 +124,24 @@ def test_folds_keep_groups_together():
     rows = rows_of(["a", "b", "a"] * 10, groups=groups)
     for fit_rows, score_rows in make_folds(rows, rows.of("train"), 5, seed=0):
         assert not set(groups[fit_rows]) & set(groups[score_rows])
-    with pytest.raises(FeatxError, match=r"only 10 groups outside test. Use --cv 10, or extract again"):
+    with pytest.raises(
+        FeatxError, match=r"only 10 groups outside test, fewer than 11 folds. Give `cv` 10, or extract again"
+    ):
         make_folds(rows, rows.of("train"), 11, seed=0)
 
 
 def test_one_group_is_not_told_to_take_fewer_folds():
     rows = rows_of(["a", "b"] * 5, groups=np.full(10, "g", dtype=object))
-    with pytest.raises(FeatxError, match=r"only 1 group outside test. Extract again with --group-column ''"):
+    with pytest.raises(
+        FeatxError, match=r"only 1 group outside test, fewer than 2 folds. Extract again with --group-column ''"
+    ):
         make_folds(rows, np.arange(10), 2, seed=0)
 
 
 def test_a_class_in_one_group_cannot_be_folded():
     groups = np.array(["g"] * 6 + [f"h{i}" for i in range(12)], dtype=object)
     # Fewer folds would not help.
-    with pytest.raises(FeatxError, match=r"no row of the class 'rare' is left to fit on: .* with --where, or extract"):
+    with pytest.raises(FeatxError, match=r"no row of the class 'rare' to fit on: .* with `where`, or extract"):
         make_folds(rows_of(["rare"] * 6 + ["a", "b"] * 6, groups=groups), np.arange(18), 3, seed=0)
 
 

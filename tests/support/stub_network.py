@@ -67,7 +67,7 @@ def stand_in():
         model=SimpleNamespace(output={name: np.empty((1, width)) for name, width in N_CHANNELS.items()}),
     )
     patches = {
-        "featx.extract.plan.build_network": build,
+        "featx.inference.build_network": build,
         "featx.extract.plan.load_keras": lambda: keras,
         "featx.extract.add.load_keras": lambda: keras,
         "featx.extract.add.build_frozen": lambda *args, **options: frozen,

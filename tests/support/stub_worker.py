@@ -26,5 +26,5 @@ def build(*arguments, **options):
 
 def dask_setup(worker):
     stub_network.install()
-    mock.patch("featx.extract.plan.build_network", build).start()
-    mock.patch("featx.extract.plan.read_picture", read_picture).start()
+    mock.patch("featx.inference.build_network", build).start()
+    mock.patch("featx.images.read_picture", read_picture).start()

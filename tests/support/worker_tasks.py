@@ -21,10 +21,6 @@ def nap(seconds, *, echo):
     return seconds
 
 
-def nap_shared(shared, seconds, *, echo):
-    return nap(seconds, echo=echo)
-
-
 def die(*, echo):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -45,10 +41,6 @@ def refuse(*, echo):
         raise OSError("a cause that need not survive the way")
     except OSError as error:
         raise StoreError("no such luck") from error
-
-
-def refuse_shared(shared, *, echo):
-    refuse(echo=echo)
 
 
 def divide(shared, *, echo):

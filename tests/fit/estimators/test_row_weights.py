@@ -16,7 +16,7 @@ from featx.cli import main
 from featx.fit import MODELS, make_estimator, plan_cells
 from featx.fit.cells import fit_estimator, score_cells
 from featx.fit.estimators import GramSVC, LargeSVC, PrefixForestClassifier
-from featx.fit.layerwise import LayerQuestions, score_layers
+from featx.fit.layerwise import LayerAblations, ablate_layers
 from featx.fit.refit import refit
 from featx.fit.splits import make_folds
 from featx.results import read_repeats
@@ -102,8 +102,8 @@ def test_figures_of_layers_are_those_without_them(model):
     figures = []
     for some in (rows, less):
         folds = [(some.of("train"), some.of("validation"))]
-        questions = LayerQuestions(each_layer=True, leave_one_layer_out=True, importance=3)
-        figures.append(score_layers(model, cell, some, folds, widths, questions, class_weight="balanced")[0])
+        questions = LayerAblations(each_layer=True, leave_one_layer_out=True, importance=3)
+        figures.append(ablate_layers(model, cell, some, folds, widths, questions, class_weight="balanced")[0])
     pd.testing.assert_frame_equal(*(pd.DataFrame(list(each)) for each in figures), rtol=1e-12)
 
 
@@ -148,7 +148,7 @@ def test_folds_that_leave_a_class_no_row_of_weight():
     rows.weights[(rows.y == "c") & (np.arange(N) != np.flatnonzero(rows.y == "c")[0])] = 0
     rows.weights[np.flatnonzero(rows.y == "c")[0]] = 1
     with pytest.raises(
-        FeatxError, match=r"--cv 3: in one fold no row of the class 'c' .*its rows with a weight over 0 are"
+        FeatxError, match=r"cv: one fold of 3 has no row of the class 'c' .*its rows with a weight over 0 are"
     ):
         make_folds(rows, known, 3, seed=0)
     # A class that weighs nothing at all is in no fold's fit; which rows are in which fold, weights don't say.
