@@ -14,9 +14,9 @@ from featx import FeatxError
 from featx.errors import SourceError, WeightsError
 from featx.finetune import choose_weights, read_task
 from featx.finetune import tune as finetune
+from featx.finetune.folder import Trained
 from featx.finetune.record import Outcome, describe_run, write_fine_tuned
 from featx.finetune.stages import StagePlan
-from featx.finetune.train import Trained
 from featx.networks.recipes import Stage, read_recipe
 from featx.store import Settings
 

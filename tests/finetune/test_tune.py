@@ -14,7 +14,7 @@ from samples import small_recipe
 import featx
 from featx import FeatxError
 from featx.errors import StoppedError
-from featx.finetune import checkpoints, fine_tune
+from featx.finetune import fine_tune, folder
 from featx.finetune import sources as training_sources
 from featx.finetune import tune as finetune
 from featx.networks import load_keras
@@ -282,7 +282,7 @@ def test_the_weights_and_figures_are_those_of_the_predictions(undisturbed, tuned
 
 def stop_after(patch, n_epochs, *, is_whole=True, error=KeyboardInterrupt):
     """Stop the process once so many epochs are kept, or when the last of them is all but kept."""
-    original, n_kept = checkpoints.StageFolder.keep_epoch, 0
+    original, n_kept = folder.StageFolder.keep_epoch, 0
 
     def keep_epoch(self):
         nonlocal n_kept
@@ -292,7 +292,7 @@ def stop_after(patch, n_epochs, *, is_whole=True, error=KeyboardInterrupt):
         if n_kept == n_epochs:
             raise error
 
-    patch.setattr(checkpoints.StageFolder, "keep_epoch", keep_epoch)
+    patch.setattr(folder.StageFolder, "keep_epoch", keep_epoch)
 
 
 def test_stopped_in_every_stage_it_ends_the_same(tuned_store, recipe, undisturbed, tmp_path, cache):
@@ -324,7 +324,7 @@ def test_stopped_in_every_stage_it_ends_the_same(tuned_store, recipe, undisturbe
         ({"seed": 1}, "seed"),
         ({"where": "weight < 2"}, "rows"),
     ):
-        message = f"run.training: this unfinished training was begun with other .*{name}.*--overwrite to begin anew"
+        message = f"run.training: this unfinished training was started with other .*{name}.*`overwrite` to start again"
         with pytest.raises(FeatxError, match=message):
             fine_tune(tuned_store, recipe, output, engine="keras", **options)
     # In the second stage, while its first epoch is being written.
