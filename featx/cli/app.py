@@ -204,15 +204,23 @@ def verify(name: str, backbone: str, as_json: bool) -> None:
 @click.option("--seed", type=SEED, default=0, help="Seed of splits, forests and fine-tuning.")
 @OVERWRITE
 @AS_JSON
-def demo(output: Path, as_json: bool, **options: object) -> None:
-    """Go the whole way on real photographs of solar cells: ImageNet's VGG16, RF, SVM and fine-tuning, table and report.
+def demo(output: Path, n_images: int | None, batch_size: int, seed: int, overwrite: bool, as_json: bool) -> None:
+    """Run a whole study on photographs of solar cells: ImageNet's VGG16, RF, SVM and fine-tuning, table and report.
 
-    2,624 photographs take a quarter of an hour on two cores; what is finished is used again.
+    2,624 photographs take a quarter of an hour on two cores; finished stages are used again.
     """
     from featx.experiment import demo_table, run_demo
     from featx.results import format_table
 
-    done = run_demo(output, progress=True, echo=say, **options)
+    done = run_demo(
+        output,
+        n_images=n_images,
+        batch_size=batch_size,
+        seed=seed,
+        overwrite=overwrite,
+        progress=True,
+        echo=say,
+    )
     table = demo_table(done)
     if as_json:
         show_json(

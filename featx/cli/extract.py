@@ -1,6 +1,6 @@
-"""featx extract: images to a feature store."""
+"""Run `featx extract` and `featx merge`: images to a feature store."""
 
-from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The HDF5 store to make.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="HDF5 store to make.")
 @taking(ExtractOptions)
 @click.option(
     "--split",
@@ -50,10 +50,10 @@ if TYPE_CHECKING:
     "--shard",
     type=SHARD,
     metavar="NUMBER/COUNT",
-    help="Make this share of the store only, such as 3/16, in a file of its own; featx merge makes the store of all.",
+    help="Make only this share of the store, such as 3/16, in a file of its own; featx merge joins all shares.",
 )
 @cluster_options
-@click.option("--dry-run", is_flag=True, help="Try a few batches, predict time, disk and memory, write nothing.")
+@click.option("--dry-run", is_flag=True, help="Try a few batches, predict time, disk and memory; write nothing.")
 @OVERWRITE
 @AS_JSON
 def extract(
@@ -78,8 +78,6 @@ def extract(
     path and label columns. A run that was stopped resumes when it is started again. An existing store is extended: only
     missing layers, poolings and images are computed.
     """
-    from dataclasses import asdict
-
     from featx.extract import extract_features, forecast_extraction, format_forecast, take_shard
     from featx.images import make_count_splits, make_splits, read_source
     from featx.store import check_folder
@@ -112,7 +110,7 @@ def extract(
             click.echo(format_forecast(forecast))
         return
     if cluster is not None:
-        # Before a cluster is waited for.
+        # Before the command waits for a cluster.
         check_folder(output)
     with opened(cluster, cluster_settings) as workers:
         done = extract_features(
@@ -139,17 +137,15 @@ def extract(
 
 @click.command(cls=Command)
 @click.argument("store", type=click.Path(path_type=Path))
-@click.option("--keep", is_flag=True, help="Keep the shards once STORE is there.")
+@click.option("--keep", is_flag=True, help="Keep the shards after STORE is made.")
 @OVERWRITE
 @AS_JSON
 def merge(store: Path, keep: bool, overwrite: bool, as_json: bool) -> None:
-    """Make STORE of its shards, that featx extract --shard 1/16, 2/16 and so on have written beside its place.
+    """Make STORE of its shards, which featx extract --shard 1/16, 2/16 and so on have written next to it.
 
-    The store is equal to one that was extracted whole. Shards that are missing, unfinished or of other settings are
-    named; the shards are deleted once the store is there.
+    The store is equal to one that was extracted whole. Shards that are missing, unfinished or made with other settings
+    are named; the shards are deleted once the store exists.
     """
-    from dataclasses import asdict
-
     from featx.extract import merge_shards
 
     done = merge_shards(store, keep=keep, overwrite=overwrite, progress=True, echo=say)
@@ -164,36 +160,40 @@ def merge(store: Path, keep: bool, overwrite: bool, as_json: bool) -> None:
 
 
 def check_pairs(
-    *, split: object, split_per_class: Sequence[int] | None, stratify: str, shard: object, cluster: object
+    *,
+    split: tuple[float, ...] | None,
+    split_per_class: tuple[int, ...] | None,
+    stratify: str,
+    shard: "Shard | None",
+    cluster: "Address | None",
 ) -> None:
-    """Refuse options that don't go together.
+    """Check options that do not go together.
 
     Raises
     ------
     FeatxError
-        With which ones to leave out.
+        With the option to leave out.
     """
-    if split_per_class is not None and (split is not None or stratify or len(split_per_class) > 2):
-        raise FeatxError(
-            "--split-per-class takes one or two numbers (train,validation), and neither --split nor --stratify beside "
-            "it"
-        )
+    if split_per_class is not None and len(split_per_class) > 2:
+        raise FeatxError("expected one or two numbers (train,validation)", parameter="split_per_class")
+    if split_per_class is not None and (split is not None or stratify):
+        raise FeatxError("not used with `split` or `stratify`: leave one of them out", parameter="split_per_class")
     if stratify and split is None:
-        raise FeatxError(f"--stratify {stratify}: of a split that --split makes; give --split too, or leave it out")
+        raise FeatxError("only for a split that is made: give `split` too, or leave it out", parameter="stratify")
     if shard is not None and cluster is not None:
-        raise FeatxError("--cluster divides the work by itself: leave --shard out")
+        raise FeatxError("a cluster divides the work by itself: leave it out", parameter="shard")
 
 
-def check_not_read(output: Path, source: Path, weights: object) -> None:
-    """Refuse an output that is what is read: --overwrite would replace it.
+def check_not_read(output: Path, source: Path, weights: str) -> None:
+    """Check that the output is not one of the inputs: --overwrite would replace it.
 
     Raises
     ------
     FeatxError
-        With what it is.
+        If it is the source or the weights.
     """
     from featx.system import is_file
 
-    for what, path in (("the source itself", source), ("the weights themselves", Path(str(weights)))):
+    for what, path in (("the source", source), ("the file of weights", Path(weights))):
         if is_file(output) and is_file(path) and output.samefile(path):
-            raise FeatxError(f"{output}: {what}; give another --output")
+            raise FeatxError(f"{output} is {what}; give another file", parameter="output")

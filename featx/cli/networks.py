@@ -1,4 +1,4 @@
-"""featx backbones: which networks there are, and where one may stop in each."""
+"""Run `featx backbones`: list the networks, and the layers of each."""
 
 from collections.abc import Iterator
 
@@ -12,19 +12,21 @@ from featx.networks import BACKBONES
 @click.command(cls=Command)
 @click.argument("backbone", required=False, type=click.Choice(list(BACKBONES)))
 @click.option(
-    "--image-size", type=click.IntRange(32, 4096), help="What costs are of, pixels.  [default: the backbone's own]"
+    "--image-size",
+    type=click.IntRange(32, 4096),
+    help="Pixels that costs are for.  [default: the backbone's own]",
 )
 @AS_JSON
 def backbones(backbone: str | None, image_size: int | None, as_json: bool) -> None:
     """List the networks; or the layers of BACKBONE with their channels, and the cost of stopping there.
 
-    GFLOPs are twice the multiplications with weights, for one image, in a layer and all that it depends on. The last
-    column names the sets that a layer is in.
+    GFLOPs are twice the multiplications with weights, for one image, in a layer and in all layers that it depends on.
+    The last column names the sets that contain the layer.
     """
     from featx.networks import describe_backbones, describe_layers
 
     if backbone is None and image_size is not None:
-        raise FeatxError(f"--image-size {image_size}: of the costs of one network; name it: featx backbones BACKBONE")
+        raise FeatxError("only for the costs of one network; name it: featx backbones BACKBONE", parameter="image_size")
     if backbone is None:
         rows = describe_backbones()
         show_json(list(rows)) if as_json else _show_backbones(rows)
@@ -37,7 +39,7 @@ def backbones(backbone: str | None, image_size: int | None, as_json: bool) -> No
 
 
 def _show_backbones(rows: Iterator[dict]) -> None:
-    """Show each row as soon as its network is built: all of them take a while."""
+    """Show each row as soon as its network is built: building all of them takes a while."""
     click.echo(f"{'backbone':<22}{'layers':>6}{'features':>10}{'pixels':>8}  {'preprocessing':<17}weights")
     for row in rows:
         weights = ", ".join([*row["weights"], "random", "FILE"])

@@ -11,9 +11,9 @@ from featx.errors import one_line
 
 @click.command(cls=Command)
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), default="report.html", help="The HTML file to write.")
-@click.option("--title", help="Of the page.  [default: Frozen features and a fine-tuned network]")
-@click.option("--root", type=click.Path(path_type=Path), help="Where the images are.  [default: where the store says]")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default="report.html", help="HTML file to write.")
+@click.option("--title", help="Title of the page.  [default: Frozen features and a fine-tuned network]")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder where paths start.  [default: the store's]")
 @OVERWRITE
 @AS_JSON
 def report(
@@ -21,7 +21,7 @@ def report(
 ) -> None:
     """Write one HTML page about RESULTS, folders of runs or folders that hold some: answer, table, figures, images.
 
-    The page needs no network and no server. All runs in it are of the same test rows; others are named with the reason.
+    The page needs no network and no server. All runs in it have the same test rows; others are named with the reason.
     """
     from dataclasses import asdict
 
@@ -54,9 +54,9 @@ def report(
 @OVERWRITE
 @AS_JSON
 def choose(runs: tuple[Path, ...], output: Path, overwrite: bool, as_json: bool) -> None:
-    """Of RUNS on the same random splits, take for each split the one that its train rows say is best.
+    """Choose, for each random split, the run of RUNS that is best on its train rows.
 
-    RUNS are folders of featx fit --repeats: the same splits of the same images, other features or another classifier.
+    RUNS are folders of featx fit --repeats: the same splits of the same images, with other features or classifiers.
     """
     from dataclasses import asdict
 

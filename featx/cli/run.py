@@ -1,16 +1,23 @@
-"""`featx run`: a whole experiment from one file."""
+"""Run `featx run`: a whole experiment from one file."""
 
+import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from featx.cli.options import AS_JSON, OVERWRITE, Command, cluster_options, note_of_dry_run, opened, show_json
 from featx.cli.streams import say
 
+if TYPE_CHECKING:
+    from featx.cluster import Address
+    from featx.experiment import ExperimentPlan, ExperimentRun
+
 
 def split_sections(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    """Read names with commas."""
+    """Split a list of names with commas."""
     if value is None:
         return None
     names = tuple(name.strip() for name in value.split(","))
@@ -24,14 +31,14 @@ def split_sections(ctx: click.Context, param: click.Parameter, value: str | None
 @click.option(
     "--only",
     callback=split_sections,
-    help="What to do of it: stores, finetunes, fits, choices, report, or fits.NAME, with commas.  [default: all]",
+    help="Stages to do: stores, finetunes, fits, choices, report, or fits.NAME, with commas.  [default: all]",
 )
 @click.option(
     "--set",
     "changes",
     multiple=True,
     metavar="KEY=VALUE",
-    help="What is to be other than in the file, by dotted key: split.seed=1; * stands for every name. Again for more.",
+    help="Change a value of the file, by dotted key: split.seed=1; * stands for every name. Repeat it for more.",
 )
 @click.option(
     "--dry-run",
@@ -46,38 +53,37 @@ def run(
     only: tuple[str, ...] | None,
     changes: tuple[str, ...],
     dry_run: bool,
-    cluster: object,
+    cluster: "Address | None",
     cluster_settings: Path | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Do a whole study from EXPERIMENT, a YAML file: stores, fine-tunings, fits, choices and the report.
 
-    What is there already with the same settings is kept, and what was stopped goes on. With other settings it is
-    refused, unless --overwrite is given.
+    Existing results with the same settings are kept, and stopped stages resume. Results with other settings are an
+    error, unless --overwrite is given.
     """
-    from featx.experiment import EXAMPLE, read_experiment
+    from featx.experiment import EXAMPLE, plan_experiment, read_experiment, run_experiment
     from featx.networks.recipes import parse_changes
 
-    wanted = read_experiment(experiment, changes=parse_changes(changes, example=EXAMPLE))
-    options = {"only": only, "overwrite": overwrite, "echo": say}
+    study = read_experiment(experiment, changes=parse_changes(changes, example=EXAMPLE))
     if dry_run:
         note_of_dry_run(cluster, cluster_settings)
-        show_plan(wanted, options, as_json=as_json)
+        show_plan(plan_experiment(study, only=only, overwrite=overwrite, echo=say), as_json=as_json)
         return
-    with opened(cluster, cluster_settings) as options["cluster"]:
-        do_all(wanted, options, as_json=as_json)
+    with opened(cluster, cluster_settings) as workers:
+        done = run_experiment(study, only=only, overwrite=overwrite, cluster=workers, progress=True, echo=say)
+    if as_json:
+        show_json(asdict(done))
+    else:
+        show_stages(done, click.echo)
 
 
-def show_plan(experiment: object, options: dict[str, object], *, as_json: bool) -> None:
-    """Show what an experiment would do; exit with 1 if a stage of it can't be done."""
-    import sys
-    from dataclasses import asdict
-
-    from featx.experiment import describe_plan, plan_experiment, plan_table
+def show_plan(plan: "ExperimentPlan", *, as_json: bool) -> None:
+    """Show what an experiment would do; exit with 1 if one of its stages can't be done."""
+    from featx.experiment import describe_plan, plan_table
     from featx.results import format_table
 
-    plan = plan_experiment(experiment, **options)
     if as_json:
         show_json(asdict(plan))
     else:
@@ -88,28 +94,15 @@ def show_plan(experiment: object, options: dict[str, object], *, as_json: bool) 
         sys.exit(1)
 
 
-def do_all(experiment: object, options: dict[str, object], *, as_json: bool) -> None:
-    """Do an experiment and show what became of each stage."""
-    from dataclasses import asdict
-
-    from featx.experiment import run_experiment
-
-    done = run_experiment(experiment, progress=True, **options)
-    if as_json:
-        show_json(asdict(done))
-        return
-    show_stages(done, click.echo)
-
-
-def show_stages(done: object, show: Callable[[str], None]) -> None:
-    """Show a line a stage."""
+def show_stages(done: "ExperimentRun", show: Callable[[str], None]) -> None:
+    """Show one line per stage."""
     wide = max((len(stage.key) for stage in done.stages), default=0)
     for stage in done.stages:
         what = "left out"
         if stage.is_done:
             what = f"{stage.summary}; {stage.seconds:,.1f} s"
-        elif stage.was == "there":
-            what = f"there already{f'; {stage.summary}' if stage.summary else ''}"
+        elif stage.was == "exists":
+            what = f"exists already{f'; {stage.summary}' if stage.summary else ''}"
         show(f"{stage.key:<{wide}}  {what}")
     show(f"\n{done.output}: stores, runs, and experiment.yaml, which says what was run")
     if done.report is not None:

@@ -11,6 +11,9 @@ from .file import (
     read_experiment as read_experiment,
 )
 from .plan import (
+    ExperimentPlan as ExperimentPlan,
+)
+from .plan import (
     describe_plan as describe_plan,
 )
 from .plan import (
@@ -18,6 +21,9 @@ from .plan import (
 )
 from .plan import (
     plan_table as plan_table,
+)
+from .run import (
+    ExperimentRun as ExperimentRun,
 )
 from .run import (
     run_experiment as run_experiment,

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from featx.errors import FeatxError, SourceError
-from featx.experiment.existing_stores import Found
+from featx.experiment.existing import Existing
 from featx.experiment.option_names import explain
 from featx.experiment.schema import Experiment, FinetuneSpec, FitSpec
 from featx.experiment.stages import divide_images, read_images
@@ -42,7 +42,7 @@ def read_divided_images(experiment: Experiment, *, echo: Callable[[str], None] =
     return manifest
 
 
-def check_images(experiment: Experiment, manifest: Manifest | None, found: Mapping[str, Found]) -> None:
+def check_images(experiment: Experiment, manifest: Manifest | None, existing: Mapping[str, Existing]) -> None:
     """Check what fits and fine-tunings that are yet to be done ask of the images, before anything is computed.
 
     Parameters
@@ -50,7 +50,7 @@ def check_images(experiment: Experiment, manifest: Manifest | None, found: Mappi
     experiment : Experiment
     manifest : Manifest or None
         The images; None: those of the stores that exist.
-    found : mapping of str to Found
+    existing : mapping of str to Existing
         What exists, by the stages' keys.
 
     Raises
@@ -62,9 +62,9 @@ def check_images(experiment: Experiment, manifest: Manifest | None, found: Mappi
     for section in ("finetunes", "fits"):
         for name, spec in getattr(experiment, section).items():
             key = f"{section}.{name}"
-            if (key in found and found[key].status == "there") or (manifest is None and key not in found):
+            if (key in existing and existing[key].status == "exists") or (manifest is None and key not in existing):
                 continue
-            table = _table_of(experiment, spec.store, manifest, found)
+            table = _table_of(experiment, spec.store, manifest, existing)
             if table is None:
                 continue
             try:
@@ -78,11 +78,11 @@ def check_images(experiment: Experiment, manifest: Manifest | None, found: Mappi
 
 
 def _table_of(
-    experiment: Experiment, store: str, manifest: Manifest | None, found: Mapping[str, Found]
+    experiment: Experiment, store: str, manifest: Manifest | None, existing: Mapping[str, Existing]
 ) -> pd.DataFrame | None:
     """Return the table of images that a store has, or will have; None where neither is known."""
     key = f"stores.{store}"
-    if key in found and found[key].status == "there":
+    if key in existing and existing[key].status == "exists":
         with Store(experiment.store_path(store)) as opened:
             return opened.images
     if manifest is None:

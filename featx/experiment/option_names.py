@@ -1,22 +1,27 @@
-"""What the library says of options of the command line, said of the keys of an experiment file."""
+"""Show an error of the library with the keys of an experiment file in place of Python's parameters."""
 
 import re
-from dataclasses import fields
 
-from featx.errors import FeatxError
+from featx.errors import FeatxError, name_parameters
 from featx.experiment.schema import FinetuneSpec, FitSpec, Source, Split, StoreSpec
+from featx.fit import AXES
+from featx.system import options_of
 
-_KEYS = {entry.name for kind in (Source, Split, StoreSpec, FinetuneSpec, FitSpec) for entry in fields(kind)}
+_KEYS = {name for kind in (Source, Split, StoreSpec, FinetuneSpec, FitSpec) for name in options_of(kind)} | {"output"}
 
 
-_KEYS |= {"output"}
+_GRID = {name for axes in AXES.values() for name in axes}
 
 
-# An option stands by itself; in a path, or in quotes, it is somebody's own text.
+# Parameters that an experiment file calls otherwise.
+_OTHER_NAMES = {"n_repeats": "repeats", "changes": "set"}
+
+
+# An option stands by itself; within a path or quotes it is part of a user's text.
 _BEGIN, _END = r"(?<![^\s(])--", r"(?![\w/-]|\.\w)"
 
 
-# Options that are no key's name with hyphens.
+# Options that differ from a key's name by more than hyphens.
 _NO_CACHE = re.compile(rf"{_BEGIN}no-cache{_END}")
 
 
@@ -41,27 +46,40 @@ _SHARES = re.compile(rf"{_BEGIN}split ([\d.]+(?:,\d+(?:\.\d+)?)+)")
 _OPTION = re.compile(rf"{_BEGIN}([A-Za-z][A-Za-z-]*){_END}")
 
 
-def explain(error: FeatxError) -> str:
-    """Return an error's message with the keys of an experiment file in place of parameters and options.
+def explain(error: FeatxError, entry: str = "") -> str:
+    """Return an error's message with the keys of an experiment file in place of parameters.
+
+    Parameters
+    ----------
+    error : FeatxError
+    entry : str, optional
+        Dotted key of the entry that the error is about; the message begins with it.
 
     Examples
     --------
     >>> explain(FeatxError("give `sample_weight` too", parameter="group_column"))
     'source.group_column: give sample_weight too'
+    >>> explain(FeatxError("expected 3 or more", parameter="n_estimators"), "fits.rf")
+    'fits.rf.grid.n_estimators: expected 3 or more'
     """
-    return in_keys(error.show(_key_of))
+    text = in_keys(name_parameters(error.text, _key_of))
+    key = "" if error.parameter is None else _key_of(error.parameter) or error.parameter
+    if not key.startswith("source."):
+        key = f"{entry}{'.' if entry and key else ''}{key}"
+    return f"{key}: {text}" if key else text
 
 
 def _key_of(parameter: str) -> str | None:
-    if parameter.endswith("_column") and parameter in _KEYS:
-        return f"source.{parameter}"
-    return parameter if parameter in _KEYS else None
+    name = _OTHER_NAMES.get(parameter, parameter)
+    if name.endswith("_column") and name in _KEYS:
+        return f"source.{name}"
+    return name if name in _KEYS else f"grid.{name}" if name in _GRID else None
 
 
 def in_keys(text: str) -> str:
-    """Name keys in the place of options, in what is said of a fine-tuning, a fit or a store.
+    """Replace options of the command line by keys, in a note or message about a store, a fine-tuning or a fit.
 
-    Options that `featx run` has as well, and those of other commands, stay.
+    Options of `featx run` itself, and those of other commands, stay.
 
     Examples
     --------

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from featx.errors import FeatxError
-from featx.experiment.existing_stores import WITHOUT_PIXELS
+from featx.experiment.existing import OTHER_ORDER, OTHER_TABLE
 from featx.experiment.option_names import explain
 from featx.experiment.run import OTHER_SETTINGS, Prepared, list_blocked, prepare
 from featx.experiment.schema import Experiment, FinetuneSpec, FitSpec
@@ -27,7 +27,7 @@ class PlannedStage:
     ----------
     key, path : str
     status : str
-        What exists of it; see `featx.experiment.existing_stores.Found`.
+        What exists of it; see `featx.experiment.existing.Existing`.
     details : tuple of str
         What is missing, or differs.
     problem : str
@@ -112,10 +112,10 @@ def plan_experiment(
     problems = dict(list_blocked(prepared, overwrite=overwrite))
     planned = []
     for stage in prepared.stages:
-        found = prepared.found[stage.key]
-        echo(f"{stage.key}: {found.status}")
-        plan = PlannedStage(stage.key, str(stage.path), found.status, found.details, problems.get(stage.key, ""))
-        if not plan.problem and found.status != "there":
+        existing = prepared.existing[stage.key]
+        echo(f"{stage.key}: {existing.status}")
+        plan = PlannedStage(stage.key, str(stage.path), existing.status, existing.details, problems.get(stage.key, ""))
+        if not plan.problem and existing.status != "exists":
             plan = replace(plan, what=_count_work(stage))
             if stage.section == "stores":
                 plan = _plan_store(experiment, prepared, stage, plan, echo)
@@ -153,10 +153,10 @@ def _plan_store(
     experiment: Experiment, prepared: Prepared, stage: Stage, plan: PlannedStage, echo: Callable[[str], None]
 ) -> PlannedStage:
     spec = stage.spec
-    if spec.of_run is not None and not prepared.is_there(stage.needs[0]):
+    if spec.of_run is not None and not prepared.exists(stage.needs[0]):
         n_images = len(prepared.manifest)
         return replace(plan, what=f"{n_images:,} images", notes=(f"no figures before {stage.needs[0]} is done",))
-    if plan.status == "incomplete" and set(plan.details) <= set(WITHOUT_PIXELS):
+    if plan.status == "incomplete" and set(plan.details) <= {OTHER_ORDER, OTHER_TABLE}:
         disk_bytes = stage.path.stat().st_size
         return replace(plan, what="no image is computed again", seconds=0.0, disk_bytes=disk_bytes, memory_bytes=0)
     store_path = _nearest_folder(stage.path.parent) / stage.path.name
@@ -207,7 +207,7 @@ def describe_plan(plan: ExperimentPlan) -> Iterator[str]:
             yield f"{stage.key}: {'; '.join(texts)}"
     if any(stage.status == "other" and OTHER_SETTINGS in stage.problem for stage in plan.stages):
         yield "--overwrite replaces what has other settings; another output leaves it alone"
-    if all(stage.status == "there" for stage in plan.stages):
+    if all(stage.status == "exists" for stage in plan.stages):
         yield "everything exists"
         return
     stores = [stage for stage in plan.stages if stage.seconds is not None]

@@ -1,16 +1,15 @@
-"""The record of an experiment: what was run, brought up to date stage by stage, so that it never says more."""
+"""Keep the record of an experiment: what was run, written after every stage, so that it never says more."""
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import featx
 from featx.errors import FeatxError
-from featx.experiment.existing_stores import Found
+from featx.experiment.existing import Existing, differences
 from featx.experiment.file import experiment_record
 from featx.experiment.schema import MAX_BYTES, OF_RUN, Experiment
 from featx.experiment.stages import Stage
 from featx.images import Manifest
-from featx.system import now, parse_yaml, show_value, to_yaml, whole_file
+from featx.system import now, parse_yaml, to_yaml, whole_file
 
 _HEAD = "# featx run"
 
@@ -18,25 +17,22 @@ _HEAD = "# featx run"
 _SECTIONS = ("stores", "finetunes", "fits", "choices")
 
 
-_OF_RUNS = ("finetunes", "fits", "choices")
-
-
-# What a result doesn't tell, and is not compared with: the record goes on saying what it was made with.
-_UNTOLD = {
+# Options that a result does not depend on and is not compared by: the record keeps those that it was made with.
+_NOT_COMPARED = {
     "stores": ("engine", "batch_size", "max_rejected"),
     "finetunes": ("weights", "root", "engine", "cache_limit", "keep_cache"),
 }
 
 
-# What may be elsewhere and be the same.
-_PLACES = ("path", "root")
-
-
 Record = dict[str, object]
 
 
+Key = tuple[str, str]
+"""A section and a name in it."""
+
+
 class RecordKeeper:
-    """`<output>/experiment.yaml`: of each stage what it was done with, written once it is done.
+    """`<output>/experiment.yaml`: the options that each stage was done with, written once it is done.
 
     Entries of stages that a run leaves alone stay, unless what they were made of is another now.
 
@@ -44,12 +40,12 @@ class RecordKeeper:
     ----------
     experiment : Experiment
     manifest : Manifest or None
-        The images; None where no store is asked for, and the record's source and split stay.
+        The images; None where no store is asked for: the record's source and split stay.
 
     Raises
     ------
     FeatxError
-        If the record that is there can't be read, or the experiment's would be too large to be read back.
+        If the record that exists can't be read, or the experiment's would be too large to be read back.
     """
 
     def __init__(self, experiment: Experiment, manifest: Manifest | None) -> None:
@@ -62,102 +58,98 @@ class RecordKeeper:
                 "its record couldn't be read back: divide it into several"
             )
         self._text = read_record(experiment)
-        kept = _parse(experiment, self._text)
         self._record = self._wanted | {section: {} for section in _SECTIONS} | {"report": False}
-        self._record |= {key: kept[key] for key in self._record if kept is not None and key in kept}
+        kept = _parse(experiment, self._text) or {}
+        self._record |= {key: value for key, value in kept.items() if key in self._record}
         for section in _SECTIONS:
             entries = self._record[section]
             self._record[section] = dict(entries) if isinstance(entries, Mapping) else {}
-        self._settled: set[tuple[str, str]] = set()
+        self._settled: set[Key] = set()
 
-    def note(self, stages: Sequence[Stage], found: Mapping[str, Found], *, is_done: bool) -> None:
-        """Write down stages that are done, or that were there already.
+    def note(self, stages: Sequence[Stage], existing: Mapping[str, Existing], *, is_done: bool) -> None:
+        """Write down stages that are done, or that existed already.
 
         Parameters
         ----------
         stages : sequence of Stage
-        found : mapping of str to Found
-            What was there of them before.
+        existing : mapping of str to Existing
+            What existed of them before.
         is_done : bool
         """
         for stage in stages:
-            self._take_source(stage, found[stage.key].status, is_done=is_done)
-            self._take_entry(stage, is_done=is_done)
+            if stage.section == "stores" and self._manifest is not None:
+                self._take_source(existing[stage.key].status, is_done=is_done)
+            self._record |= {"title": self._wanted["title"], "output": self._wanted["output"]}
+            if stage.section == "report":
+                self._record["report"] = self._wanted["report"]
+            else:
+                self._take_entry((stage.section, stage.name), is_done=is_done)
         if stages:
             self._write()
 
-    def _take_source(self, stage: Stage, status: str, *, is_done: bool) -> None:
-        if stage.section != "stores" or self._manifest is None:
-            return
+    def _take_source(self, status: str, *, is_done: bool) -> None:
         now = {key: self._wanted[key] for key in ("source", "split")}
-        if now["split"] is None and status in ("there", "incomplete"):
-            # The splits of a store that is there are kept.
+        if now["split"] is None and status in ("exists", "incomplete"):
+            # The splits of a store that exists are kept.
             now["split"] = self._record["split"]
         before = {key: self._record[key] for key in now}
         self._record |= now
         if is_done and before != now:
-            # What else was run was run on other images, or other splits of them.
-            self._drop({(section, name) for section in _SECTIONS for name in self._record[section]} - self._settled)
+            # All else was run on other images, or on other splits of them.
+            self._drop(self._keys())
 
-    def _take_entry(self, stage: Stage, *, is_done: bool) -> None:
-        self._record |= {"title": self._wanted["title"], "output": self._wanted["output"]}
-        if stage.section == "report":
-            self._record["report"] = self._wanted["report"]
-            return
-        key = (stage.section, stage.name)
-        entry = dict(self._wanted[stage.section][stage.name])
-        before = self._record[stage.section].get(stage.name)
+    def _take_entry(self, key: Key, *, is_done: bool) -> None:
+        section, name = key
+        entry = dict(self._wanted[section][name])
+        before = self._record[section].get(name)
         if not is_done and isinstance(before, Mapping):
-            entry |= {name: before[name] for name in _UNTOLD.get(stage.section, ()) if name in before}
-        if stage.section in _OF_RUNS:
-            # A run of that name lies in the same folder, whatever it is of.
-            others = {(section, name) for section in _OF_RUNS for name in self._record[section]}
-            self._drop({other for other in others if other[1].lower() == stage.name.lower()} - {key})
+            entry |= {option: before[option] for option in _NOT_COMPARED.get(section, ()) if option in before}
+        if section != "stores":
+            # A run of that name lies in the same folder, whatever section it is of.
+            same = {other for other in self._keys() if other[0] != "stores" and other[1].lower() == name.lower()}
+            self._drop(same - {key})
         self._settled.add(key)
         if is_done:
-            self._drop(set(self._dependants(key)) - self._settled)
-        self._record[stage.section][stage.name] = entry
+            self._drop(self._made_of({key}))
+        self._record[section][name] = entry
 
-    def _dependants(self, key: tuple[str, str]) -> Iterator[tuple[str, str]]:
-        for section in _SECTIONS:
-            for name, entry in self._record[section].items():
-                if key in _needs(section, entry):
-                    yield section, name
+    def _keys(self) -> set[Key]:
+        return {(section, name) for section in _SECTIONS for name in self._record[section]}
 
-    def _drop(self, keys: set[tuple[str, str]]) -> None:
-        """Take entries out, and all that was made of them."""
-        for section, name in keys:
-            self._record[section].pop(name, None)
-        for key in keys:
-            self._drop(set(self._dependants(key)) - self._settled)
+    def _made_of(self, keys: set[Key]) -> set[Key]:
+        return {key for key in self._keys() if keys & set(_needs(key[0], self._record[key[0]][key[1]]))}
+
+    def _drop(self, keys: set[Key]) -> None:
+        """Take entries out, and all that was made of them, but what is settled."""
+        while keys := keys - self._settled:
+            made_of = self._made_of(keys)
+            for section, name in keys:
+                self._record[section].pop(name, None)
+            keys = made_of - keys
 
     def _write(self) -> None:
-        record = to_yaml(self._in_order())
-        if record == self._text:
-            return
-        head = f"{_HEAD}, featx {featx.__version__}, {now()}: everything as it was run; featx run takes this file too\n"
-        with whole_file(self._experiment.record_path) as file:
-            file.write((head + record).encode("utf-8"))
-        self._text = record
-
-    def _in_order(self) -> Record:
-        """Return the record with the entries in the order of the experiment's file, and others after these."""
-        record = copy.copy(self._record)
+        record = dict(self._record)
         for section in _SECTIONS:
+            # In the order of the experiment's file, and others after these.
             entries = record[section]
             names = dict.fromkeys([*(name for name in self._wanted[section] if name in entries), *entries])
             record[section] = {name: entries[name] for name in names}
-        return record
+        text = to_yaml(record)
+        if text == self._text:
+            return
+        head = f"{_HEAD}, featx {featx.__version__}, {now()}: everything as it was run; featx run takes this file too\n"
+        with whole_file(self._experiment.record_path) as file:
+            file.write((head + text).encode("utf-8"))
+        self._text = text
 
 
 def _needs(section: str, entry: object) -> list[tuple[str, object]]:
-    """Return the entries that an entry of a record takes up."""
+    """Return the keys of the entries that an entry of a record is made of."""
     if not isinstance(entry, Mapping):
         return []
     if section == "stores":
-        weights = entry.get("weights")
-        is_of_run = isinstance(weights, str) and weights.startswith(OF_RUN)
-        return [("finetunes", weights.removeprefix(OF_RUN))] if is_of_run else []
+        weights = str(entry.get("weights"))
+        return [("finetunes", weights.removeprefix(OF_RUN))] if weights.startswith(OF_RUN) else []
     if section == "choices":
         among = entry.get("among")
         return [("fits", name) for name in among] if isinstance(among, list) else []
@@ -170,7 +162,7 @@ def read_record(experiment: Experiment) -> str | None:
     Raises
     ------
     FeatxError
-        If it can't be read, or is a file of somebody else's.
+        If it can't be read, or is another file.
     """
     path = experiment.record_path
     try:
@@ -189,12 +181,12 @@ def read_record(experiment: Experiment) -> str | None:
 
 
 def check_kept_source(experiment: Experiment) -> str:
-    """Refuse another source or split than the record's where no store is asked for: nothing would come of it.
+    """Check that source and split are the record's where no store is asked for, since nothing would change.
 
     Returns
     -------
     str
-        A note where the source's place is another; "" where it is the same, or there is no record.
+        A note if the source has moved; "" if it has not, or there is no record.
 
     Raises
     ------
@@ -204,36 +196,32 @@ def check_kept_source(experiment: Experiment) -> str:
     if kept is None:
         return ""
     wanted = experiment_record(experiment)
-    split, source = kept.get("split"), kept.get("source")
-    problems = []
-    if wanted["split"] is not None and not isinstance(split, Mapping):
-        problems.append("split: the stores were made without: their splits are those of the source")
-    elif wanted["split"] is not None:
-        changed = [name for name, value in wanted["split"].items() if value != split.get(name)]
-        problems += [_name_change(f"split.{name}", split.get(name), wanted["split"][name]) for name in changed]
-    recorded = source if isinstance(source, Mapping) else wanted["source"]
-    others = [name for name, value in wanted["source"].items() if value != recorded.get(name)]
-    for name in others:
-        if name not in _PLACES:
-            problems.append(_name_change(f"source.{name}", recorded.get(name), wanted["source"][name]))
-    if problems:
+    made, now = _flatten_source(kept), _flatten_source(wanted)
+    moved = differences(made, {name: now.pop(name) for name in ("source.path", "source.root")})
+    if different := differences(made, now):
         raise FeatxError(
-            f"{experiment.path}: {'; '.join(problems)}. No store is asked for, so that nothing would change: add "
-            "stores to --only, or leave it as it was"
+            f"{experiment.path}: the stores were made with {'; '.join(different)}. No store is asked for, so nothing "
+            "would change: add stores to `only`, or leave it as it was"
         )
-    return "source: elsewhere than the record says, and not looked at, since no store is asked for" if others else ""
+    return "source: not where the record says, and not read, since no store is asked for" if moved else ""
 
 
-def _name_change(key: str, before: object, now: object) -> str:
-    return f"{key}: the stores were made with {show_value(before)}, now {show_value(now)}"
+def _flatten_source(record: Record) -> Record:
+    sections = {name: record.get(name) for name in ("source", "split")}
+    return {
+        f"{section}.{name}": value
+        for section, part in sections.items()
+        if isinstance(part, Mapping)
+        for name, value in part.items()
+    }
 
 
 def _parse(experiment: Experiment, text: str | None) -> Record | None:
     if text is None:
         return None
     try:
-        # In the place of its first line an empty one, so that lines are counted as in the file.
+        # An empty first line in place of the head, so that lines are counted as in the file.
         record = parse_yaml(f"\n{text}", source=str(experiment.record_path))
     except FeatxError as error:
-        raise FeatxError(f"{error}. Delete this file, and it is written anew; or name another output") from error
+        raise FeatxError(f"{error}. Delete this file, and it is written again; or name another output") from error
     return record if isinstance(record, dict) else None

@@ -11,7 +11,7 @@ from pathlib import Path
 from sklearn.utils.validation import has_fit_parameter
 
 from featx.errors import FeatxError
-from featx.experiment.existing_stores import name_weights
+from featx.experiment.existing import name_weights
 from featx.experiment.option_names import explain
 from featx.experiment.schema import OF_RUN, Experiment, FinetuneSpec, FitSpec, Source, StoreSpec
 from featx.fit import check_choice, make_estimator, plan_cells

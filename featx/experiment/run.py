@@ -1,4 +1,4 @@
-"""A whole experiment: what is there is kept, what is missing is done stage by stage, and all of it is written down."""
+"""Run an experiment: keep what exists, do what is missing stage by stage, and write down what was run."""
 
 import os
 import time
@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featx.errors import FeatxError, StoppedError
-from featx.experiment.existing_runs import find_all
-from featx.experiment.existing_stores import Found
+from featx.experiment.existing import Existing, find_existing
 from featx.experiment.images import check_images, read_divided_images
 from featx.experiment.option_names import explain
 from featx.experiment.record import RecordKeeper, check_kept_source, read_record
-from featx.experiment.schema import Experiment
+from featx.experiment.schema import Experiment, FinetuneSpec
 from featx.experiment.stages import Stage, Work, choose_stages, describe_stage, list_stages, tuning_options
 from featx.images import Manifest
 from featx.store import RunFolder
@@ -22,36 +21,36 @@ if TYPE_CHECKING:
     from featx.cluster import Cluster
 
 
-OTHER_SETTINGS = "is there with other settings"
-"""How a message says that something would have to be made anew."""
+OTHER_SETTINGS = "exists with other settings"
+"""How a message says that something would have to be replaced."""
 
 
 _STATUS = {
-    "missing": "not there",
-    "unfinished": "unfinished",
-    "incomplete": "incomplete",
-    "other": "there with other settings",
+    "missing": "does not exist",
+    "unfinished": "is unfinished",
+    "incomplete": "is incomplete",
+    "other": "has other settings",
 }
 
 
 @dataclass(frozen=True)
 class DoneStage:
-    """What became of a stage.
+    """The result of a stage.
 
     Attributes
     ----------
     key : str
         Such as `fits.rf`.
     path : str
-        What it makes.
+        The store, the run's folder or the page.
     was : str
-        What was there before; see `featx.experiment.existing_stores.Found`.
+        What existed before; see `featx.experiment.existing.Existing`.
     is_done : bool
         Whether this run did anything for it.
     seconds : float
         Of all fine-tunings that were trained together, if it is one of them.
     summary : str
-        What it came to, now or before; "" where nothing tells.
+        Its result in a line; "" if nothing is known.
     """
 
     key: str
@@ -64,7 +63,7 @@ class DoneStage:
 
 @dataclass(frozen=True)
 class ExperimentRun:
-    """What a run of an experiment did.
+    """The result of an experiment.
 
     Attributes
     ----------
@@ -74,7 +73,7 @@ class ExperimentRun:
     stages : tuple of DoneStage
         Those that were asked for, in order.
     report : str or None
-        The page, if it is there.
+        The page, if it exists.
     """
 
     output: str
@@ -85,25 +84,25 @@ class ExperimentRun:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is known before an experiment begins.
+    """What is known before an experiment starts.
 
     Attributes
     ----------
     stages : list of Stage
         Those that were asked for, in order.
-    found : dict of str to Found
-        What is there of these and of what they need, by key.
+    existing : dict of str to Existing
+        What exists of these and of what they need, by key.
     manifest : Manifest or None
         The images; None where no store was asked for.
     """
 
     stages: list[Stage]
-    found: dict[str, Found]
+    existing: dict[str, Existing]
     manifest: Manifest | None
 
-    def is_there(self, key: str) -> bool:
-        """Whether a stage, or what one needs, is there with the same settings."""
-        return key in self.found and self.found[key].status == "there"
+    def exists(self, key: str) -> bool:
+        """Whether a stage, or what one needs, exists with the same settings."""
+        return key in self.existing and self.existing[key].status == "exists"
 
 
 def run_experiment(
@@ -117,25 +116,25 @@ def run_experiment(
 ) -> ExperimentRun:
     """Do an experiment, stage by stage: stores, fine-tunings, stores of their networks, fits, choices, the report.
 
-    What is there already with the same settings is kept; what was stopped goes on; a store that lacks layers or images
-    is added to. `<output>/experiment.yaml` says what was run.
+    What exists with the same settings is kept; what was stopped resumes; layers and images that a store doesn't have
+    are added. `<output>/experiment.yaml` says what was run.
 
     Parameters
     ----------
     experiment : Experiment
         See `featx.read_experiment`.
     only : str or sequence of str, optional
-        Of stores, finetunes, fits, choices and report, those to do, or single stages (`fits.rf`) and patterns of them
-        (`fits.rf-*`); default: all. What they need is there.
+        The sections to do (stores, finetunes, fits, choices, report), single stages (`fits.rf`) or patterns of them
+        (`fits.rf-*`); default: all. What they need exists.
     cluster : Cluster, optional
         Workers that extract, fit, and train recipes at the same time; see `featx.cluster.open_cluster`. Default: this
         process.
     overwrite : bool, default False
-        Replace what is there with other settings; what has the same is kept all the same.
+        Replace what exists with other settings; what has the same is kept all the same.
     progress : bool, default False
         Show progress bars, if standard error is a terminal.
     echo : callable, optional
-        Is told what goes on, a line at a time.
+        Receives a line for each step.
 
     Returns
     -------
@@ -144,39 +143,44 @@ def run_experiment(
     Raises
     ------
     FeatxError
-        If something is there with other settings, or what is needed isn't there: all of it, before anything begins. Or
+        If something exists with other settings, or what is needed doesn't exist: all of it, before anything starts. Or
         if a stage fails: those before it are kept.
+
+    Examples
+    --------
+    >>> done = run_experiment(read_experiment("experiment.yaml"), only="fits")    # doctest: +SKIP
     """
     prepared = prepare(experiment, only=only, echo=echo)
-    refuse_blocked(experiment, prepared, overwrite=overwrite)
+    check_possible(experiment, prepared, overwrite=overwrite)
     work = Work(experiment, prepared.manifest, progress, echo, cluster)
     keeper = RecordKeeper(experiment, prepared.manifest)
-    there = [stage for stage in list_stages(experiment) if prepared.is_there(stage.key)]
-    keeper.note(there, prepared.found, is_done=False)
+    stages = list_stages(experiment)
+    keeper.note([stage for stage in stages if prepared.exists(stage.key)], prepared.existing, is_done=False)
     done: list[DoneStage] = []
     for group in _group(prepared) if cluster is not None else [[stage] for stage in prepared.stages]:
-        done += _do(work, group, prepared.found, overwrite)
-        made = {stage.key for stage in done if stage.is_done}
-        keeper.note([stage for stage in group if stage.key in made], prepared.found, is_done=True)
-    is_reported = experiment.report is not None and any(stage.section == "report" for stage in list_stages(experiment))
+        results = _do(work, group, prepared.existing, overwrite)
+        made = {result.key for result in results if result.is_done}
+        keeper.note([stage for stage in group if stage.key in made], prepared.existing, is_done=True)
+        done += results
+    is_reported = any(stage.section == "report" for stage in stages) and experiment.report_path.is_file()
     return ExperimentRun(
         output=str(experiment.output),
         record=str(experiment.record_path),
         stages=tuple(done),
-        report=str(experiment.report_path) if is_reported and experiment.report_path.is_file() else None,
+        report=str(experiment.report_path) if is_reported else None,
     )
 
 
 def prepare(
     experiment: Experiment, *, only: str | Sequence[str] | None = None, echo: Callable[[str], None] = lambda line: None
 ) -> Prepared:
-    """Read the images, and see what is there. Nothing is written.
+    """Read the images, and find out what exists. Nothing is written.
 
     Raises
     ------
     FeatxError
-        If something else is in the place of the record or of a folder, the images can't be read, they lack what a run
-        asks for, or no store is asked for and the source or the split is another than the record's.
+        If something else is in the place of the record or of a folder, the images can't be read or don't serve a fit
+        or a fine-tuning, or no store is asked for and the source or the split is another than the record's.
     """
     _check_folder(experiment.output, is_written=False)
     read_record(experiment)
@@ -187,16 +191,16 @@ def prepare(
         manifest = read_divided_images(experiment, echo=echo)
     elif note := check_kept_source(experiment):
         echo(note)
-    found = find_all(experiment, stages, chosen, manifest)
-    check_images(experiment, manifest, found)
-    folders = [stage.path.parent for stage in chosen if found[stage.key].status != "there"]
+    existing = find_existing(experiment, stages, chosen, manifest)
+    check_images(experiment, manifest, existing)
+    folders = [stage.path.parent for stage in chosen if existing[stage.key].status != "exists"]
     for folder in dict.fromkeys([experiment.output, *folders] if folders else []):
         _check_folder(folder)
-    return Prepared(chosen, found, manifest)
+    return Prepared(chosen, existing, manifest)
 
 
 def _check_folder(path: Path, *, is_written: bool = True) -> None:
-    """Refuse a folder that can't be made or, if it is to be, written to; nothing is made."""
+    """Check that a folder can be made and, if it is to be, written to; nothing is made."""
     nearest = next(each for each in (path, *path.parents) if os.path.lexists(each))
     if not nearest.is_dir():
         raise FeatxError(f"{nearest}: expected a folder, found a file; move it away, or name another output")
@@ -204,8 +208,8 @@ def _check_folder(path: Path, *, is_written: bool = True) -> None:
         raise FeatxError(f"{nearest}: this folder can't be written to: give yourself the right to, or another output")
 
 
-def refuse_blocked(experiment: Experiment, prepared: Prepared, *, overwrite: bool) -> None:
-    """Refuse to begin where stages can't be done: all of them at once.
+def check_possible(experiment: Experiment, prepared: Prepared, *, overwrite: bool) -> None:
+    """Raise an error that names all stages that can't be done, if there are any.
 
     Raises
     ------
@@ -214,35 +218,35 @@ def refuse_blocked(experiment: Experiment, prepared: Prepared, *, overwrite: boo
     problems = dict(list_blocked(prepared, overwrite=overwrite))
     if not problems:
         return
-    others = any(prepared.found[key].status == "other" for key in problems)
-    mend = " Give --overwrite to replace what has other settings, or another output" if others else ""
+    others = any(prepared.existing[key].status == "other" for key in problems)
+    remedy = " Give `overwrite` to replace what has other settings, or another output" if others else ""
     texts = "; ".join(f"{key}: {text}" for key, text in problems.items())
-    raise FeatxError(f"{experiment.path}: {texts}.{mend}")
+    raise FeatxError(f"{experiment.path}: {texts}.{remedy}")
 
 
 def list_blocked(prepared: Prepared, *, overwrite: bool) -> Iterator[tuple[str, str]]:
     """Yield the key of each stage that can't be done, and why."""
     keys = {stage.key for stage in prepared.stages}
     for stage in prepared.stages:
-        found = prepared.found[stage.key]
+        existing = prepared.existing[stage.key]
         for need in stage.needs:
-            status = prepared.found[need].status
-            if need not in keys and status != "there":
-                details = "".join(f" ({detail})" for detail in prepared.found[need].details)
-                yield stage.key, f"needs {need}, which is {_STATUS[status]}{details}: run --only {need} first"
+            if need not in keys and not prepared.exists(need):
+                missing = prepared.existing[need]
+                details = "".join(f" ({detail})" for detail in missing.details)
+                yield stage.key, f"needs {need}, which {_STATUS[missing.status]}{details}: do {need} first"
                 break
         else:
-            if found.status == "other" and not overwrite:
-                yield stage.key, f"{stage.path} {OTHER_SETTINGS}: {'; '.join(found.details)}"
+            if existing.status == "other" and not overwrite:
+                yield stage.key, f"{stage.path} {OTHER_SETTINGS}: {'; '.join(existing.details)}"
 
 
 def _group(prepared: Prepared) -> list[list[Stage]]:
     """Return the stages, in order; neighbouring fine-tunings that differ in their recipe alone are one group."""
 
-    def kind(stage: Stage) -> object:
-        status = prepared.found[stage.key].status
-        if stage.section != "finetunes" or status == "there":
-            return stage.key
+    def kind(stage: Stage) -> tuple[object, ...]:
+        status = prepared.existing[stage.key].status
+        if not isinstance(stage.spec, FinetuneSpec) or status == "exists":
+            return (stage.key,)
         return stage.spec.store, sorted(tuning_options(stage.spec).items(), key=str), status == "other"
 
     groups: list[list[Stage]] = []
@@ -254,42 +258,50 @@ def _group(prepared: Prepared) -> list[list[Stage]]:
     return groups
 
 
-def _do(work: Work, stages: Sequence[Stage], found: Mapping[str, Found], overwrite: bool) -> list[DoneStage]:
+_STARTS = {
+    "missing": "starts",
+    "unfinished": "resumes",
+    "incomplete": "is added to",
+    "other": "starts from scratch",
+}
+
+
+def _do(work: Work, stages: Sequence[Stage], existing: Mapping[str, Existing], overwrite: bool) -> list[DoneStage]:
     """Do stages that go together."""
-    first = found[stages[0].key]
-    if first.status == "there":
-        work.echo(f"{stages[0].key}: there already, {stages[0].path}")
+    first = existing[stages[0].key]
+    if first.status == "exists":
+        work.echo(f"{stages[0].key}: exists already, {stages[0].path}")
         return [DoneStage(stages[0].key, str(stages[0].path), first.status, False, 0.0, describe_stage(stages[0]))]
     for stage in stages:
-        was = found[stage.key]
+        was = existing[stage.key]
         details = f", {'; '.join(was.details)}" if was.details else ""
-        work.echo(f"{stage.key}: {_BEGINNINGS[was.status]}{details}")
+        work.echo(f"{stage.key}: {_STARTS[was.status]}{details}")
         _make_folder(stage)
-    # A training that was stopped goes on where it can, and only it knows all that it was begun with.
+    # A stopped training resumes where it can, and only it knows all that it was started with.
     is_replaced = first.status == "other" or (overwrite and stages[0].section == "finetunes")
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         if first.is_addition:
             _clear_addition(stages[0])
             is_replaced = False
         summaries = work.do(stages, overwrite=is_replaced)
     except StoppedError:
-        # It says how to go on.
+        # It says how to resume.
         raise
     except FeatxError as error:
-        raise FeatxError(f"{', '.join(stage.key for stage in stages)}: {explain(error)}") from error
-    seconds = round(time.monotonic() - begun, 3)
+        raise FeatxError(explain(error, ", ".join(stage.key for stage in stages))) from error
+    seconds = round(time.monotonic() - started, 3)
     done = []
     for stage, summary in zip(stages, summaries, strict=True):
         if summary:
             work.echo(f"{stage.key}: {summary}; {seconds:,.1f} s")
-        was, is_done = found[stage.key].status, summary is not None
+        was, is_done = existing[stage.key].status, summary is not None
         done.append(DoneStage(stage.key, str(stage.path), was, is_done, seconds, summary or ""))
     return done
 
 
 def _clear_addition(stage: Stage) -> None:
-    """Delete the parts that were to be added to a store otherwise; the store itself stays and is added to."""
+    """Delete the parts of another addition to a store; the store itself stays and is added to."""
     folder = RunFolder(stage.path)
     with folder.lock():
         folder.clear()
@@ -302,11 +314,3 @@ def _make_folder(stage: Stage) -> None:
         raise FeatxError(
             f"{stage.key}: {stage.path.parent}: this folder can't be made: {error.strerror}. Name another output"
         ) from error
-
-
-_BEGINNINGS = {
-    "missing": "begins",
-    "unfinished": "goes on",
-    "incomplete": "lacks something and is added to",
-    "other": "is made anew",
-}

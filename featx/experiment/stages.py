@@ -110,15 +110,18 @@ def choose_stages(stages: Sequence[Stage], only: str | Sequence[str] | None) -> 
         section, _, pattern = name.partition(".")
         section = _SINGULAR.get(section, section)
         if section not in SECTIONS:
-            raise FeatxError(f"--only {name}: no such part {close_names(section, SECTIONS)}")
-        found = [stage.key for stage in stages if stage.section == section and fnmatchcase(stage.name, pattern or "*")]
-        if not found and not pattern:
+            raise FeatxError(f"{name!r}: no such section {close_names(section, SECTIONS)}", parameter="only")
+        names = [stage.name for stage in stages if stage.section == section]
+        matching = {
+            stage.key for stage in stages if stage.section == section and fnmatchcase(stage.name, pattern or "*")
+        }
+        if not matching and not pattern:
             of_report = ": report is false, or there is no run on the images' own splits" if section == "report" else ""
-            raise FeatxError(f"--only {name}: this experiment has none{of_report}")
-        if not found:
-            names = [stage.name for stage in stages if stage.section == section]
-            raise FeatxError(f"--only {name}: no entry {pattern!r} in {section} {close_names(pattern, names)}")
-        chosen |= set(found)
+            raise FeatxError(f"{name!r}: this experiment has none{of_report}", parameter="only")
+        if not matching:
+            close = close_names(pattern, names)
+            raise FeatxError(f"{name!r}: no entry {pattern!r} in {section} {close}", parameter="only")
+        chosen |= matching
     return [stage for stage in stages if only is None or stage.key in chosen]
 
 

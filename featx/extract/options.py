@@ -44,6 +44,4 @@ class ExtractOptions(ImageOptions, NetworkOptions):
 
     def record(self) -> dict[str, Any]:
         """Return the options that features depend on, as JSON can hold them."""
-        values = self.keywords()
-        del values["max_rejected"]
-        return values
+        return self.keywords(NetworkOptions) | self.keywords(ImageOptions) | {"store_dtype": self.store_dtype}

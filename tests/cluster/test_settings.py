@@ -76,7 +76,7 @@ def test_settings_without_a_cluster_are_refused(tmp_path):
     )
     assert refused.output == "featx: --cluster-settings: only for a cluster: give --cluster too\n"
     refused = CliRunner().invoke(main, ["fit", "rf", "x.h5", "-o", "run", "--shard", "1/2", "--cluster", "local:1"])
-    assert refused.output == "featx: --cluster divides the work by itself: leave --shard out\n"
+    assert refused.output == "featx: --shard: a cluster divides the work by itself: leave it out\n"
 
 
 @pytest.mark.parametrize("command", ["extract", "run"])

@@ -83,8 +83,8 @@ def test_a_study_on_a_cluster_is_that_of_one_process(path, stub, cluster, monkey
         "finetunes.two": ("unfinished", "test of two"),
         "finetunes.seeded": ("missing", "test of seeded"),
     }
-    assert "finetunes.one: begins" in lines
-    assert "finetunes.two: goes on" in lines
+    assert "finetunes.one: starts" in lines
+    assert "finetunes.two: resumes" in lines
 
     changes = {"output": "alone", "finetunes": {}}
     featx.run_experiment(featx.read_experiment(path, changes=changes))
@@ -97,4 +97,4 @@ def test_a_study_on_a_cluster_is_that_of_one_process(path, stub, cluster, monkey
     assert [repeat.test for repeat in one.repeats] == [repeat.test for repeat in other.repeats]
 
     again = featx.run_experiment(featx.read_experiment(path, changes={"finetunes": {}}), cluster=cluster)
-    assert {stage.was for stage in again.stages} == {"there"}
+    assert {stage.was for stage in again.stages} == {"exists"}

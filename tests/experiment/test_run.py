@@ -12,7 +12,7 @@ import featx
 from featx.cli import main
 from featx.experiment import plan_experiment
 from featx.experiment import stages as experiment_work
-from featx.experiment.existing_runs import find_all
+from featx.experiment.existing import find_existing
 from featx.experiment.stages import choose_stages, list_stages
 from featx.networks.recipes import Stage
 from featx.system import read_yaml
@@ -91,7 +91,7 @@ def test_every_stage_is_done_in_order(folder, study):
     done, lines = study
     assert [stage.key for stage in done.stages] == ORDER
     assert all(stage.is_done and stage.was == "missing" for stage in done.stages)
-    begun = [line.partition(":")[0] for line in lines if line.endswith(": begins")]
+    begun = [line.partition(":")[0] for line in lines if line.endswith(": starts")]
     assert begun == ORDER
     output = folder / "output"
     assert {path.name for path in (output / "stores").iterdir()} == {"plain.h5", "tuned.h5"}
@@ -138,9 +138,9 @@ def test_run_again_nothing_is_done_from_the_file_or_its_record(folder, study, na
     monkeypatch.setattr("featx.experiment.run.os.access", lambda path, mode: False)
     done = run(folder / name, echo=lines.append)
     assert [stage.key for stage in done.stages] == ORDER
-    assert set(what_was(done).values()) == {"there"}
+    assert set(what_was(done).values()) == {"exists"}
     assert not any(stage.is_done for stage in done.stages)
-    assert [line.partition(": there already")[0] for line in lines] == ORDER
+    assert [line.partition(": exists already")[0] for line in lines] == ORDER
     assert snapshot(folder) == before
 
 
@@ -156,9 +156,9 @@ def test_run_again_nothing_is_done_from_the_file_or_its_record(folder, study, na
         ({"fits.rf.each_layer": True}, {"fits.rf": "each_layer false, now true"}),
         ({"fits.rf.repeats": 2}, {"fits.rf": "of the images' own splits, now of random splits"}),
         ({"stores.plain.image_size": 40}, {"stores.plain": "image_size 32, now 40", "fits.rf": "stores.plain"}),
-        ({"stores.plain.weights": "random:1"}, {"stores.plain": "weights 'random:0', now 'random:1'"}),
-        ({"stores.plain.layers": "block1_conv1"}, {"stores.plain": "it has more: 1 layer (block1_conv2)"}),
-        ({"stores.plain.layers": "block1,block2"}, {"fits.rf": "stores.plain (2 layers (block2_conv1, block2_conv2))"}),
+        ({"stores.plain.weights": "random:1"}, {"stores.plain": 'weights "random:0", now "random:1"'}),
+        ({"stores.plain.layers": "block1_conv1"}, {"stores.plain": "it has more: layers block1_conv2"}),
+        ({"stores.plain.layers": "block1,block2"}, {"fits.rf": "stores.plain (layers block2_conv1, block2_conv2)"}),
         ({"split.seed": 1}, {"fits.rf": "stores.plain (other labels, splits or columns of the images)"}),
     ],
 )
@@ -182,7 +182,7 @@ def test_other_settings_of_networks_and_choices_are_refused(folder, study):
     refuse(
         folder,
         changes,
-        {"stores.tuned": "it has more: 1 layer (block3_conv3)", "choices.best": "yet to change: fits.again-tuned"},
+        {"stores.tuned": "it has more: layers block3_conv3", "choices.best": "yet to change: fits.again-tuned"},
     )
     del changes["stores.tuned.layers"]
     refuse(folder, changes, {"choices.best": "chosen among again, again-tuned as they were"})
@@ -191,7 +191,7 @@ def test_other_settings_of_networks_and_choices_are_refused(folder, study):
 def refuse(folder, changes, expected):
     """See that these are named, what else differs too, and nothing is touched."""
     before = snapshot(folder)
-    with pytest.raises(featx.FeatxError, match="Give --overwrite to replace what has other settings") as caught:
+    with pytest.raises(featx.FeatxError, match="Give `overwrite` to replace what has other settings") as caught:
         run(folder / "experiment.yaml", changes)
     for key, text in expected.items():
         _, name, rest = str(caught.value).partition(f"{key}: {folder}")
@@ -229,7 +229,7 @@ def test_a_network_may_come_out_of_another_folder(folder, study, short):
     with pytest.raises(featx.FeatxError, match=r"stores.plain.weights: .*a network of vgg16, not of vgg19"):
         featx.read_experiment(short, changes=changes | {"stores.plain.backbone": "vgg19"})
     assert set(what_was(run(short, changes)).values()) == {"missing"}
-    assert set(what_was(run(short, changes)).values()) == {"there"}
+    assert set(what_was(run(short, changes)).values()) == {"exists"}
     with (
         featx.open(short.parent / "output/stores/plain.h5") as own,
         featx.open(folder / "output/stores/tuned.h5") as old,
@@ -257,14 +257,14 @@ def test_a_stopped_grid_goes_on(short, monkeypatch):
             run(short, SHORT)
     experiment = featx.read_experiment(short, changes=SHORT)
     planned = {stage.key: stage for stage in plan_experiment(experiment).stages}
-    assert planned["stores.plain"].status == "there"
+    assert planned["stores.plain"].status == "exists"
     assert planned["fits.rf"].status == "unfinished"
     assert planned["fits.rf"].what == "2 cells"
     scored = []
     with monkeypatch.context() as patch:
         patch.setattr(cell_scores, "score_cells", counting)
         done = run(short, SHORT)
-    assert what_was(done) == {"stores.plain": "there", "fits.rf": "unfinished", "fits.again": "missing"}
+    assert what_was(done) == {"stores.plain": "exists", "fits.rf": "unfinished", "fits.again": "missing"}
     assert len(scored) == 1
 
 
@@ -284,10 +284,12 @@ def test_a_stopped_store_goes_on_and_parts_of_others_are_refused(short, monkeypa
         patch.setattr("featx.inference.pipeline.PART_SIZE", 4)
         with pytest.raises(featx.errors.StoppedError, match="Run the same command again to go on"):
             run(short, SHORT)
-    with pytest.raises(featx.FeatxError, match=r"stores.plain: .*unfinished store, begun with image_size 32, now 40"):
+    with pytest.raises(featx.FeatxError, match=r"stores.plain: .*unfinished store, started with image_size 32, now 40"):
         run(short, SHORT | {"stores.plain.image_size": 40})
     make_tree(short.parent / "images", {"dogwood": 5})
-    with pytest.raises(featx.FeatxError, match=r"stores.plain: .*unfinished store, begun with another list of images"):
+    with pytest.raises(
+        featx.FeatxError, match=r"stores.plain: .*unfinished store, started with another list of images"
+    ):
         run(short, SHORT)
     shutil.rmtree(short.parent / "images/dogwood")
     done = run(short, SHORT, only=["stores"])
@@ -316,13 +318,16 @@ def stop_extraction(monkeypatch, path, changes):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"stores.plain.layers": "block2"}, r"layers block1_conv1, block1_conv2, now block2_conv1, block2_conv2"),
-        ({"stores.plain.pool": "max"}, r"pooling 'avg', now 'max'"),
+        (
+            {"stores.plain.layers": "block2"},
+            r'layers \["block1_conv1", "block1_conv2"\], now \["block2_conv1", "block2_conv2"\]',
+        ),
+        ({"stores.plain.pool": "max"}, r'pooling \["avg"\], now \["max"\]'),
     ],
 )
 def test_an_unfinished_store_of_other_features_is_begun_anew_with_overwrite(short, monkeypatch, changes, expected):
     stop_extraction(monkeypatch, short, SHORT)
-    with pytest.raises(featx.FeatxError, match=rf"stores.plain: .*unfinished store, begun with {expected}"):
+    with pytest.raises(featx.FeatxError, match=rf"stores.plain: .*unfinished store, started with {expected}"):
         run(short, SHORT | changes, only=["stores"])
     done = run(short, SHORT | changes, only=["stores"], overwrite=True)
     assert what_was(done) == {"stores.plain": "other"}
@@ -337,7 +342,7 @@ def test_a_stopped_addition_of_other_features_is_begun_anew_with_overwrite_and_t
     stop_extraction(monkeypatch, short, SHORT)
     assert find(featx.read_experiment(short, changes=SHORT))["stores.plain"].status == "incomplete"
     changes = SHORT | {"stores.plain.layers": "block1_conv1,block2_conv1"}
-    expected = r"plain.h5.parts: an unfinished addition to it, begun with layers block1_conv1, block1_conv2, now "
+    expected = r"plain.h5.parts: an unfinished addition to it, started with layers "
     with pytest.raises(featx.FeatxError, match=expected):
         run(short, changes, only=["stores"])
     before = store.stat().st_mtime_ns
@@ -368,14 +373,16 @@ def test_a_stopped_training_goes_on_or_is_begun_anew(short, monkeypatch):
         patch.setattr(finetune, "train_stage", stopping)
         with pytest.raises(featx.errors.StoppedError, match="1 epochs are done"):
             run(short, changes)
-        with pytest.raises(featx.FeatxError, match=r"finetunes.net: .*an unfinished training, begun with other recipe"):
+        with pytest.raises(
+            featx.FeatxError, match=r"finetunes.net: .*an unfinished training, started with other recipe"
+        ):
             run(short, changes | {"finetunes.net.set": {"epochs": 2}})
         # Of other rows: it is the training itself that knows.
         with pytest.raises(featx.FeatxError, match="this unfinished training was started with other rows"):
             run(short, changes | {"split.seed": 1}, only=["stores.plain", "finetunes"])
         done = run(short, changes | {"split.seed": 1}, overwrite=True)
     assert stages == ["head", "block3", "head", "block3"]
-    assert what_was(done) == {"stores.plain": "there", "finetunes.net": "unfinished", "stores.tuned": "missing"}
+    assert what_was(done) == {"stores.plain": "exists", "finetunes.net": "unfinished", "stores.tuned": "missing"}
 
 
 def test_a_store_is_added_to_and_then_it_is_another(short):
@@ -383,14 +390,14 @@ def test_a_store_is_added_to_and_then_it_is_another(short):
     lines = []
     done = run(short, SHORT, echo=lines.append)
     assert what_was(done) == {"stores.plain": "incomplete", "fits.rf": "missing", "fits.again": "missing"}
-    assert any("lacks something and is added to, 1 layer (block1_conv2)" in line for line in lines)
+    assert any("is added to, layers block1_conv2" in line for line in lines)
     (short.parent / "images/ash/003.png").unlink()
     with pytest.raises(featx.FeatxError, match=r"stores.plain: .*1 images that the source no longer has"):
         run(short, SHORT)
     make_tree(short.parent / "images", {"ash": 13})
     make_tree(short.parent / "elsewhere", {"ash": 12, "birch": 10, "cedar": 8}, seed=50)
     (short.parent / "images/ash/012.png").unlink()
-    assert set(what_was(run(short, SHORT)).values()) == {"there"}
+    assert set(what_was(run(short, SHORT)).values()) == {"exists"}
     with pytest.raises(featx.FeatxError, match="the same names, but are others"):
         run(short, SHORT | {"source.path": "elsewhere"})
 
@@ -399,19 +406,19 @@ def test_a_part_needs_what_comes_before_it(short, study):
     with pytest.raises(featx.FeatxError) as caught:
         run(short, only=["fits", "report"])
     text = str(caught.value)
-    assert "fits.rf: needs stores.plain, which is not there: run --only stores.plain first" in text
-    assert "report: needs finetunes.net, which is not there: run --only finetunes.net first" in text
+    assert "fits.rf: needs stores.plain, which does not exist: do stores.plain first" in text
+    assert "report: needs finetunes.net, which does not exist: do finetunes.net first" in text
     assert not (short.parent / "output").exists()
-    with pytest.raises(featx.FeatxError, match=r"--only fitz: no such part \(close: fits\)"):
+    with pytest.raises(featx.FeatxError, match=r"only: 'fitz': no such section \(close: fits\)"):
         run(short, only=["fitz"])
     with pytest.raises(featx.FeatxError, match=r"fits.rf: needs stores.plain, .*; fits.again: needs"):
         # The command's own name for it.
         run(short, only=["fit"])
-    with pytest.raises(featx.FeatxError, match=r"--only fits.rg: no entry 'rg' in fits \(there are: rf"):
+    with pytest.raises(featx.FeatxError, match=r"only: 'fits.rg': no entry 'rg' in fits \(there are: rf"):
         run(short, only=["fits.rg"])
-    with pytest.raises(featx.FeatxError, match=r"--only choices: this experiment has none"):
+    with pytest.raises(featx.FeatxError, match=r"only: 'choices': this experiment has none"):
         run(short, SHORT, only=["choices"])
-    with pytest.raises(featx.FeatxError, match=r"--only report: .*there is no run on the images' own splits"):
+    with pytest.raises(featx.FeatxError, match=r"only: 'report': .*there is no run on the images' own splits"):
         run(short, SHORT | {"fits.rf": None, "report": True}, only=["report"])
     stages = list_stages(featx.read_experiment(short))
     chosen = choose_stages(stages, ["fits.again*", "stores.plain", "report"])
@@ -424,7 +431,7 @@ def test_a_part_needs_no_images_and_a_report_is_renewed_with_its_runs(own):
     (own.parent / "images").mkdir()
     assert what_was(run(own, only=["fits"]))["fits.rf"] == "missing"
     (planned,) = plan_experiment(featx.read_experiment(own), only=["report"]).stages
-    assert (planned.status, planned.details) == ("unfinished", ("the page is of other runs, or has another title",))
+    assert (planned.status, planned.details) == ("unfinished", ("the page is of other runs or has another title",))
 
 
 def record_of(path):
@@ -435,7 +442,7 @@ def test_the_record_says_only_what_was_run(own, monkeypatch):
     """Of what a run leaves alone, or fails at, the record says what it said."""
     before = record_of(own)
     whole = snapshot(own.parent)
-    with pytest.raises(featx.FeatxError, match=r"split.seed: the stores were made with 0, now \d+\. No store is"):
+    with pytest.raises(featx.FeatxError, match=r"the stores were made with split.seed 0, now 1\. No store is"):
         run(own, {"split.seed": 1}, only=["fits"])
     run(own, {"fits.rf.seed": 7, "stores.plain.batch_size": 8, "split": None}, only=["stores.plain", "fits.svm-tuned"])
     assert {path: at for path, at in snapshot(own.parent).items() if path.name != "experiment.yaml"} == {
@@ -471,7 +478,7 @@ def test_the_record_leaves_out_what_was_made_of_what_is_other_now(short):
     run(short, SHORT | {"split.seed": 1}, only=["stores"])
     record = record_of(short)
     assert (record["split"]["seed"], list(record["stores"]), record["fits"]) == (1, ["plain"], {})
-    assert what_was(run(short.parent / "output/experiment.yaml")) == {"stores.plain": "there"}
+    assert what_was(run(short.parent / "output/experiment.yaml")) == {"stores.plain": "exists"}
 
 
 def test_a_record_that_could_not_be_read_back_is_refused_before_any_work(short, monkeypatch):
@@ -485,9 +492,9 @@ def test_a_page_is_renewed_for_another_title_and_other_runs(own):
     changed = featx.read_experiment(own, changes={"title": "Other", "report.title": None})
     assert find(changed)["report"].status == "unfinished"
     fewer = featx.read_experiment(own, changes={"fits.rf": None})
-    assert find(fewer)["report"].details == ("the page is of other runs, or has another title",)
+    assert find(fewer)["report"].details == ("the page is of other runs or has another title",)
     (own.parent / "output/experiment.yaml").touch()
-    assert find(featx.read_experiment(own))["report"].status == "there"
+    assert find(featx.read_experiment(own))["report"].status == "exists"
     assert run(own, {"report": False}, only=["fits.rf"]).report is None
 
 
@@ -496,12 +503,6 @@ def test_identical_images_are_said_by_the_keys_that_leave_them_out(short):
     lines = []
     run(short, SHORT, echo=lines.append)
     assert any("2 images are identical to others" in line and "out with drop_duplicates" in line for line in lines)
-    # A run that an older featx made doesn't say that they are in it.
-    record = short.parent / "output/runs/rf/run.json"
-    made = json.loads(record.read_text(encoding="utf-8"))
-    assert made["protocol"].pop("drop_duplicates") is False
-    record.write_text(json.dumps(made), encoding="utf-8")
-    assert set(what_was(run(short, SHORT)).values()) == {"there"}
     changes = SHORT | {"fits.*.drop_duplicates": True}
     with pytest.raises(featx.FeatxError, match=r"fits.rf: .*drop_duplicates false, now true"):
         run(short, changes)
@@ -511,7 +512,7 @@ def test_identical_images_are_said_by_the_keys_that_leave_them_out(short):
 
 def find(experiment):
     stages = list_stages(experiment)
-    return find_all(experiment, stages, stages, None)
+    return find_existing(experiment, stages, stages, None)
 
 
 def test_a_dry_run_writes_nothing_and_says_what_is_known(short, folder, study):
@@ -725,11 +726,11 @@ def test_a_stage_that_fails_is_named_and_those_before_it_are_kept(short, monkeyp
         patch.setattr("featx.fit.repeats.RepeatsTask.score", failing_by_option)
         with pytest.raises(featx.FeatxError, match=r"^fits.again: cv 7: on purpose"):
             run(short, SHORT | {"fits.again.cv": 3})
-    # The journal that it had begun is of another protocol, and of no use.
+    # The journal that it had started is of another protocol, and of no use.
     lines = []
     done = run(short, SHORT, echo=lines.append)
-    assert what_was(done) == {"stores.plain": "there", "fits.rf": "there", "fits.again": "unfinished"}
-    assert "fits.again: goes on, cv 3, now 2: begun anew" in lines
+    assert what_was(done) == {"stores.plain": "exists", "fits.rf": "exists", "fits.again": "unfinished"}
+    assert "fits.again: resumes" in lines
 
 
 def refusing(self, **options):

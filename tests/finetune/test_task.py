@@ -48,7 +48,7 @@ def test_rows_that_are_left_out_leave_their_files_out(tuned_store):
     with featx.open(tuned_store) as store:
         expected = store.images.set_index("path")["sha256"]
     assert task.images.sha256.tolist() == expected[task.rows.paths].tolist()
-    assert any("take part: label != 'birch'" in note for note in task.notes)
+    assert any("are used: label != 'birch'" in note for note in task.notes)
 
 
 def test_labels_that_are_numbers(tuned_store):

@@ -346,7 +346,7 @@ def test_too_many_rejections_end_the_run_and_name_the_first(tree, tmp_path, most
     with pytest.raises(FeatxError) as found:
         featx.extract_features(manifest, tmp_path / "s.h5", max_rejected=most, **BLOCK1)
     message = str(found.value)
-    assert message.startswith("3 of 30 images can't be read, and --max-rejected allows 2. The first: ")
+    assert message.startswith("3 of 30 images can't be read, and `max_rejected` allows 2. The first: ")
     for path in paths[:3]:
         assert f"{path}: empty file" in message
     assert "run the same command again" in message
