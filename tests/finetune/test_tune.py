@@ -403,7 +403,7 @@ def test_what_is_kept_is_used_again_by_the_same_network_alone(tuned_store, tmp_p
 def test_a_loss_that_is_no_number(tuned_store, recipe, tmp_path, cache):
     """From the first epoch on there is nothing to keep; in a later stage, what the ones before gave."""
     with pytest.raises(
-        FeatxError, match=r"recipe 'small', stage 'head': the loss of the first epoch is no number.*--set"
+        FeatxError, match=r"recipe 'small', stage 'head': the loss of the first epoch is no number.*`changes`"
     ):
         fine_tune(tuned_store, recipe, tmp_path / "first", changes={"learning_rate": 1e38}, engine="keras")
     # What the message says to do, can be done.
@@ -457,7 +457,7 @@ def test_augmented_from_kept_pixels_and_from_files(tuned_store, tmp_path):
         ({"split": "unjudged"}, "no validation rows, by which fine-tuning chooses its epoch"),
         ({"split": "unlearned"}, "the class 'cedar' .* has none in train"),
         ({"weights": "random:1"}, "weights 'random:1': not those that made the features"),
-        ({"cache_limit": 10}, r"more than the cache may \(0\.00 GB\)\. Give --cache-limit"),
+        ({"cache_limit": 10}, r"more than the cache may \(0\.00 GB\)\. Give a `cache_limit`"),
     ],
 )
 def test_what_is_refused_leaves_nothing(options, message, tuned_store, recipe, tmp_path, cache):
