@@ -2,8 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# AnnData wants an older pandas than everything else has.
-H5AD := .venv-h5ad
 
 # Weights and other things worth keeping stay inside the checkout.
 export FEATX_CACHE ?= $(CURDIR)/cache
@@ -14,9 +12,8 @@ export FEATX_CACHE ?= $(CURDIR)/cache
 demo: $(VENV)/.demo
 	$(BIN)/featx demo
 
-test: $(VENV)/.test $(H5AD)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-	$(H5AD)/bin/python -m pytest --quiet tests/store/export/test_write.py tests/images/test_manifest.py
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -24,7 +21,7 @@ check: $(VENV)/.test
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) $(H5AD) build *.egg-info
+	rm -rf $(VENV) build *.egg-info
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "featx needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
@@ -37,9 +34,4 @@ $(VENV)/.demo: setup.cfg pyproject.toml $(VENV)/.made
 
 $(VENV)/.test: setup.cfg pyproject.toml $(VENV)/.made
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	touch $@
-
-$(H5AD)/.test: setup.cfg pyproject.toml
-	$(PYTHON) -m venv $(H5AD)
-	$(H5AD)/bin/python -m pip install --quiet --editable '.[test-h5ad]'
 	touch $@

@@ -29,7 +29,7 @@ from featx.extract.run import run_extraction
 from featx.extract.shards import describe_origin, extract_shard
 from featx.images import Manifest, read_source
 from featx.inference import PART_SIZE, PooledNetwork, compute_parts
-from featx.store import DigestIndex, Part, PartFeatures, PartFiles, Settings, Store, merge_rows, outline, write_store
+from featx.store import DigestIndex, Part, PartFiles, Settings, Store, merge_rows, outline, part_features, write_store
 from featx.system import Shard
 
 CHANNELS = {"block1_conv1": 16, "block1_conv2": 16}
@@ -66,6 +66,11 @@ SETTINGS = Settings(
     preprocessing="caffe",
     precision="float32",
     keras_backend="none",
+    engine="keras",
+    views="none",
+    store_dtype="float32",
+    jpeg="full",
+    icc="convert",
 )
 
 
@@ -187,7 +192,7 @@ def measure_merge(size: int, folder: Path) -> Iterator[None]:
         settings=SETTINGS,
         table=manifest.table,
         root=manifest.root,
-        parts=merge_rows(outlined, [(places, PartFeatures(files, outlined))], CHANNELS),
+        parts=merge_rows(outlined, [(places, part_features(files, outlined))], CHANNELS),
         n_channels=CHANNELS,
         provenance={"run_id": "0" * 32},
     )

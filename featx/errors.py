@@ -76,6 +76,15 @@ class StoreError(FeatxError):
     """A feature store can't be read or written."""
 
 
+class WriteError(FeatxError, OSError):
+    """A file or folder can't be written; its cause is the system's error."""
+
+    @property
+    def strerror(self) -> str | None:
+        """What the system said."""
+        return getattr(self.__cause__, "strerror", None)
+
+
 class TakenError(FeatxError):
     """Another process is writing it."""
 

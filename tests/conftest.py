@@ -1,6 +1,7 @@
 """What tests share: tiny generated images, a network of random weights at 32 x 32, stores made of both."""
 
 import gc
+import importlib.util
 import os
 from pathlib import Path
 
@@ -12,49 +13,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(variable, "1")
 
 import pytest
-
-TESTS = Path(__file__).parent
-
-# Files that take longest, longest first. Tests side by side take one file after the other: a long one that is begun
-# last would be waited for alone.
-LONGEST = (
-    *(
-        "integration/test_pipelines_data.py",
-        "cluster/test_open.py",
-        "integration/test_slurm.py",
-        "experiment/test_demo.py",
-        "report/test_size.py",
-    ),
-    *(
-        "finetune/test_tune.py",
-        "integration/test_other_backends.py",
-        "networks/test_applications.py",
-        "experiment/test_run.py",
-    ),
-    *(
-        "networks/test_weights.py",
-        "inference/engines/ncnn/test_ncnn_graph.py",
-        "integration/test_pipelines.py",
-        "extract/test_features.py",
-        "integration/test_interruptions.py",
-    ),
-    *(
-        "networks/recipes/test_network.py",
-        "extract/test_add.py",
-        "networks/test_backbone.py",
-        "integration/test_report_browser.py",
-    ),
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that take longest first; the order within a file stays."""
-    rank = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(
-        key=lambda item: rank.get(
-            item.path.relative_to(TESTS).as_posix() if item.path.is_relative_to(TESTS) else "", len(LONGEST)
-        )
-    )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -71,6 +29,19 @@ def _settled():
     """Take what is loaded out of the garbage collector's sight: it would walk through all of TensorFlow each time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_networks():
+    """Build and compile each frozen network of the tests once; see `shared_networks`."""
+    # An environment without Keras runs the tests of packages that need none.
+    if not importlib.util.find_spec("keras"):
+        yield
+        return
+    from shared_networks import shared_networks
+
+    with shared_networks():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -91,7 +91,7 @@ def predict(
 
     from featx.images import list_sources
     from featx.inference import Predictor, write_predictions
-    from featx.system import check_writable, open_whole
+    from featx.system import check_writable, whole_file
 
     if output is not None:
         check_writable(output, overwrite=overwrite)
@@ -99,7 +99,7 @@ def predict(
     predictor = Predictor(run, weights=weights, batch_size=batch_size, echo=say)
     # Rows that are printed as they come show the progress.
     progress = output is not None or as_json or not sys.stdout.isatty()
-    with open_whole(output) if output is not None else nullcontext(sys.stdout.buffer) as file:
+    with whole_file(output) if output is not None else nullcontext(sys.stdout.buffer) as file:
         rejected = write_predictions(predictor.stream(paths, progress=progress), file, as_json=as_json)
     for path, reason in rejected.itertuples(index=False):
         say(one_line(f"{path}: {reason}"))

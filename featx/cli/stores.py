@@ -81,12 +81,12 @@ def verify_store(
     if found.is_unfinished and found.problems:
         raise StoreError(f"{store}: {n_problems}. Run the same extraction again (with --overwrite if it refuses)")
     if found.is_damaged:
-        if not found.is_mendable:
+        if found.beyond_repair:
             raise StoreError(
-                f"{store}: {n_problems}, not all of which featx repair can mend: restore a copy, or extract it anew "
+                f"{store}: {n_problems}, not all of which featx repair can fix: restore a copy, or extract it again "
                 "with --overwrite"
             )
-        raise StoreError(f"{store}: {n_problems}. featx repair {store} mends what can be made again")
+        raise StoreError(f"{store}: {n_problems}. featx repair {store} fixes what can be made again")
     if not found.ok:
         raise StoreError(f"{store}: {n_problems} with the sample; the store itself is as it was written")
     if not as_json:
@@ -112,8 +112,7 @@ def repair(
 ) -> None:
     """Verify STORE, and extract its damaged rows again from their images, with the network that made it.
 
-    Everything else is copied, and the new file takes the old one's place once it is whole. Of an unfinished store,
-    damaged parts are deleted.
+    Everything else is copied, and the new file replaces the old one once it is whole.
     """
     from dataclasses import asdict
 
@@ -133,15 +132,11 @@ def repair(
     if as_json:
         show_json(asdict(done))
         return
-    if done.is_unfinished:
-        dropped = f"{done.n_dropped:,} damaged parts deleted" if done.is_changed else "nothing is wrong"
-        click.echo(f"{store}: {dropped}; {done.n_images:,} images are done. Run the extraction again to go on")
-    elif not done.is_changed:
+    if not done.is_changed:
         click.echo(f"{store}: nothing is wrong, and nothing was changed")
     else:
         click.echo(
-            f"{store}: {done.n_images:,} images; {done.n_repaired:,} extracted again, {done.n_digests:,} digests made "
-            f"again, {done.n_dropped:,} dropped"
+            f"{store}: {done.n_images:,} images; {done.n_repaired:,} extracted again, {done.n_dropped:,} dropped"
         )
 
 
@@ -150,7 +145,7 @@ def repair(
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The file to write.")
 @click.option(
     "--format",
-    type=click.Choice(["npy", "csv", "parquet", "mat", "h5ad"]),
+    type=click.Choice(["npy", "csv", "parquet", "mat"]),
     help="Format of the file.  [default: the ending of its name]",
 )
 @click.option("--layers", default="all", help="Layers of the store: names and sets, with commas.")
@@ -164,7 +159,7 @@ def repair(
 def export(
     store: Path, output: Path, format: str | None, layers: str, split: str | None, overwrite: bool, as_json: bool
 ) -> None:
-    """Write the features and the table of images of STORE to a .npy, .csv, .parquet, .mat or .h5ad file.
+    """Write the features and the table of images of STORE to a .npy, .csv, .parquet or .mat file.
 
     Features are bit for bit those of the store, with the rows in its order. FILE.images.csv and FILE.features.csv are
     written next to FILE.npy.

@@ -9,7 +9,7 @@ from pathlib import Path
 from featx.errors import FeatxError
 from featx.experiment.schema import ChoiceSpec, Experiment, FinetuneSpec, FitSpec, StoreSpec
 from featx.experiment.stages import Stage, has_mark, make_mark
-from featx.extract import Base, find_lost_images, is_same_table, read_base, refuse_other_images
+from featx.extract import Base, check_same_images, find_lost_images, is_same_table, read_base
 from featx.fit import plan_cells
 from featx.images import Manifest, digest_paths
 from featx.inference import build_frozen, own_image_size
@@ -272,7 +272,7 @@ def find_store(spec: StoreSpec, path: Path, manifest: Manifest | None, *, run_pa
     """
     if run_path is None and is_run(spec.weights):
         run_path = Path(spec.weights)
-    started = RunFolder(path).begun_with()
+    started = RunFolder(path).settings_and_source()
     if not path.exists() and started is None:
         return Existing("missing")
     if run_path is not None and not run_path.exists():
@@ -323,7 +323,7 @@ def _compare_store(spec: StoreSpec, base: Base, manifest: Manifest | None, run_p
         return Existing("other", (f"it has more: {' and '.join(further)}",))
     absent = _list_absent(wanted, made)
     if manifest is not None:
-        refuse_other_images(base, manifest)
+        check_same_images(base, manifest)
         absent += _compare_tables(base, manifest)
     if not absent:
         return Existing("exists")
@@ -385,7 +385,7 @@ def _list_absent(these: Features, those: Features) -> list[str]:
 def _addition_differences(base: Base, made: Features, wanted: Features, manifest: Manifest | None) -> list[str]:
     """Name what an unfinished addition to a store was started with, if not with this; see `featx.extract.add`."""
     folder = RunFolder(base.path)
-    started = folder.begun_with()
+    started = folder.settings_and_source()
     if started is None:
         return []
     if folder.adds_to() != base.run_id:

@@ -1,7 +1,6 @@
 """Keep the record of an experiment: the stages that were run, written down after each."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 import featx
 from featx.errors import FeatxError
@@ -10,7 +9,7 @@ from featx.experiment.file import experiment_record
 from featx.experiment.schema import MAX_BYTES, OF_RUN, Experiment
 from featx.experiment.stages import Stage
 from featx.images import Manifest
-from featx.system import open_whole, parse_yaml, to_yaml
+from featx.system import now, parse_yaml, to_yaml, whole_file
 
 _HEAD = "# featx run"
 
@@ -138,9 +137,8 @@ class RecordKeeper:
         text = to_yaml(record)
         if text == self._text:
             return
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        head = f"{_HEAD}, featx {featx.__version__}, {now}: everything as it was run; featx run takes this file too\n"
-        with open_whole(self._experiment.record_path) as file:
+        head = f"{_HEAD}, featx {featx.__version__}, {now()}: everything as it was run; featx run takes this file too\n"
+        with whole_file(self._experiment.record_path) as file:
             file.write((head + text).encode("utf-8"))
         self._text = text
 

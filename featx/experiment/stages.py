@@ -1,6 +1,5 @@
 """Define the stages of an experiment in their order, and do the work of each."""
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -21,7 +20,7 @@ from featx.images import Manifest
 from featx.report import gather, write_page
 from featx.results import RECORD, Run, describe_repeats, describe_test, read_repeats, read_run
 from featx.store import Store
-from featx.system import close_names
+from featx.system import close_names, sha256_of
 
 if TYPE_CHECKING:
     from featx.cluster import Cluster
@@ -267,11 +266,11 @@ def make_mark(experiment: Experiment, stage: Stage) -> str:
     for need in stage.needs:
         path = experiment.run_path(need.partition(".")[2])
         try:
-            runs[path.name] = hashlib.sha256((path / "run.json").read_bytes()).hexdigest()
+            runs[path.name] = sha256_of(path / "run.json")
         except OSError as error:
             raise FeatxError(f"{path / 'run.json'}: can't be read: {error.strerror}") from error
     made_of = {"title": stage.spec.title or experiment.title, "root": stage.spec.root, "runs": list(runs.items())}
-    return f"<!-- featx run {hashlib.sha256(json.dumps(made_of).encode()).hexdigest()} -->\n"
+    return f"<!-- featx run {sha256_of(json.dumps(made_of))} -->\n"
 
 
 def has_mark(path: Path, mark: str) -> bool:

@@ -1,4 +1,7 @@
 from .add import (
+    check_same_images as check_same_images,
+)
+from .add import (
     find_lost_images as find_lost_images,
 )
 from .add import (
@@ -6,9 +9,6 @@ from .add import (
 )
 from .add import (
     read_base as read_base,
-)
-from .add import (
-    refuse_other_images as refuse_other_images,
 )
 from .features import (
     extract_features as extract_features,

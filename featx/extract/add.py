@@ -1,4 +1,4 @@
-"""Adding to a store that exists: whether it may be added to, and what of the layers, poolings and images it lacks."""
+"""Plan an addition to an existing store: check that it is possible, and find missing layers, poolings and images."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -9,52 +9,45 @@ import pandas as pd
 
 from featx.errors import ImageError, StoreError
 from featx.extract.options import ExtractOptions
-from featx.extract.plan import Base, OnDemand, Plan, announce
+from featx.extract.plan import Base, LazyNetwork, Plan, announce
 from featx.images import Manifest, digest_of
-from featx.inference import AUTO, DEFAULT, PooledNetwork, build_frozen
+from featx.inference import AUTO, PooledNetwork, build_frozen
 from featx.networks import FrozenBackbone, choose_poolings, layer_of, load_keras, plan_features
 from featx.store import Settings, Store, as_text
 
-_OTHERWISE = "Give another name, or --overwrite to make it anew"
+_OTHERWISE = "Use another name, or `overwrite` to make it again"
 
 
-# So many images tell whether a folder was moved or is another.
+# Images that are compared to distinguish a folder that was moved from another folder.
 _N_COMPARED = 16
 
 
 def read_base(path: Path) -> Base:
-    """Read what of a finished store is compared.
-
-    Raises
-    ------
-    StoreError
-        If it is no store that can be added to.
-    """
+    """Read an existing store without its features; raise an error if it can't be added to."""
     try:
         with Store(path) as store:
             attributes = store.attributes
             return Base(
                 path=path,
-                run_id=str(attributes.get("run_id", "")),
+                run_id=str(attributes["run_id"]),
                 settings=Settings.from_record(attributes),
                 attributes=attributes,
                 images=store.images,
                 rejected=store.rejected,
             )
     except StoreError as error:
-        why = str(error).removeprefix(f"{path}: ")
-        # It may be anything, and nobody's store.
+        reason = str(error).removeprefix(f"{path}: ")
         raise StoreError(
-            f"{path}: exists, and can't be added to ({why}). Give another name, or --overwrite to replace this file"
+            f"{path}: exists, and can't be added to ({reason}). Use another name, or `overwrite` to replace this file"
         ) from error
     except KeyError as error:
-        raise StoreError(f"{path}: exists, and doesn't tell its {error}. {_OTHERWISE}") from error
+        raise StoreError(f"{path}: exists, and has no attribute {error}. {_OTHERWISE}") from error
 
 
 def plan_addition(request: ExtractOptions, base: Base, manifest: Manifest, echo: Callable[[str], None]) -> Plan:
-    """Plan what a store lacks of the layers and poolings asked for, and of its own for new images.
+    """Plan the missing layers and poolings of a store, and all of them for new images.
 
-    What comes out has every layer, in every pooling, of the store and of those asked for together.
+    The result has every layer, in every pooling, of the store and of the request together.
 
     Raises
     ------
@@ -65,73 +58,65 @@ def plan_addition(request: ExtractOptions, base: Base, manifest: Manifest, echo:
     request = replace(
         request,
         engine=stored.engine if request.engine == "auto" else request.engine,
-        batch_size=_batch_size_of(base) if request.batch_size == AUTO else request.batch_size,
+        batch_size=int(base.attributes["batch_size"]) if request.batch_size == AUTO else request.batch_size,
     )
-    _refuse_lost_images(base, manifest)
-    _refuse_other_settings(base, request)
-    refuse_other_images(base, manifest)
+    _check_lost_images(base, manifest)
+    _check_settings(base, request)
+    check_same_images(base, manifest)
     # What layer_of gives are layers' names, each with all of its poolings.
     stored_layers = ",".join(dict.fromkeys(map(layer_of, stored.layers)))
     poolings = choose_poolings(f"{stored.pooling},{request.pool}")
     frozen = _build(request, f"{request.layers},{stored_layers}", echo)
     is_same = frozen.layers == tuple(stored_layers.split(","))
-    _refuse_other_weights(base, request, frozen if is_same else _build(request, stored_layers, echo))
+    _check_weights(base, request, frozen if is_same else _build(request, stored_layers, echo))
     features = plan_features(frozen.spatial, poolings)
     n_channels = {name: int(frozen.model.output[layer].shape[-1]) for name, (layer, _) in features.items()}
     settings = replace(
         stored,
-        # Weights under the store's own name may lack the layers that are added.
+        # The added layers may be missing in the weights of the store's own name.
         weights=stored.weights if is_same else frozen.weights_name,
         weights_sha256=frozen.weights_sha256,
         layers=tuple(n_channels),
         pooling=",".join(poolings),
     )
-    lacking = {name: channels for name, channels in n_channels.items() if name not in stored.layers}
+    missing = {name: channels for name, channels in n_channels.items() if name not in stored.layers}
     build = partial(_build_pooled, request, echo)
-    used = {features[name][1] for name in lacking}
+    used = {features[name][1] for name in missing}
     return Plan(
         request=request,
         settings=settings,
         n_channels=n_channels,
-        network=OnDemand(
+        network=LazyNetwork(
             partial(build, frozen.layers, poolings),
             n_channels,
             batch_size=request.batch_size,
         ),
         base=base,
-        further=OnDemand(
-            # It ends at the deepest layer that is lacking.
-            partial(build, dict.fromkeys(map(layer_of, lacking)), [name for name in poolings if name in used]),
-            lacking,
+        further=LazyNetwork(
+            # It ends at the deepest missing layer.
+            partial(build, dict.fromkeys(map(layer_of, missing)), [name for name in poolings if name in used]),
+            missing,
             batch_size=request.batch_size,
         )
-        if lacking
+        if missing
         else None,
     )
 
 
 def keep_splits(base: Base, manifest: Manifest, echo: Callable[[str], None]) -> Manifest:
-    """Give images the splits that they have in the store, where the source has none at all to give."""
+    """Return the manifest with the store's splits, if the source has none at all."""
     stored = base.images.set_index("path")["split"]
     if manifest.has_splits or not (stored != "").any():
         return manifest
     kept = manifest.table["path"].map(stored).fillna("")
     n_without = int(((kept == "") & ~manifest.table["path"].isin(set(base.rejected["path"]))).sum())
     without = f"; {n_without:,} images have none" if n_without else ""
-    echo(f"{base.path}: its splits are kept, since none are given{without}")
+    echo(f"{base.path}: its splits are kept, since the source has none{without}")
     return replace(manifest, table=manifest.table.assign(split=kept))
 
 
 def describe_changes(base: Base, plan: Plan, table: pd.DataFrame) -> list[str]:
-    """Say how a store will differ from the one that is added to, most important first; nothing if it won't.
-
-    Parameters
-    ----------
-    base : Base
-    plan : Plan
-    table : DataFrame
-        Of the images, with sha256, as it will be written.
-    """
+    """Name the differences that an addition makes, most important first; `table` is the new one, with sha256."""
     now, before = table.set_index("path"), base.images.set_index("path")
     common = now.index.intersection(before.index)
     columns = {name for name in now if name in before}
@@ -144,13 +129,13 @@ def describe_changes(base: Base, plan: Plan, table: pd.DataFrame) -> list[str]:
         "splits": n_changed.pop("split"),
         **{f"values of {name}": n for name, n in sorted(n_changed.items())},
         "new columns": len(set(now) - columns),
-        "columns less": len(set(before) - columns),
+        "columns fewer": len(set(before) - columns),
     }
     return [f"{count:,} {what}" for what, count in counts.items() if count]
 
 
 def is_same_table(table: pd.DataFrame, stored: pd.DataFrame) -> bool:
-    """Whether a table would be written as it is stored; the order of its columns doesn't matter."""
+    """Return whether a table equals a stored one; the order of its columns doesn't matter."""
     if len(table) != len(stored) or set(table) != set(stored):
         return False
     return not any(_count_differing(table[name], stored[name]) for name in table)
@@ -164,11 +149,6 @@ def _count_differing(now: pd.Series, before: pd.Series) -> int:
         return sum(one != other for one, other in zip(now, before, strict=True))
     now, before = now.to_numpy(), before.to_numpy()
     return int(((now != before) & ~((now != now) & (before != before))).sum())
-
-
-def _batch_size_of(base: Base) -> int:
-    """Return the batch size that a store was made with; older ones don't tell."""
-    return int(base.attributes.get("batch_size", DEFAULT))
 
 
 def _build(request: ExtractOptions, layers: str, echo: Callable[[str], None]) -> FrozenBackbone:
@@ -196,23 +176,18 @@ def find_lost_images(base: Base, manifest: Manifest) -> pd.Series:
     return base.images["path"][~base.images["path"].isin(set(manifest.table["path"]))]
 
 
-def _refuse_lost_images(base: Base, manifest: Manifest) -> None:
+def _check_lost_images(base: Base, manifest: Manifest) -> None:
     lost = find_lost_images(base, manifest)
     if len(lost):
         raise StoreError(
-            f"{base.path}: exists, and {len(lost):,} of its {len(base.images):,} images are not among those given; the "
-            f"first is {lost.iloc[0]!r}. Their features would be lost: list them too, give another name, or "
-            "--overwrite to make it anew"
+            f"{base.path}: exists, and {len(lost):,} of its {len(base.images):,} images are missing in the source; "
+            f"the first is {lost.iloc[0]!r}. Their features would be lost: list them too, use another name, or "
+            "`overwrite` to make it again"
         )
 
 
-def refuse_other_images(base: Base, manifest: Manifest) -> None:
-    """Refuse another folder whose files happen to be called the same; one that was moved is fine.
-
-    Raises
-    ------
-    StoreError
-    """
+def check_same_images(base: Base, manifest: Manifest) -> None:
+    """Raise an error for another folder whose files have the same names; a folder that was moved is fine."""
     if str(manifest.root) == base.attributes.get("root") or not len(base.images):
         return
     step = -(-len(base.images) // _N_COMPARED)
@@ -220,7 +195,7 @@ def refuse_other_images(base: Base, manifest: Manifest) -> None:
     if not any(_digest(manifest.root / row.path) == row.sha256 for row in some.itertuples()):
         raise StoreError(
             f"{base.path}: exists, and was made of images in {base.attributes.get('root')!r}; those in "
-            f"{str(manifest.root)!r} have the same names, but are others (of {len(some)} compared, none is the same). "
+            f"{str(manifest.root)!r} have the same names, but differ (of {len(some)} compared, none is the same). "
             f"{_OTHERWISE}"
         )
 
@@ -232,44 +207,33 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _refuse_other_settings(base: Base, request: ExtractOptions) -> None:
+def _check_settings(base: Base, request: ExtractOptions) -> None:
     """Compare all but layers, poolings and weights; no network is built for it."""
-    names = (
-        "backbone",
-        "image_size",
-        "resize",
-        "interpolation",
-        "jpeg",
-        "icc",
-        "views",
-        "store_dtype",
-        "engine",
-        "precision",
-    )
-    asked = replace(
+    names = ("backbone", "image_size", "resize", "interpolation", "jpeg", "icc", "views", "store_dtype", "engine")
+    requested = replace(
         base.settings,
-        **{name: getattr(request, name) for name in names},
+        **{name: getattr(request, name) for name in (*names, "precision")},
         preprocessing=request.preprocessing or base.settings.preprocessing,
         keras_backend=load_keras().backend.backend(),
     )
-    _refuse_differing(base, asked.changes_from(base.attributes))
+    _check_same(base, requested.changes_from(base.attributes))
 
 
-def _refuse_other_weights(base: Base, request: ExtractOptions, frozen: FrozenBackbone) -> None:
+def _check_weights(base: Base, request: ExtractOptions, frozen: FrozenBackbone) -> None:
     """Compare the weights of the store's own layers, and what they expect."""
-    asked = replace(base.settings, preprocessing=frozen.preprocessing)
-    different = asked.changes_from(base.attributes)
+    requested = replace(base.settings, preprocessing=frozen.preprocessing)
+    different = requested.changes_from(base.attributes)
     if frozen.weights_sha256 != base.settings.weights_sha256:
         different.append(
             f"weights {base.settings.weights!r} (SHA-256 {base.settings.weights_sha256[:16]}...), now "
             f"{request.weights!r} ({frozen.weights_sha256[:16]}...)"
         )
-    _refuse_differing(base, different)
+    _check_same(base, different)
 
 
-def _refuse_differing(base: Base, different: list[str]) -> None:
+def _check_same(base: Base, different: list[str]) -> None:
     if different:
         raise StoreError(
-            f"{base.path}: exists, and was made with {'; '.join(different)}. Give the same settings to add layers, "
-            "poolings or images to it, another name, or --overwrite to make it anew"
+            f"{base.path}: exists, and was made with {'; '.join(different)}. Use the same settings to add layers, "
+            "poolings or images to it, another name, or `overwrite` to make it again"
         )

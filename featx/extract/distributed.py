@@ -1,7 +1,6 @@
 """Extract on a cluster: each shard of the manifest is one task, and one store is made of all."""
 
 import contextlib
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -15,13 +14,21 @@ from featx.extract.merge import merge_shards, was_merging
 from featx.extract.options import ExtractOptions
 from featx.extract.rejections import count_allowed
 from featx.extract.run import Extraction, describe_finished, run_extraction
-from featx.extract.shards import ShardOrigin, describe_origin, extract_shard, is_finished, read_origin, take_shard
+from featx.extract.shards import (
+    ShardOrigin,
+    describe_origin,
+    extract_shard,
+    is_finished,
+    list_shards,
+    read_origin,
+    take_shard,
+)
 from featx.images import Manifest
 from featx.networks import is_source
 from featx.store import RunFolder, Store, check_folder
 from featx.system import Shard, hold, is_file, is_lock_file, progress_bar
 
-# Where images are few, still so many of them make a shard.
+# The fewest images of a shard.
 _FEWEST = 8
 
 
@@ -32,8 +39,12 @@ _SHARDS_A_WORKER = 4
 _N_SHOWN = 3
 
 
-# Of so many images, the first that is there is what workers must see.
+# Workers must see the first existing file of this many images.
 _N_LOOKED_FOR = 100
+
+
+# What belongs to a shard: its parts and its log.
+_WITH_IT = r"\.parts|\.log|"
 
 
 # The mark of a run that overwrites a store.
@@ -82,14 +93,14 @@ def extract_on(
         return _add_on_one_worker(
             cluster, (manifest, store_path, _for_workers(request), max_rejected, log_every), seen, echo
         )
-    begun = time.monotonic()
+    started_at = time.monotonic()
     with _begun(store_path, overwrite) as folder:
         shards = _divide(manifest, store_path, cluster, echo)
         tasks = _make_tasks(manifest, store_path, request, shards, (counts.most, overwrite, log_every))
         _run_shards(cluster, manifest, store_path, shards, tasks, counts, [folder, *seen], progress, echo)
         merged = merge_shards(store_path, overwrite=overwrite, progress=progress)
         shutil.rmtree(folder, ignore_errors=True)
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - started_at
     return Extraction(
         store_path=str(store_path),
         n_images=merged.n_images,
@@ -117,8 +128,8 @@ class _Counts:
         self.n_rejected += done.n_rejected
         if self.most is not None and self.n_rejected > self.most:
             raise SourceError(
-                f"{self.n_rejected:,} of {self.n_images:,} images can't be read, and --max-rejected allows "
-                f"{self.most:,}. What is done is kept: mend the images, or allow more, and run the same command again"
+                f"{self.n_rejected:,} of {self.n_images:,} images can't be read, and `max_rejected` allows "
+                f"{self.most:,}. What is done is kept: fix the images, or allow more, and run the same command again"
             )
 
 
@@ -130,8 +141,8 @@ def _for_workers(request: ExtractOptions) -> ExtractOptions:
 
 
 def _must_see(manifest: Manifest, request: ExtractOptions) -> list[Path]:
-    """Return what every worker must see beside the output's folder."""
-    # An image that isn't here either is rejected as by one process, and tells nothing of workers.
+    """Return the paths that every worker must see, next to the output's folder."""
+    # An image that is missing here, too, is rejected as by one process.
     images = (manifest.root / path for path in manifest.table["path"].iloc[:_N_LOOKED_FOR])
     seen = [*islice(filter(is_file, images), 1)]
     weights = Path(request.weights)
@@ -141,18 +152,18 @@ def _must_see(manifest: Manifest, request: ExtractOptions) -> list[Path]:
 def _divide(manifest: Manifest, store_path: Path, cluster: Cluster, echo: Callable[[str], None]) -> list[Shard]:
     """Return the shards that have rows: as many as there are of them already, or several for each worker."""
     n_images = len(manifest)
-    counts = sorted({count for _, count in _find_shards(store_path)})
+    counts = sorted({count for _, _, count in list_shards(store_path, _WITH_IT)})
     if len(counts) > 1:
         raise StoreError(
-            f"{store_path}: shards of {' and of '.join(map(str, counts))} lie beside it; delete those that aren't meant"
+            f"{store_path}: shards of {' and of '.join(map(str, counts))} lie next to it; delete the wrong ones"
         )
     most = max(1, n_images // _FEWEST)
     wanted = max(-(-n_images // cluster.settings.shard_size), min(_SHARDS_A_WORKER * cluster.n_workers, most))
     count = counts[0] if counts else wanted
     if count != wanted:
         echo(
-            f"{store_path}: the images stay divided into {count:,} shards, since some of them lie beside it (else they "
-            f"would be {wanted:,}); delete those that aren't meant"
+            f"{store_path}: the images stay divided into {count:,} shards, since some of them lie next to it (else "
+            f"there would be {wanted:,}); delete the wrong ones"
         )
     shards = [Shard(number, count) for number in range(1, count + 1)]
     return [shard for shard in shards if shard.rows(n_images)[0] < shard.rows(n_images)[1]]
@@ -192,23 +203,23 @@ def _run_shards(
                 elif isinstance(outcome, FeatxError):
                     raise outcome
                 else:
-                    _tell(outcome, said, echo)
+                    _show(outcome, said, echo)
                     counts.add(outcome.result)
                     n_done += stop - start
                 bar.update(stop - start)
     except KeyboardInterrupt as error:
         raise StoppedError(
-            f"stopped: the shards of {n_done:,} of {len(manifest):,} images are done and kept beside {store_path}. Run "
-            "the same command again to go on"
+            f"stopped: the shards of {n_done:,} of {len(manifest):,} images are done and kept next to {store_path}. "
+            "Run the same command again to resume"
         ) from error
     if killers:
         raise _blame(manifest, store_path, paths[0], killers)
 
 
-def _tell(answer: Answer, said: set[str], echo: Callable[[str], None]) -> None:
-    """Say once what all shards have to say."""
+def _show(answer: Answer, said: set[str], echo: Callable[[str], None]) -> None:
+    """Show lines of several shards once."""
     for line in answer.lines:
-        if line not in said and not line.startswith("going on"):
+        if line not in said and not line.startswith("resuming"):
             said.add(line)
             echo(line)
 
@@ -226,7 +237,7 @@ def _blame(manifest: Manifest, store_path: Path, folder: Path, killers: list[tup
     return FeatxError(
         f"shard {shard} of {store_path}: {error}{others}. One of its {len(left):,} undone images may be why, "
         f"{', '.join(left[:_N_SHOWN])}{', ...' if len(left) > _N_SHOWN else ''} (all: {list_path}); or it needs more "
-        "memory than a worker has. The other shards are done and kept; mend it and run the same command again"
+        "memory than a worker has. The other shards are done and kept; fix it and run the same command again"
     )
 
 
@@ -247,13 +258,13 @@ def _folder_of(store_path: Path) -> Path:
 def _add_on_one_worker(cluster: Cluster, arguments: tuple, seen: list[Path], echo: Callable[[str], None]) -> Extraction:
     """Have a store that is there added to, as a whole: its layers and images are not divided into shards."""
     store_path = arguments[1]
-    echo(f"{store_path}: is there and is added to, by one worker")
+    echo(f"{store_path}: exists; one worker adds to it")
     _, outcome = next(cluster.run(add_to, [("all", arguments)], paths=[store_path, *seen]))
     if isinstance(outcome, KilledError):
-        raise FeatxError(f"{store_path}: {outcome}. What is done is kept; mend it and run the same command again")
+        raise FeatxError(f"{store_path}: {outcome}. What is done is kept; fix it and run the same command again")
     if isinstance(outcome, FeatxError):
         raise outcome
-    _tell(outcome, set(), echo)
+    _show(outcome, set(), echo)
     return outcome.result
 
 
@@ -261,7 +272,7 @@ def _add_on_one_worker(cluster: Cluster, arguments: tuple, seen: list[Path], ech
 def _begun(store_path: Path, overwrite: bool) -> Iterator[Path]:
     """Hold the folder `<store>.cluster/`, by which workers know that they see the same files.
 
-    It remembers whether shards beside the store are of a run that overwrites it: those of another are deleted.
+    It records whether shards next to the store belong to a run that overwrites it; those of another run are deleted.
     """
     folder = _folder_of(store_path)
     try:
@@ -271,7 +282,7 @@ def _begun(store_path: Path, overwrite: bool) -> Iterator[Path]:
     with hold(folder / "lock", f"{store_path}: another featx is making this store on a cluster"):
         note = folder / _BEGUN
         if overwrite and not note.exists():
-            for path, _ in _find_shards(store_path):
+            for path, _, _ in list_shards(store_path, _WITH_IT):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         note.touch() if overwrite else note.unlink(missing_ok=True)
         try:
@@ -279,15 +290,6 @@ def _begun(store_path: Path, overwrite: bool) -> Iterator[Path]:
         finally:
             if folder.is_dir() and all(map(is_lock_file, folder.iterdir())):
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _find_shards(store_path: Path) -> list[tuple[Path, int]]:
-    """Return the shards beside a store's place, finished or not, with their logs, and of how many each is."""
-    name = re.compile(
-        rf"{re.escape(store_path.stem)}\.shard-\d+-of-(\d+){re.escape(store_path.suffix)}(\.parts|\.log)?"
-    )
-    found = [(path, name.fullmatch(path.name)) for path in sorted(store_path.parent.iterdir())]
-    return [(path, int(match[1])) for path, match in found if match]
 
 
 def make_shard(
@@ -319,7 +321,7 @@ def make_shard(
         if is_finished(path, manifest, shard, origin):
             return describe_finished(path)
         if _is_of(path, manifest, shard, origin):
-            # Of its images that can't be read, some may be mended; the others are not computed again.
+            # Rejected images are read again; the others are not computed again.
             marks = {"shard": str(shard), "shard_of": origin.to_json()}
             return run_extraction(manifest, path, request, overwrite=False, progress=False, marks=marks, **options)
         # Weights under the same name may be others by now, and workers outlive a command.

@@ -70,7 +70,7 @@ def extract_features(
     progress : bool, default False
         Show a progress bar, if standard error is a terminal.
     echo : callable, optional
-        Is told what a user should know, a line at a time.
+        Receives what a user should know, one line at a time.
 
     Raises
     ------

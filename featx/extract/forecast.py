@@ -33,7 +33,7 @@ _ARRAY_BYTES = 400
 
 @dataclass(frozen=True)
 class Forecast:
-    """What an extraction is expected to take, begun anew.
+    """The expected cost of an extraction from scratch.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Forecast:
     seconds : float
         Expected from the command to the store, writing left out.
     store_bytes, parts_bytes : int
-        The finished store, and the parts that lie beside it until it is whole: together, what the disk must hold.
+        The finished store, and the parts that lie next to it until it is complete: together, what the disk must hold.
     free_bytes : int
         What the disk has.
     memory_bytes : int
@@ -101,7 +101,7 @@ def forecast_extraction(
         Where the store would be made.
     options : ExtractOptions
     echo : callable, optional
-        Is told what a user should know, a line at a time.
+        Receives what a user should know, one line at a time.
 
     Raises
     ------
@@ -109,11 +109,11 @@ def forecast_extraction(
         If no store can be made there, the network can't be built, or none of the images tried can be read.
     """
     check_folder(Path(store_path))
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     network = options.build(echo)
     size = network.image_size
     network(np.zeros((network.batch_size, size, size, 3), dtype=np.uint8))
-    startup_seconds = time.perf_counter() - begun
+    startup_seconds = time.perf_counter() - started_at
 
     read = replace(options, image_size=size).reader()
     paths = _choose(manifest, _N_BATCHES * network.batch_size)
@@ -187,10 +187,10 @@ def _time_decoding(paths: list[Path], read: Callable[[Path], Picture]) -> tuple[
         except ImageError as error:
             return str(error)
 
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     with ThreadPoolExecutor(n_decoders()) as decoders:
         found = list(decoders.map(attempt, paths))
-    return found, len(paths) / (time.perf_counter() - begun)
+    return found, len(paths) / (time.perf_counter() - started_at)
 
 
 def _time_network(network: PooledNetwork, pictures: list[Picture]) -> tuple[float, int]:
@@ -198,13 +198,13 @@ def _time_network(network: PooledNetwork, pictures: list[Picture]) -> tuple[floa
     n_rows = math.ceil(len(pictures) / network.batch_size) * network.batch_size
     rows = list(map(str, range(n_rows)))
     memory = 0
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     with contextlib.closing(
         compute_parts(network, Path(), rows, lambda path: pictures[int(path.name) % len(pictures)], [(0, n_rows)])
     ) as parts:
         for _ in parts:
             memory = max(memory, psutil.Process().memory_info().rss)
-    return n_rows / (time.perf_counter() - begun), memory
+    return n_rows / (time.perf_counter() - started_at), memory
 
 
 def _predict_store(table: pd.DataFrame, widths: list[int], itemsize: int) -> int:

@@ -41,7 +41,7 @@ class Base:
         return self.images["sha256"].to_numpy().astype("S64")
 
 
-class OnDemand:
+class LazyNetwork:
     """Some features of a network that is built when the first image needs it.
 
     Parameters
@@ -90,7 +90,7 @@ class OnDemand:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an extraction is going to compute.
+    """A plan: what an extraction computes.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ class Plan:
     base : Base or None
         The store that is added to.
     further : Network or None
-        Gives those that the base lacks, for its images.
+        Gives the missing features for the images of the base.
     """
 
     request: ExtractOptions
@@ -120,8 +120,8 @@ class Plan:
         return float(np.finfo(self.settings.store_dtype).max)
 
 
-def plan_anew(request: ExtractOptions, echo: Callable[[str], None], network: PooledNetwork | None = None) -> Plan:
-    """Plan a store from nothing; a network that is given was built for this request."""
+def plan_new(request: ExtractOptions, echo: Callable[[str], None], network: PooledNetwork | None = None) -> Plan:
+    """Plan a new store; a given network was built for this request."""
     network = network or request.build(echo)
     settings = Settings(
         backbone=request.backbone,

@@ -1,4 +1,4 @@
-"""Images that can't be read: how many a run may have, and another try for those of a run that goes on."""
+"""Count images that can't be read, and read them again when a run resumes."""
 
 import contextlib
 import heapq
@@ -18,20 +18,7 @@ _N_SHOWN = 3
 
 
 class Rejections:
-    """Counts images that can't be read, and ends a run that has too many of them.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        All images of the run.
-    max_rejected : int, float or None
-        How many may be rejected: a count; a share of the manifest's images, 0.0 to 1.0; None: any number.
-
-    Raises
-    ------
-    SourceError
-        If `max_rejected` is none of these.
-    """
+    """Counts images that can't be read, and ends a run that has too many of them; see `count_allowed`."""
 
     def __init__(self, manifest: Manifest, max_rejected: int | float | None) -> None:
         self._manifest = manifest
@@ -39,24 +26,12 @@ class Rejections:
         self._reasons: dict[int, str] = {}
 
     def begin(self, reasons: Mapping[int, str]) -> None:
-        """Count anew, from those that are known already, by row.
-
-        Raises
-        ------
-        SourceError
-            If they are too many.
-        """
+        """Start with the known ones, by row; raise an error if they are too many."""
         self._reasons = dict(reasons)
         self._check()
 
     def add(self, row: int, reason: str) -> None:
-        """Count another.
-
-        Raises
-        ------
-        SourceError
-            If it is one too many.
-        """
+        """Count another one; raise an error if it is one too many."""
         self._reasons[row] = reason
         self._check()
 
@@ -68,8 +43,8 @@ class Rejections:
         first = heapq.nsmallest(_N_SHOWN, self._reasons)
         shown = "; ".join(f"{self._manifest.root / paths.iloc[row]}: {self._reasons[row]}" for row in first)
         raise SourceError(
-            f"{len(self._reasons):,} of {n_images:,} images can't be read, and --max-rejected allows {self._most:,}. "
-            f"The first: {shown}. What is done is kept: mend the images, or allow more, and run the same command "
+            f"{len(self._reasons):,} of {n_images:,} images can't be read, and `max_rejected` allows {self._most:,}. "
+            f"The first: {shown}. What is done is kept: fix the images, or allow more, and run the same command "
             "again; rejected images are then read again"
         )
 
@@ -82,20 +57,7 @@ def find_changed(
     progress: bool = False,
     echo: Callable[[str], None] = lambda line: None,
 ) -> list[int]:
-    """Read rejected images again; return the rows of those that can be read now, or can't for another reason.
-
-    Parameters
-    ----------
-    manifest : Manifest
-    reasons : mapping of int to str
-        Why images were rejected, by row.
-    read : callable
-        Turns a path into a `Picture`, or raises `ImageError`.
-    progress : bool, default False
-        Show a progress bar, if standard error is a terminal.
-    echo : callable, optional
-        Is told how many can be read now.
-    """
+    """Read rejected images again; return the rows of those that can be read now, or can't for another reason."""
     if not reasons:
         return []
     paths = manifest.table["path"].to_numpy()
@@ -115,24 +77,14 @@ def find_changed(
 
 
 def none_readable(images: str, path: Path, reason: str) -> SourceError:
-    """Return what to raise where none of some images can be read.
-
-    Parameters
-    ----------
-    images : str
-        How many.
-    path : Path
-        The first of them.
-    reason : str
-        Of that one.
-    """
-    # What is there under its name, but no image, has the right path.
-    what_next = (
-        "Mend them, or give others"
+    """Return the error for images none of which can be read, with the path of the first and the reason."""
+    # If the file exists, the paths are right.
+    advice = (
+        "Fix them, or use others"
         if os.path.lexists(path)
-        else "Are the paths right? (--root says which folder they start from; in an experiment file: source.root)"
+        else "Are the paths right? (`root` says which folder they start from)"
     )
-    return SourceError(f"none of the {images} could be read; the first, {path}: {reason}. {what_next}")
+    return SourceError(f"none of the {images} could be read; the first, {path}: {reason}. {advice}")
 
 
 def count_allowed(max_rejected: int | float | None, n_images: int) -> int | None:
@@ -141,13 +93,8 @@ def count_allowed(max_rejected: int | float | None, n_images: int) -> int | None
     Parameters
     ----------
     max_rejected : int, float or None
-        See `Rejections`.
+        A count; a share of the images, 0.0 to 1.0; or None for any number.
     n_images : int
-
-    Raises
-    ------
-    SourceError
-        If `max_rejected` is nothing of the kind.
 
     Examples
     --------
@@ -160,9 +107,9 @@ def count_allowed(max_rejected: int | float | None, n_images: int) -> int | None
         return int(max_rejected)
     is_share = isinstance(max_rejected, Real) and not isinstance(max_rejected, Integral)
     if is_share and 0 <= max_rejected <= 1:
-        # Of the decimal number that was written: 0.29 of 100 images are 29, in binary a little less.
+        # As a decimal number: 0.29 of 100 images are 29, in binary a little less.
         return math.floor(Fraction(str(float(max_rejected))) * n_images)
     raise SourceError(
-        f"max_rejected {max_rejected!r}: expected how many images may be rejected (a whole number from 0), or which "
-        "share of them (0.0 to 1.0)"
+        f"expected a number of images (a whole number from 0) or a share of them (0.0 to 1.0), found {max_rejected!r}",
+        parameter="max_rejected",
     )

@@ -1,4 +1,4 @@
-"""Extract one shard, an ordinary store of its rows, and check the shards of one store."""
+"""Extract one shard: an ordinary store of its rows, which names the whole store that it belongs to."""
 
 import hashlib
 import json
@@ -12,29 +12,37 @@ from featx.extract.options import ExtractOptions
 from featx.extract.run import Extraction, describe_finished, run_extraction
 from featx.images import Manifest, digest_of, digest_paths, text_of
 from featx.inference import PooledNetwork
-from featx.store import STORE_DTYPES, RunFolder, Settings, Store, check_folder
+from featx.store import RunFolder, Store, check_folder
 from featx.system import Shard, is_lock_file, parse_shard
 
-_RECORD, _WHOLE = "merged.json", "whole.h5.tmp"
+MERGED, WHOLE = "merged.json", "whole.h5.tmp"
 
 
-# What a merge that was killed may leave behind.
-_LEFTOVERS = (_RECORD, _WHOLE, f"{_RECORD}.tmp")
-
-
-def refuse_begun(folder: RunFolder) -> None:
-    """Refuse to make a store of shards where an extraction of the whole was begun and stopped.
-
-    Raises
-    ------
-    StoreError
-    """
-    found = folder.path.iterdir() if folder.path.is_dir() else ()
-    if not all(is_lock_file(path) or path.name in _LEFTOVERS for path in found):
+def check_no_parts(folder: RunFolder) -> None:
+    """Raise an error where an extraction of the whole store was started and stopped."""
+    # A merge that was killed may leave its record and temporary files.
+    paths = folder.path.iterdir() if folder.path.is_dir() else ()
+    if not all(is_lock_file(path) or path.name == MERGED or path.suffix == ".tmp" for path in paths):
         raise StoreError(
-            f"{folder.path}: an extraction of the whole store was begun here. Finish it without --shard, or delete "
+            f"{folder.path}: an extraction of the whole store was started here. Finish it without `shard`, or delete "
             "this folder to make the store of shards"
         )
+
+
+def list_shards(store_path: Path, further: str = "") -> list[tuple[Path, int, int]]:
+    """Return the paths next to a store that are named as its shards, the number of each, and of how many it is.
+
+    Parameters
+    ----------
+    store_path : Path
+    further : str, default ""
+        A regular expression that may follow a shard's name.
+    """
+    stem, suffix = re.escape(store_path.stem), re.escape(store_path.suffix)
+    name = re.compile(rf"{stem}\.shard-(\d{{1,6}})-of-(\d{{1,6}}){suffix}(?:{further})")
+    folder = store_path.absolute().parent
+    names = [name.fullmatch(path.name) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+    return [(store_path.with_name(match[0]), int(match[1]), int(match[2])) for match in names if match]
 
 
 _MOST_IMAGES = 10**10
@@ -96,7 +104,7 @@ def read_origin(attributes: Mapping[str, object], path: Path) -> tuple[Shard, Sh
     Raises
     ------
     StoreError
-        If its attributes don't tell.
+        If its attributes say neither.
     """
     try:
         origin = ShardOrigin(**json.loads(attributes["shard_of"]))
@@ -109,197 +117,7 @@ def read_origin(attributes: Mapping[str, object], path: Path) -> tuple[Shard, Sh
         raise StoreError(f"{path}: no shard of a store (featx extract --shard makes them): {error}") from error
 
 
-_NAMED = 10
-
-
-@dataclass(frozen=True)
-class ShardSet:
-    """Shards that make one store.
-
-    Attributes
-    ----------
-    paths : list of Path
-        In the order of their rows.
-    n_rows : list of int
-        Images of each.
-    run_ids : list of str
-        Of the runs that wrote them.
-    origin : ShardOrigin
-    settings : Settings
-    n_channels : dict of str to int
-        Features a layer, in network order.
-    """
-
-    paths: list[Path]
-    n_rows: list[int]
-    run_ids: list[str]
-    origin: ShardOrigin
-    settings: Settings
-    n_channels: dict[str, int]
-
-
-@dataclass(frozen=True)
-class _Shard:
-    path: Path
-    shard: Shard
-    origin: ShardOrigin
-    root: str
-    run_id: str
-    settings: Settings
-    n_channels: dict[str, int]
-    n_rows: int
-
-
-def lists_shards(store_path: Path) -> bool:
-    """Whether anything beside a store's place is called as its shards are."""
-    return bool(_names_of_shards(store_path))
-
-
-def find_shards(store_path: Path) -> list[tuple[Shard, Path]]:
-    """Return a store's shards and their files, in order; shards of two different divisions are refused.
-
-    Raises
-    ------
-    StoreError
-        If there is none, or some are of another number of shards.
-    """
-    shards = []
-    for found in _names_of_shards(store_path):
-        path = store_path.with_name(found[0])
-        number, count = int(found[1]), int(found[2])
-        if not 1 <= number <= count or Shard(number, count).path_of(store_path) != path:
-            raise StoreError(f"{path}: has a shard's name, and no shard is called so; move it away")
-        shards.append((Shard(number, count), path))
-    counts = sorted({shard.count for shard, _ in shards})
-    if not counts:
-        raise StoreError(
-            f"{store_path}: no shards of it beside it ({Shard(1, 16).path_of(store_path).name}, say). Make them with "
-            "featx extract --shard 1/16 and so on"
-        )
-    if len(counts) > 1:
-        raise StoreError(
-            f"{store_path}: shards of {' and of '.join(map(str, counts))} lie beside it; delete those that aren't meant"
-        )
-    return sorted(shards)
-
-
-def _names_of_shards(store_path: Path) -> list[re.Match]:
-    name = re.compile(rf"{re.escape(store_path.stem)}\.shard-(\d{{1,6}})-of-(\d{{1,6}}){re.escape(store_path.suffix)}")
-    beside = store_path.absolute().parent
-    names = [name.fullmatch(path.name) for path in beside.iterdir()] if beside.is_dir() else []
-    return [found for found in names if found]
-
-
-def check_shards(store_path: Path) -> ShardSet:
-    """Refuse shards that are not all there, not whole, or not of one store.
-
-    Raises
-    ------
-    StoreError
-        With what differs, or lacks, and what to run again.
-    """
-    found = []
-    for number, path in find_shards(store_path):
-        if RunFolder(path).path.is_dir():
-            raise StoreError(f"{RunFolder(path).path}: this shard is being written, or was stopped. {_again(number)}")
-        found.append(_look(path, number))
-        if differs := _differences(found[-1], found[0]):
-            raise StoreError(
-                f"{path} and {found[0].path} are no shards of one store: {'; '.join(differs)}. Extract the one that is "
-                "wrong again, with --overwrite"
-            )
-    first = found[0]
-    numbers = {shard.shard.number for shard in found}
-    all_shards = (Shard(number, first.shard.count) for number in range(1, first.shard.count + 1))
-    missing = [shard for shard in all_shards if shard.number not in numbers and _n_rows(shard, first.origin)]
-    if missing:
-        listed = ", ".join(str(shard.number) for shard in missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
-        raise StoreError(
-            f"{store_path}: {len(missing):,} of {first.shard.count:,} shards are missing: {listed}. "
-            f"{_again(missing[0])}"
-        )
-    return ShardSet(
-        paths=[shard.path for shard in found],
-        n_rows=[shard.n_rows for shard in found],
-        run_ids=[shard.run_id for shard in found],
-        origin=first.origin,
-        settings=first.settings,
-        n_channels=first.n_channels,
-    )
-
-
-def _look(path: Path, expected: Shard) -> _Shard:
-    """Read what a shard is, and compare what it claims with what it holds."""
-    with _open(path, expected) as store:
-        attributes = store.attributes
-        try:
-            shard, origin = read_origin(attributes, path)
-        except StoreError as error:
-            raise StoreError(f"{error}. Move it away. {_again(expected)}") from error
-        if shard != expected:
-            raise StoreError(f"{path}: is shard {shard} by what it holds; give it its name back")
-        try:
-            settings = Settings.from_record(attributes)
-            is_sound = settings.sha256 == attributes.get("settings_sha256")
-        except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(
-                f"{path}: its settings can't be read ({error!r}). {_again(shard, '--overwrite')}"
-            ) from error
-        n_rows = len(store) + len(store.rejected)
-        if not is_sound or settings.store_dtype not in STORE_DTYPES or n_rows != _n_rows(shard, origin):
-            raise StoreError(
-                f"{path}: what it holds is not what it says: {n_rows:,} images, expected {_n_rows(shard, origin):,} of "
-                f"{origin.n_images:,}, or other settings than their digest is of. {_again(shard, '--overwrite')}"
-            )
-        return _Shard(
-            path=path,
-            shard=shard,
-            origin=origin,
-            root=str(attributes.get("root")),
-            run_id=str(attributes.get("run_id")),
-            settings=settings,
-            n_channels=store.n_channels,
-            n_rows=len(store),
-        )
-
-
-def _open(path: Path, shard: Shard) -> Store:
-    try:
-        return Store(path)
-    except StoreError as error:
-        raise StoreError(f"{error}. {_again(shard, '--overwrite')}") from error
-
-
-def _differences(one: _Shard, other: _Shard) -> list[str]:
-    """Name what makes two shards parts of different wholes."""
-    differs = [
-        change.replace(", now ", " and ") for change in other.settings.changes_from(vars(one.settings) | _lists(one))
-    ]
-    if one.n_channels != other.n_channels:
-        differs.append("other features")
-    if one.root != other.root:
-        differs.append(f"root {one.root!r} and {other.root!r}")
-    if one.origin.paths_sha256 != other.origin.paths_sha256 or one.origin.n_images != other.origin.n_images:
-        differs.append(f"other lists of images ({one.origin.n_images:,} and {other.origin.n_images:,})")
-    elif one.origin.table_sha256 != other.origin.table_sha256:
-        differs.append("other labels, splits or further columns of the same images")
-    return differs
-
-
-def _lists(shard: _Shard) -> dict[str, object]:
-    return {"layers": list(shard.settings.layers)}
-
-
-def _n_rows(shard: Shard, origin: ShardOrigin) -> int:
-    first, end = shard.rows(origin.n_images)
-    return end - first
-
-
-def _again(shard: Shard, option: str = "") -> str:
-    return f"Run featx extract ... --shard {shard}{f' {option}' if option else ''} (again), then featx merge"
-
-
-_ANEW = "Delete it, or give --overwrite to make it anew"
+_AGAIN = "Delete it, or use `overwrite` to make it again"
 
 
 def extract_shard(
@@ -316,7 +134,7 @@ def extract_shard(
     echo: Callable[[str], None] = lambda line: None,
     network: PooledNetwork | None = None,
 ) -> Extraction:
-    """Make the store of one shard's rows, beside the place of the whole store; one that is finished stays as it is.
+    """Make the store of one shard's rows, next to the whole store; a finished one stays as it is.
 
     Parameters
     ----------
@@ -336,25 +154,25 @@ def extract_shard(
     Raises
     ------
     FeatxError
-        As `featx.extract.extract_features`; and if the whole store is there already.
+        As `featx.extract.extract_features`; and if the whole store exists.
     """
     store_path = Path(store_path)
     check_folder(store_path)
     path = shard.path_of(store_path)
     if store_path.exists() and not overwrite:
         raise StoreError(
-            f"{store_path}: is there already, and shards make a new store. To add to it, leave --shard out; to make it "
-            "anew, give --overwrite to every shard and to featx merge"
+            f"{store_path}: exists, and shards make a new store. To add to it, leave `shard` out; to make it again, "
+            "use `overwrite` for every shard and for the merge"
         )
-    refuse_begun(RunFolder(store_path))
+    check_no_parts(RunFolder(store_path))
     if not len(manifest):
         echo(f"shard {shard}: none of the {origin.n_images:,} images is in it")
         return Extraction(str(path), *(0,) * 6, 0.0, 0.0)
     if not overwrite and is_finished(path, manifest, shard, origin):
-        echo(f"{path}: there already")
+        echo(f"{path}: exists")
         return describe_finished(path)
     if path.exists() and not overwrite:
-        _refuse_other(path, shard, origin)
+        _check_same(path, shard, origin)
     return run_extraction(
         manifest,
         path,
@@ -370,11 +188,7 @@ def extract_shard(
 
 
 def is_finished(path: Path, manifest: Manifest, shard: Shard, origin: ShardOrigin) -> bool:
-    """Whether a shard's store is there, whole, and what is asked for; images are not read for it.
-
-    Images that were rejected may be mended by now, so that a shard with such is looked at by `run_extraction`; and so
-    is one with a run's parts beside it, which `featx.extract.merge_shards` takes for unfinished.
-    """
+    """Return whether a shard's store is complete and the requested one, without rejected images; read no images."""
     if not path.exists() or RunFolder(path).path.is_dir():
         return False
     with _open_shard(path) as store:
@@ -384,25 +198,25 @@ def is_finished(path: Path, manifest: Manifest, shard: Shard, origin: ShardOrigi
     return "shard" in attributes and read_origin(attributes, path) == (shard, origin)
 
 
-def _refuse_other(path: Path, shard: Shard, origin: ShardOrigin) -> None:
-    """Refuse to add to a shard of other settings or images; other labels and splits are written into it."""
+def _check_same(path: Path, shard: Shard, origin: ShardOrigin) -> None:
+    """Raise an error for a shard of other settings or images; other labels and splits are written into it."""
     with _open_shard(path) as store:
         try:
-            found, recorded = read_origin(store.attributes, path)
+            own, recorded = read_origin(store.attributes, path)
         except StoreError as error:
-            raise StoreError(f"{error}. {_ANEW}") from error
+            raise StoreError(f"{error}. {_AGAIN}") from error
     names = [name for name, value in origin.request.items() if recorded.request.get(name) != value]
     differs = [f"{name} {recorded.request.get(name)!r}, now {origin.request[name]!r}" for name in names]
-    if found != shard:
-        differs.append(f"shard {found}, now {shard}")
+    if own != shard:
+        differs.append(f"shard {own}, now {shard}")
     if recorded.paths_sha256 != origin.paths_sha256:
         differs.append(f"another list of images ({recorded.n_images:,} of them, now {origin.n_images:,})")
     if differs:
-        raise StoreError(f"{path}: was made with {'; '.join(differs)}. {_ANEW}")
+        raise StoreError(f"{path}: was made with {'; '.join(differs)}. {_AGAIN}")
 
 
 def _open_shard(path: Path) -> Store:
     try:
         return Store(path)
     except StoreError as error:
-        raise StoreError(f"{error}. {_ANEW}") from error
+        raise StoreError(f"{error}. {_AGAIN}") from error

@@ -11,15 +11,15 @@ import numpy as np
 from tqdm import tqdm
 
 from featx.errors import FeatxError
-from featx.extract.recompute import Recomputer, read_store_settings, rebuild_recomputer
+from featx.extract.recompute import Reextractor, build_reextractor, read_store_settings
 from featx.store import (
     DAMAGE,
     FEATURES_DIFFER,
     IMAGE_CHANGED,
     IMAGE_GONE,
-    MENDABLE,
     NO_DAMAGE,
     NO_SAMPLE,
+    REPAIRABLE,
     Findings,
     Part,
     Problem,
@@ -62,28 +62,28 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there is no problem."""
         return not self.problems
 
     @property
-    def is_damaged(self) -> bool:
-        """Whether anything is wrong with the store itself, not just with images that have changed since."""
-        return any(problem.what not in NO_DAMAGE for problem in self.problems)
+    def damage(self) -> tuple[Problem, ...]:
+        """Problems of the store itself, without images that have changed since."""
+        return tuple(problem for problem in self.problems if problem.what not in NO_DAMAGE)
 
     @property
-    def is_mendable(self) -> bool:
-        """Whether all damage of the store is of what `featx.repair_store` can make again."""
-        return all(problem.where.startswith(MENDABLE) for problem in self.problems if problem.what not in NO_DAMAGE)
+    def is_damaged(self) -> bool:
+        """Whether the store itself has problems."""
+        return bool(self.damage)
+
+    @property
+    def beyond_repair(self) -> tuple[Problem, ...]:
+        """Damage that `featx.repair_store` can't repair."""
+        return tuple(problem for problem in self.damage if not problem.where.startswith(REPAIRABLE))
 
     @property
     def bad_rows(self) -> np.ndarray:
-        """The rows whose features, or whose file's digest, can't be trusted: ndarray of int64, sorted."""
-        return rows_in(
-            rows
-            for problem in self.problems
-            if problem.what not in NO_DAMAGE and problem.where.startswith(MENDABLE)
-            for rows in problem.rows
-        )
+        """Rows with damaged features or a damaged digest of their file: ndarray of int64, sorted."""
+        return rows_in(rows for problem in self.damage if problem.where.startswith(REPAIRABLE) for rows in problem.rows)
 
 
 def verify_store(
@@ -106,11 +106,11 @@ def verify_store(
     ----------
     path : path
     sample : int, default 0
-        So many rows, drawn at random, are extracted again and compared: the file's SHA-256, and the features of each
+        Rows, drawn at random, that are extracted again and compared: the file's SHA-256, and the features of each
         layer, by the norm of the difference over the norm. The limit is 1e-4; 1e-3 for stores of float16, or where
         another engine or device computes; 1e-2 for the precision float16, 5e-2 for bfloat16.
     seed : int, default 0
-        Of that draw.
+        Seed of that draw.
     weights : str, optional
         The network's, where the store's came from a file or a fine-tuned run; default: those on record.
     root : path, optional
@@ -120,7 +120,7 @@ def verify_store(
     progress : bool, default False
         Show progress bars, if standard error is a terminal.
     echo : callable, optional
-        Is told what a user should know, a line at a time.
+        Receives what a user should know, one line at a time.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def inspect_store(
         n_features=sum(findings.n_channels.values()),
         n_sampled=n_sampled,
         problems=(*findings.problems, *problems),
-        notes=findings.notes,
+        notes=(),
     )
     return found, findings
 
@@ -192,8 +192,8 @@ def _verify_parts(path: Path, sample: int) -> Verification:
             problems.append(Problem("part", place.name, n_rows, "damaged: the same extraction does it again"))
         else:
             n_images, end = n_images + len(part.rows), part.stop
-    is_anew = any(problem.what == "record" for problem in problems)
-    does = "begins anew" if is_anew else f"does {'just ' if problems else ''}what is missing"
+    restarts = any(problem.what == "record" for problem in problems)
+    does = "starts from scratch" if restarts else f"does {'just ' if problems else ''}what is missing"
     notes = [f"not finished: run the same extraction again, which {does}"]
     if sample:
         notes.append("no row was sampled: samples are of finished stores")
@@ -218,7 +218,7 @@ def _check_record(path: Path) -> Iterator[Problem]:
     except (OSError, ValueError, RecursionError):
         is_record = False
     if not is_record:
-        detail = "damaged or missing: parts without a record are not used, and the extraction begins anew"
+        detail = "damaged or missing: parts without a record are not used, and the extraction starts from scratch"
         yield Problem("record", path.name, (), detail)
 
 
@@ -258,20 +258,20 @@ def sample_rows(
     """
     wanted = _draw(findings, n_rows, seed)
     if not wanted.any():
-        return 0, (Problem(NO_SAMPLE, "/", (), "no row could be sampled: mend what else is wrong first"),)
+        return 0, (Problem(NO_SAMPLE, "/", (), "no row could be sampled: repair the store first"),)
     try:
         settings = read_store_settings(path, findings.attributes, findings.layers)
-        recomputer = rebuild_recomputer(
+        reextractor = build_reextractor(
             path, settings, findings.attributes, weights=weights, batch_size=batch_size, echo=echo
         )
     except FeatxError as error:
         return 0, (Problem(NO_SAMPLE, "/", (), f"no row could be sampled: {str(error).removeprefix(f'{path}: ')}"),)
-    comparison = _Comparison(findings, recomputer)
+    comparison = _Comparison(findings, reextractor)
     start = Path(root if root is not None else str(findings.attributes["root"]))
     with (
         opened(path) as file,
         progress_bar(int(wanted.sum()), wanted=progress) as bar,
-        contextlib.closing(recomputer.compute(start, findings.images, wanted)) as parts,
+        contextlib.closing(reextractor.compute(start, findings.images, wanted)) as parts,
     ):
         for part in parts:
             comparison.add(part, lambda layer, row: file[f"features/{layer}"][row])
@@ -293,10 +293,10 @@ def _draw(findings: Findings, n_rows: int, seed: int) -> np.ndarray:
 class _Comparison:
     """Collects what was compared, and what differs."""
 
-    def __init__(self, findings: Findings, recomputer: Recomputer) -> None:
+    def __init__(self, findings: Findings, reextractor: Reextractor) -> None:
         self.n_compared = 0
         self._images = findings.images
-        self._recomputer = recomputer
+        self._reextractor = reextractor
         self._gone: dict[int, str] = {}
         self._changed: list[int] = []
         self._differing: dict[str, dict[int, float]] = defaultdict(dict)
@@ -315,7 +315,7 @@ class _Comparison:
                 # Its chunk is among the damaged ones already.
                 continue
             self.n_compared += 1
-            for layer, value in self._recomputer.find_differing(computed, stored).items():
+            for layer, value in self._reextractor.find_differing(computed, stored).items():
                 self._differing[layer][row] = value
 
     def describe(self, root: Path) -> tuple[Problem, ...]:
@@ -323,7 +323,7 @@ class _Comparison:
         found = []
         if self._gone:
             row, reason = min(self._gone.items())
-            detail = f"{root / self._images['path'].iloc[row]}: {reason} (no damage of the store; --root says where)"
+            detail = f"{root / self._images['path'].iloc[row]}: {reason} (no damage of the store; see `root`)"
             found.append(Problem(IMAGE_GONE, "/images/path", ranges_of(sorted(self._gone)), detail))
         if self._changed:
             first = root / self._images["path"].iloc[min(self._changed)]
@@ -335,7 +335,7 @@ class _Comparison:
         for layer, rows in self._differing.items():
             detail = (
                 f"not the features of their images: they differ by {max(rows.values()):.2g} (norm, relative), and "
-                f"{self._recomputer.tolerance:g} is the most that rounding explains"
+                f"{self._reextractor.tolerance:g} is the most that rounding explains"
             )
             found.append(Problem(FEATURES_DIFFER, f"/features/{layer}", ranges_of(sorted(rows)), detail))
         return tuple(found)

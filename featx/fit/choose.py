@@ -5,7 +5,6 @@ and which classifier serve best is a choice too, and test rows must have no part
 by the same scores of the same inner folds that each run chose its cell by.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from featx.results import (
     summarise,
     write_repeats,
 )
+from featx.system import sha256_of
 
 # What makes splits, folds and scores the same; classifiers, their grids and class weights may differ.
 _SAME = (
@@ -154,7 +154,7 @@ def _describe(path: Path, name: str, run: RepeatedRun, repeats: Sequence[Repeat]
     return {
         "run": name,
         "path": str(path),
-        "sha256": hashlib.sha256((path / RECORD).read_bytes()).hexdigest(),
+        "sha256": sha256_of(path / RECORD),
         "model": run.model,
         "store": run.store.get("path"),
         "layers": run.store.get("layers"),

@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from featx.fit.splits import make_folds
 from featx.fit.task import ScoredShare, Task, plan_for_memory, read_stored_rows, score_all, score_share
 from featx.results import Cell, Run, check_free, count_confusion, report_classes, score_columns, write_run
 from featx.store import Fold, Rows, check_splits, notes_on_choices, notes_on_splits
-from featx.system import Shard, peak_memory, takes
+from featx.system import Shard, now, peak_memory, takes
 
 if TYPE_CHECKING:
     from featx.cluster import Cluster
@@ -315,7 +314,7 @@ def _choose_and_refit(
             "scikit-learn": sklearn.__version__,
             "python": platform.python_version(),
         },
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=now(),
         notes=(*task.notes, *share_notes, *split_notes, *layer_notes, *refit_notes),
         layers=layers,
         n_parameters=best.n_parameters,

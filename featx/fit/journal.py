@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from featx.errors import FeatxError
-from featx.system import Shard, hold
+from featx.system import Shard, hold, whole_file
 
 Key = tuple[int, ...]
 
@@ -100,11 +100,9 @@ class Journal:
 
     def _open(self) -> None:
         try:
-            # Written beside and renamed: a kill leaves the old file or the new one.
-            temporary = self.path.with_name(self.path.name + ".tmp")
             lines = [self._identity, *(_as_line(key, record) for key, record in self.records.items())]
-            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-            temporary.replace(self.path)
+            with whole_file(self.path) as file:
+                file.write(("\n".join(lines) + "\n").encode())
             self._file = self.path.open("a", encoding="utf-8")
         except OSError as error:
             raise FeatxError(

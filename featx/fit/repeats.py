@@ -20,7 +20,7 @@ from featx.fit.scoring import choose_cell
 from featx.fit.splits import digest_draws, draw_per_class, draw_split, make_folds, read_strata
 from featx.fit.task import ScoredShare, Task, plan_for_memory, read_stored_rows, score_all, score_share
 from featx.results import Repeat, RepeatedRun, check_free, score, summarise, tell_scores, write_repeats
-from featx.store import Fold, Rows, notes_on_identical, notes_on_weights, told_with
+from featx.store import Fold, Rows, describe_where, notes_on_identical, notes_on_weights
 from featx.system import Shard
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def plan_repeats(
     )
     rows = stored.rows
     if len(set(rows.y)) < 2:
-        so, other_rows = told_with(options.where)
+        so, other_rows = describe_where(options.where)
         raise FeatxError(
             f"{store_path}: one class only ({rows.y[0]!r}){so}; a classifier needs two: name the column that holds the "
             f"labels as `label`{other_rows}"

@@ -1,6 +1,5 @@
 """Draw random splits of a store's rows, and make folds of them."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train
 from featx.errors import FeatxError
 from featx.images import divide_groups, draw_by_class, text_of
 from featx.store import WITHOUT_GROUPS, Fold, Rows, Store, digest_rows
+from featx.system import sha256_of
 
 # Between what a row is stratified by, in its stratum; no text of a store has it.
 _BETWEEN = "\0"
@@ -179,7 +179,7 @@ def digest_draws(rows: Rows, strata: np.ndarray | None) -> str:
     """
     of_rows = digest_rows(replace(rows, split=np.full(len(rows), "", dtype=object)))
     kept = None if strata is None else strata.tolist()
-    return hashlib.sha256(f"{of_rows} {kept!r}".encode("utf-8", "backslashreplace")).hexdigest()
+    return sha256_of(f"{of_rows} {kept!r}".encode("utf-8", "backslashreplace"))
 
 
 def make_folds(rows: Rows, known: np.ndarray, n_folds: int, *, seed: int, of: str | None = None) -> list[Fold]:

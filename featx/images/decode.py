@@ -4,7 +4,6 @@ Whatever a file holds (gray, palette, transparency, CMYK, 16 bits a channel), th
 a person would see in a viewer on a white page.
 """
 
-import hashlib
 import io
 import struct
 import zlib
@@ -24,6 +23,7 @@ from featx.images.jpeg import START, STRANGE_DATA, check_scans, end_jpeg, load_j
 from featx.images.pillow_formats import HEIF, NETPBM
 from featx.images.png import SIGNATURE, keep_pixel_chunks, unpack_profile
 from featx.images.tiff import SIGNATURES, TiffPicture, is_simple
+from featx.system import sha256_of
 
 EXTENSIONS = frozenset(
     (
@@ -175,7 +175,7 @@ def read_picture(
     """
     with take_turns(size_of(path) > LARGE_BYTES):
         data = read_file(path)
-        sha256 = hashlib.sha256(data).hexdigest()
+        sha256 = sha256_of(data)
         if sha256 in known:
             return Picture(pixels=None, sha256=sha256)
         pixels, notes = _decode(data, image_size, resize, interpolation, jpeg, icc)
@@ -213,7 +213,7 @@ def read_unchanged(
     """
     with take_turns(size_of(path) > LARGE_BYTES):
         data = read_file(path)
-        if hashlib.sha256(data).hexdigest() != sha256:
+        if sha256_of(data) != sha256:
             raise ImageError("not the file that the store's features were made of")
         return _decode(data, image_size, resize, interpolation, jpeg, icc)[0]
 

@@ -1,12 +1,13 @@
 """Colours by the ICC profile in an image file: what it tells a viewer to show, as sRGB."""
 
-import hashlib
 import io
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageCms
+
+from featx.system import sha256_of
 
 ICCS = {
     "convert": "colours are converted to sRGB, as viewers do",
@@ -75,7 +76,7 @@ def convert_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         raise ProfileError(f"{len(profile):,} bytes, more than {MAX_PROFILE_BYTES:,}")
     colours = _COLOURS.get(image.mode, image.mode)
     try:
-        change = _find_change(_Profile(hashlib.sha256(profile).hexdigest(), profile), colours)
+        change = _find_change(_Profile(sha256_of(profile), profile), colours)
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
         raise ProfileError(str(error)) from error
     if change is None:

@@ -1,6 +1,5 @@
 """Read a source of images, a folder or a CSV, as one table of path, label, split and more."""
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from featx.errors import SourceError
 from featx.images.folders import SPLIT_NAMES, find_named_otherwise, has_image_name, read_classes
 from featx.images.labels import are_numbers, as_labels, note_look_alikes, text_of
 from featx.images.tables import list_columns, load_csv
+from featx.system import sha256_of
 
 SPLITS = ("train", "validation", "test")
 
@@ -268,4 +268,4 @@ def _is_number(cell: object) -> bool:
 def digest_paths(manifest: Manifest) -> str:
     """Return the digest of a manifest's paths, in their order."""
     text = "\0".join(manifest.table["path"]).encode("utf-8", "surrogateescape")
-    return hashlib.sha256(text).hexdigest()
+    return sha256_of(text)

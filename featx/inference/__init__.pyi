@@ -62,6 +62,9 @@ from .predict import (
     write_predictions as write_predictions,
 )
 from .rebuild import (
+    build_recorded as build_recorded,
+)
+from .rebuild import (
     check_known as check_known,
 )
 from .rebuild import (

@@ -1,15 +1,22 @@
-"""The network that made the features of a run, built again from the run's record, or refused."""
+"""Build again the network that made the features of a run or a store, and compare its weights."""
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 
 from featx.errors import FeatxError, WeightsError
 from featx.images import ImageOptions
-from featx.inference.network import PooledNetwork, build_network
+from featx.inference.network import PooledNetwork, build_frozen, build_network
 from featx.inference.options import NetworkOptions
-from featx.networks import choose_poolings, is_file_name, is_source, layer_of, load_keras
+from featx.networks import (
+    FrozenBackbone,
+    choose_poolings,
+    is_file_name,
+    is_source,
+    layer_of,
+    load_keras,
+)
 from featx.networks.recipes import PREDICTIONS
 from featx.results import Run
 from featx.store import STORE_DTYPES, Settings
@@ -28,20 +35,17 @@ def read_settings(run_path: str | Path, run: Run) -> Settings:
     Raises
     ------
     FeatxError
-        If the record lacks one, was changed, or tells of what this featx doesn't know.
+        If the record misses one, was changed, or has values that this featx doesn't know.
     """
-    defaults = {field.name: field.default for field in fields(Settings) if field.default is not MISSING}
-    names = [field.name for field in fields(Settings)]
-    found = {name: value for name, value in run.store.items() if value is not None}
-    recorded = defaults | found | {"layers": run.store.get("store_layers")}
-    missing = [name for name in names if recorded.get(name) is None]
+    recorded = run.store | {"layers": run.store.get("store_layers")}
+    missing = [field.name for field in fields(Settings) if recorded.get(field.name) is None]
     if missing:
         raise FeatxError(
-            f"{run_path}: run.json doesn't tell the store's {', '.join(missing)}; it is of an older featx, or was "
-            "changed, or the store was: make the run again, on a store that featx verify finds whole"
+            f"{run_path}: run.json has no {', '.join(missing)} of its store: make the run again, on a store that featx "
+            "verify finds whole"
         )
     check_known(run_path, recorded, "run")
-    settings = Settings(**{name: recorded[name] for name in names} | {"layers": tuple(recorded["layers"])})
+    settings = Settings.from_record(recorded)
     if settings.sha256 != run.store.get("settings_sha256"):
         raise FeatxError(
             f"{run_path}: the settings in run.json are not those of the store that it was fitted on (their digests "
@@ -51,12 +55,7 @@ def read_settings(run_path: str | Path, run: Run) -> Settings:
 
 
 def check_known(path: str | Path, recorded: Mapping[str, object], what: str) -> None:
-    """Refuse recorded settings, of a run or a store, that this featx doesn't know.
-
-    Raises
-    ------
-    FeatxError
-    """
+    """Raise an error for recorded settings, of a run or a store, that this featx doesn't know."""
     for name, known in _SUPPORTED.items():
         if recorded[name] not in known:
             raise FeatxError(
@@ -116,7 +115,7 @@ def rebuild_network(
     weights = weights or _recorded_weights(run_path, settings)
     network = build_network(
         settings.backbone,
-        layers=",".join(dict.fromkeys(map(layer_of, settings.layers))),
+        layers=_layer_names(settings),
         weights=weights,
         image_size=settings.image_size,
         preprocessing=settings.preprocessing,
@@ -127,16 +126,50 @@ def rebuild_network(
         batch_size=batch_size,
         echo=echo,
     )
-    if network.weights_sha256 != settings.weights_sha256:
-        raise WeightsError(
-            f"weights {weights!r}: not those of {run_path} (SHA-256 {network.weights_sha256[:16]}..., expected "
-            f"{settings.weights_sha256[:16]}... of {settings.weights!r}), so the features would be others. "
-            "Give its own with --weights"
-        )
+    _check_weights(settings, weights, network.weights_sha256, f"of {run_path}")
     backend = load_keras().backend.backend()
     if network.engine.name == "keras" and backend != settings.keras_backend:
         echo(f"features were made by Keras on {settings.keras_backend}, now on {backend}: last digits may differ")
     return network
+
+
+def build_recorded(settings: Settings, weights: str) -> FrozenBackbone:
+    """Build the backbone that made a store's features, and compare its weights with the store's digest.
+
+    Parameters
+    ----------
+    settings : Settings
+        The store's.
+    weights : str
+        See `build_frozen`.
+
+    Raises
+    ------
+    WeightsError
+        If these are not the weights that made the features.
+    """
+    frozen = build_frozen(
+        settings.backbone,
+        # All layers of the features: the digest is of all weights that were used.
+        layers=_layer_names(settings),
+        weights=weights,
+        image_size=settings.image_size,
+        preprocessing=settings.preprocessing,
+    )
+    _check_weights(settings, weights, frozen.weights_sha256, "that made the store's features")
+    return frozen
+
+
+def _layer_names(settings: Settings) -> str:
+    return ",".join(dict.fromkeys(map(layer_of, settings.layers)))
+
+
+def _check_weights(settings: Settings, weights: str, sha256: str, whose: str) -> None:
+    if sha256 != settings.weights_sha256:
+        raise WeightsError(
+            f"weights {weights!r}: not those {whose} (SHA-256 {sha256[:16]}..., expected "
+            f"{settings.weights_sha256[:16]}... of {settings.weights!r}). Name the right ones with `weights`"
+        )
 
 
 def rebuild_finetuned(
@@ -168,7 +201,8 @@ def rebuild_finetuned(
     """
     if weights is not None:
         raise FeatxError(
-            f"--weights {weights}: {run_path} is a fine-tuned network with its own weights; leave that out"
+            f"found {weights!r}, and {run_path} is a fine-tuned network with its own weights; leave that out",
+            parameter="weights",
         )
     return build_network(
         settings.backbone,
@@ -188,7 +222,7 @@ def _recorded_weights(run_path: str | Path, settings: Settings) -> str:
     if is_source(name):
         return name
     kind, place = ("file", "FILE") if is_file_name(name) else ("fine-tuned run", "RUN, its folder")
-    raise WeightsError(f"{run_path}: its weights came from the {kind} {name!r}: say where it is with --weights {place}")
+    raise WeightsError(f"{run_path}: its weights came from the {kind} {name!r}: say where it is with `weights` {place}")
 
 
 def _engine_at_hand(settings: Settings, echo: Callable[[str], None]) -> str:

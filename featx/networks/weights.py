@@ -1,6 +1,5 @@
 """Where weights come from (Keras, a file, an ONNX model, a seed) and the digests that say which they are."""
 
-import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -18,7 +17,7 @@ import numpy as np
 from featx.errors import WeightsError
 from featx.networks.registry import BACKBONES, GOOGLENET_CONVS, Backbone
 from featx.networks.weights_keras import Arrays, download, draw, read_keras_file, weighted_layers
-from featx.system import cache_dir, name_beside
+from featx.system import cache_dir, sha256_of, whole_file
 
 SOURCES = {
     "imagenet": "ImageNet weights by Keras's own download (vgg16: 528 MB, or 59 MB up to block5); googlenet has none",
@@ -93,7 +92,7 @@ def is_file_name(name: str) -> bool:
 
 def digests(arrays: tuple[np.ndarray, ...]) -> tuple[str, ...]:
     """Return SHA-256 of each array of a layer as little-endian float32 in C order."""
-    return tuple(hashlib.sha256(np.ascontiguousarray(array, dtype="<f4")).hexdigest() for array in arrays)
+    return tuple(sha256_of(np.ascontiguousarray(array, dtype="<f4").data) for array in arrays)
 
 
 def published_digests() -> dict[str, tuple[str, str]]:
@@ -259,15 +258,11 @@ def _write_cached(path: Path, arrays: Arrays) -> None:
     named = {
         f"{layer}.{part}": a for layer, pair in arrays.items() for part, a in zip(("kernel", "bias"), pair, strict=True)
     }
-    temporary = name_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
+        with whole_file(path) as file:
             np.savez(file, **named)
-        temporary.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         warnings.warn(f"{path}: the converted weights can't be kept ({error.strerror})", stacklevel=2)
 
 

@@ -1,6 +1,5 @@
 """What a report says, read from the folders of runs: nothing of it is drawn or laid out yet."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from featx.results import (
     read_scores,
     report_classes,
 )
-from featx.system import is_file, is_folder
+from featx.system import is_file, is_folder, sha256_of
 
 
 @dataclass(frozen=True)
@@ -268,7 +267,7 @@ def _keep_same_rows(tables: dict[Path, tuple[Run, pd.DataFrame]]) -> tuple[list[
 
 def _digest_rows(table: pd.DataFrame) -> str:
     rows = sorted(zip(table["path"], table["label"], strict=True))
-    return hashlib.sha256(repr(rows).encode()).hexdigest()
+    return sha256_of(repr(rows))
 
 
 def _report(name: str, folder: Path, run: Run, reference: pd.DataFrame, table: pd.DataFrame) -> ReportedRun:

@@ -10,7 +10,7 @@ from featx.report.figures.store_figures import N_CLOSER, describe_features
 from featx.report.galleries import choose_galleries
 from featx.report.page import Drawings, render_page
 from featx.report.panels import Drawn, Easel, Panel, answer_panel, data_panels, run_panels
-from featx.system import check_writable, open_whole, progress_bar
+from featx.system import check_writable, progress_bar, whole_file
 
 TITLE = "Frozen features and a fine-tuned network"
 
@@ -92,7 +92,7 @@ def write_page(
     easel = Easel()
     drawings = _draw(report, features, easel, progress=progress)
     page = render_page(report, drawings, galleries, sizes, title=title or TITLE, notes=notes)
-    with open_whole(output) as file:
+    with whole_file(output) as file:
         file.write((page + mark).encode("utf-8"))
     return output
 

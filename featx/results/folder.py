@@ -1,8 +1,6 @@
 """One run on disk: its record, its tables, and the fitted model or network."""
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,7 +12,8 @@ from featx.errors import FeatxError
 from featx.images import write_table
 from featx.results.record import Cell, Run
 from featx.results.tables import cells_table, layers_table
-from featx.system import is_folder, name_beside, sync_folder
+from featx.system import put_folder_back as put_back
+from featx.system import whole_folder
 
 FORMAT = 1
 
@@ -37,14 +36,14 @@ def check_free(run_path: Path, *, overwrite: bool) -> None:
         if not run_path.exists():
             return
         if not overwrite:
-            raise FeatxError(f"{run_path}: exists. Give another --output, or --overwrite to replace it")
+            raise FeatxError(f"{run_path}: exists. Give another `output`, or `overwrite` to replace it")
         names = {path.name for path in run_path.iterdir()} if run_path.is_dir() else {run_path.name}
     except OSError as error:
-        raise FeatxError(f"{run_path}: can't be written: {error.strerror or error}. Give another --output") from error
+        raise FeatxError(f"{run_path}: can't be written: {error.strerror or error}. Give another `output`") from error
     others = sorted(names - _FILES_OF_A_RUN)
     if others or not names & {"run.json", "repeats.json"}:
         what = f"holds {others[0]!r}" if others else "holds no run"
-        raise FeatxError(f"{run_path}: {what}, so it is not replaced. Give another --output")
+        raise FeatxError(f"{run_path}: {what}, so it is not replaced. Give another `output`")
 
 
 def write_run(
@@ -93,9 +92,7 @@ def write_run(
 
 @contextmanager
 def write_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Fill a folder next to its place and move it there whole; if anything fails, nothing has changed.
-
-    A folder that is replaced waits under a hidden name until the new one is in its place; see `put_back`.
+    """Yield a temporary folder to fill, and rename it to `path` once it is filled; see `featx.system.whole_folder`.
 
     Raises
     ------
@@ -103,87 +100,8 @@ def write_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         If the folder is there and not to be replaced, or can't be written.
     """
     check_free(path, overwrite=overwrite)
-    place = _place_of(path)
-    temporary = name_beside(place)
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
-    except OSError as error:
-        raise FeatxError(f"{path}: this folder can't be made: {error.strerror}. Give another --output") from error
-    try:
-        yield temporary
-        _sync(temporary)
-        _move(temporary, place)
-    except OSError as error:
-        raise FeatxError(
-            f"{path}: writing failed ({error.strerror or error}); nothing was kept of this run. Mend it (free some "
-            "disk, say) and run it again"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def put_back(run_path: str | Path) -> None:
-    """Give a run its name back, where featx was killed just as it replaced it.
-
-    Everything that looks for a run calls this first.
-
-    Raises
-    ------
-    FeatxError
-        If the run can't be moved back.
-    """
-    place = _place_of(run_path)
-    waiting = _waiting_name(place)
-    if os.path.lexists(place) or not is_folder(waiting):
-        return
-    try:
-        waiting.rename(place)
-    except FileNotFoundError:
-        # Another process has moved it back.
-        return
-    except OSError as error:
-        raise FeatxError(
-            f"{run_path}: featx was stopped as it replaced this run, which is {waiting} now and can't be moved back: "
-            f"{error.strerror or error}. Rename it to {place.name}"
-        ) from error
-
-
-def _place_of(run_path: str | Path) -> Path:
-    """Return where a run's folder really is: a link to it stays a link."""
-    return Path(os.path.realpath(run_path))
-
-
-def _waiting_name(place: Path) -> Path:
-    """Return what a run is called while another one takes its place."""
-    return place.with_name(f".{place.name}.featx-old")
-
-
-def _move(folder: Path, place: Path) -> None:
-    """Move a folder to its place; what is there is deleted afterwards, or keeps its name."""
-    if not place.exists():
-        folder.rename(place)
-        sync_folder(place.parent)
-        return
-    waiting = _waiting_name(place)
-    # Left by a process that was killed as it deleted it.
-    shutil.rmtree(waiting, ignore_errors=True)
-    place.rename(waiting)
-    try:
-        folder.rename(place)
-    except BaseException:
-        waiting.rename(place)
-        raise
-    sync_folder(place.parent)
-    shutil.rmtree(waiting, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    """Flush the files of a folder to disk: what they replace is deleted."""
-    for path in folder.iterdir():
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
-    sync_folder(folder)
+    with whole_folder(path) as folder:
+        yield folder
 
 
 def read_run(run_path: str | Path) -> Run:

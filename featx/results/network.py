@@ -1,6 +1,5 @@
 """The network of a fine-tuned run, out of the run's folder, frozen: its layers give features as a backbone's do."""
 
-import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from featx.networks.recipes import (
     split_at,
 )
 from featx.results.folder import NETWORK_FILE, put_back, read_run
+from featx.system import sha256_of
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,7 @@ def _check_file(tuned: FineTuned) -> Path:
     """Return the file of weights, or refuse it where it isn't the one that the run was scored with."""
     path = tuned.path / NETWORK_FILE
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(path)
     except OSError as error:
         raise WeightsError(
             f"weights {path}: can't be read: {error.strerror}. The network of a fine-tuned run is in this file: copy "

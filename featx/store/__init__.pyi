@@ -1,20 +1,11 @@
 from .checks import (
-    OTHER_ENGINE as OTHER_ENGINE,
-)
-from .checks import (
     Findings as Findings,
 )
 from .checks import (
     check_file as check_file,
 )
 from .checks import (
-    difference as difference,
-)
-from .checks import (
     probe as probe,
-)
-from .checks import (
-    tolerance_of as tolerance_of,
 )
 from .combine import (
     DigestIndex as DigestIndex,
@@ -23,13 +14,16 @@ from .combine import (
     Outline as Outline,
 )
 from .combine import (
-    PartFeatures as PartFeatures,
+    SplitFeatures as SplitFeatures,
 )
 from .combine import (
     merge_rows as merge_rows,
 )
 from .combine import (
     outline as outline,
+)
+from .combine import (
+    part_features as part_features,
 )
 from .describe import (
     describe_store as describe_store,
@@ -41,13 +35,13 @@ from .file import (
     DAMAGE as DAMAGE,
 )
 from .file import (
+    StoredFeatures as StoredFeatures,
+)
+from .file import (
     opened as opened,
 )
 from .history import (
-    MOST_RUNS as MOST_RUNS,
-)
-from .history import (
-    describe_process as describe_process,
+    add_run as add_run,
 )
 from .history import (
     read_history as read_history,
@@ -74,13 +68,13 @@ from .problems import (
     IMAGE_GONE as IMAGE_GONE,
 )
 from .problems import (
-    MENDABLE as MENDABLE,
-)
-from .problems import (
     NO_DAMAGE as NO_DAMAGE,
 )
 from .problems import (
     NO_SAMPLE as NO_SAMPLE,
+)
+from .problems import (
+    REPAIRABLE as REPAIRABLE,
 )
 from .problems import (
     Problem as Problem,
@@ -146,10 +140,10 @@ from .where import (
     check_expression as check_expression,
 )
 from .where import (
-    select_rows as select_rows,
+    describe_where as describe_where,
 )
 from .where import (
-    told_with as told_with,
+    select_rows as select_rows,
 )
 from .writer import (
     CHUNK_BYTES as CHUNK_BYTES,

@@ -1,15 +1,16 @@
-"""Many sources to one: a row's features come from a part, or from the store that is added to, by its file's digest."""
+"""Combine features from part files and stores into blocks of whole rows."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from featx.store.file import StoredFeatures
 from featx.store.parts import Part, PartFiles
 from featx.store.reader import Store
 
-# Features of about so many bytes are in memory at a time.
+# Size of a block of features in memory.
 _BLOCK_BYTES = 2**24
 
 
@@ -17,7 +18,7 @@ _PARTS_IN_MEMORY = 4
 
 
 class DigestIndex:
-    """Where digests stand in an array of them.
+    """The index of each digest in an array of digests.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ class DigestIndex:
         self._sorted = digests[self._order]
 
     def find(self, digests: np.ndarray) -> np.ndarray:
-        """Return each digest's first place, -1 where there is none."""
+        """Return each digest's first index, -1 where there is none."""
         if not len(self._sorted):
             return np.full(len(digests), -1)
         nearest = np.searchsorted(self._sorted, digests).clip(max=len(self._sorted) - 1)
@@ -43,17 +44,16 @@ class DigestIndex:
 
 @dataclass(frozen=True)
 class Outline:
-    """What lies in a folder of part files, without the features.
+    """Contents of a folder of part files, without the features.
 
     Attributes
     ----------
     ranges : list of (int, int)
         First row and end of each part.
-    rows, sha256, own
-        As of one `Part` made of all.
+    rows, sha256, own, rejected
+        Those of all parts; see `Part`.
     n_own : ndarray of int
-        How many rows of each part have their features there.
-    rejected : dict of int to str
+        Rows of each part that have their features there.
     """
 
     ranges: list[tuple[int, int]]
@@ -62,6 +62,11 @@ class Outline:
     own: np.ndarray
     n_own: np.ndarray
     rejected: dict[int, str]
+
+    @classmethod
+    def of_rows(cls, rows: np.ndarray, sha256: np.ndarray, rejected: dict[int, str]) -> "Outline":
+        """Make the outline of rows that lie in no part files."""
+        return cls([], rows, sha256, np.ones(len(rows), dtype=bool), np.array([len(rows)]), rejected)
 
     @property
     def own_sha256(self) -> np.ndarray:
@@ -82,71 +87,88 @@ def outline(files: PartFiles, ranges: list[tuple[int, int]]) -> Outline:
     )
 
 
-class PartFeatures:
-    """The features in a folder of part files, by their place among all that are there.
+class SplitFeatures:
+    """Features that lie in several pieces, by their index among the rows of all pieces.
 
     Parameters
     ----------
-    files : PartFiles
-    outlined : Outline
-        Of those files.
+    n_rows : sequence of int
+        Rows of each piece.
+    open_piece : callable
+        Returns a piece, which can `take` rows and be closed.
+    most_open : int
+        Pieces that are open at a time.
     """
 
-    def __init__(self, files: PartFiles, outlined: Outline) -> None:
-        self._files = files
-        self._ranges = outlined.ranges
-        self._ends = np.cumsum(outlined.n_own)
-        self._starts = self._ends - outlined.n_own
-        # A block's rows mostly lie in one part or two; identical images anywhere.
-        self._loaded: OrderedDict[int, Part] = OrderedDict()
+    def __init__(self, n_rows: Sequence[int], open_piece: Callable[[int], Part | Store], *, most_open: int) -> None:
+        self._ends = np.cumsum(n_rows)
+        self._starts = self._ends - n_rows
+        self._open_piece = open_piece
+        self._most_open = most_open
+        self._open: OrderedDict[int, Part | Store] = OrderedDict()
 
-    def take(self, places: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the features at some places, at least one."""
-        numbers = np.searchsorted(self._ends, places, side="right")
-        found: dict[str, np.ndarray] = {}
+    def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the features at some indices, at least one."""
+        numbers = np.searchsorted(self._ends, indices, side="right")
+        features: dict[str, np.ndarray] = {}
         for number in np.unique(numbers).tolist():
             chosen = numbers == number
-            for layer, values in self._load(number).features.items():
-                into = found.setdefault(layer, np.empty((len(places), values.shape[1]), values.dtype))
-                into[chosen] = values[places[chosen] - self._starts[number]]
-        return found
+            for layer, values in self._piece(number).take(indices[chosen] - self._starts[number]).items():
+                into = features.setdefault(layer, np.empty((len(indices), values.shape[1]), values.dtype))
+                into[chosen] = values
+        return features
 
-    def _load(self, number: int) -> Part:
-        if number not in self._loaded:
-            if len(self._loaded) >= _PARTS_IN_MEMORY:
-                self._loaded.popitem(last=False)
-            self._loaded[number] = self._files.load(*self._ranges[number])
-        self._loaded.move_to_end(number)
-        return self._loaded[number]
+    def close(self) -> None:
+        """Close all pieces."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def _piece(self, number: int) -> Part | Store:
+        if number not in self._open:
+            if len(self._open) >= self._most_open:
+                self._open.popitem(last=False)[1].close()
+            self._open[number] = self._open_piece(number)
+        self._open.move_to_end(number)
+        return self._open[number]
+
+
+def part_features(files: PartFiles, outlined: Outline) -> SplitFeatures:
+    """Return the features in a folder of part files."""
+    # A block's rows mostly lie in one part or two; identical images anywhere.
+    return SplitFeatures(
+        outlined.n_own, lambda number: files.load(*outlined.ranges[number]), most_open=_PARTS_IN_MEMORY
+    )
 
 
 def merge_rows(
-    outlined: Outline, sources: Iterable[tuple[np.ndarray, Store | PartFeatures]], n_channels: Mapping[str, int]
+    outlined: Outline,
+    sources: Iterable[tuple[np.ndarray, Store | StoredFeatures | SplitFeatures]],
+    n_channels: Mapping[str, int],
 ) -> Iterator[Part]:
     """Yield whole rows in blocks, in their order.
 
     Parameters
     ----------
     outlined : Outline
-        Of the parts that tell of every row.
-    sources : iterable of (places, source)
-        Where each of the outline's readable rows lies in a source that can `take`, -1 where it doesn't; together they
-        have every layer of every row.
+        All rows.
+    sources : iterable of (indices, source)
+        The index of each readable row in a source, -1 where it isn't there; together the sources have every layer of
+        every row.
     n_channels : mapping of str to int
-        Features a layer.
+        Features per layer.
     """
     sources = list(sources)
     n_rows = len(outlined.rows)
     block = max(1, _BLOCK_BYTES // (4 * sum(n_channels.values())))
-    # Without any row there is still to be told why.
+    # Without any row, the rejected ones still go into a part.
     for start in range(0, max(1, n_rows), block):
         here = slice(start, min(start + block, n_rows))
         rows = outlined.rows[here]
         features = {layer: np.zeros((len(rows), channels), np.float32) for layer, channels in n_channels.items()}
-        for places, source in sources:
-            chosen = places[here] >= 0
+        for indices, source in sources:
+            chosen = indices[here] >= 0
             if chosen.any():
-                for layer, values in source.take(places[here][chosen]).items():
+                for layer, values in source.take(indices[here][chosen]).items():
                     features[layer][chosen] = values
         yield Part(
             start=int(rows[0]) if len(rows) else 0,

@@ -1,4 +1,4 @@
-"""A store in one screen."""
+"""Summarize a store on one screen."""
 
 from featx.errors import one_line
 from featx.images import sort_labels
@@ -14,30 +14,20 @@ _RUNS = 3
 _SHOWN = (
     *("backbone", "weights", "weights_sha256", "image_size", "resize", "interpolation", "preprocessing", "root"),
     *("pooling", "precision", "created", "featx_version", "keras_version", "keras_backend"),
+    *("engine", "engine_version", "views", "store_dtype", "jpeg", "icc"),
 )
 
 
-# What a store has that was made before there was a choice.
-_UNSAID = {
-    "engine": "keras",
-    "engine_version": "",
-    "views": "none",
-    "store_dtype": "float32",
-    "jpeg": "full",
-    "icc": "ignore",
-}
-
-
 def describe_store(store: Store) -> dict[str, object]:
-    """Collect what a person wants to know of a store.
+    """Return the facts about a store that a person wants to know.
 
     Returns
     -------
     dict
         path, bytes, attributes, n_images, n_features, layers (name to n_channels), splits (name to label counts),
-        columns, rejected (path and reason each), images_per_second and history (of each run that made or changed the
-        store, oldest first: command, machine, device, versions, started, ended, n_computed and more). Everything JSON
-        can hold.
+        columns, rejected (path and reason each), images_per_second and history (for each run that made or changed the
+        store, oldest first: command, machine, device, versions, started, ended, n_computed and more). JSON can hold
+        all of it.
     """
     images = store.images
     splits: dict[str, dict[str, int]] = {}
@@ -60,9 +50,8 @@ def describe_store(store: Store) -> dict[str, object]:
 
 
 def format_description(description: dict) -> str:
-    """Lay out a description for a screen; nothing in it can steer a terminal."""
+    """Format a summary for a screen; nothing in it can control a terminal."""
     attributes = {name: description["attributes"].get(name, "?") for name in _SHOWN}
-    attributes |= {name: description["attributes"].get(name, unsaid) for name, unsaid in _UNSAID.items()}
     engine = f"{attributes['engine']} {attributes['engine_version']}".rstrip()
     speed = description["images_per_second"]
     engine += "" if speed is None else f", {speed:,.1f} images/s"
@@ -94,14 +83,14 @@ def format_description(description: dict) -> str:
 
 
 def _describe_runs(history: list[dict]) -> list[str]:
-    """Return three lines a run, the last one first."""
+    """Return three lines per run, the last one first."""
     lines = []
     for run in history[: -_RUNS - 1 : -1]:
         speed = run.get("images_per_second")
         at = f" at {speed:,.1f} images/s" if isinstance(speed, float) else ""
         lines += [
             f"run        {run.get('started') or '?'} to {run.get('ended', '?')}: {run.get('n_computed', '?')} images "
-            f"computed{at}, {run.get('n_resumed', '?')} kept of before, {run.get('n_rejected', '?')} rejected",
+            f"computed{at}, {run.get('n_resumed', '?')} kept from before, {run.get('n_rejected', '?')} rejected",
             f"           {run.get('command', '?')}",
             f"           on {run.get('machine', '?')}; {run.get('device') or 'nothing computed'}",
         ]
@@ -115,7 +104,7 @@ def _shorten(items: list[str], most: int = 20) -> list[str]:
 
 
 def _wrap(first: str, items: list[str], width: int = 100) -> list[str]:
-    """Return lines of items with commas between them, the further ones set in."""
+    """Return lines of items with commas between them; further lines are indented."""
     import textwrap
 
     return textwrap.wrap(first + ", ".join(items), width + 11, subsequent_indent=" " * 11)

@@ -1,7 +1,6 @@
-"""A store while it is being written: one folder with a record of what is being made, a lock, and part files."""
+"""An unfinished store: one folder with a record of its settings and images, a lock, and part files."""
 
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -12,19 +11,13 @@ from pathlib import Path
 from featx.errors import StoreError
 from featx.store.parts import PartFiles
 from featx.store.settings import Settings
-from featx.system import hold, is_lock_file, make_lock, now, sync_folder
+from featx.system import hold, is_lock_file, make_lock, now, sync_file, sync_folder
 
 _RECORD = "run.json"
 
 
 def check_folder(store_path: Path) -> None:
-    """Refuse a place that no store can be made at.
-
-    Raises
-    ------
-    StoreError
-        If it is a folder or no file at all, its folder isn't there, or nothing can be looked at there.
-    """
+    """Raise an error if no store can be written there: it is a folder or no file at all, or its folder is missing."""
     try:
         is_folder, is_there, is_file = store_path.is_dir(), store_path.exists(), store_path.is_file()
         has_folder = store_path.absolute().parent.is_dir()
@@ -35,8 +28,8 @@ def check_folder(store_path: Path) -> None:
     if not has_folder:
         raise StoreError(f"{store_path}: the folder {store_path.parent} doesn't exist; make it first")
     if is_there and not is_file:
-        # A device, say, that --overwrite would replace.
-        raise StoreError(f"{store_path}: neither a file nor free; give another name")
+        # A device, for instance, which `overwrite` would replace.
+        raise StoreError(f"{store_path}: not a regular file; give another name")
 
 
 class RunFolder(PartFiles):
@@ -50,7 +43,7 @@ class RunFolder(PartFiles):
     Attributes
     ----------
     log_path : Path
-        `<store>.log`: what long runs tell of themselves; it stays.
+        `<store>.log`: the log of long runs; it stays.
     """
 
     def __init__(self, store_path: str | Path) -> None:
@@ -61,14 +54,14 @@ class RunFolder(PartFiles):
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder as its only writer; see `featx.system.hold`."""
-        # A switch that is none is refused before there is a folder that looks like a store begun.
+        # An invalid setting of locks raises an error before there is a folder that looks like an unfinished store.
         make_lock(self.path / "lock")
         self._make()
         with hold(self.path / "lock", f"{self.store_path}: another featx is writing this store"):
             try:
                 yield
             finally:
-                # What was refused before it began leaves nothing behind.
+                # An error before the start leaves nothing behind.
                 if self.is_empty():
                     self.remove()
 
@@ -80,22 +73,22 @@ class RunFolder(PartFiles):
         replaces: bool = False,
         adds_to: str | None = None,
     ) -> str:
-        """Start a run, or go on with one of the same settings and images; return the run's identity.
+        """Start a run, or resume one of the same settings and images; return the run's identity.
 
         Parameters
         ----------
         settings : Settings
         source : mapping of str to object
-            Which images: root, n_images and paths_sha256.
+            The images: root, n_images and paths_sha256.
         replaces : bool, default False
-            Whether the run is to replace what is there: only a run that was begun to do so goes on.
+            Whether the run replaces the existing store: only a run that was started so is resumed.
         adds_to : str, optional
-            Identity of the finished store that the run adds to.
+            Identity of the existing store that the run adds to.
 
         Raises
         ------
         StoreError
-            If the folder was begun with other settings or images, or to add to another store.
+            If the run in the folder has other settings or images, or adds to another store.
         """
         run = self._read_record(lenient=replaces)
         if run is not None:
@@ -105,7 +98,7 @@ class RunFolder(PartFiles):
                 return run["id"]
             if not replaces:
                 raise StoreError(
-                    f"{self.path}: this unfinished store was begun with {'; '.join(different)}. "
+                    f"{self.path}: this unfinished store was started with {'; '.join(different)}. "
                     + _next_step(run, adds_to)
                 )
         # Parts without a record could be of any settings.
@@ -126,17 +119,17 @@ class RunFolder(PartFiles):
         return PartFiles(self.path / name)
 
     def wrote(self, run_id: object) -> bool:
-        """Whether the run of these parts is the one that wrote a finished store."""
+        """Return whether the run of these parts is the one that wrote a finished store."""
         run = self._read_record(lenient=True)
         return run is not None and run["id"] == run_id
 
     def started(self) -> str:
-        """When the run of these parts was begun; "" where its record doesn't tell."""
+        """Return when the run of these parts started; "" where its record is damaged."""
         run = self._read_record(lenient=True) or {}
         return str(run.get("started", ""))
 
-    def begun_with(self) -> tuple[dict[str, object], dict[str, object]] | None:
-        """Return the settings and images that the run of these parts was begun with; None where there are no parts."""
+    def settings_and_source(self) -> tuple[dict[str, object], dict[str, object]] | None:
+        """Return the settings and images of the run of these parts; None where there are no parts."""
         run = self._read_record(lenient=True)
         return None if run is None else (run["settings"], run["source"])
 
@@ -146,11 +139,11 @@ class RunFolder(PartFiles):
         return None if run is None else run["adds_to"]
 
     def is_empty(self) -> bool:
-        """Whether nothing is here but the lock."""
+        """Return whether the folder has only a lock."""
         return self.path.is_dir() and all(map(is_lock_file, self.path.iterdir()))
 
     def holds_parts(self) -> bool:
-        """Whether anything is done, of this pass or a further one."""
+        """Return whether the folder has part files, of any pass."""
         return any(self.path.rglob("rows-*.npz"))
 
     def clear(self) -> None:
@@ -168,8 +161,7 @@ class RunFolder(PartFiles):
 
     def publish(self, whole_path: Path) -> None:
         """Flush a finished file within the folder to disk and move it to the store's place."""
-        with whole_path.open("rb+") as file:
-            os.fsync(file.fileno())
+        sync_file(whole_path)
         whole_path.replace(self.store_path)
         sync_folder(self.store_path.parent)
 
@@ -193,7 +185,7 @@ class RunFolder(PartFiles):
             problem = repr(error)
         if lenient:
             return None
-        raise StoreError(f"{path}: not a record of featx's ({problem}). Give --overwrite to begin anew")
+        raise StoreError(f"{path}: not a record of featx's ({problem}). Use `overwrite` to start again")
 
     def write_whole(self, path: Path, data: bytes) -> None:
         """Write a small file of the folder's, whole or not at all."""
@@ -203,21 +195,21 @@ class RunFolder(PartFiles):
 
 def _next_step(run: Mapping[str, object], adds_to: str | None) -> str:
     if run["replaces"]:
-        return "Give the same settings and --overwrite to go on, or delete this folder to keep the store as it is"
+        return "Use the same settings and `overwrite` to resume, or delete this folder to keep the store as it is"
     if run["adds_to"]:
-        return "Give the same settings to go on, or delete this folder to keep the store beside it as it is"
+        return "Use the same settings to resume, or delete this folder to keep the store next to it as it is"
     if adds_to:
-        return "Move the store beside it away to go on, or delete this folder to add to that store"
-    return "Give the same settings to go on, or --overwrite to begin anew"
+        return "Move the store next to it away to resume, or delete this folder to add to that store"
+    return "Use the same settings to resume, or `overwrite` to start again"
 
 
 def _changes_of_store(run: Mapping[str, object], replaces: bool, adds_to: str | None) -> list[str]:
-    """Name what differs in what a run is to do with the store that is there."""
+    """Name differences in what two runs do with the existing store."""
     if run["replaces"] and not replaces:
-        # Where the store that it replaces is gone, it replaces nothing.
-        return ["--overwrite, now without"] if adds_to else []
+        # If that store is gone, the run replaces nothing.
+        return ["`overwrite`, now without"] if adds_to else []
     if replaces and not run["replaces"]:
-        return ["no --overwrite, now with it"]
+        return ["no `overwrite`, now with it"]
     if run["adds_to"] != adds_to:
         names = [f"store {name[:12]} to add to" if name else "no store to add to" for name in (run["adds_to"], adds_to)]
         return [f"{names[0]}, now {names[1]}"]

@@ -1,6 +1,5 @@
-"""Features while a store is being written: a folder of immutable part files, each a run of rows."""
+"""Keep features while a store is being written: a folder of immutable part files, each a run of rows."""
 
-import os
 import re
 import tokenize
 import zipfile
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from featx.errors import StoreError
-from featx.system import sync_folder
+from featx.system import whole_file
 
 # What NumPy and zipfile are known to raise on damaged parts.
 _DAMAGE = (
@@ -37,8 +36,8 @@ class Part:
     sha256 : ndarray of S64
         Digests of those images' files.
     own : ndarray of bool
-        Which of those rows have their features here. The others' file is identical to one whose features are
-        elsewhere, to be found by its digest.
+        Which of those rows have their features here. The files of the others are identical to one whose features
+        are elsewhere, to be found by its digest.
     features : dict of str to ndarray of shape (own.sum(), n_channels), float32
         By layer.
     rejected : dict of int to str
@@ -53,14 +52,21 @@ class Part:
     features: dict[str, np.ndarray]
     rejected: dict[int, str]
 
+    def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the features at some indices."""
+        return {layer: values[indices] for layer, values in self.features.items()}
+
+    def close(self) -> None:
+        """Do nothing: a part is in memory. A `Store` is closed so."""
+
 
 class PartFiles:
-    """A folder of part files: whatever is in it under its final name is whole.
+    """A folder of part files: a file under its final name is complete.
 
     Parameters
     ----------
     path : Path
-        The folder; made by `write` where it isn't there.
+        The folder; `write` makes it if it is missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,7 +86,7 @@ class PartFiles:
         with self._write_to(self._path_of(part.start, part.stop)) as file:
             np.savez(file, **arrays)
 
-    def read(self, n_channels: Mapping[str, int], wanted: np.ndarray | None = None) -> list[tuple[int, int]]:
+    def read(self, n_channels: Mapping[str, int], mask: np.ndarray | None = None) -> list[tuple[int, int]]:
         """Return the row ranges of all valid parts, ascending; delete what is damaged or overlaps.
 
         Every byte of a part is checked (a .npz holds a CRC-32 of each array).
@@ -88,15 +94,15 @@ class PartFiles:
         Parameters
         ----------
         n_channels : mapping of str to int
-            Features a layer.
-        wanted : ndarray of bool, optional
-            Which rows of the manifest the parts are about; default: all.
+            Features per layer.
+        mask : ndarray of bool, optional
+            Rows of the manifest that the parts cover, as a mask; default: all.
         """
         for leftover in self.path.glob("*.tmp"):
             leftover.unlink()
         ranges: list[tuple[int, int]] = []
         for path in sorted(self.path.glob("rows-*.npz")):
-            part = self._read_valid(path, n_channels, wanted)
+            part = self._read_valid(path, n_channels, mask)
             if part is None or (ranges and part.start < ranges[-1][1]):
                 path.unlink()
             else:
@@ -104,10 +110,7 @@ class PartFiles:
         return ranges
 
     def look(self) -> Iterator[tuple[Path, Part | None]]:
-        """Yield every part's path and what is in it, None where it is damaged; nothing is changed.
-
-        Which layers and how many channels there should be is not asked.
-        """
+        """Yield the path and the contents of every part, None where it is damaged; change nothing."""
         for path in sorted(self.path.glob("rows-*.npz")):
             yield path, self._read_valid(path, None, None)
 
@@ -147,7 +150,7 @@ class PartFiles:
     def _path_of(self, start: int, stop: int) -> Path:
         return self.path / f"rows-{start:010d}-{stop:010d}.npz"
 
-    def _read_valid(self, path: Path, n_channels: Mapping[str, int] | None, wanted: np.ndarray | None) -> Part | None:
+    def _read_valid(self, path: Path, n_channels: Mapping[str, int] | None, mask: np.ndarray | None) -> Part | None:
         if not _PART_NAME.fullmatch(path.name):
             return None
         try:
@@ -161,23 +164,17 @@ class PartFiles:
         expected = {layer: (int(part.own.sum()), channels) for layer, channels in n_channels.items()}
         covered = sorted([*part.rows.tolist(), *part.rejected])
         whole = is_mask and shapes == expected and len(part.sha256) == len(part.rows)
-        return part if whole and covered == _rows_between(part.start, part.stop, wanted) else None
+        return part if whole and covered == _rows_between(part.start, part.stop, mask) else None
 
     @contextmanager
     def _write_to(self, path: Path) -> Iterator:
-        temporary = path.with_name(path.name + ".tmp")
         try:
             self.path.mkdir(exist_ok=True)
-            with temporary.open("wb") as file:
+            with whole_file(path) as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            sync_folder(self.path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise StoreError(
-                f"{path}: writing failed ({error.strerror or error}). {self.n_done():,} images are done and kept; mend "
+                f"{path}: writing failed ({error.strerror or error}). {self.n_done():,} images are done and kept; fix "
                 "it (free some disk, say) and run the same command again"
             ) from error
 
@@ -195,10 +192,10 @@ def _cut(part: Part, start: int, stop: int) -> Part:
     )
 
 
-def _rows_between(start: int, stop: int, wanted: np.ndarray | None) -> list[int]:
-    if wanted is None:
+def _rows_between(start: int, stop: int, mask: np.ndarray | None) -> list[int]:
+    if mask is None:
         return list(range(start, stop))
-    return (start + np.flatnonzero(wanted[start:stop])).tolist()
+    return (start + np.flatnonzero(mask[start:stop])).tolist()
 
 
 def _load(path: Path, *, with_features: bool = True) -> Part:
@@ -206,14 +203,12 @@ def _load(path: Path, *, with_features: bool = True) -> Part:
     with np.load(path, allow_pickle=False) as stored:
         layers = [key for key in stored if key.startswith("features/")] if with_features else []
         rejected = zip(stored["rejected_rows"].tolist(), stored["rejected_reasons"].tolist(), strict=True)
-        rows = stored["rows"]
         return Part(
             start=int(name[1]),
             stop=int(name[2]),
-            rows=rows,
+            rows=stored["rows"],
             sha256=stored["sha256"],
-            # Parts of older featx have every row's features.
-            own=stored["own"] if "own" in stored else np.ones(rows.shape, dtype=bool),
+            own=stored["own"],
             features={key.removeprefix("features/"): stored[key] for key in layers},
             rejected=dict(rejected),
         )

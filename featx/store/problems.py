@@ -1,4 +1,4 @@
-"""What is wrong with a store: one record a problem, and the rows that it is about."""
+"""Record problems of a store and the rows that each is about."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _RANGES_SHOWN = 5
 Ranges = tuple[tuple[int, int], ...]
 
 
-# Sampled images that are others now, or gone, and what stands in the way of a sample: no damage of the store.
+# Sampled images that have changed or are gone, and what prevents a sample: no damage of the store.
 IMAGE_GONE = "image gone"
 
 
@@ -27,27 +27,26 @@ NO_DAMAGE = (IMAGE_GONE, IMAGE_CHANGED, NO_SAMPLE)
 FEATURES_DIFFER = "features differ"
 
 
-# What can be made again, of images and network.
-MENDABLE = ("/features/", "/images/sha256")
+# What images and network can make again.
+REPAIRABLE = ("/features/", "/images/sha256")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One problem.
 
     Attributes
     ----------
     what : str
-        Its kind, a word or two that stay the same: checksum (bytes that can't be read as they were written), digest
-        (they can, and are others than what was written), missing, foreign, type, shape, size, attributes, settings,
-        not finite, table, order, features differ, part, record; and of samples, which tell of no damage: image gone,
-        image changed, no sample.
+        Its kind, a word or two that stay the same: checksum (bytes can't be read as they were written), digest (they
+        differ from what was written), missing, foreign, type, shape, size, attributes, settings, not finite, table,
+        order, features differ, part, record; for samples, which show no damage: image gone, image changed, no sample.
     where : str
-        A dataset, a group or "/", within the file; of an unfinished store, the name of a file in its folder.
+        A dataset, a group or "/", within the file; the name of a file in an unfinished store's folder.
     rows : tuple of (int, int)
-        First row and end of each run of rows that it is about, ascending; none where it isn't about rows.
+        First row and end of each run of rows that it is about, ascending.
     detail : str
-        For a person.
+        Explanation for a person.
     """
 
     what: str
@@ -56,7 +55,7 @@ class Problem:
     detail: str
 
     def __str__(self) -> str:
-        rows = f"{describe_rows(self.rows)}: " if self.rows else ""
+        rows = f"{format_rows(self.rows)}: " if self.rows else ""
         return f"{self.where}: {rows}{self.detail}"
 
 
@@ -86,12 +85,12 @@ def rows_in(ranges: Iterable[tuple[int, int]]) -> np.ndarray:
     return np.unique(np.concatenate([np.empty(0, np.int64), *(np.arange(start, stop) for start, stop in ranges)]))
 
 
-def describe_rows(ranges: Ranges) -> str:
+def format_rows(ranges: Ranges) -> str:
     """Name rows for a person, by their numbers from 0.
 
     Examples
     --------
-    >>> describe_rows(((3, 6), (9, 10)))
+    >>> format_rows(((3, 6), (9, 10)))
     'rows 3 to 5, 9'
     """
     names = [str(start) if stop == start + 1 else f"{start} to {stop - 1}" for start, stop in ranges[:_RANGES_SHOWN]]

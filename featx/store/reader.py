@@ -1,15 +1,15 @@
-"""The feature store, an HDF5 file: its contract, and its reader. Only `featx.store*` import h5py.
+"""Read a feature store, an HDF5 file. This is its contract.
 
 Version 1::
 
     /                    attributes: featx_format (1), featx_version, created (UTC), root, paths_sha256, run_id,
-                         settings_sha256; keras_version, engine_version and device (several, with commas, where others
+                         settings_sha256; keras_version, engine_version and device (several, with commas, if others
                          added to the store); batch_size; images_per_second (a float: files to features, of the images
                          that the run which finished the store computed, or, if it computed none, of the store that it
-                         added to; older stores may lack it); every field of `featx.store.Settings`: layers (a JSON
+                         added to); every field of `featx.store.Settings`: layers (a JSON
                          list of the names below /features, in network order), pooling, engine, views, store_dtype, ...;
                          columns (a JSON object: each name below /images, "text" or NumPy's name of its numbers);
-                         repaired (JSON: time, rows, dropped; of the last repair, if any); history (a JSON list, a run
+                         repaired (JSON: time, rows, dropped; of the last repair, if any); history (a JSON list, one run
                          each, oldest first: command, machine, device, versions, started, ended, n_images, n_rejected,
                          n_computed, n_resumed, images_per_second); attributes_sha256
     /features/<layer>    (n_images, n_channels) little-endian float32, or float16 where the attribute store_dtype says
@@ -23,24 +23,23 @@ Version 1::
                          every cell that isn't empty is a number from which the same text comes back, blanks at the ends
                          aside: 10, 0.5, -3 and 1e-05 are numbers (an empty cell is NaN then); 1.10, 007, 1E1 and whole
                          numbers from 2**53 up are text, and with them their whole column; so is 2.0 next to 2. A column
-                         called group is text always. (Stores of an older featx have other numbers here: int64, ...)
+                         called group is text always.
     /rejected/path       (n_rejected,) the images that could not be read
     /rejected/reason     (n_rejected,)
 
 Digests: every dataset has an attribute sha256, in hexadecimal, of its content in C order, little-endian (text: the
 bytes of fixed length); attributes_sha256 is of all other attributes of the root, as JSON with sorted keys, made by
-Python's json.dumps with its defaults. Fletcher-32 tells which chunk is damaged; the digests tell of a chunk in
-another's place, of shapes, and of what HDF5 keeps without a checksum. Older stores have none of these, nor columns. A
-store never changes in place: a new one is written beside it and renamed over it.
+Python's json.dumps with its defaults. Fletcher-32 shows which chunk is damaged; the digests show exchanged chunks,
+other shapes, and damage where HDF5 has no checksum. A store never changes in place: a new one is written next to it and
+renamed over it.
 
 Row i of every dataset in /features and /images is the same image. A cell is a label by its text without blanks at the
 ends: whole numbers have no point, other numbers all their digits, and NaN is no label. Text is UTF-8 of fixed length,
-padded with zeros. No filter is used but those that every HDF5 library has: gzip, shuffle, Fletcher-32. Stores from
-before the attributes engine, engine_version, views, store_dtype, jpeg and icc are of Keras, one view, float32, JPEGs of
-full size and colours without their profiles.
+padded with zeros. The only filters are those that every HDF5 library has: gzip, shuffle, Fletcher-32.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -48,7 +47,16 @@ import numpy as np
 import pandas as pd
 
 from featx.errors import StoreError
-from featx.store.file import REJECTED, check_format, find_faults, open_file, read_attributes, read_columns, read_layers
+from featx.store.file import (
+    REJECTED,
+    StoredFeatures,
+    check_format,
+    find_faults,
+    open_file,
+    read_attributes,
+    read_columns,
+    read_layers,
+)
 
 
 class Store:
@@ -71,7 +79,7 @@ class Store:
         try:
             check_format(self._file, self.path)
             for fault in find_faults(self._file, self.path):
-                raise StoreError(f"{self.path}: {fault.message}")
+                raise StoreError(f"{self.path}: {fault.detail}")
             self._attributes = read_attributes(self._file, self.path)
             self._layers = read_layers(self._attributes)
         except BaseException:
@@ -102,7 +110,7 @@ class Store:
 
     @property
     def images_per_second(self) -> float | None:
-        """How fast the features were made of files; None where the store doesn't tell."""
+        """Images per second, from files to features; None if the store doesn't have it."""
         speed = self.attributes.get("images_per_second")
         return speed if isinstance(speed, float) and 0 < speed < np.inf else None
 
@@ -113,12 +121,12 @@ class Store:
 
     @property
     def n_channels(self) -> dict[str, int]:
-        """Features a layer."""
+        """Features per layer."""
         return {layer: self._file["features"][layer].shape[1] for layer in self.layers}
 
     @property
     def images(self) -> pd.DataFrame:
-        """One row an image: path, label, split, sha256 and the manifest's further columns."""
+        """One row per image: path, label, split, sha256 and the manifest's further columns."""
         group = self._file["images"]
         return pd.DataFrame({name: self._read_column(group[name]) for name in read_columns(self._file)})
 
@@ -167,9 +175,9 @@ class Store:
         Parameters
         ----------
         layers, split
-            As of `matrix`.
+            See `matrix`.
         n_bytes : int, default 2**26
-            What a block may take at most; a row is never divided.
+            Largest size of a block; a row is never divided.
 
         Yields
         ------
@@ -204,7 +212,7 @@ class Store:
             if not any(splits):
                 raise StoreError(
                     f"{self.path}: no image is in the split {split!r}, since none has a split: the same featx extract "
-                    "with --split makes some, and computes nothing anew"
+                    "with --split makes some, and computes no features"
                 )
             there = ", ".join(repr(str(name)) for name in sorted(set(splits)))
             raise StoreError(f"{self.path}: no image is in the split {split!r}; there are {there}")
@@ -225,15 +233,11 @@ class Store:
         dict of str to ndarray of shape (len(rows), n_channels)
             In the type that they are stored in.
         """
-        ascending, places = np.unique(rows, return_inverse=True)
-        runs = np.split(ascending, np.flatnonzero(np.diff(ascending) > 1) + 1) if len(ascending) else []
-        found = {}
+        features = {}
         for layer in self._known(layers):
-            dataset = self._file["features"][layer]
-            channels = dataset.shape[1]
-            blocks = [self._read(dataset, slice(int(run[0]), int(run[-1]) + 1)) for run in runs]
-            found[layer] = np.concatenate([np.empty((0, channels), dataset.dtype), *blocks])[places]
-        return found
+            with self._naming_damage(f"/features/{layer}"):
+                features |= StoredFeatures(self._file, [layer]).take(rows)
+        return features
 
     def frame(self, layers: Sequence[str] | None = None, split: str | None = None) -> pd.DataFrame:
         """Read features into a DataFrame with columns (layer, channel) and the images' paths as its index."""
@@ -248,7 +252,7 @@ class Store:
 
     def _known(self, layers: Sequence[str] | None) -> list[str]:
         if isinstance(layers, str):
-            # Of which the letters would be asked for.
+            # Its letters would be taken for names.
             raise StoreError(f"layers {layers!r}: expected a list of names, such as [{layers!r}]")
         chosen = self.layers if layers is None else list(layers)
         unknown = [layer for layer in chosen if layer not in self.layers]
@@ -272,11 +276,16 @@ class Store:
         return np.array(decoded, dtype=object)
 
     def _read(self, dataset: h5py.Dataset, where: object) -> np.ndarray:
-        try:
+        with self._naming_damage(dataset.name):
             return dataset[where]
+
+    @contextmanager
+    def _naming_damage(self, what: str) -> Iterator[None]:
+        try:
+            yield
         except (OSError, RuntimeError) as error:
             raise StoreError(
-                f"{self.path}: {dataset.name} is damaged (a checksum fails, or the file was cut): see featx verify"
+                f"{self.path}: {what} is damaged (a checksum fails, or the file was cut): see featx verify"
             ) from error
 
 

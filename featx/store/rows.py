@@ -1,4 +1,4 @@
-"""Read the labelled rows of a store, and note what their splits lack or share."""
+"""Read the labelled rows of a store, and note what their splits share or miss."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from featx.images import SPLITS, as_labels, as_number, group_of_each, note_look_
 from featx.networks import BACKBONES, expand_layers, layer_of, name_features
 from featx.store.reader import Store
 from featx.store.settings import Settings
-from featx.store.where import select_rows, told_with
+from featx.store.where import describe_where, select_rows
 
 Fold = tuple[np.ndarray, np.ndarray]
 
 
-# Of a CSV: nothing else has groups. Features stay as they are.
+# Only a CSV has groups. Features stay as they are.
 WITHOUT_GROUPS = "again with --group-column '', so that there are no groups"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a store that take part: those with a label and a split.
+    """The rows of a store that are used: those with a label and a split.
 
     Attributes
     ----------
@@ -34,11 +34,11 @@ class Rows:
     paths : ndarray of shape (n_rows,), str
     groups : ndarray of shape (n_rows,), str, or None
     weights : ndarray of shape (n_rows,), float64, or None
-        What a row counts; one of weight 0 is neither fitted on nor scored.
+        Weight of each row; rows of weight 0 are neither fitted on nor scored.
     digests : ndarray of shape (n_rows,), str, or None
-        SHA-256 of the images' files; None where it isn't known.
+        SHA-256 of the images' files; None where it is unknown.
     emptied : tuple of str
-        The splits all of whose images are left out by ``--drop-duplicates``.
+        Splits of which `drop_duplicates` leaves out all images.
     """
 
     X: np.ndarray
@@ -58,15 +58,15 @@ class Rows:
         return np.flatnonzero(np.isin(self.split.astype(str), splits))
 
     def weights_of(self, rows: np.ndarray) -> np.ndarray | None:
-        """Return what these rows count, or None where all count the same."""
+        """Return the weights of these rows, or None where all count the same."""
         return None if self.weights is None else self.weights[rows]
 
     def with_weight(self, rows: np.ndarray) -> np.ndarray:
-        """Return those of these rows that weigh something: what classifiers and networks are fitted on."""
+        """Return those of these rows that have a weight over 0: classifiers and networks are fitted on them."""
         return rows if self.weights is None else rows[self.weights[rows] > 0]
 
     def most_frequent(self, rows: np.ndarray) -> str:
-        """Return the class that most of these rows are of, without those of weight 0."""
+        """Return the most frequent class of these rows, without those of weight 0."""
         return pd.Series(self.y[self.with_weight(rows)]).value_counts().index[0]
 
 
@@ -81,7 +81,7 @@ def read_rows(
     split: str = "split",
     needs_split: bool = True,
 ) -> tuple[Rows, list[str]]:
-    """Read the rows that take part; those without label or split are left out and counted in a note.
+    """Read the rows that are used; those without label or split are left out and counted in a note.
 
     Parameters
     ----------
@@ -90,13 +90,13 @@ def read_rows(
     label : str, default "label"
         The column that holds the labels.
     where : str, optional
-        Which rows take part: an expression over the columns, such as ``type == "mono"``; see `select_rows`.
+        Which rows to use: an expression over the columns, such as ``type == "mono"``; see `select_rows`.
     sample_weight : str, optional
-        The column that says what each row counts.
+        The column of row weights.
     drop_duplicates : bool, default False
         Whether images of identical files are left out; see `find_duplicates`.
     split : str, default "split"
-        The column that says which split each row is in.
+        The column of splits.
     needs_split : bool, default True
         Whether rows without a split are left out.
 
@@ -109,7 +109,7 @@ def read_rows(
     Raises
     ------
     FeatxError
-        If a column isn't there, or nothing is left to fit.
+        If a column is missing, or no row is left to fit.
     """
     images = store.images
     for column in (label, sample_weight, split):
@@ -123,50 +123,48 @@ def read_rows(
                 f"{store.path}: the column {split!r} has {unknown[0]!r}; expected {', '.join(SPLITS)} or ''"
             )
     notes = []
-    takes_part = np.ones(len(images), dtype=bool)
+    is_used = np.ones(len(images), dtype=bool)
     if where is not None:
-        takes_part = select_rows(images, where)
-        notes.append(f"{int(takes_part.sum()):,} of {len(images):,} images take part: {where}")
+        is_used = select_rows(images, where)
+        notes.append(f"{int(is_used.sum()):,} of {len(images):,} images are used: {where}")
     labels = as_labels(images[label])
     for name, values in (("label", labels), ("split", images["split"])):
         if name == "split" and not needs_split:
             continue
         is_empty = (values == "").to_numpy()
-        n_without = int((is_empty & takes_part).sum())
-        takes_part &= ~is_empty
-        if n_without and not takes_part.any():
-            so, other_rows = told_with(where)
-            lack, mend = "split", "extract again with a CSV with a split column, or --split"
+        n_without = int((is_empty & is_used).sum())
+        is_used &= ~is_empty
+        if n_without and not is_used.any():
+            so, other_rows = describe_where(where)
+            missing, advice = "split", "run featx extract again with a CSV with a split column, or --split"
             if name == "label":
-                lack = f"label in the column {label!r}"
-                mend = "name another with --label, or extract again with class folders or a label column"
-            raise FeatxError(f"{store.path}: no image has a {lack}{so}: {mend}{other_rows}")
+                missing = f"label in the column {label!r}"
+                advice = "name another with `label`, or extract again with class folders or a label column"
+            raise FeatxError(f"{store.path}: no image has a {missing}{so}: {advice}{other_rows}")
         if n_without:
-            notes.append(f"{n_without:,} images without a {name} take no part")
+            notes.append(f"{n_without:,} images without a {name} are left out")
     emptied: tuple[str, ...] = ()
     if drop_duplicates:
         if "sha256" not in images:
-            raise FeatxError(
-                f"{store.path}: --drop-duplicates: this store doesn't say which files are identical: extract again"
-            )
+            raise FeatxError(f"{store.path} has no digests of its files, which `drop_duplicates` needs: extract again")
         splits = images["split"] if needs_split else pd.Series("", index=images.index)
         is_left_out = np.zeros(len(images), dtype=bool)
-        is_left_out[takes_part] = find_duplicates(images["sha256"][takes_part], labels[takes_part], splits[takes_part])
-        emptied = tuple(sorted(set(splits[takes_part]) - set(splits[takes_part & ~is_left_out])))
-        takes_part &= ~is_left_out
-        if not takes_part.any():
+        is_left_out[is_used] = find_duplicates(images["sha256"][is_used], labels[is_used], splits[is_used])
+        emptied = tuple(sorted(set(splits[is_used]) - set(splits[is_used & ~is_left_out])))
+        is_used &= ~is_left_out
+        if not is_used.any():
             raise FeatxError(
-                f"{store.path}: --drop-duplicates leaves out every image: each is identical to one of another label"
+                f"{store.path}: `drop_duplicates` leaves out every image: each is identical to one of another label"
             )
-        notes.append(f"{int(is_left_out.sum()):,} images of identical files are left out: --drop-duplicates")
-    notes += note_look_alikes(labels[takes_part])
-    table = images[takes_part]
+        notes.append(f"{int(is_left_out.sum()):,} images of identical files are left out: drop_duplicates")
+    notes += note_look_alikes(labels[is_used])
+    table = images[is_used]
     X = store.matrix(layers)
-    X = X if takes_part.all() else X[takes_part]
+    X = X if is_used.all() else X[is_used]
     _check_finite(store, X, table["path"])
     return Rows(
         X=X,
-        y=labels[takes_part].to_numpy(dtype=object),
+        y=labels[is_used].to_numpy(dtype=object),
         split=table["split"].to_numpy(dtype=object),
         paths=table["path"].to_numpy(dtype=object),
         groups=group_of_each(table).to_numpy(dtype=object) if "group" in table else None,
@@ -177,7 +175,7 @@ def read_rows(
 
 
 def find_duplicates(digests: pd.Series, labels: pd.Series, splits: pd.Series) -> np.ndarray:
-    """Say which images to leave out so that no image outside test is of the same file as another image.
+    """Return which images to leave out so that no image outside test has the same file as another image.
 
     Test images all stay, so that figures stay comparable. Of identical ones outside test, the first validation image
     stays, or else the first one; none of those that are identical to a test image, or that have several labels, of
@@ -229,8 +227,8 @@ def _read_weights(store: Store, table, column: str | None) -> np.ndarray | None:
     if len(bad):
         path = table["path"].iloc[bad[0]]
         cell = cells[bad[0]]
-        found = repr(cell) if isinstance(cell, str) else cell
-        raise FeatxError(f"{store.path}: {column!r} of {path} is {found}; weights are numbers from 0 up")
+        shown = repr(cell) if isinstance(cell, str) else cell
+        raise FeatxError(f"{store.path}: {column!r} of {path} is {shown}; weights are numbers from 0 up")
     return weights
 
 
@@ -240,16 +238,15 @@ def choose_stored_layers(store: Store, text: str) -> list[str]:
     if backbone not in BACKBONES and any(part.partition(":")[0].strip() != "all" for part in text.split(",")):
         raise FeatxError(
             f"{store.path}: the attribute backbone is {backbone!r}, expected one of {', '.join(BACKBONES)}; without "
-            "--layers, all layers are taken"
+            "`layers`, all layers are used"
         )
     return choose_features(store.layers, text, backbone=str(backbone), path=store.path)
 
 
 def choose_features(stored: Sequence[str], text: str, *, backbone: str, path: str | Path) -> list[str]:
-    """Return those of a store's features that are asked for, in its order; `all` is all that it has.
+    """Return the chosen features of a store, in its order; `all` is all of them.
 
-    A layer, or a set of layers, stands for every pooling of it; `block5_conv3:max`, `conv:std` and `all:avg` for that
-    one alone.
+    A layer, or a set of layers, means all of its poolings; `block5_conv3:max`, `conv:std` and `all:avg` mean one.
 
     Parameters
     ----------
@@ -257,20 +254,20 @@ def choose_features(stored: Sequence[str], text: str, *, backbone: str, path: st
         The features' names.
     text : str
     backbone : str
-        Whose sets of layers are meant.
+        The backbone of the store.
     path : path
-        What a message calls the store.
+        The store's, for messages.
 
     Raises
     ------
     FeatxError
-        If the store lacks one.
+        If the store has no such feature.
     """
-    wanted: set[str] = set()
+    chosen: set[str] = set()
     for part in text.split(","):
         name, _, pooling = part.strip().partition(":")
-        wanted |= _find_features(stored, name, pooling, backbone, path)
-    return [name for name in stored if name in wanted]
+        chosen |= _find_features(stored, name, pooling, backbone, path)
+    return [name for name in stored if name in chosen]
 
 
 def _find_features(stored: Sequence[str], name: str, pooling: str, backbone: str, path: str | Path) -> set[str]:
@@ -292,7 +289,7 @@ def _find_features(stored: Sequence[str], name: str, pooling: str, backbone: str
 
 
 def store_record(store: Store, layers: Sequence[str]) -> dict[str, object]:
-    """Return what a run's record says of the features it was fitted on."""
+    """Return the record of the features that a run was fitted on."""
     attributes = store.attributes
     kept = (*(field.name for field in fields(Settings) if field.name != "layers"), "settings_sha256", "run_id")
     return {
@@ -305,7 +302,7 @@ def store_record(store: Store, layers: Sequence[str]) -> dict[str, object]:
 
 
 def digest_rows(rows: Rows) -> str:
-    """Digest which rows take part, with their labels, splits, groups and weights."""
+    """Return the digest of the used rows: their labels, splits, groups and weights."""
     digest = hashlib.sha256()
     for column in (rows.paths, rows.y, rows.split, rows.groups, rows.weights):
         digest.update(repr(None if column is None else column.tolist()).encode("utf-8", "backslashreplace"))
@@ -313,32 +310,27 @@ def digest_rows(rows: Rows) -> str:
 
 
 def check_splits(store_path: object, rows: Rows, where: str | None = None) -> None:
-    """Refuse rows that nothing can be fitted on.
+    """Raise an error if there are no train rows, or all of them have one class.
 
     Parameters
     ----------
     store_path : path
-        What a message begins with.
+        For messages.
     rows : Rows
     where : str, optional
-        What they were chosen by.
-
-    Raises
-    ------
-    FeatxError
-        If there are no train rows, or they are of one class.
+        The expression that chose them.
     """
-    so, other_rows = told_with(where)
+    so, other_rows = describe_where(where)
     train = rows.of("train")
     if "train" in rows.emptied:
         raise FeatxError(
-            f"{store_path}: no labelled train rows{so}: --drop-duplicates has left them all out, since their files are "
-            f"identical to others: leave --drop-duplicates out, or divide the images again{other_rows}"
+            f"{store_path}: no labelled train rows{so}: `drop_duplicates` has left them all out, since their files are "
+            f"identical to others: leave `drop_duplicates` out, or divide the images again{other_rows}"
         )
     if not len(train):
         there = ", ".join(sorted({repr(str(name)) for name in rows.split} & {repr(name) for name in SPLITS}))
         raise FeatxError(
-            f"{store_path}: no labelled train rows{so} (there are {there}): extract again with --split "
+            f"{store_path}: no labelled train rows{so} (there are {there}): run featx extract again with --split "
             f"0.6,0.2,0.2, and --split-column '' where a CSV has splits of its own{other_rows}"
         )
     for split in SPLITS:
@@ -347,7 +339,7 @@ def check_splits(store_path: object, rows: Rows, where: str | None = None) -> No
     if len(set(rows.y[train])) < 2:
         raise FeatxError(
             f"{store_path}: one class only ({rows.y[train][0]!r}) in train{so}; a classifier needs two: name the "
-            f"column that holds the labels with --label{other_rows}"
+            f"column that holds the labels with `label`{other_rows}"
         )
     labels = rows.y[rows.with_weight(train)]
     if len(set(labels)) < 2:
@@ -358,13 +350,13 @@ def check_splits(store_path: object, rows: Rows, where: str | None = None) -> No
 
 
 def notes_on_splits(rows: Rows, folds: Sequence[Fold] = ()) -> list[str]:
-    """Say what makes figures less telling than they look: groups or files in two splits, labels never seen.
+    """Return notes on what makes scores look too good: groups or files in two splits, labels never seen.
 
     Parameters
     ----------
     rows : Rows
     folds : sequence of (rows to fit, rows to score)
-        Of a choice by cross-validation, for which train and validation are the same; else none.
+        Folds of a choice by cross-validation, which uses train and validation rows alike.
     """
     pairs = [("test", "train"), ("test", "validation"), *([] if folds else [("validation", "train")])]
     notes = []
@@ -457,7 +449,7 @@ def _notes_on_pair(rows: Rows, these: str, those: str) -> list[str]:
             groups = "1 group has" if len(shared) == 1 else f"{len(shared):,} groups have"
             notes.append(
                 f"{groups} images in {these} and in {those}, the first is {shared[0]!r}: {easy.format('groups')}; "
-                "let --split divide the images (--split-column '' where a CSV has splits of its own)"
+                "let featx extract --split divide the images (--split-column '' where a CSV has splits of its own)"
             )
     if rows.digests is not None:
         same = first[np.isin(rows.digests[first].astype(str), rows.digests[second].astype(str))]
@@ -504,4 +496,4 @@ def _say_parted(rows: Rows, parted: np.ndarray, twin: int) -> str:
     return f"{len(parted):,} images are identical to others, {first}"
 
 
-_REMEDY = "give identical images one group (--group-column), or leave them out with --drop-duplicates"
+_REMEDY = "give identical images one group (group_column), or leave them out (drop_duplicates)"

@@ -1,4 +1,4 @@
-"""Choosing rows by an expression over the columns of a table of images, without running it as code."""
+"""Select rows by an expression over the columns of a table of images, without running it as code."""
 
 import ast
 import contextlib
@@ -23,7 +23,7 @@ _COMPARISONS = {
 }
 
 
-# What Python says of a text that is no expression.
+# What Python raises for a text that is no expression.
 _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
@@ -31,7 +31,7 @@ _EXPECTED = 'expected comparisons of columns with values, such as: type == "mono
 
 
 def select_rows(table: pd.DataFrame, text: str) -> np.ndarray:
-    """Tell which rows an expression is true for.
+    """Return which rows an expression is true for.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def select_rows(table: pd.DataFrame, text: str) -> np.ndarray:
     Raises
     ------
     FeatxError
-        If it can't be read, names a column that isn't there, compares text with numbers, or chooses nothing.
+        If it can't be read, names an unknown column, compares text with numbers, or is true for no row.
 
     Examples
     --------
@@ -59,34 +59,24 @@ def select_rows(table: pd.DataFrame, text: str) -> np.ndarray:
     """
     chosen = _evaluate(_read(text, table.columns), table, text)
     if not chosen.any():
-        raise FeatxError(f"--where {text!r}: no row is so")
+        raise FeatxError(f"{text!r}: true for no row", parameter="where")
     return chosen
 
 
 def check_expression(text: str) -> None:
-    """Refuse an expression that can't be read, whatever columns there are.
-
-    Parameters
-    ----------
-    text : str
-        See `select_rows`.
-
-    Raises
-    ------
-    FeatxError
-    """
+    """Raise an error for an expression that can't be read, whatever the columns are; see `select_rows`."""
     _check(_read(text), text)
 
 
-def told_with(text: str | None) -> tuple[str, str]:
-    """Return what a message about rows says of the expression that chose them, and how its advice ends.
+def describe_where(text: str | None) -> tuple[str, str]:
+    """Return what a message says about the expression that chose its rows, and how its advice ends.
 
     Parameters
     ----------
     text : str or None
-        None: all rows take part, and there is nothing to say.
+        None: all rows are used, and both texts are empty.
     """
-    return ("", "") if text is None else (f" where {text}", ", or give another --where")
+    return ("", "") if text is None else (f" where {text}", ", or use another `where`")
 
 
 def _read(text: str, columns: Iterable[str] = ()) -> ast.AST:
@@ -95,10 +85,11 @@ def _read(text: str, columns: Iterable[str] = ()) -> ast.AST:
     except _UNREADABLE as error:
         if name := _find_unnamable(text, columns):
             raise FeatxError(
-                f"--where {text!r}: the column {name!r} can't be named here, only one whose name is a word and no "
-                "word of Python's own: give it another name in the CSV and extract again"
+                f"{text!r}: can't use the column {name!r}: its name must be a word and no keyword of Python. Give it "
+                "another name in the CSV and extract again",
+                parameter="where",
             ) from error
-        raise FeatxError(f"--where {text!r}: can't be read; {_EXPECTED}") from error
+        raise FeatxError(f"{text!r}: can't be read; {_EXPECTED}", parameter="where") from error
 
 
 def _find_unnamable(text: str, columns: Iterable[str]) -> str | None:
@@ -124,9 +115,9 @@ def _check(node: ast.AST, text: str) -> None:
     elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         _check(node.operand, text)
     elif isinstance(node, ast.Compare) and isinstance(node.left, ast.Name) and len(node.ops) == 1:
-        _read_wanted(node.ops[0], node.comparators[0], text)
+        _read_value(node.ops[0], node.comparators[0], text)
     else:
-        raise FeatxError(f"--where {text!r}: {_EXPECTED}")
+        raise FeatxError(f"{text!r}: {_EXPECTED}", parameter="where")
 
 
 def _evaluate(node: ast.AST, table: pd.DataFrame, text: str) -> np.ndarray:
@@ -137,63 +128,63 @@ def _evaluate(node: ast.AST, table: pd.DataFrame, text: str) -> np.ndarray:
         return ~_evaluate(node.operand, table, text)
     if isinstance(node, ast.Compare) and isinstance(node.left, ast.Name) and len(node.ops) == 1:
         return _compare(node.left.id, _column(node.left.id, table, text), node.ops[0], node.comparators[0], text)
-    raise FeatxError(f"--where {text!r}: {_EXPECTED}")
+    raise FeatxError(f"{text!r}: {_EXPECTED}", parameter="where")
 
 
 def _column(name: str, table: pd.DataFrame, text: str) -> np.ndarray:
     if name not in table:
-        raise FeatxError(f"--where {text!r}: no column {name!r}; there are {', '.join(table.columns)}")
+        raise FeatxError(f"{text!r}: no column {name!r}; there are {', '.join(table.columns)}", parameter="where")
     return table[name].to_numpy()
 
 
-def _read_wanted(comparison: ast.cmpop, node: ast.AST, text: str) -> object:
+def _read_value(comparison: ast.cmpop, node: ast.AST, text: str) -> object:
     """Return the value, or the list of values, that a column is compared with."""
     try:
-        wanted = ast.literal_eval(node)
+        value = ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
-        raise FeatxError(f"--where {text!r}: {_EXPECTED}") from error
+        raise FeatxError(f"{text!r}: {_EXPECTED}", parameter="where") from error
     is_list = isinstance(comparison, ast.In | ast.NotIn)
     if not is_list and type(comparison) not in _COMPARISONS:
-        raise FeatxError(f"--where {text!r}: {_EXPECTED}")
-    if is_list != isinstance(wanted, list | tuple | set):
-        raise FeatxError(f"--where {text!r}: in and not in take a list, other comparisons one value")
-    return wanted
+        raise FeatxError(f"{text!r}: {_EXPECTED}", parameter="where")
+    if is_list != isinstance(value, list | tuple | set):
+        raise FeatxError(f"{text!r}: in and not in need a list, other comparisons one value", parameter="where")
+    return value
 
 
 def _compare(column: str, values: np.ndarray, comparison: ast.cmpop, node: ast.AST, text: str) -> np.ndarray:
-    found = _read_wanted(comparison, node, text)
+    value = _read_value(comparison, node, text)
     is_list = isinstance(comparison, ast.In | ast.NotIn)
-    wanted = list(found) if is_list else [found]
+    expected = list(value) if is_list else [value]
     column_is_text = values.dtype.kind not in "biuf"
     if column_is_text:
         values = np.array([as_label(value) for value in values], dtype=object)
-        # As a CSV has them.
-        wanted = [str(value) if isinstance(value, bool) else value for value in wanted]
-    asks_for_text = [isinstance(value, str) for value in wanted]
-    if column_is_text and wanted and not any(asks_for_text):
-        column_is_text, values = False, _numbers_of(column, values, wanted[0], text)
-    for value, is_text in zip(wanted, asks_for_text, strict=True):
+        # As they stand in a CSV.
+        expected = [str(value) if isinstance(value, bool) else value for value in expected]
+    asks_for_text = [isinstance(value, str) for value in expected]
+    if column_is_text and expected and not any(asks_for_text):
+        column_is_text, values = False, _numbers_of(column, values, expected[0], text)
+    for value, is_text in zip(expected, asks_for_text, strict=True):
         if not isinstance(value, str | int | float) or is_text != column_is_text:
             kind = "text" if column_is_text else "numbers"
-            raise FeatxError(f"--where {text!r}: {value!r} is compared with a column of {kind}")
-    wanted = [value.strip() if isinstance(value, str) else value for value in wanted]
+            raise FeatxError(f"{text!r}: {value!r} is compared with a column of {kind}", parameter="where")
+    expected = [value.strip() if isinstance(value, str) else value for value in expected]
     if is_list:
         # Not NumPy's own, which makes floats of whole numbers that no float holds.
-        is_in = np.array([value in wanted for value in values.tolist()], dtype=bool)
+        is_in = np.array([value in expected for value in values.tolist()], dtype=bool)
         return is_in if isinstance(comparison, ast.In) else ~is_in
-    # NaN among Python's own numbers would be warned of.
+    # Python warns of NaN among its own numbers.
     with np.errstate(invalid="ignore"):
-        return np.asarray(_COMPARISONS[type(comparison)](values, wanted[0]), dtype=bool)
+        return np.asarray(_COMPARISONS[type(comparison)](values, expected[0]), dtype=bool)
 
 
-def _numbers_of(column: str, cells: np.ndarray, wanted: object, text: str) -> np.ndarray:
+def _numbers_of(column: str, cells: np.ndarray, value: object, text: str) -> np.ndarray:
     """Return the numbers that a column of text holds, such as 1.10; NaN where a cell is empty."""
     numbers = np.empty(len(cells), dtype=object)
     for row, cell in enumerate(cells):
         number = as_number(cell) if cell else np.nan
         if number is None:
             raise FeatxError(
-                f"--where {text!r}: {wanted!r} is compared with a column of text: {column!r} holds {cell!r}"
+                f"{text!r}: {value!r} is compared with a column of text: {column!r} has {cell!r}", parameter="where"
             )
         numbers[row] = number
     return numbers

@@ -1,4 +1,4 @@
-"""The feature store's writer: one file out of parts, by the contract of `featx.store`."""
+"""Write a store: one file from parts, by the contract of `featx.store.reader`."""
 
 import hashlib
 import io
@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 import h5py
@@ -20,13 +19,14 @@ from featx.store.file import (
     FORMAT,
     TEXT_COLUMNS,
     attributes_sha256,
+    column_kind,
     content_bytes,
-    describe_column,
     read_attributes,
     read_columns,
 )
 from featx.store.parts import Part
 from featx.store.settings import Settings
+from featx.system import now, sha256_of
 
 CHUNK_BYTES = 2**20
 
@@ -49,22 +49,22 @@ def write_store(
         The file to write; not yet the store's own name.
     settings : Settings
     table : DataFrame
-        The manifest's table, a row for each image, readable or not.
+        The manifest's table, one row per image, readable or not.
     root : path
         The folder that relative paths start from.
     parts : iterable of Part
         Ascending, together covering every row of `table`.
     n_channels : mapping of str to int
-        Features a layer.
+        Features per layer.
     provenance : mapping of str to str or number
         Further attributes of the root.
 
     Raises
     ------
     StoreError
-        If the disk doesn't take it; what was written is then not a store.
+        If writing fails; the file is then not a store.
     """
-    kept = "All features are kept in the parts beside it; mend it (free some disk, say) and run the same command again"
+    kept = "All features are kept in the parts next to it; fix it (free some disk, say) and run the same command again"
     with _new_file(path, kept) as (file, disk):
         rows, digests, lost = _write_features(file, parts, n_channels, len(table), np.dtype(settings.store_dtype), disk)
         _write_images(file, table, rows, digests)
@@ -82,7 +82,7 @@ def rewrite_store(
     dtype: str,
     describe: Callable[[], Mapping[str, object]],
 ) -> None:
-    """Write a store that is there already once more, with features and digests out of parts.
+    """Write an existing store once more, with features and digests from parts.
 
     Parameters
     ----------
@@ -94,18 +94,18 @@ def rewrite_store(
         Ascending, together covering every row of `images`; features in the type that they are stored in are copied bit
         for bit.
     n_channels : mapping of str to int
-        Features a layer.
+        Features per layer.
     dtype : str
         How features are stored: float32 or float16.
     describe : callable
-        Gives the root's attributes, once the parts are through; digests and columns are made anew.
+        Returns the root's attributes, once all parts are written; digests and columns are made again.
 
     Raises
     ------
     StoreError
-        If the disk doesn't take it; what was written is then not a store.
+        If writing fails; the file is then not a store.
     """
-    with _new_file(path, "Nothing was changed; mend it (free some disk, say) and run the same command again") as opened:
+    with _new_file(path, "Nothing was changed; fix it (free some disk, say) and run the same command again") as opened:
         file, disk = opened
         rows, digests, lost = _write_features(file, parts, n_channels, len(images), np.dtype(dtype), disk)
         _write_images(file, images, rows, digests)
@@ -115,13 +115,13 @@ def rewrite_store(
 
 
 @contextmanager
-def _new_file(path: Path, kept: str) -> Iterator[tuple[h5py.File, "PatientFile"]]:
-    """Make a file, and say what is kept where the disk doesn't take all of it."""
+def _new_file(path: Path, kept: str) -> Iterator[tuple[h5py.File, "DeferredErrorFile"]]:
+    """Make a file; if writing fails, the error says what is kept."""
     try:
-        with open_patiently(path) as (file, disk):
+        with open_deferring_errors(path) as (file, disk):
             yield file, disk
             if disk.error is None:
-                # As it is read back: what a reader finds is what the digest is of.
+                # Read back, so that the digest is of what a reader gets.
                 file.attrs["attributes_sha256"] = attributes_sha256(read_attributes(file, path))
     except OSError as error:
         raise StoreError(f"{path}: writing failed ({error.strerror or error}). {kept}") from error
@@ -133,9 +133,9 @@ def _write_features(
     n_channels: Mapping[str, int],
     n_rows: int,
     dtype: np.dtype,
-    disk: "PatientFile",
+    disk: "DeferredErrorFile",
 ) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
-    """Append every part's features; return the rows that are there, their digests, and why the others are not."""
+    """Append every part's features; return the rows that have some, their digests, and why the others have none."""
     features = _create_features(file, n_channels, n_rows, dtype)
     content = {layer: hashlib.sha256() for layer in n_channels}
     rows, digests, rejected = [np.array([], dtype=np.int64)], [np.array([], dtype="S64")], {}
@@ -190,18 +190,18 @@ def _describe(settings: Settings, root: Path) -> dict[str, object]:
         "layers": json.dumps(settings.layers),
         "settings_sha256": settings.sha256,
         "root": str(root),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": now(),
     }
 
 
 def _write_attributes(file: h5py.File, attributes: Mapping[str, object]) -> None:
-    columns = {name: describe_column(file["images"][name].dtype) for name in read_columns(file)}
+    columns = {name: column_kind(file["images"][name].dtype) for name in read_columns(file)}
     for name, value in (dict(attributes) | {"columns": json.dumps(columns)}).items():
         file.attrs[name] = h5py.Empty("f") if value is None else value
 
 
 def as_text(value: object) -> str:
-    """Return a cell as a store holds it: what is no UTF-8 in a file's name stands there escaped."""
+    """Return a cell as a store has it: bytes of a file's name that are no UTF-8 are escaped."""
     return text_of(value).encode("utf-8", "backslashreplace").decode()
 
 
@@ -211,15 +211,15 @@ def _write_table(group: h5py.Group, table: Mapping[str, pd.Series | np.ndarray])
         if values.dtype.kind not in ("S" if name in TEXT_COLUMNS else "biufS"):
             values = _encode(values)
         if values.dtype.kind == "S":
-            # The same bytes, and HDF5 is told that they are UTF-8.
+            # The same bytes, marked as UTF-8.
             values = values.view(h5py.string_dtype("utf-8", values.dtype.itemsize))
         options = {"chunks": True, "compression": "gzip", "shuffle": True, "fletcher32": True} if len(values) else {}
         dataset = group.create_dataset(name, data=values, **options)
-        dataset.attrs["sha256"] = hashlib.sha256(content_bytes(values)).hexdigest()
+        dataset.attrs["sha256"] = sha256_of(content_bytes(values))
 
 
 def _encode(texts: np.ndarray) -> np.ndarray:
-    """Return texts as UTF-8 of one length; never all of them as bytes of Python's as well."""
+    """Return texts as UTF-8 of one length."""
     width = max((len(as_text(text).encode()) for text in texts), default=1)
     encoded = np.empty(len(texts), dtype=f"S{max(1, width)}")
     for row, text in enumerate(texts):
@@ -228,31 +228,24 @@ def _encode(texts: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def open_patiently(path: Path) -> Iterator[tuple[h5py.File, "PatientFile"]]:
-    """Make an HDF5 file that others fill; see `PatientFile`.
-
-    Raises
-    ------
-    OSError
-        The first error of the disk, once the file is closed; what was written is then not whole.
-    """
-    with PatientFile(path) as disk:
+def open_deferring_errors(path: Path) -> Iterator[tuple[h5py.File, "DeferredErrorFile"]]:
+    """Open a new HDF5 file; after it is closed, raise the first error of the disk; see `DeferredErrorFile`."""
+    with DeferredErrorFile(path) as disk:
         with h5py.File(disk, "w") as file:
             try:
                 yield file, disk
             except OSError as error:
-                # Once the disk is full, HDF5 may miss what it believes to have written.
+                # On a full disk, HDF5 may fail to read what it has written.
                 disk.error = disk.error or error
         if disk.error is not None:
             raise disk.error
 
 
-class PatientFile(io.FileIO):
-    """A file to write that remembers its first error instead of raising it.
+class DeferredErrorFile(io.FileIO):
+    """A file for writing that keeps its first error instead of raising it.
 
-    When a write fails under the HDF5 library, the library can't close its objects any more, says so at length, and may
-    crash the process on its way out. With this file it never hears of the error, closes in peace, and the caller asks
-    `error` before the file is used.
+    After a failed write, the HDF5 library can't close its objects, prints many lines, and may crash the process. With
+    this file it gets no error and can close; the caller checks `error` before the file is used.
 
     Attributes
     ----------
@@ -265,7 +258,7 @@ class PatientFile(io.FileIO):
         self.error: OSError | None = None
 
     def write(self, data: object) -> int:
-        """Write all of the data, or remember why not; always say that all was written."""
+        """Write all of the data, or keep the error; always return the number of all bytes."""
         rest = memoryview(data).cast("B")
         n_bytes = len(rest)
         try:
@@ -276,7 +269,7 @@ class PatientFile(io.FileIO):
         return n_bytes
 
     def truncate(self, size: int | None = None) -> int:
-        """Set the file's length, or remember why not."""
+        """Set the file's length, or keep the error."""
         try:
             return super().truncate(size)
         except OSError as error:

@@ -14,16 +14,25 @@ from .files import (
     is_folder as is_folder,
 )
 from .files import (
-    name_beside as name_beside,
+    put_folder_back as put_folder_back,
 )
 from .files import (
-    open_whole as open_whole,
+    sha256_of as sha256_of,
+)
+from .files import (
+    sync_file as sync_file,
 )
 from .files import (
     sync_folder as sync_folder,
 )
 from .files import (
+    whole_file as whole_file,
+)
+from .files import (
     whole_files as whole_files,
+)
+from .files import (
+    whole_folder as whole_folder,
 )
 from .locks import (
     hold as hold,

@@ -1,31 +1,55 @@
-"""Write whole files or none, check that files may be written, and find the cache folder."""
+"""Write whole files and folders or none, check that they may be written, digest them, and find the cache folder."""
 
 import contextlib
 import errno
+import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from featx.errors import FeatxError
+from featx.errors import FeatxError, WriteError
+
+_NOTHING_KEPT = "nothing of it was kept. Fix that (free some disk space, for example) and run it again"
 
 
 def is_file(path: Path) -> bool:
-    """Whether it is a file or leads to one; not if there is no telling, as where a name is too long."""
-    # Path's own raises there.
+    """Return whether a path is a file or a link to one; False where the system can't say, as if a name is too long."""
+    # Path's own method raises there.
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is a folder or leads to one; not if there is no telling."""
+    """Return whether a path is a folder or a link to one; False where the system can't say."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
-def name_beside(path: Path) -> Path:
-    """Return a hidden name next to a path, which no other process uses, for what is renamed to it once it is whole."""
+def _name_next_to(path: Path) -> Path:
+    """Return a new hidden name next to a path, for a file or folder that gets the path's name once it is complete."""
     return path.with_name(f".featx-{uuid.uuid4().hex}.tmp")
+
+
+def sha256_of(data: bytes | memoryview | str | Path) -> str:
+    """Return the SHA-256 of bytes, of a text in UTF-8, or of a file's bytes if it is a path; in hexadecimal.
+
+    Examples
+    --------
+    >>> sha256_of("featx")[:12] == sha256_of(b"featx")[:12]
+    True
+    """
+    if isinstance(data, Path):
+        with data.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file to disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
@@ -52,16 +76,16 @@ def cache_dir() -> Path:
 
 
 def check_free_files(paths: Sequence[Path], *, overwrite: bool, keep: Path) -> None:
-    """Refuse files that are taken, that can't be replaced, or that are the one to keep.
+    """Check that files may be written, and that none of them is the one to keep.
 
     Parameters
     ----------
     paths : sequence of Path
         The files to write.
     overwrite : bool
-        Whether files that are there may be replaced.
+        Whether existing files may be replaced.
     keep : Path
-        A file that is there, and is read while the others are written.
+        An existing file that is read while the others are written.
 
     Raises
     ------
@@ -72,19 +96,19 @@ def check_free_files(paths: Sequence[Path], *, overwrite: bool, keep: Path) -> N
         try:
             is_kept = path.exists() and path.samefile(keep)
         except OSError as error:
-            raise FeatxError(f"{path}: can't be written: {error.strerror or error}; give another --output") from error
+            raise FeatxError(f"{path}: can't be written: {error.strerror or error}; give another `output`") from error
         if is_kept:
-            raise FeatxError(f"{path}: the store itself; give another --output")
+            raise FeatxError(f"{path}: the store itself; give another `output`")
         check_writable(path, overwrite=overwrite)
 
 
 @contextmanager
 def whole_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """Give a file to write for each path, in the same folder; move them to their places once all are written.
+    """Yield a temporary file to write for each path; rename them to their paths once all are written.
 
-    The first is moved last, and what stood in its place is hidden before anything is moved, so that where the first is,
-    the others next to it are those that were written with it. What is replaced keeps a hidden name until all are moved,
-    and gets its own back if that fails; see `put_files_back`.
+    The first is renamed last, and what it replaces is hidden before anything is renamed, so that if the first exists,
+    the others are those that were written with it. What is replaced keeps a hidden name until all are renamed, and gets
+    its own back if that fails; see `put_files_back`.
 
     Parameters
     ----------
@@ -94,32 +118,117 @@ def whole_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
     Yields
     ------
     list of Path
-        Empty files, a path each.
+        Empty files in the same folder, one per path.
 
     Raises
     ------
-    FeatxError
-        If the disk doesn't take them; whatever ends it early, nothing of them is left, and what was there stays.
+    WriteError
+        If the disk doesn't take them. However it ends early, none of them is left, and existing files stay.
     """
     temporaries: list[Path] = []
     try:
         for path in paths:
-            temporaries.append(name_beside(path))
+            temporaries.append(_name_next_to(path))
             temporaries[-1].open("xb").close()
         yield list(temporaries)
         for temporary in temporaries:
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
+            sync_file(temporary)
         _publish(temporaries, paths)
     except OSError as error:
-        raise FeatxError(
-            f"{paths[0]}: writing failed: {error.strerror or error}; nothing of it was kept. Mend it (free some disk, "
-            "say) and run it again"
-        ) from error
+        if isinstance(error, FeatxError):
+            raise
+        raise WriteError(f"{paths[0]}: writing failed: {error.strerror or error}; {_NOTHING_KEPT}") from error
     finally:
+        # If even deleting fails, the first error is the one to report.
         with contextlib.suppress(OSError):
             for temporary in temporaries:
                 temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that gets its name once all of it is written; if anything fails, nothing has changed.
+
+    Raises
+    ------
+    WriteError
+        If it can't be written.
+    """
+    with whole_files([path]) as [temporary], temporary.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill; rename it to its path once it is filled.
+
+    A folder that is replaced keeps a hidden name until the new one has its name; see `put_folder_back`. A link to a
+    folder stays a link: the folder behind it is replaced.
+
+    Raises
+    ------
+    WriteError
+        If it can't be written.
+    """
+    final = Path(os.path.realpath(path))
+    temporary = _name_next_to(final)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+    except OSError as error:
+        raise WriteError(f"{path}: this folder can't be made: {error.strerror}. Give another `output`") from error
+    try:
+        yield temporary
+        for file_path in temporary.iterdir():
+            sync_file(file_path)
+        sync_folder(temporary)
+        _move_folder(temporary, final)
+    except OSError as error:
+        if isinstance(error, FeatxError):
+            raise
+        raise WriteError(f"{path}: writing failed ({error.strerror or error}); {_NOTHING_KEPT}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_folder_back(path: str | Path) -> None:
+    """Give a folder its name back, where featx was killed just as it replaced the folder.
+
+    Raises
+    ------
+    FeatxError
+        If it can't be renamed.
+    """
+    final = Path(os.path.realpath(path))
+    waiting = _waiting_name(final)
+    if os.path.lexists(final) or not is_folder(waiting):
+        return
+    try:
+        waiting.rename(final)
+    except FileNotFoundError:
+        # Another process has renamed it.
+        return
+    except OSError as error:
+        raise _not_back(path, waiting, final, error) from error
+
+
+def _move_folder(folder: Path, final: Path) -> None:
+    """Rename a folder; the folder that it replaces is deleted afterwards, or keeps its name."""
+    waiting = _waiting_name(final)
+    if not final.exists():
+        folder.rename(final)
+        sync_folder(final.parent)
+        return
+    # Left by a process that was killed as it deleted it.
+    shutil.rmtree(waiting, ignore_errors=True)
+    final.rename(waiting)
+    try:
+        folder.rename(final)
+    except BaseException:
+        waiting.rename(final)
+        raise
+    sync_folder(final.parent)
+    shutil.rmtree(waiting, ignore_errors=True)
 
 
 def put_files_back(paths: Sequence[Path]) -> None:
@@ -136,19 +245,23 @@ def put_files_back(paths: Sequence[Path]) -> None:
     try:
         _put_back(paths)
     except OSError as error:
-        raise FeatxError(
-            f"{paths[0]}: featx was stopped as it replaced this file, which is {_waiting_name(paths[0])} now and can't "
-            f"be moved back: {error.strerror or error}. Rename it"
-        ) from error
+        raise _not_back(paths[0], _waiting_name(paths[0]), paths[0], error) from error
+
+
+def _not_back(path: str | Path, waiting: Path, final: Path, error: OSError) -> FeatxError:
+    return FeatxError(
+        f"{path}: featx was stopped while it replaced this, which is called {waiting} now and can't be renamed: "
+        f"{error.strerror or error}. Rename it to {final.name}"
+    )
 
 
 def _waiting_name(path: Path) -> Path:
-    """Return what a file is called while another one takes its place."""
+    """Return the name of a file or folder while another one replaces it."""
     return path.with_name(f".{path.name}.featx-old")
 
 
 def _put_back(paths: Sequence[Path]) -> None:
-    """Move what waits back to its place, the first last."""
+    """Rename hidden old files to their own names, the first last."""
     for path in reversed(paths):
         if is_file(_waiting_name(path)):
             _waiting_name(path).replace(path)
@@ -172,54 +285,30 @@ def _publish(temporaries: Sequence[Path], paths: Sequence[Path]) -> None:
         _put_back(paths)
         raise
     sync_folder(paths[0].absolute().parent)
-    # The new ones are in place, whatever becomes of the old ones.
+    # The new ones are complete, even where an old one can't be deleted.
     with contextlib.suppress(OSError):
         for path in paths:
             _waiting_name(path).unlink(missing_ok=True)
 
 
 def check_writable(path: Path, *, overwrite: bool) -> None:
-    """Refuse a file that is taken, is no file, or whose folder isn't there or can't be looked into.
+    """Check that a file may be written: that it doesn't exist or may be replaced, and that its folder exists.
 
     Raises
     ------
     FeatxError
     """
     try:
-        is_folder, is_there, is_file = path.is_dir(), path.exists(), path.is_file()
+        is_folder, exists, is_file = path.is_dir(), path.exists(), path.is_file()
         has_folder = path.absolute().parent.is_dir()
     except OSError as error:
-        raise FeatxError(f"{path}: can't be written: {error.strerror or error}; give another --output") from error
+        raise FeatxError(f"{path}: can't be written: {error.strerror or error}; give another `output`") from error
     if is_folder:
         raise FeatxError(f"{path}: a folder; give the name of a file to write")
-    if is_there and not is_file:
-        # A device or a pipe: what is renamed into its place would take it away from everybody.
-        raise FeatxError(f"{path}: neither a file nor free; give another --output")
-    if is_there and not overwrite:
-        raise FeatxError(f"{path}: exists. Give another --output, or --overwrite to replace it")
+    if exists and not is_file:
+        # A device or a pipe: renaming a file to its name would take it away from all programs.
+        raise FeatxError(f"{path}: not a regular file; give another `output`")
+    if exists and not overwrite:
+        raise FeatxError(f"{path}: exists. Give another `output`, or `overwrite` to replace it")
     if not has_folder:
         raise FeatxError(f"{path}: the folder {path.parent} doesn't exist; make it first")
-
-
-@contextlib.contextmanager
-def open_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that appears under its name once all of it is there, or not at all.
-
-    Raises
-    ------
-    FeatxError
-        If it can't be written.
-    """
-    temporary = name_beside(path)
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise FeatxError(f"{path}: writing failed: {error.strerror or error}; nothing of it was kept") from error
-    finally:
-        # Where it couldn't even be looked for, that is what was raised.
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -5,12 +5,12 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import filelock
 
 from featx.errors import FeatxError, TakenError, one_line
+from featx.system.machine import now
 
 SWITCH = "FEATX_LOCKS"
 """The environment variable that chooses: `system` (the default) or `files`."""
@@ -88,7 +88,7 @@ def _leave_name(by_path: Path) -> None:
     holder = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
-        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        "since": now(),
     }
     # The lock holds without it.
     with contextlib.suppress(OSError):

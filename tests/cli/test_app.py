@@ -147,7 +147,7 @@ def test_names_that_a_file_system_does_not_take_are_one_line(arguments, small_st
 def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     result = CliRunner().invoke(main, ["report", "a", "--overwrite", "-o", str(tmp_path / "pipe")])
-    assert "pipe: neither a file nor free; give another --output" in result.stderr
+    assert "pipe: not a regular file; give another --output" in result.stderr
     assert (tmp_path / "pipe").is_fifo()
 
 

@@ -137,7 +137,7 @@ def test_a_store_that_is_there_is_added_to_by_one_worker(pair, stub, photos, tmp
     with featx.open(tmp_path / "store.h5") as store:
         assert len(store.layers) == 2
     assert "is added to, by one worker" in lines[0]
-    with pytest.raises(FeatxError, match="leave --shard or --cluster out"):
+    with pytest.raises(FeatxError, match="leave `shard` or `cluster` out"):
         featx.extract_features(manifest, tmp_path / "x.h5", cluster=pair, shard=Shard(1, 2), **OPTIONS)
 
 
@@ -280,11 +280,11 @@ def test_a_merge_that_was_stopped_is_finished(pair, stub, photos, tmp_path, monk
 def test_too_many_unreadable_images_end_all_shards(pair, stub, photos, tmp_path):
     for name in ("001", "020", "039"):
         (photos / "oak" / f"{name}.png").write_bytes(b"no image")
-    with pytest.raises(FeatxError, match="--max-rejected allows 2") as caught:
+    with pytest.raises(FeatxError, match="`max_rejected` allows 2") as caught:
         featx.extract_features(read(photos), tmp_path / "x.h5", cluster=pair, max_rejected=2, **OPTIONS)
     assert "3 of 70 images" in str(caught.value)
     for wrong in (1.5, -0.5, -1):
-        with pytest.raises(FeatxError, match="expected how many images may be rejected"):
+        with pytest.raises(FeatxError, match="max_rejected: expected a number of images"):
             featx.extract_features(read(photos), tmp_path / "y.h5", cluster=pair, max_rejected=wrong, **OPTIONS)
 
 
@@ -582,4 +582,4 @@ def test_real_networks_on_a_worker(tree, tuned_store, tmp_path):
     assert all(run.is_finetuned and (path / "network.weights.h5").exists() for path, run in runs.items())
     lines = []
     assert fine_tune_all(tuned_store, recipes, changes=changes, echo=lines.append) == runs
-    assert lines == [f"{path}: there already" for path in runs]
+    assert lines == [f"{path}: exists" for path in runs]

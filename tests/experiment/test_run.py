@@ -366,7 +366,7 @@ def test_a_stopped_training_goes_on_or_is_begun_anew(short, monkeypatch):
         ):
             run(short, changes | {"finetunes.net.set": {"epochs": 2}})
         # Of other rows: it is the training itself that knows.
-        with pytest.raises(featx.FeatxError, match="this unfinished training was begun with other rows"):
+        with pytest.raises(featx.FeatxError, match="this unfinished training was started with other rows"):
             run(short, changes | {"split.seed": 1}, only=["stores.plain", "finetunes"])
         lines = []
         with pytest.raises((KeyboardInterrupt, featx.errors.StoppedError)):

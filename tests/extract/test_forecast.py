@@ -42,7 +42,7 @@ def test_the_parts_are_foreseen(photographs, tmp_path, monkeypatch):
     manifest = featx.read_source(photographs)
     forecast = forecast_extraction(manifest, tmp_path / "store.h5", ExtractOptions(**SMALL))
     # The parts stay where the store can't be written.
-    monkeypatch.setattr("featx.extract.passes.write_store", lambda *args, **options: 1 / 0)
+    monkeypatch.setattr("featx.extract.run.write_store", lambda *args, **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         featx.extract_features(manifest, tmp_path / "store.h5", **SMALL)
     size = sum(path.stat().st_size for path in (tmp_path / "store.h5.parts").glob("rows-*"))

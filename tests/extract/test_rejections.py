@@ -42,5 +42,5 @@ def test_the_first_three_are_named_by_row():
 
 @pytest.mark.parametrize("most", [-1, 1.5, -0.1, float("nan"), True, "1%"])
 def test_limits_that_cannot_be_meant_are_refused(most):
-    with pytest.raises(FeatxError, match=r"max_rejected .*: expected how many"):
+    with pytest.raises(FeatxError, match="max_rejected: expected a number of images"):
         Rejections(manifest_of(5), most)

@@ -150,7 +150,7 @@ def test_images_that_can_none_be_read_make_no_store(photos, tmp_path):
     for path in photos.rglob("*.png"):
         path.write_bytes(b"no image")
     extract_all(featx.read_source(photos), tmp_path / "store.h5")
-    with pytest.raises(FeatxError, match=r"none of the 23 images could be read; the first, .*\. Mend them and"):
+    with pytest.raises(FeatxError, match=r"none of the 23 images could be read; the first, .*\. Fix them and"):
         featx.merge_shards(tmp_path / "store.h5")
     assert not (tmp_path / "store.h5").exists()
     assert len(list(tmp_path.glob("*.shard-*.h5"))) == N_SHARDS
@@ -179,7 +179,7 @@ def test_a_finished_shard_stays_as_it_is(photos, tmp_path):
     before = path.stat()
     shutil.rmtree(photos / "pine")
     done = extract(manifest, tmp_path / "store.h5", shard, echo=lines.append)
-    assert lines == [f"{path}: there already"]
+    assert lines == [f"{path}: exists"]
     assert (done.n_computed, done.store_path) == (0, str(path))
     assert path.stat() == before
 
@@ -218,7 +218,7 @@ def test_a_shard_of_other_settings_is_refused_before_any_work(photos, tmp_path, 
     extract(manifest, tmp_path / "store.h5", shard)
     before = shard.path_of(tmp_path / "store.h5").read_bytes()
     other, options = change(manifest)
-    with pytest.raises(FeatxError, match=rf"was made with .*{message}\. Delete it, or give --overwrite"):
+    with pytest.raises(FeatxError, match=rf"was made with .*{message}\. Delete it, or use `overwrite`"):
         extract(other, tmp_path / "store.h5", shard, **options)
     assert shard.path_of(tmp_path / "store.h5").read_bytes() == before
 
@@ -229,7 +229,7 @@ def test_weights_that_became_others_under_their_name_make_another_shard(photos, 
     extract(manifest, tmp_path / "store.h5", Shard(2, 2), weights=str(weights))
     lines = []
     extract(manifest, tmp_path / "store.h5", Shard(2, 2), weights=str(weights), echo=lines.append)
-    assert lines[-1].endswith("there already")
+    assert lines[-1].endswith(": exists")
     weights.write_bytes(b"two")
     with pytest.raises(FeatxError, match=r"was made with weights_sha256"):
         extract(manifest, tmp_path / "store.h5", Shard(2, 2), weights=str(weights))
@@ -288,7 +288,7 @@ def test_a_shard_that_was_being_made_anew_says_how_to_go_on(photos, tmp_path):
     folder = RunFolder(shard.path_of(tmp_path / "store.h5"))
     with folder.lock(), featx.open(folder.store_path) as store:
         folder.begin(Settings.from_record(store.attributes), {"root": "", "paths_sha256": ""}, replaces=True)
-    with pytest.raises(FeatxError, match="Give the same settings and --overwrite to go on"):
+    with pytest.raises(FeatxError, match="Use the same settings and `overwrite` to resume"):
         extract(manifest, tmp_path / "store.h5", shard)
     extract(manifest, tmp_path / "store.h5", shard, overwrite=True)
     assert featx.merge_shards(tmp_path / "store.h5").n_shards == 2
@@ -301,21 +301,21 @@ def test_a_file_that_is_no_store_in_a_shards_place_says_how_to_make_it_anew(phot
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(FeatxError, match=r"not an HDF5 file .*Run featx extract \.\.\. --shard 2/2 --overwrite"):
         featx.merge_shards(tmp_path / "store.h5")
-    with pytest.raises(FeatxError, match=r"not an HDF5 file .*\. Delete it, or give --overwrite to make it anew"):
+    with pytest.raises(FeatxError, match=r"not an HDF5 file .*\. Delete it, or use `overwrite` to make it again"):
         extract(manifest, tmp_path / "store.h5", shard)
     shutil.copy(Shard(1, 2).path_of(tmp_path / "store.h5"), path)
     with h5py.File(path, "r+") as file:
         del file.attrs["shard"]
     with pytest.raises(FeatxError, match=r"no shard of a store .*Move it away\. Run featx extract \.\.\. --shard 2/2"):
         featx.merge_shards(tmp_path / "store.h5")
-    with pytest.raises(FeatxError, match=r"no shard of a store .*\. Delete it, or give --overwrite"):
+    with pytest.raises(FeatxError, match=r"no shard of a store .*\. Delete it, or use `overwrite`"):
         extract(manifest, tmp_path / "store.h5", shard)
     extract(manifest, tmp_path / "store.h5", shard, overwrite=True)
     assert featx.merge_shards(tmp_path / "store.h5").n_shards == 2
 
 
 def test_nothing_to_merge(tmp_path):
-    with pytest.raises(FeatxError, match=r"no shards of it beside it \(store\.shard-0001-of-0016\.h5, say\)"):
+    with pytest.raises(FeatxError, match=r"no shards of it lie next to it \(store\.shard-0001-of-0016\.h5, say\)"):
         featx.merge_shards(tmp_path / "store.h5")
 
 
@@ -323,7 +323,7 @@ def test_shards_of_two_divisions_are_refused(photos, tmp_path):
     manifest = read(photos)
     extract_all(manifest, tmp_path / "store.h5", 2)
     extract(manifest, tmp_path / "store.h5", Shard(1, 3))
-    with pytest.raises(FeatxError, match=r"shards of 2 and of 3 lie beside it"):
+    with pytest.raises(FeatxError, match=r"shards of 2 and of 3 lie next to it"):
         featx.merge_shards(tmp_path / "store.h5")
 
 
@@ -350,7 +350,7 @@ def test_a_shard_under_another_name_is_refused(photos, tmp_path):
     extract_all(manifest, tmp_path / "store.h5", 2)
     one, two = (Shard(number, 2).path_of(tmp_path / "store.h5") for number in (1, 2))
     shutil.copy(one, two)
-    with pytest.raises(FeatxError, match=r"is shard 1/2 by what it holds; give it its name back"):
+    with pytest.raises(FeatxError, match=r"is shard 1/2 by its contents; give it its name back"):
         featx.merge_shards(tmp_path / "store.h5")
 
 
@@ -443,7 +443,7 @@ def test_a_shard_that_claims_other_numbers_of_images_is_refused(photos, tmp_path
 def test_a_shard_whose_settings_are_not_those_of_its_digest_is_refused(photos, tmp_path, attributes):
     extract_all(read(photos), tmp_path / "store.h5", 2)
     rewrite(Shard(2, 2).path_of(tmp_path / "store.h5"), **attributes)
-    with pytest.raises(FeatxError, match=r"shard-0002-of-0002\.h5: what it holds is not what it says"):
+    with pytest.raises(FeatxError, match=r"shard-0002-of-0002\.h5: its contents differ from its attributes"):
         featx.merge_shards(tmp_path / "store.h5")
 
 
@@ -464,14 +464,14 @@ def test_files_with_impossible_names_are_named(photos, tmp_path, name):
 def test_a_store_that_is_there_is_replaced_only_when_asked(photos, tmp_path):
     manifest = read(photos)
     extract(manifest, tmp_path / "store.h5")
-    with pytest.raises(FeatxError, match=r"store\.h5: is there already, and shards make a new store"):
+    with pytest.raises(FeatxError, match=r"store\.h5: exists, and shards make a new store"):
         extract(manifest, tmp_path / "store.h5", Shard(1, 2))
     extract_all(manifest, tmp_path / "store.h5", 2, overwrite=True)
-    with pytest.raises(FeatxError, match=r"is there already\. Give --overwrite"):
+    with pytest.raises(FeatxError, match=r"exists\. Use `overwrite`"):
         featx.merge_shards(tmp_path / "store.h5")
     featx.merge_shards(tmp_path / "store.h5", overwrite=True, keep=True)
     assert len(list(tmp_path.glob("*.shard-*.h5"))) == 2
-    with pytest.raises(FeatxError, match=r"of-0002\.h5: is there already, and no shards of it .*, not a shard's"):
+    with pytest.raises(FeatxError, match=r"of-0002\.h5: exists, and no shards of it .*, not a shard's"):
         featx.merge_shards(Shard(1, 2).path_of(tmp_path / "store.h5"))
 
 
@@ -534,7 +534,7 @@ def test_the_command_line(photos, tmp_path):
     assert json.loads(done.stdout)["n_shards"] == 2
     failed = run("merge", store)
     assert failed.exit_code == 1
-    assert "is there already" in failed.stderr
+    assert "exists" in failed.stderr
     wrong = run("extract", photos, *options, "--shard", "3/2")
     assert wrong.exit_code == 2
     assert "expected NUMBER/COUNT with 1 <= NUMBER <= COUNT" in wrong.stderr

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from featx import FeatxError
-from featx.finetune.cache import check_room, open_cache
+from featx.finetune.cache import open_cache
 from featx.system import hold
 
 SHAPES = {"block4_pool": ((2, 2, 8), "float32"), "pixels": ((4, 4, 3), "uint8")}
@@ -66,12 +66,12 @@ def test_an_error_leaves_what_was_computed(folder):
 
 def test_over_the_limit(folder):
     with pytest.raises(
-        FeatxError, match=r"take 0\.00 GB, more than the cache may .*--cache-limit 0\.01 or more, or --no"
+        FeatxError, match=r"take 0\.00 GB, more than the cache may .*`cache_limit` of 0\.01 GB or more, or of 0"
     ):
         fill("a", limit=N_BYTES - 1)
     fill("a", limit=N_BYTES)
     # What the message says to give is enough.
-    with pytest.raises(FeatxError, match=r"--cache-limit 20\.43 or more"):
+    with pytest.raises(FeatxError, match=r"`cache_limit` of 20\.43 GB or more"):
         fill("b", n_rows=round(20.423 * 10**10 / N_BYTES), limit=20 * 10**9)
 
 
@@ -122,7 +122,7 @@ def test_a_disk_without_room(folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**28 + N_BYTES - 1))
         with pytest.raises(
-            FeatxError, match=r"GB more of the disk, and .* are left to use at .*FEATX_CACHE.*--no-cache"
+            FeatxError, match=r"GB more of the disk, and .* are left to use at .*FEATX_CACHE.*`cache_limit` of 0"
         ):
             fill("a")
         assert entries(folder) == []
@@ -155,21 +155,3 @@ def test_a_folder_that_can_not_be_written(tmp_path, taken):
         path.write_text("a file")
     with pytest.raises(FeatxError, match=r"activations.*nothing can be written there.*(?i:set) FEATX_CACHE to another"):
         fill("a")
-
-
-def test_room_is_looked_for_and_nothing_changed(folder, monkeypatch):
-    assert check_room("a", 10, SHAPES, limit=N_BYTES) == N_BYTES
-    assert not folder.parent.exists()
-    with pytest.raises(FeatxError, match=r"more than the cache may .*--cache-limit 0\.01 or more"):
-        check_room("a", 10, SHAPES, limit=N_BYTES - 1)
-    fill("old", age=300)
-    fill("new", age=100)
-    usage = shutil.disk_usage(folder)
-    # What would go is as good as free: of two entries, the older one, then both.
-    for limit, freed in ((3 * N_WRITTEN, 0), (2 * N_WRITTEN, N_WRITTEN), (N_WRITTEN, 2 * N_WRITTEN)):
-        monkeypatch.setattr(shutil, "disk_usage", lambda path, f=freed: usage._replace(free=2**28 + N_BYTES - f))
-        assert check_room("now", 10, SHAPES, limit=limit) == N_BYTES
-        monkeypatch.setattr(shutil, "disk_usage", lambda path, f=freed: usage._replace(free=2**28 + N_BYTES - f - 1))
-        with pytest.raises(FeatxError, match="GB more of the disk"):
-            check_room("now", 10, SHAPES, limit=limit)
-    assert entries(folder) == ["new", "old"]

@@ -78,7 +78,7 @@ def test_a_damaged_file_is_named(files, tmp_path, damage):
 def test_a_write_that_fails_leaves_nothing(tmp_path):
     (tmp_path / "file").write_text("")
     files = RowFiles(tmp_path / "file", 3, (2,), "float32", block_rows=3)
-    with pytest.raises(FeatxError, match=r"writing failed .*Free some disk, set FEATX_CACHE .*--no-cache"):
+    with pytest.raises(FeatxError, match=r"writing failed .*Free some disk space, .*`cache_limit` of 0"):
         files.write(0, rows_of(3, (2,)))
     files = RowFiles(tmp_path / "rows", 3, (2,), "float32", block_rows=3)
     with pytest.raises(ValueError, match="reshape"):

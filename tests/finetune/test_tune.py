@@ -14,7 +14,7 @@ from samples import small_recipe
 import featx
 from featx import FeatxError
 from featx.errors import StoppedError
-from featx.finetune import checkpoints, fine_tune
+from featx.finetune import fine_tune, folder
 from featx.finetune import sources as training_sources
 from featx.finetune import tune as finetune
 from featx.networks import load_keras
@@ -22,6 +22,7 @@ from featx.networks.recipes import Augmentation, Stage, read_recipe
 from featx.networks.recipes.schema import AveragePool, BatchNorm, Dense, Dropout, MaxPool
 from featx.report.figures import read_scores
 from featx.results import read_run, score
+from featx.system import sha256_of
 
 FIGURES = ["loss", "accuracy", "val_loss", "val_accuracy"]
 
@@ -225,7 +226,7 @@ def test_the_runs_folder(undisturbed, recipe, tuned_store):
     assert [stage["n_frozen"] for stage in stages] == [n_head + n_block3 + n_before - trained for trained in n_trained]
     assert run.n_parameters == n_trained[1]
     assert [stage["computed_once"] for stage in stages] == ["head_pool1", "block2_pool"]
-    assert run.baseline["weights_sha256"] == finetune.digest_file(path / "network.weights.h5")
+    assert run.baseline["weights_sha256"] == sha256_of(path / "network.weights.h5")
     assert run.predict_seconds > 0
     assert sum("computed" in line or "GB in" in line for line in lines) == 1
     assert [line.split(":")[0] for line in lines[-2:]] == ["stage head", "stage block3"]
@@ -243,17 +244,6 @@ def test_the_epoch_that_is_kept_is_the_best_on_validation(undisturbed):
         assert stage["best_epoch"] == 1 + int(lines["val_accuracy"].argmax())
         assert cell.validation_accuracy == cell.validation_score == pytest.approx(lines["val_accuracy"].max())
     assert run.chosen == int(np.argmax([cell.validation_accuracy for cell in run.cells]))
-
-
-def test_a_network_that_is_kept_by_its_loss_has_no_log_loss_on_validation_rows(tuned_store, recipe, tmp_path):
-    changes = {"keep": "val_loss", "epochs": 1}
-    run = fine_tune(tuned_store, recipe, tmp_path / "run", changes=changes, engine="keras")
-    losses = curves_of(tmp_path / "run")["val_loss"]
-    assert run.protocol["choose_by"] == "loss"
-    assert run.chosen == int(losses.argmin())
-    table = pd.read_csv(tmp_path / "run" / "cells.csv")
-    assert table["validation loss"].tolist() == pytest.approx(losses.tolist())
-    assert "validation log_loss" not in table
 
 
 def test_the_weights_and_figures_are_those_of_the_predictions(undisturbed, tuned_store, tree):
@@ -292,7 +282,7 @@ def test_the_weights_and_figures_are_those_of_the_predictions(undisturbed, tuned
 
 def stop_after(patch, n_epochs, *, is_whole=True, error=KeyboardInterrupt):
     """Stop the process once so many epochs are kept, or when the last of them is all but kept."""
-    original, n_kept = checkpoints.StageFolder.keep_epoch, 0
+    original, n_kept = folder.StageFolder.keep_epoch, 0
 
     def keep_epoch(self):
         nonlocal n_kept
@@ -302,7 +292,7 @@ def stop_after(patch, n_epochs, *, is_whole=True, error=KeyboardInterrupt):
         if n_kept == n_epochs:
             raise error
 
-    patch.setattr(checkpoints.StageFolder, "keep_epoch", keep_epoch)
+    patch.setattr(folder.StageFolder, "keep_epoch", keep_epoch)
 
 
 def test_stopped_in_every_stage_it_ends_the_same(tuned_store, recipe, undisturbed, tmp_path, cache):
@@ -317,21 +307,24 @@ def test_stopped_in_every_stage_it_ends_the_same(tuned_store, recipe, undisturbe
         fine_tune(tuned_store, recipe, output, engine="keras")
     assert caught.value.exit_code == 130
     assert not training.exists()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(StoppedError):
+        stop_after(patch, 1)
+        fine_tune(tuned_store, recipe, output, seed=3, engine="keras")
     with (
         pytest.MonkeyPatch.context() as patch,
         pytest.raises(StoppedError, match=r"1 epochs are done and kept in .*training"),
     ):
         stop_after(patch, 1)
-        fine_tune(tuned_store, recipe, output, engine="keras")
+        fine_tune(tuned_store, recipe, output, engine="keras", overwrite=True)
     assert not output.exists()
     assert len(entries(cache)) == 1
-    # Another training is not taken for this one, and what is there is kept.
+    # Another training is not taken for this one, and what is there is kept, unless it may be replaced.
     for options, name in (
         ({"changes": {"batch_size": 5}}, "recipe"),
         ({"seed": 1}, "seed"),
         ({"where": "weight < 2"}, "rows"),
     ):
-        message = f"run.training: this unfinished training was begun with other .*{name}.*--overwrite to begin anew"
+        message = f"run.training: this unfinished training was started with other .*{name}.*`overwrite` to start again"
         with pytest.raises(FeatxError, match=message):
             fine_tune(tuned_store, recipe, output, engine="keras", **options)
     # In the second stage, while its first epoch is being written.
@@ -348,16 +341,7 @@ def test_stopped_in_every_stage_it_ends_the_same(tuned_store, recipe, undisturbe
     assert same_run(output, undisturbed[0])
     assert not training.exists()
     assert entries(cache) == []
-
-
-def test_another_training_begins_anew_with_overwrite(tuned_store, recipe, undisturbed, tmp_path):
-    output = tmp_path / "run"
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(StoppedError):
-        stop_after(patch, 1)
-        fine_tune(tuned_store, recipe, output, seed=3, engine="keras")
-    fine_tune(tuned_store, recipe, output, engine="keras", overwrite=True)
-    assert same_run(output, undisturbed[0])
-    with pytest.raises(FeatxError, match=r"run: exists\. Give another --output, or --overwrite"):
+    with pytest.raises(FeatxError, match=r"run: exists\. Give another `output`, or `overwrite`"):
         fine_tune(tuned_store, recipe, output)
 
 
@@ -370,17 +354,16 @@ fine_tune(sys.argv[1], sys.argv[2], sys.argv[3], engine="keras")
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX")
-def test_killed_in_every_stage_it_ends_the_same(tuned_store, recipe, undisturbed, tmp_path):
+def test_killed_it_ends_the_same(tuned_store, recipe, undisturbed, tmp_path):
     """A moment after an epoch is kept is a moment within the next: its weights may be half written."""
     output, training = tmp_path / "run", tmp_path / "run.training"
     command = [sys.executable, "-c", KILLED, str(tuned_store), str(recipe), str(output)]
-    for wanted in ("stage-0/best-*", "stage-1/best-*"):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        while process.poll() is None and not list(training.glob(wanted)):
-            time.sleep(0.001)
-        process.kill()
-        process.communicate()
-    # This process goes on, unless the second one was done before it could be killed.
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while process.poll() is None and not list(training.glob("stage-1/best-*")):
+        time.sleep(0.001)
+    process.kill()
+    process.communicate()
+    # This process resumes, unless the other one was done before it could be killed.
     if not output.exists():
         assert training.exists()
         fine_tune(tuned_store, recipe, output, engine="keras")
@@ -402,13 +385,13 @@ def test_what_is_kept_is_used_again_by_the_same_network_alone(tuned_store, tmp_p
     original = training_sources.compute_rows
     monkeypatch.setattr(training_sources, "compute_rows", lambda *a, **k: computed.append(original(*a, **k)))
     stage = (Stage("head", epochs=1, batch_size=8),)
-    heads = {"mean": (AveragePool(), Dense(4)), "wide": (AveragePool(), Dense(8)), "maximum": (MaxPool(), Dense(4))}
+    heads = {"mean": (AveragePool(), Dense(4)), "maximum": (MaxPool(), Dense(4))}
     recipes = {name: small_recipe(tmp_path / f"{name}.yaml", head=head, stages=stage) for name, head in heads.items()}
     for name, path in recipes.items():
         fine_tune(tuned_store, path, tmp_path / name, engine="keras", keep_cache=True)
     low = {"changes": {"precision": "mixed_bfloat16"}}
     fine_tune(tuned_store, recipes["mean"], tmp_path / "low", engine="keras", keep_cache=True, **low)
-    # Computed for the mean, the maximum and the other precision; the wide head used the mean's.
+    # Computed for the mean, the maximum and the other precision.
     assert computed == [30, 30, 30]
     assert len(entries(cache)) == 3
     fine_tune(tuned_store, recipes["mean"], tmp_path / "last", engine="keras")
@@ -420,7 +403,7 @@ def test_what_is_kept_is_used_again_by_the_same_network_alone(tuned_store, tmp_p
 def test_a_loss_that_is_no_number(tuned_store, recipe, tmp_path, cache):
     """From the first epoch on there is nothing to keep; in a later stage, what the ones before gave."""
     with pytest.raises(
-        FeatxError, match=r"recipe 'small', stage 'head': the loss of the first epoch is no number.*--set"
+        FeatxError, match=r"recipe 'small', stage 'head': the loss of the first epoch is no number.*`changes`"
     ):
         fine_tune(tuned_store, recipe, tmp_path / "first", changes={"learning_rate": 1e38}, engine="keras")
     # What the message says to do, can be done.
@@ -440,18 +423,25 @@ def test_a_loss_that_is_no_number(tuned_store, recipe, tmp_path, cache):
     assert run.test["accuracy"] is not None
 
 
-def test_two_classes_that_are_numbers_and_rows_left_out(tuned_store, recipe, tmp_path):
+def test_kept_by_its_loss_on_two_classes_that_are_numbers_with_rows_left_out(tuned_store, recipe, tmp_path):
     where = "label != 'cedar' and weight > 0.5"
-    changes = {"epochs": 1}
+    changes = {"epochs": 1, "keep": "val_loss"}
     run = fine_tune(tuned_store, recipe, tmp_path / "run", label="grade", where=where, changes=changes, engine="keras")
     assert run.protocol["classes"] == ["1", "2"]
     assert run.protocol["where"] == where
     assert len(pd.read_csv(tmp_path / "run" / "predictions.csv")) == run.protocol["n_test"] < 5
+    # A loss of training has L2 in it: it is no log loss of validation rows.
+    losses = curves_of(tmp_path / "run")["val_loss"]
+    assert run.protocol["choose_by"] == "loss"
+    assert run.chosen == int(losses.argmin())
+    table = pd.read_csv(tmp_path / "run" / "cells.csv")
+    assert table["validation loss"].tolist() == pytest.approx(losses.tolist())
+    assert "validation log_loss" not in table
 
 
 def test_augmented_from_kept_pixels_and_from_files(tuned_store, tmp_path):
     turned = Augmentation(rotation=20, flip="both", shift=0.1)
-    stages = (Stage("head", epochs=2, batch_size=4, augmentation=turned),)
+    stages = (Stage("head", epochs=1, batch_size=8, augmentation=turned),)
     recipe = small_recipe(tmp_path / "r.yaml", from_layer="block2_pool", stages=stages)
     for name, options in {"cached": {}, "uncached": {"cache_limit": 0}}.items():
         run = fine_tune(tuned_store, recipe, tmp_path / name, **options)
@@ -467,7 +457,7 @@ def test_augmented_from_kept_pixels_and_from_files(tuned_store, tmp_path):
         ({"split": "unjudged"}, "no validation rows, by which fine-tuning chooses its epoch"),
         ({"split": "unlearned"}, "the class 'cedar' .* has none in train"),
         ({"weights": "random:1"}, "weights 'random:1': not those that made the features"),
-        ({"cache_limit": 10}, r"more than the cache may \(0\.00 GB\)\. Give --cache-limit"),
+        ({"cache_limit": 10}, r"more than the cache may \(0\.00 GB\)\. Give a `cache_limit`"),
     ],
 )
 def test_what_is_refused_leaves_nothing(options, message, tuned_store, recipe, tmp_path, cache):
@@ -510,7 +500,5 @@ def test_a_disk_that_fails_between_stages_is_one_line(tuned_store, tmp_path, mon
         with pytest.raises(FeatxError, match=r"run\.training: can't be read or written \(No space left on device\)"):
             fine_tune(tuned_store, recipe, tmp_path / "run", engine="keras")
     assert not (tmp_path / "run").exists()
-    lines = []
-    run = fine_tune(tuned_store, recipe, tmp_path / "run", engine="keras", echo=lines.append)
-    assert run.baseline["stages"][0]["epochs"] == 1
-    assert not (tmp_path / "run.training").exists()
+    # The epoch is kept; a test above resumes from one.
+    assert (tmp_path / "run.training" / "stage-0" / "epoch-000001").is_dir()

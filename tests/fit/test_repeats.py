@@ -281,7 +281,7 @@ def test_the_command_prints_every_split_and_their_spread(store_path, tmp_path):
     done = CliRunner().invoke(main, ["fit", "svm", str(store_path), "-o", str(tmp_path / "run"), *options])
     assert done.exit_code == 0, done.stderr
     assert "3 random splits, test accuracy 0." in done.stdout
-    assert "75 of 100 images take part" in done.stderr
+    assert "75 of 100 images are used" in done.stderr
     record = json.loads((tmp_path / "run" / "repeats.json").read_text())
     assert record["featx_repeats"] == 1
     assert len(pd.read_csv(tmp_path / "run" / "repeats.csv")) == 3

@@ -166,7 +166,7 @@ def test_weights_and_comparisons_take_numbers_that_stay_text(photos):
     with featx.open(store) as opened:
         rows, notes = read_rows(opened, [], sample_weight="weight", where="year < 1800")
         assert rows.weights.tolist() == [0.5] * 8
-        assert notes == ["8 of 24 images take part: year < 1800"]
+        assert notes == ["8 of 24 images are used: year < 1800"]
         images = opened.images
         assert np.flatnonzero(select_rows(images, "year in [1799, 1801] and flag == True")).tolist() == [
             row for row in range(24) if row % 3 < 2 and row % 2 == 0
@@ -295,7 +295,7 @@ def test_blanks_at_the_ends_make_no_class_whichever_column_is_the_label(photos):
         rows, notes = read_rows(opened, [], label="kind", where='kind == "cat" or kind == "dog"', split="part")
         assert set(rows.y) == {"cat", "dog"}
         assert len(rows.of("train")) == 8
-        assert notes == ['24 of 24 images take part: kind == "cat" or kind == "dog"']
+        assert notes == ['24 of 24 images are used: kind == "cat" or kind == "dog"']
         assert opened.images["kind"].tolist()[:4] == labels
 
 

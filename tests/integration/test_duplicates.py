@@ -11,7 +11,7 @@ from featx import FeatxError
 from featx.cli import main
 from featx.finetune import read_task
 
-REMEDY = "give identical images one group (--group-column), or leave them out with --drop-duplicates"
+REMEDY = "give identical images one group (group_column), or leave them out (drop_duplicates)"
 GRID = {"n_neighbors": (1, 5)}
 
 
@@ -47,7 +47,7 @@ def test_validation_images_that_are_train_images_are_said_and_can_be_left_out(le
         f"by validation images favours models that only remember images; {REMEDY}"
     ) in run.notes
     clean = featx.fit_grid(leaky, "knn", tmp_path / "clean", grid=GRID, drop_duplicates=True)
-    assert clean.notes == ("24 images of identical files are left out: --drop-duplicates",)
+    assert clean.notes == ("24 images of identical files are left out: drop_duplicates",)
     assert (clean.protocol["n_train"], clean.protocol["n_validation"], clean.protocol["n_test"]) == (16, 20, 20)
     assert clean.cells[0].validation_accuracy < 0.8
     # On the same test images, so that runs can be compared.
@@ -65,13 +65,13 @@ def test_a_split_that_is_left_out_as_a_whole_is_said(tmp_path, lost):
     assert "rows: --drop-duplicates has left them all out" in done.output
     assert "leave --drop-duplicates out" in done.output
     assert "xtract" not in done.output
-    with pytest.raises(FeatxError, match=f"no .*{lost} rows.*--drop-duplicates has left them all out"):
+    with pytest.raises(FeatxError, match=f"no .*{lost} rows.*`drop_duplicates` has left them all out"):
         read_task(path, drop_duplicates=True)
 
 
 def test_every_image_is_left_out(tmp_path):
     path = noise_store(tmp_path / "s.h5", [0, 0, 1, 1], labels=[*"abab"])
-    with pytest.raises(FeatxError, match="--drop-duplicates leaves out every image"):
+    with pytest.raises(FeatxError, match="`drop_duplicates` leaves out every image"):
         featx.fit_repeats(path, "knn", tmp_path / "run", n_repeats=1, drop_duplicates=True)
 
 
@@ -117,7 +117,7 @@ def test_random_splits_say_it_and_leave_them_out(tmp_path):
         f"images; {REMEDY}",
     )
     clean = featx.fit_repeats(path, "knn", tmp_path / "clean", **options, drop_duplicates=True)
-    assert clean.notes == ("30 images of identical files are left out: --drop-duplicates",)
+    assert clean.notes == ("30 images of identical files are left out: drop_duplicates",)
     assert [repeat.n_train + repeat.n_test for repeat in clean.repeats] == [30, 30]
     assert clean.mean["accuracy"] < run.mean["accuracy"]
     assert clean.protocol["drop_duplicates"] is True
@@ -140,7 +140,7 @@ def test_identical_images_of_two_labels_are_said_and_left_out(tmp_path):
 def test_fine_tuning_says_it_and_leaves_them_out(leaky):
     assert any("20 validation images are identical to train images" in note for note in read_task(leaky).notes)
     task = read_task(leaky, drop_duplicates=True)
-    assert task.notes == ("24 images of identical files are left out: --drop-duplicates",)
+    assert task.notes == ("24 images of identical files are left out: drop_duplicates",)
     assert len(task.rows) == len(task.images.paths) == 56
 
 

@@ -86,15 +86,18 @@ def test_the_stand_in_tells_images_apart(photos, undisturbed):
 
 
 @pytest.mark.slow
-def test_thirty_kills_at_random_moments(photos, tmp_path):
-    command = [sys.executable, str(SUPPORT / "kill_and_go_on.py"), str(photos), str(tmp_path / "store.h5"), "30"]
+@pytest.mark.parametrize(("how", "n_steps"), [("addition", 2), ("shards", 4)])
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(how, n_steps, tmp_path):
+    photos = make_tree(tmp_path / "photos", {"ash": 20, "birch": 20, "cedar": 20})
+    (tmp_path / "stores").mkdir()
+    command = [sys.executable, SUPPORT / "kill_and_resume.py", how, photos, tmp_path / "stores" / "store.h5", "30"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    told = json.loads(done.stdout)
-    assert told["codes"] == [0, 0], done.stderr
-    assert told["n_killed"] == 30
-    assert told["n_whole"] >= 1
-    assert told["n_different"] == 0
-    assert told["left"] == ["undisturbed.h5"]
+    result = json.loads(done.stdout)
+    assert result["codes"] == [0] * n_steps, done.stderr
+    assert result["n_killed"] == 30
+    assert result["n_whole"] >= 1
+    assert result["n_different"] == 0
+    assert result["left"] == ["undisturbed.h5"]
 
 
 def test_sigterm_commits_the_batch_in_hand(photos, undisturbed, tmp_path):
@@ -173,7 +176,7 @@ def fill(folder, n_left):
 
 @pytest.mark.parametrize(
     ("n_batches", "n_left", "message"),
-    [(20, 0, "images are done and kept; mend it"), (40, 60_000, "All features are kept in the parts")],
+    [(20, 0, "images are done and kept; fix it"), (40, 60_000, "All features are kept in the parts")],
 )
 def test_a_disk_that_fills_up(photos, undisturbed, small_disk, stub, monkeypatch, n_batches, n_left, message):
     from stub_network import StubNetwork
@@ -293,6 +296,7 @@ def fork_reader(path, expected, over):
                 code = 0 if len(pairs) == 160 else 2
                 break
             is_last = over.exists()
+            time.sleep(0.05)
     finally:
         os._exit(code)
 

@@ -1,4 +1,7 @@
-"""The experiments in pipelines/ whose data can't be fetched: read, and run on small generated data in their layouts."""
+"""The experiments in pipelines/ whose data can't be fetched, on small generated data in their layouts.
+
+MAMe's runs whole. Of the others, the file, the images and the protocol are checked.
+"""
 
 import json
 import re
@@ -18,6 +21,7 @@ import featx
 from featx import FeatxError
 from featx.cli import main
 from featx.experiment import read_experiment, run_experiment
+from featx.experiment.images import read_and_check_images
 from featx.networks import BACKBONES
 from featx.networks.recipes import Stage, parse_changes
 from featx.networks.recipes.schema import AveragePool, Dense
@@ -30,26 +34,36 @@ SECTIONS = ("What it follows", "Data", "Run it", "Time and disk", "What it gave"
 # pipelines/slurm holds batch files, and is no experiment.
 EXPERIMENTS = sorted(path.name for path in PIPELINES.iterdir() if path.is_dir() and path.name != "slurm")
 
-# What is small everywhere, as --set takes it: a network of random weights on tiny images, one epoch, one cell a kind.
-TINY_STORES = ("stores.*.weights=random", "stores.*.image_size=32", "stores.*.engine=keras", "stores.*.batch_size=16")
-TINY_FORESTS = ("fits.rf-*.grid.n_estimators=[3]", "fits.rf-*.grid.min_samples_leaf=[2]")
-TINY_SVMS = ("fits.*.grid.kernel=[linear]", "fits.*.grid.C=[0.1]")
-TINY_RECIPES = ("finetunes.*.recipe=small.yaml", "finetunes.*.set={epochs: 1}")
+# What is small, as --set takes it: networks of random weights on tiny images, one cell of each kind of classifier.
+SMALL = (
+    *("stores.*.weights=random", "stores.*.image_size=32", "stores.*.engine=keras", "stores.*.batch_size=16"),
+    *("fits.rf-*.grid.n_estimators=[3]", "fits.rf-*.grid.min_samples_leaf=[2]"),
+    *("fits.svm-*.grid.kernel=[linear]", "fits.svm-*.grid.C=[0.1]"),
+)
+# One of MAMe's five recipes is enough.
+ONE_FINETUNE = ("finetunes.mame-i=null", "finetunes.mame-ii=null", "finetunes.mame-iii=null")
+ONE_FINETUNE += ("finetunes.mame-augmented=null", "finetunes.*.recipe=small.yaml")
+# Numbers of images, where the generated data have fewer than the real.
+FEW_IMAGES = {
+    "scenes": (
+        "split.train_per_class=2",
+        "split.validation_per_class=1",
+        "fits.*.train_per_class=3",
+        "fits.*-splits.cv=2",
+    ),
+    "caltech256": (
+        *("split.train_per_class=4", "split.validation_per_class=2", "fits.*.train_per_class=4", "fits.*-splits.cv=2"),
+    ),
+}
 
 
-def set_up(name, folder, **recipe):
-    """Copy a pipeline, generate its data where it expects them, and put a recipe of few layers beside it."""
+def set_up(name, folder):
+    """Copy a pipeline, and generate its data where it expects them."""
     pipeline = folder / name
     shutil.copytree(PIPELINES / name, pipeline, ignore=shutil.ignore_patterns("data", "output"))
     made = getattr(small_datasets, f"make_{name}")(pipeline / "data")
     if name == "activities":
         make_csv(pipeline, made, pipeline / "data" / "activities.csv")
-    parts = {
-        "from_layer": "block2_pool",
-        "head": (AveragePool(), Dense(4)),
-        "stages": (Stage("head", epochs=1, batch_size=16),),
-    }
-    small_recipe(pipeline / "small.yaml", **parts | recipe)
     return pipeline
 
 
@@ -58,16 +72,6 @@ def make_csv(pipeline, annotations, output, *arguments):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["make_csv.py", *map(str, (annotations, "-o", output, *arguments))])
         runpy.run_path(str(pipeline / "make_csv.py"), run_name="__main__")
-
-
-def run(pipeline, *changes):
-    """Run a pipeline's experiment, cut down; return its folder of output."""
-    texts = (*TINY_STORES, *TINY_SVMS, *changes)
-    experiment = read_experiment(pipeline / "experiment.yaml", changes=parse_changes(texts))
-    run_experiment(experiment)
-    done = {path.name for path in (pipeline / "output" / "runs").iterdir()}
-    assert done == {*experiment.finetunes, *experiment.fits}
-    return pipeline / "output"
 
 
 def record_of(output, name):
@@ -82,41 +86,23 @@ def images_of(output, name):
         return store.images
 
 
-# Numbers alone: a network's own recipes, with one epoch of small batches.
-SHORT_RECIPES = ("finetunes.*.set.epochs=1", "finetunes.*.set.batch_size=16")
-SMALL_NUMBERS = {
-    "mame": TINY_FORESTS,
-    "flowers": (*TINY_FORESTS, "report=false"),
-    "caltech256": (
-        *("split.train_per_class=4", "split.validation_per_class=2", "fits.*.train_per_class=4"),
-        *("fits.*.repeats=2", "fits.*-splits.cv=2", "fits.linear-svm-fc2.grid.C=[0.01]", "report=false"),
-    ),
-}
-
-
-@pytest.fixture(scope="module")
-def run_once(tmp_path_factory):
-    """Run an experiment with its own network and recipes, once for all tests; only numbers are cut down.
-
-    Caltech-256's store and one of its fits are made before, as batch jobs make them.
-    """
-    done = {}
-
-    def run_experiment_of(name):
-        if name not in done:
-            pipeline = set_up(name, tmp_path_factory.mktemp(name))
-            made = make_by_batch_jobs(pipeline) if name == "caltech256" else {}
-            run(pipeline, *SHORT_RECIPES, *SMALL_NUMBERS[name])
-            done[name] = pipeline, made
-        return done[name]
-
-    return run_experiment_of
+def read_small(name, pipeline):
+    """Read a pipeline's experiment for the generated data."""
+    weights = ("stores.*.weights=random",) if name == "activities" else ()
+    changes = parse_changes((*FEW_IMAGES.get(name, ()), *weights))
+    return read_experiment(pipeline / "experiment.yaml", changes=changes)
 
 
 @pytest.mark.slow
-def test_mame_runs(run_once, monkeypatch):
-    pipeline, _ = run_once("mame")
+def test_mame_runs(tmp_path, monkeypatch):
+    """A whole study from its file: stores, fine-tuning, features of the fine-tuned network, fits, and the report."""
+    pipeline = set_up("mame", tmp_path)
+    stages = (Stage("head", epochs=1, batch_size=16),)
+    small_recipe(pipeline / "small.yaml", from_layer="block2_pool", head=(AveragePool(), Dense(4)), stages=stages)
+    experiment = read_experiment(pipeline / "experiment.yaml", changes=parse_changes((*SMALL, *ONE_FINETUNE)))
+    run_experiment(experiment)
     output = pipeline / "output"
+    assert {path.name for path in (output / "runs").iterdir()} == {*experiment.finetunes, *experiment.fits}
 
     images = images_of(output, "frozen")
     # The blank at the end of a label is gone, val is validation, and the other columns are there.
@@ -139,8 +125,8 @@ def test_mame_runs(run_once, monkeypatch):
     # The tables that the README names.
     monkeypatch.chdir(pipeline)
     named = re.search(r"`featx (compare --cells output/runs/rf-all [^`]*)`", read_readme("mame"))
-    told = CliRunner().invoke(main, [*named[1].split(), "--json"])
-    cells = pd.DataFrame(json.loads(told.stdout))
+    compared = CliRunner().invoke(main, [*named[1].split(), "--json"])
+    cells = pd.DataFrame(json.loads(compared.stdout))
     assert cells.groupby("run")["features"].first().to_dict() == {name: features[name] for name in list(features)[:3]}
     assert cells["validation"].notna().all()
     per_class = pd.read_csv("output/runs/mame-steps/per_class.csv")
@@ -148,6 +134,8 @@ def test_mame_runs(run_once, monkeypatch):
     assert len(per_class) == 3
     assert {"accuracy", "balanced_accuracy", "macro_f1"} < set(record_of(output, "mame-steps")["test"])
     assert Path("output/runs/mame-steps/curves.csv").is_file()
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert all(run_name in page for run_name in (*experiment.finetunes, *experiment.fits))
 
 
 def test_mame_keeps_its_grid_and_recipes(tmp_path):
@@ -164,44 +152,27 @@ def test_mame_keeps_its_grid_and_recipes(tmp_path):
     assert experiment.stores["frozen"].image_size == 256
 
 
-def make_by_batch_jobs(pipeline):
-    """Make Caltech-256's store and a fit as its batch files do it; return what was made, and when."""
-    (pipeline / "output" / "stores").mkdir(parents=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(pipeline)
-        # As extract-array.sh and merge.sh do it.
-        source = ("data/256_ObjectCategories", "--split-per-class", "4,2", "-o", "output/stores/frozen.h5")
-        small = ("--weights", "random", "--image-size", "32", "--engine", "keras", "--batch-size", "16")
-        for shard in ("1/2", "2/2"):
-            done = CliRunner().invoke(main, ["extract", *source, *small, "--shard", shard])
-            assert done.exit_code == 0, done.output
-        assert CliRunner().invoke(main, ["merge", source[-1]]).exit_code == 0
-        # As fit.sh does it.
-        grid = ("--layers", "fc2", "--C", "0.01", "-o", "output/runs/linear-svm-fc2")
-        assert CliRunner().invoke(main, ["fit", "linear-svm", source[-1], *grid]).exit_code == 0
-        return {path.resolve(): path.stat().st_mtime_ns for path in (Path(source[-1]), Path(grid[-1], "run.json"))}
-
-
-@pytest.mark.slow
-def test_caltech256_runs_on_what_batch_jobs_have_made(run_once):
-    pipeline, made = run_once("caltech256")
-    output = pipeline / "output"
-    assert len(made) == 2
-    assert {path: path.stat().st_mtime_ns for path in made} == made
-    images = images_of(output, "frozen")
-    # Clutter is a class, and what is no image is none.
-    assert sorted(set(images["label"])) == list(small_datasets.CALTECH_CLASSES)
+@pytest.mark.parametrize("name", GENERATED)
+def test_images_have_what_every_fit_and_fine_tuning_asks_for(name, tmp_path):
+    """Columns, splits, folds and classes, as `featx run` checks them before it begins."""
+    manifest = read_and_check_images(read_small(name, set_up(name, tmp_path)))
+    images = manifest.table
     by_class = images.groupby(["label", "split"]).size().unstack()
-    assert by_class["train"].tolist() == [4] * 4
-    assert by_class["validation"].tolist() == [2] * 4
-    assert by_class["test"].tolist() == [3] * 4
-    # Mean class recall stands beside the accuracy, of one split and of several.
-    one, several = record_of(output, "linear-svm-fc2"), record_of(output, "svm-fc2-three-splits")
-    assert {"accuracy", "balanced_accuracy"} < set(one["test"])
-    assert one["protocol"]["n_test"] == 12
-    assert {"accuracy", "balanced_accuracy"} < set(several["mean"])
-    assert several["protocol"]["choose_by"] == "balanced_accuracy"
-    assert [(repeat["n_train"], repeat["n_test"]) for repeat in several["repeats"]] == [(16, 20)] * 2
+    if name == "caltech256":
+        # Clutter is a class, and what is no image is none.
+        assert by_class.index.tolist() == list(small_datasets.CALTECH_CLASSES)
+        assert by_class.to_dict("list") == {"train": [4] * 4, "validation": [2] * 4, "test": [3] * 4}
+    elif name == "flowers":
+        assert images.groupby("label").size().to_dict() == dict.fromkeys(small_datasets.FLOWERS, 6)
+        assert by_class.notna().all(axis=None)
+    elif name == "scenes":
+        assert by_class.index.tolist() == sorted(small_datasets.SCENES)
+        assert images["split"].value_counts().to_dict() == {"train": 30, "test": 30, "validation": 15}
+    elif name == "activities":
+        assert by_class.index.tolist() == sorted(small_datasets.ACTIVITIES)
+        # Images of a video stay on one side.
+        assert (images.groupby("group")["split"].nunique() == 1).all()
+        assert by_class.notna().all(axis=None)
 
 
 def test_caltech256_keeps_the_published_protocol(tmp_path):
@@ -210,84 +181,6 @@ def test_caltech256_keeps_the_published_protocol(tmp_path):
     several = [fit for fit in experiment.fits.values() if fit.repeats]
     assert {(fit.repeats, fit.train_per_class) for fit in several} == {(3, 60)}
     assert experiment.fits["linear-svm-fc2"].layers == "fc2"
-
-
-@pytest.mark.slow
-def test_flowers_run(run_once):
-    pipeline, _ = run_once("flowers")
-    output = pipeline / "output"
-    images = images_of(output, "frozen")
-    assert images.groupby("label").size().to_dict() == dict.fromkeys(small_datasets.FLOWERS, 6)
-    assert (images.groupby("label")["split"].nunique() == 3).all()
-
-
-OF_SCENES = (
-    *("split.train_per_class=2", "split.validation_per_class=1", "fits.*.train_per_class=3"),
-    *("fits.*.repeats=2", "fits.*-splits.cv=2", "report=false"),
-)
-
-
-@pytest.mark.slow
-def test_scenes_are_extracted_and_fitted_by_their_own_networks(tmp_path):
-    pipeline = set_up("scenes", tmp_path)
-    # The least that InceptionResNetV2 takes; fine-tuning these networks takes minutes.
-    output = run(pipeline, *OF_SCENES, "stores.inception_resnet_v2.image_size=75", "finetunes.*=null")
-    features = {"svm-resnet101": 32_576, "svm-inception_resnet_v2": 50_784}
-    assert {name: record_of(output, name)["store"]["n_features"] for name in features} == features
-    assert record_of(output, "svm-inception_resnet_v2")["store"]["backbone"] == "inception_resnet_v2"
-    last = record_of(output, "svm-inception_resnet_v2-last-ten-splits")
-    assert (last["store"]["n_features"], len(last["repeats"])) == (1536, 2)
-
-
-def test_scenes_run(tmp_path):
-    pipeline = set_up("scenes", tmp_path)
-    # Their own networks take minutes to fine-tune; the experiment is the same with another.
-    network = ("stores.*.backbone=vgg16", "stores.*.layers=block1,last")
-    output = run(pipeline, *network, *OF_SCENES, *TINY_RECIPES)
-    images = images_of(output, "resnet101")
-    assert sorted(set(images["label"])) == sorted(small_datasets.SCENES)
-    assert images["split"].value_counts().to_dict() == {"train": 30, "test": 30, "validation": 15}
-    several = record_of(output, "svm-resnet101-last-ten-splits")
-    assert [repeat["n_train"] for repeat in several["repeats"]] == [45] * 2
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SMALL_NUMBERS)
-def test_experiments_run_with_their_own_networks_and_recipes(run_once, name):
-    """Only numbers are cut down: sizes of images and batches, epochs, cells, splits."""
-    pipeline, _ = run_once(name)
-    output = pipeline / "output"
-    experiment = read_experiment(pipeline / "experiment.yaml")
-    for run_name, spec in experiment.finetunes.items():
-        baseline = record_of(output, run_name)["baseline"]
-        assert baseline["recipe"]["name"] == spec.recipe
-        assert experiment.stores[spec.store].backbone in baseline["recipe"]["backbones"]
-    if "report=false" not in SMALL_NUMBERS[name]:
-        page = (output / "report.html").read_text(encoding="utf-8")
-        assert all(run_name in page for run_name in (*experiment.finetunes, *experiment.fits))
-
-
-def test_activities_run(tmp_path):
-    few_layers = {"backbones": ("googlenet",), "from_layer": "inception_3a_output"}
-    pipeline = set_up("activities", tmp_path, **few_layers)
-    output = run(pipeline, *TINY_FORESTS, *TINY_RECIPES, "report=false")
-    images = images_of(output, "frozen")
-    assert sorted(set(images["label"])) == sorted(small_datasets.ACTIVITIES)
-    # Images of a video stay on one side.
-    assert (images.groupby("group")["split"].nunique() == 1).all()
-    assert (images.groupby("label")["split"].nunique() == 3).all()
-    assert record_of(output, "svm-pool5")["store"]["layers"] == ["pool5_7x7_s1"]
-
-
-@pytest.mark.slow
-def test_activities_run_with_their_own_network_recipe_and_report(tmp_path):
-    pipeline = set_up("activities", tmp_path)
-    one = "finetunes={activities-sgd: {store: frozen, recipe: activities, set: {optimizer: sgd, momentum: 0.9}}}"
-    output = run(pipeline, one, "finetunes.*.set.epochs=1", "finetunes.*.set.batch_size=16", *TINY_FORESTS)
-    assert record_of(output, "activities-sgd")["baseline"]["recipe"]["name"] == "activities"
-    page = (output / "report.html").read_text(encoding="utf-8")
-    assert "How far do a frozen GoogLeNet&#39;s features get" in page
-    assert "activities-sgd" in page
 
 
 def test_the_table_of_activities(tmp_path, capsys):

@@ -160,7 +160,7 @@ def test_a_cancelled_job_goes_on_from_its_parts_when_it_is_submitted_again(work,
     again = work.extract(photos, sbatch=["--array=2"])
     merge = work.merge(after=again)
     assert work.slurm.wait(again, merge) == ["COMPLETED"] * 2
-    assert f"going on: {n_done} of 8 images were done before" in work.log(again)
+    assert f"resuming: {n_done} of 8 images were done before" in work.log(again)
     assert_same(work.store, undisturbed)
 
 
@@ -213,7 +213,7 @@ def test_a_task_whose_time_is_over_goes_on_when_slurm_starts_it_again(near_its_l
     assert restarts["2"] > 0
     log = (work.folder / f"extract-{array}_2.log").read_text()
     n_done = int(re.search(r"stopped: (\d+) of 12 images are done", log)[1])
-    assert f"going on: {n_done} of 12 images were done before" in log
+    assert f"resuming: {n_done} of 12 images were done before" in log
     assert work.slurm.wait(work.merge(after=array)) == ["COMPLETED"]
     assert_same(work.store, undisturbed)
 

@@ -202,7 +202,7 @@ def test_one_run_is_there_whole_after_a_kill_at_any_step(tmp_path, is_linked):
             os._exit(0)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         found.append(accuracy_of(path) if path.exists() else None)
-        with pytest.raises(FeatxError, match=r"exists\. Give another --output"):
+        with pytest.raises(FeatxError, match=r"exists\. Give another `output`"):
             check_free(path, overwrite=False)
         assert accuracy_of(path) == found[-1] or (accuracy_of(path), found[-1]) == (0.25, None)
         if code == 0:
@@ -249,7 +249,8 @@ def test_a_run_that_can_not_be_moved_back_is_named(tmp_path, monkeypatch):
     write_accuracy(tmp_path / "run", 0.25)
     (tmp_path / "run").rename(tmp_path / ".run.featx-old")
     monkeypatch.setattr(os, "rename", lambda *arguments: fail())
-    with pytest.raises(FeatxError, match=r"run: featx was stopped as .* is .*\.run\.featx-old now .* Rename it to run"):
+    message = r"run: featx was stopped while .* is called .*\.run\.featx-old now .* Rename it to run"
+    with pytest.raises(FeatxError, match=message):
         read_run(tmp_path / "run")
 
 
@@ -274,7 +275,7 @@ def test_what_is_written_has_the_modes_of_any_other_file_and_the_umask_stays(tmp
         (tmp_path / "folder").mkdir()
         (tmp_path / "file").write_text("")
         write_accuracy(tmp_path / "run", 0.5)
-        with whole_files.open_whole(tmp_path / "whole"):
+        with whole_files.whole_file(tmp_path / "whole"):
             pass
         with whole_files.whole_files([tmp_path / "first", tmp_path / "second"]):
             pass

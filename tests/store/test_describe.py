@@ -57,13 +57,8 @@ def test_names_of_strangers_cannot_steer_the_screen(tmp_path, name, shown):
 def test_a_store_says_what_ran_the_network(small_store):
     with featx.open(small_store) as store:
         assert re.search(r"; engine keras 3\..*, [\d,]+\.\d images/s\n", format_description(describe_store(store)))
-    with featx.open(DATA / "store_v1.h5") as store:
-        assert "; engine keras\n" in format_description(describe_store(store))
 
 
 def test_a_store_says_how_its_pictures_were_read(small_store):
     with featx.open(small_store) as store:
         assert ", JPEGs: full, ICC profiles: convert; from " in format_description(describe_store(store))
-    # Stores of before there was a choice.
-    with featx.open(DATA / "store_v1.h5") as store:
-        assert ", JPEGs: full, ICC profiles: ignore; from " in format_description(describe_store(store))

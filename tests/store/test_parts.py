@@ -74,7 +74,7 @@ def test_temporary_files_are_cleared_away(parts):
 
 
 def test_other_settings_or_images_are_refused_by_name(parts):
-    with pytest.raises(FeatxError, match=r"begun with image_size 32, now 64.*--overwrite"):
+    with pytest.raises(FeatxError, match=r"started with image_size 32, now 64.*`overwrite`"):
         parts.begin(replace(SETTINGS, image_size=64), SOURCE)
     with pytest.raises(FeatxError, match=r"layers .*now \['fc1'\]; resize 'squash', now 'pad'"):
         parts.begin(replace(SETTINGS, layers=("fc1",), resize="pad"), SOURCE)
@@ -106,11 +106,11 @@ def test_a_run_that_adds_goes_on_beside_its_own_store_only(parts):
     first = parts.begin(SETTINGS, SOURCE, adds_to="abc")
     assert parts.begin(SETTINGS, SOURCE, adds_to="abc") == first
     with pytest.raises(
-        FeatxError, match=r"begun with store abc to add to, now store def to add to\. .*delete this folder"
+        FeatxError, match=r"started with store abc to add to, now store def to add to\. .*delete this folder"
     ):
         parts.begin(SETTINGS, SOURCE, adds_to="def")
     assert parts.begin(SETTINGS, SOURCE, replaces=True) != first
-    with pytest.raises(FeatxError, match=r"begun with --overwrite, now without\. .*--overwrite to go on, or delete"):
+    with pytest.raises(FeatxError, match=r"started with `overwrite`, now without\. .*`overwrite` to resume, or delete"):
         parts.begin(SETTINGS, SOURCE, adds_to="abc")
     parts.clear()
     parts.begin(SETTINGS, SOURCE)
@@ -181,7 +181,7 @@ def test_a_record_that_is_none_is_refused_or_replaced(parts, text):
     parts.write(part_of(0, 8))
     (parts.path / "strange").mkdir()
     (parts.path / "run.json").write_text(text)
-    with pytest.raises(FeatxError, match=r"run\.json: not a record of featx's.*--overwrite"):
+    with pytest.raises(FeatxError, match=r"run\.json: not a record of featx's.*`overwrite`"):
         parts.begin(SETTINGS, SOURCE)
     parts.begin(SETTINGS, SOURCE, replaces=True)
     assert sorted(path.name for path in parts.path.iterdir()) == ["lock", "lock.by", "run.json"]

@@ -55,7 +55,7 @@ def test_rows_without_label_or_split_take_no_part(tree, tmp_path):
         rows, notes = read_rows(store, ["block1_conv1"])
         features = pd.DataFrame(store.matrix(), index=store.images["path"])
     assert (len(rows.of("train")), len(rows.of("validation")), len(rows.of("test"))) == (10, 0, 10)
-    assert notes == ["8 images without a label take no part", "2 images without a split take no part"]
+    assert notes == ["8 images without a label are left out", "2 images without a split are left out"]
     assert np.array_equal(rows.X, features.loc[rows.paths].to_numpy())
 
 
@@ -71,7 +71,7 @@ def test_another_column_as_the_label_some_rows_and_weights(tree, tmp_path):
         rows, notes = read_rows(store, ["block1_conv1"], label="p", where='type == "mono"', sample_weight="w")
         assert set(rows.y) == {"1", "2"}
         assert rows.weights.tolist() == [row / 2 for row in range(20) if row % 3]
-        assert notes == ['20 of 30 images take part: type == "mono"', "7 images without a label take no part"]
+        assert notes == ['20 of 30 images are used: type == "mono"', "7 images without a label are left out"]
         with pytest.raises(FeatxError, match="no column 'kind'; there are path, label"):
             read_rows(store, ["block1_conv1"], label="kind")
         with pytest.raises(FeatxError, match=r"'type' of ash/000\.png is 'mono'; weights are numbers"):
@@ -99,8 +99,8 @@ def test_a_store_with_nothing_to_fit_says_what_is_missing(tree, tmp_path, column
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ("label == ''", "no image has a label in the column 'label' where label == '': .*, or give another --where$"),
-        ("split == ''", "no image has a split where split == '': .*, or give another --where$"),
+        ("label == ''", "no image has a label in the column 'label' where label == '': .*, or use another `where`$"),
+        ("split == ''", "no image has a split where split == '': .*, or use another `where`$"),
     ],
 )
 def test_rows_without_label_or_split_by_choice_are_not_the_stores_fault(tree, tmp_path, where, message):
@@ -185,7 +185,7 @@ def test_rows_that_nothing_can_be_fitted_on(rows, message):
 
 @pytest.mark.parametrize("rows", [rows_of(["a", "b"], "test"), rows_of(["a", "a"])])
 def test_rows_chosen_by_an_expression_may_be_chosen_otherwise(rows):
-    with pytest.raises(FeatxError, match=r"train.* where n > 1\b.*, or give another --where$"):
+    with pytest.raises(FeatxError, match=r"train.* where n > 1\b.*, or use another `where`$"):
         check_splits("s.h5", rows, "n > 1")
 
 
@@ -245,7 +245,7 @@ def test_what_a_store_lacks_is_said(text):
 def test_layers_of_a_backbone_that_nobody_knows(backbone):
     store = StoreOf(backbone, "conv1", "conv2")
     with pytest.raises(
-        FeatxError, match=f"the attribute backbone is {backbone!r}, expected one of vgg16, .* without --"
+        FeatxError, match=f"the attribute backbone is {backbone!r}, expected one of vgg16, .* without `layers`"
     ):
         choose_stored_layers(store, "conv1")
     assert choose_stored_layers(store, "all") == ["conv1", "conv2"]
@@ -280,7 +280,7 @@ def test_files_in_two_splits_are_said(split, told):
     rows = replace(rows_of(["a", "a", "a", "a"], split), digests=np.array(["1", "1", "1", "2"], dtype=object))
     notes = notes_on_splits(rows)
     assert [note[: len(start)] for note, start in zip(notes, told, strict=True)] == told
-    assert all("one group (--group-column), or leave them out with --drop-duplicates" in note for note in notes)
+    assert all("one group (group_column), or leave them out" in note for note in notes)
 
 
 def test_files_that_random_splits_may_part_are_told():

@@ -32,9 +32,9 @@ def test_rows_are_those_that_it_is_true_for(text, expected):
 @pytest.mark.parametrize("name", ["Date of birth", "class"])
 def test_a_column_that_can_not_be_named_is_said_to_be_so(name):
     table = TABLE.rename(columns={"n": name})
-    with pytest.raises(FeatxError, match=f"the column '{name}' can't be named here"):
+    with pytest.raises(FeatxError, match=f"can't use the column '{name}'"):
         select_rows(table, f"p > 0.1 and {name} == 1")
-    with pytest.raises(FeatxError, match=f"^(?!.*'{name}' can't be named)"):
+    with pytest.raises(FeatxError, match=f"^(?!.*can't use the column '{name}')"):
         select_rows(table, "p >> 0.1")
 
 
@@ -44,7 +44,7 @@ def test_a_column_that_an_expression_does_not_mean_is_not_blamed(text):
     table = TABLE.assign(**{"1": 0, "in": 0, "": 0})
     with pytest.raises(FeatxError, match="can't be read; expected comparisons"):
         select_rows(table, text)
-    with pytest.raises(FeatxError, match="the column 'in' can't be named here"):
+    with pytest.raises(FeatxError, match="can't use the column 'in'"):
         select_rows(table, "in == 1")
 
 
@@ -57,9 +57,9 @@ def test_a_column_that_an_expression_does_not_mean_is_not_blamed(text):
         ('kind == "mono"', "no column 'kind'; there are type, p, n"),
         ("type == 1", "1 is compared with a column of text"),
         ('n > "1"', "'1' is compared with a column of numbers"),
-        ('type in "mono"', "take a list"),
-        ("n == [1, 2]", "take a list"),
-        ("n > 100", "no row is so"),
+        ('type in "mono"', "need a list"),
+        ("n == [1, 2]", "need a list"),
+        ("n > 100", "true for no row"),
         ("0 < n < 3", "expected comparisons"),
         ('__import__("os").system("true")', "expected comparisons"),
         ('type == __import__("os").name', "expected comparisons"),

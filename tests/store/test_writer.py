@@ -12,7 +12,7 @@ from sample_parts import N_CHANNELS, SETTINGS, part_of
 
 import featx
 from featx.store import write_store
-from featx.store.writer import PatientFile, open_patiently
+from featx.store.writer import DeferredErrorFile, open_deferring_errors
 
 WRITE = """
 import resource, sys
@@ -67,7 +67,7 @@ def test_a_full_disk_is_an_error_and_never_a_crash(tmp_path, n_bytes):
 
 
 def test_a_patient_file_holds_what_was_written(tmp_path):
-    with PatientFile(tmp_path / "f") as file:
+    with DeferredErrorFile(tmp_path / "f") as file:
         assert file.write(np.arange(5, dtype="<i4").data) == 20
         file.seek(4)
         assert file.write(b"abcd") == 4
@@ -80,13 +80,13 @@ def test_what_others_write_on_a_full_disk_is_an_oserror(tmp_path):
     # Here, since the processes above import this module too.
     from interrupted_runs import disk_that_takes
 
-    with open_patiently(tmp_path / "f") as (file, _):
+    with open_deferring_errors(tmp_path / "f") as (file, _):
         file["x"] = np.arange(5)
     with h5py.File(tmp_path / "f") as file:
         assert file["x"][:].tolist() == [0, 1, 2, 3, 4]
     with (
         disk_that_takes(5_000),
         pytest.raises(OSError, match="File too large"),
-        open_patiently(tmp_path / "g") as (file, _),
+        open_deferring_errors(tmp_path / "g") as (file, _),
     ):
         file["x"] = np.zeros(10_000)

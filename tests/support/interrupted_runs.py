@@ -18,11 +18,12 @@ def same_store(path, other):
     return np.array_equal(X, X_other) and images.equals(images_other)
 
 
-def interrupt_after(n_images, monkeypatch, error=KeyboardInterrupt):
-    """Let the network be interrupted once it has seen so many images."""
+def interrupt_after(n_images, monkeypatch, error=KeyboardInterrupt, network=None):
+    """Interrupt the network once it has seen this many images."""
     from featx.inference import PooledNetwork
 
-    seen, plain = [0], PooledNetwork.__call__
+    network = network or PooledNetwork
+    seen, plain = [0], network.__call__
 
     def counting(self, pixels):
         seen[0] += len(pixels)
@@ -30,7 +31,7 @@ def interrupt_after(n_images, monkeypatch, error=KeyboardInterrupt):
             raise error
         return plain(self, pixels)
 
-    monkeypatch.setattr(PooledNetwork, "__call__", counting)
+    monkeypatch.setattr(network, "__call__", counting)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,11 @@ SETTINGS = Settings(
     preprocessing="caffe",
     precision="float32",
     keras_backend="tensorflow",
+    engine="keras",
+    views="none",
+    store_dtype="float32",
+    jpeg="full",
+    icc="ignore",
 )
 
 

@@ -97,7 +97,7 @@ def test_one_set_is_there_whole_after_a_kill_at_any_step(tmp_path, names):
             os._exit(0)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         # What the next export does first, also one that replaces nothing.
-        with pytest.raises(FeatxError, match=r"exists\. Give another --output"):
+        with pytest.raises(FeatxError, match=r"exists\. Give another `output`"):
             check_free_files(paths, overwrite=False, keep=tmp_path)
         texts = {path.read_text() for path in paths}
         assert len(texts) == 1

@@ -13,7 +13,7 @@ from featx.errors import FeatxError
 from featx.networks.recipes.changes import resolve_stages
 from featx.networks.recipes.checks import check_recipe
 from featx.networks.recipes.schema import Recipe
-from featx.system import close_names, parse_yaml, read_yaml, to_yaml, without_numpy
+from featx.system import close_names, parse_yaml, read_yaml, to_yaml, whole_file, without_numpy
 
 _FOLDER = files(__package__)
 
@@ -111,14 +111,8 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
     """
     record = recipe_record(recipe)
     recipe_from_record(record)
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        # Written beside and renamed: a kill leaves the old file or the new one.
-        temporary.write_text(to_yaml(record), encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    except OSError as error:
-        raise FeatxError(f"{path}: can't be written: {error.strerror}") from error
+    with whole_file(Path(path)) as file:
+        file.write(to_yaml(record).encode())
 
 
 def _read_file(path: Path) -> object:

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from featx.errors import FeatxError, WeightsError
-from featx.inference import build_frozen
+from featx.inference import build_recorded
 from featx.networks import (
     build_application,
     find_backbone,
@@ -95,19 +95,7 @@ def what_they_need(settings: Settings) -> str:
 
 
 def _build_arrays(settings: Settings, name: str) -> Iterable[tuple[np.ndarray, ...]]:
-    frozen = build_frozen(
-        settings.backbone,
-        # All that the features came from: the digest is of every layer that took part.
-        layers=",".join(dict.fromkeys(map(layer_of, settings.layers))),
-        weights=name,
-        image_size=settings.image_size,
-        preprocessing=settings.preprocessing,
-    )
-    if frozen.weights_sha256 != settings.weights_sha256:
-        raise WeightsError(
-            f"weights {name!r}: not those that made the store's features (SHA-256 {frozen.weights_sha256[:16]}..., "
-            f"expected {settings.weights_sha256[:16]}... of {settings.weights!r}): give those with --weights"
-        )
+    frozen = build_recorded(settings, name)
     return (tuple(layer.get_weights()) for layer in frozen.model.layers)
 
 

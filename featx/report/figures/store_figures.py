@@ -24,7 +24,7 @@ from featx.report.figures.store_data import (
     telling_channel,
     top_images,
 )
-from featx.store import Store, told_with
+from featx.store import Store, describe_where
 from featx.store.export import select
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def draw_correlation(
     X, labels, note = sample_features(store, [name], rows, labels, n_images, seed, by_class=True, progress=progress)
     if len(X) < 2:
         mend = "take more classes" if classes else "take more images"
-        raise FeatxError(f"{store.path}: one image to compare, expected at least 2: {mend}{told_with(where)[1]}")
+        raise FeatxError(f"{store.path}: one image to compare, expected at least 2: {mend}{describe_where(where)[1]}")
     matrix = correlate(standardise(X) if features == "standardised" else X, kind)
     what = "correlation (Pearson's r)" if kind == "correlation" else "covariance"
     how = "each standardised over the images first" if features == "standardised" else "as they are stored"

@@ -5,7 +5,6 @@ in. Colours are those of Okabe and Ito 2008, Color Universal Design, https://jfl
 colour-blind readers. A series differs from its neighbours by marker and dashes too, so that it is told apart in grey.
 """
 
-import hashlib
 import io
 import re
 import warnings
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from featx.errors import FeatxError, one_line
-from featx.system import open_whole
+from featx.system import sha256_of, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
@@ -269,7 +268,7 @@ def save(figure: "Figure", path: str | Path) -> None:
     """
     path = Path(path)
     drawn = _render(figure, ending_of(path), facecolor="white")
-    with open_whole(path) as file:
+    with whole_file(path) as file:
         file.write(drawn)
 
 
@@ -341,7 +340,7 @@ def inline_svg(drawn: bytes, *, title: str, ink: str) -> str:
         for child in list(parent):
             if _local(child.tag) in ("metadata", "style"):
                 parent.remove(child)
-    prefix = "f" + hashlib.sha256(title.encode() + drawn).hexdigest()[:8]
+    prefix = "f" + sha256_of(title.encode() + drawn)[:8]
     names = _find_references(root)
     for element in root.iter():
         element.tag = _local(element.tag)

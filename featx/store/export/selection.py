@@ -1,4 +1,4 @@
-"""What is taken out of a store to be written elsewhere: some layers, some rows, and what the store says of itself."""
+"""Select layers and rows of a store, to be written elsewhere."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -10,12 +10,12 @@ import numpy as np
 from featx.store.reader import Store
 
 BLOCK_BYTES = 2**26
-"""What a block of features takes at most."""
+"""Largest size of a block of features."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Some layers of a store, of every image or of one split's.
+    """Some layers of a store, of all images or of one split.
 
     Attributes
     ----------
@@ -72,21 +72,9 @@ class Selection:
             yield slice(start, start + len(block)), block
             start += len(block)
 
-    def matrix(self, advance: Callable[[int], object], *, order: str = "C") -> np.ndarray:
-        """Read all features, and count the rows meanwhile.
-
-        Parameters
-        ----------
-        advance : callable
-            Is given how many further rows are there.
-        order : {"C", "F"}, default "C"
-            Whether rows, or columns, lie together.
-
-        Returns
-        -------
-        ndarray of shape (n_images, n_features), float32
-        """
-        matrix = np.empty(self.shape, dtype=np.float32, order=order)
+    def matrix(self, advance: Callable[[int], object]) -> np.ndarray:
+        """Read all features, column after column in memory; `advance` receives the number of further rows."""
+        matrix = np.empty(self.shape, dtype=np.float32, order="F")
         for rows, block in self.blocks():
             matrix[rows] = block
             advance(len(block))
@@ -94,20 +82,20 @@ class Selection:
 
 
 def select(store: Store, layers: str | Sequence[str] | None = None, split: str | None = None) -> Selection:
-    """Choose layers and rows of a store.
+    """Select layers and rows of a store.
 
     Parameters
     ----------
     store : Store
     layers : str or sequence of str, optional
-        Names and sets of the store's layers, separated by commas; see `featx.store.choose_stored_layers`.
+        Names and sets of the store's layers, separated by commas.
     split : {"train", "validation", "test"}, optional
         Only the images of this split.
 
     Raises
     ------
     FeatxError
-        If the store lacks a layer, or has no image in the split.
+        If the store has no such layer, or no image in the split.
     """
     chosen = store.layers
     if layers is not None and layers != "all":

@@ -1,20 +1,12 @@
-"""A finished feature store in the formats that other people's scripts read."""
+"""Export a finished store to the formats that other people's scripts read."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from featx.errors import FeatxError
-from featx.store.export.formats import (
-    check_h5ad,
-    check_mat,
-    check_parquet,
-    write_csv,
-    write_h5ad,
-    write_mat,
-    write_npy,
-    write_parquet,
-)
+from featx.store.export.formats import check_parquet, write_csv, write_npy, write_parquet
+from featx.store.export.matlab import check_mat, write_mat
 from featx.store.export.selection import Selection, select
 from featx.store.reader import Store
 from featx.system import check_free_files, progress_bar, whole_files
@@ -22,19 +14,19 @@ from featx.system import check_free_files, progress_bar, whole_files
 
 @dataclass(frozen=True)
 class Export:
-    """What an export has written.
+    """Files that an export has written.
 
     Attributes
     ----------
     path : str
         The file that was asked for.
     paths : tuple of str
-        All files: that one, and those beside it.
+        All files: that one, and those next to it.
     format : str
         One of `FORMATS`.
     n_images, n_features : int
     bytes : int
-        Of all files.
+        Size of all files.
     """
 
     path: str
@@ -47,7 +39,7 @@ class Export:
 
 @dataclass(frozen=True)
 class _Format:
-    """How a format is written: its writer, what is refused before that, and the endings of files beside the first."""
+    """A format: its writer, the check before writing, and the endings of the files next to the first."""
 
     write: Callable[[Selection, Sequence[Path], Callable[[int], object]], None]
     check: Callable[[Selection, Path], None] = lambda selection, path: None
@@ -59,7 +51,6 @@ _FORMATS = {
     "csv": _Format(write_csv),
     "parquet": _Format(write_parquet, check_parquet),
     "mat": _Format(write_mat, check_mat),
-    "h5ad": _Format(write_h5ad, check_h5ad),
 }
 
 
@@ -79,31 +70,31 @@ def export_store(
 ) -> Export:
     """Write a store's features, and the table of its images, in a format that other people's scripts read.
 
-    Features are those of `Store.matrix`, to the bit; rows are in the store's order.
+    Features equal those of `Store.matrix` bit for bit; rows are in the store's order. AnnData needs no export:
+    ``AnnData(store.matrix(), obs=store.images)``.
 
     Parameters
     ----------
     store_path : path
         A finished store.
     output_path : path
-        The file to write. It, and those beside it, appear once all is there, or not at all.
-    format : {"npy", "csv", "parquet", "mat", "h5ad"}, optional
-        Default: what the ending of `output_path` says.
+        The file to write. It and those next to it appear once all of them are complete, or not at all.
+    format : {"npy", "csv", "parquet", "mat"}, optional
+        Default: by the ending of `output_path`.
 
-        - npy: the matrix, float32; beside it `<name>.images.csv` and `<name>.features.csv`, a row an image and a row a
-          feature.
-        - csv, parquet: a row an image: path, label, split, sha256, the store's further columns, and a column a feature,
-          named ``<layer>/<channel>``. Parquet's metadata has the store's attributes, as JSON under ``featx``.
-        - mat: MATLAB's, version 5: ``X``; a variable a column of the images; ``feature_names``, ``layers``,
-          ``attributes``. Names that MATLAB doesn't take are made legal, and numbered where two become one;
-          ``columns`` has each variable's name beside the store's.
-        - h5ad: AnnData's: ``X``, ``obs`` by path, ``var`` by feature name, ``uns["featx"]`` with the attributes.
+        - npy: the matrix, float32; next to it `<name>.images.csv` with one row per image, and `<name>.features.csv`
+          with one row per feature.
+        - csv, parquet: one row per image: path, label, split, sha256, the store's further columns, and one column per
+          feature, named ``<layer>/<channel>``. Parquet's metadata has the store's attributes, as JSON under ``featx``.
+        - mat: MATLAB's, version 5: ``X``; one variable per column of the images; ``feature_names``, ``layers``,
+          ``attributes``. Names that MATLAB doesn't accept are made legal, and numbered where two become one;
+          ``columns`` has each variable's name next to the store's.
     layers : str or sequence of str, optional
         Names and sets of the store's layers, as of `featx fit --layers`; default: all.
     split : {"train", "validation", "test"}, optional
         Only the images of this split; default: all.
     overwrite : bool, default False
-        Replace files that are there.
+        Replace existing files.
     progress : bool, default False
         Show a bar on standard error, if that is a terminal.
 
@@ -114,9 +105,8 @@ def export_store(
     Raises
     ------
     FeatxError
-        If the store can't be read, lacks a layer or a split; if the format isn't known, its library isn't here, or it
-        can't hold the features; if a file is there already or can't be written; or if mat or h5ad, which are written
-        as one piece, would take more memory than is free.
+        If the store can't be read, or has no such layer or split; if the format isn't known, its library isn't
+        installed, or it can't hold the features; or if a file exists or can't be written.
 
     Examples
     --------
@@ -146,18 +136,7 @@ def export_store(
 
 
 def choose_format(path: Path, name: str | None = None) -> str:
-    """Return the format of a file to write: the one that is named, else the one of its ending.
-
-    Parameters
-    ----------
-    path : Path
-    name : str, optional
-        One of `FORMATS`.
-
-    Raises
-    ------
-    FeatxError
-        If neither says one, or they contradict each other.
+    """Return the format of a file to write: the given one, else the one of its ending.
 
     Examples
     --------
@@ -166,10 +145,10 @@ def choose_format(path: Path, name: str | None = None) -> str:
     """
     ending = path.suffix.lower().removeprefix(".")
     if name is not None and name not in FORMATS:
-        raise FeatxError(f"format: expected one of {', '.join(FORMATS)}, found {name!r}")
+        raise FeatxError(f"expected one of {', '.join(FORMATS)}, found {name!r}", parameter="format")
     if ending in FORMATS and name not in (None, ending):
-        raise FeatxError(f"{path}: ends in .{ending}, and the format is to be {name}: give one of them up")
+        raise FeatxError(f"{path}: ends in .{ending}, and `format` is {name}: change one of them")
     if name is None and ending not in FORMATS:
         endings = ", ".join(f".{known}" for known in FORMATS)
-        raise FeatxError(f"{path}: expected a name that ends in {endings}; or name one of these with --format")
+        raise FeatxError(f"{path}: expected a name that ends in {endings}; or one of these as `format`")
     return name or ending
