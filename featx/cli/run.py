@@ -81,14 +81,14 @@ def run(
 
 def show_plan(plan: "ExperimentPlan", *, as_json: bool) -> None:
     """Show what an experiment would do; exit with 1 if one of its stages can't be done."""
-    from featx.experiment import describe_plan, plan_table
+    from featx.experiment import format_plan, plan_table
     from featx.results import format_table
 
     if as_json:
         show_json(asdict(plan))
     else:
         click.echo(f"{format_table(plan_table(plan))}\n")
-        for line in describe_plan(plan):
+        for line in format_plan(plan):
             click.echo(line)
     if not plan.is_possible:
         sys.exit(1)

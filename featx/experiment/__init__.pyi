@@ -14,7 +14,7 @@ from .plan import (
     ExperimentPlan as ExperimentPlan,
 )
 from .plan import (
-    describe_plan as describe_plan,
+    format_plan as format_plan,
 )
 from .plan import (
     plan_experiment as plan_experiment,

@@ -32,13 +32,13 @@ _METHODS = {
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made.
+    """Results of the demo.
 
     Attributes
     ----------
     store_path : str
     engine : str
-        What ran the network, and its version.
+        The engine that ran the network, and its version.
     runs : dict of str to Run
         By their folders.
     majority_class_rate : float
@@ -74,7 +74,7 @@ def run_demo(
     output : path
         The folder for the store, the runs and the report.
     n_images : int, optional
-        Take this many of the photographs, with the labels' and types' shares kept; default: all 2,624.
+        Number of photographs, with the labels' and types' shares kept; default: all 2,624.
     batch_size : int, default 8
     seed : int, default 0
         Of the splits, forests and fine-tuning.

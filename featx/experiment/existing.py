@@ -1,4 +1,4 @@
-"""Find out what exists of an experiment's stages, and whether it is what is asked for."""
+"""Find existing results of an experiment, and compare them with the results that it asks for."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from featx.results import RECORD, is_run, put_back, read_finetuned, read_repeats
 from featx.store import RunFolder, Store, choose_stored_layers
 
 OTHER_ORDER, OTHER_TABLE = "another order of the images", "other labels, splits or columns of the images"
-"""What is wrong with a store where only its table differs, so that no features are computed for it."""
+"""Differences of a store's table alone, for which no features are computed."""
 
 
 _MAX_SHOWN = 60
@@ -27,7 +27,7 @@ _MAX_SHOWN = 60
 
 @dataclass(frozen=True)
 class Existing:
-    """What exists of a stage.
+    """The existing result of a stage.
 
     Attributes
     ----------
@@ -35,9 +35,9 @@ class Existing:
         missing; unfinished: it was stopped, and resumes; incomplete: a store without some layers or images, which are
         added; exists; or other: made with other settings.
     details : tuple of str
-        What is missing, or differs.
+        Missing or different parts.
     is_addition : bool
-        Whether not the store has other settings, but parts that were to be added to it.
+        True if the store is right, and an unfinished addition to it has other settings.
     """
 
     status: str
@@ -71,7 +71,7 @@ def differences(made: Mapping[str, object], wanted: Mapping[str, object]) -> lis
 def find_existing(
     experiment: Experiment, stages: Sequence[Stage], chosen: Sequence[Stage], manifest: Manifest | None
 ) -> dict[str, Existing]:
-    """Find out what exists of stages, and of those that they need.
+    """Find the existing results of stages, and of those that they need.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def _find_report(experiment: Experiment, stage: Stage, pending: Sequence[str]) -
 
 
 def _find_run(experiment: Experiment, stage: Stage) -> Existing:
-    """Compare a fine-tuning, a fit or a choice, all of whose inputs exist, with what it should be."""
+    """Compare an existing fine-tuning, fit or choice with what is asked for."""
     if not stage.path.exists():
         return _find_unfinished_run(stage)
     try:
@@ -144,7 +144,7 @@ def _find_run(experiment: Experiment, stage: Stage) -> Existing:
 
 
 def _find_unfinished_run(stage: Stage) -> Existing:
-    """Look for what a run that was stopped has left next to its place."""
+    """Find the files of a stopped run, next to its place."""
     spec, path = stage.spec, stage.path
     if isinstance(spec, FitSpec):
         journal = path.with_name(f"{stage.name}.{'cells' if spec.repeats is None else 'repeats'}.jsonl")
@@ -245,7 +245,7 @@ _DIFFERENCES: dict[type, Callable[..., list[str]]] = {
 
 
 def _input_differences(experiment: Experiment, spec: FitSpec | FinetuneSpec, made_of: Mapping) -> list[str]:
-    """Say if a run is of another store than the one that exists, or of other layers of it."""
+    """Name the inputs of a run that are others now: the store, or its layers."""
     with Store(experiment.store_path(spec.store)) as store:
         if made_of.get("run_id") != store.attributes.get("run_id"):
             return [f"of the store {spec.store} as it was before it was made again or added to"]
@@ -258,7 +258,7 @@ _PLAIN = ("backbone", "resize", "interpolation", "precision", "jpeg", "icc", "vi
 
 
 def find_store(spec: StoreSpec, path: Path, manifest: Manifest | None, *, run_path: Path | None = None) -> Existing:
-    """Find out what exists of a store.
+    """Find an existing store, or its parts.
 
     Parameters
     ----------
@@ -318,7 +318,7 @@ def _compare_store(spec: StoreSpec, base: Base, manifest: Manifest | None, run_p
         return Existing("other", tuple(different))
     made = _features_of({"layers": base.settings.layers, "pooling": base.settings.pooling})
     wanted = _wanted_features(spec, {"layers": base.settings.layers, **base.attributes}, run_path)
-    # What all features of a store are to a fit depends on those that nobody asks for, too.
+    # A fit may take all features of its store, so those that nobody asks for change its result.
     if further := _list_absent(made, wanted):
         return Existing("other", (f"it has more: {' and '.join(further)}",))
     absent = _list_absent(wanted, made)
@@ -383,7 +383,7 @@ def _list_absent(these: Features, those: Features) -> list[str]:
 
 
 def _addition_differences(base: Base, made: Features, wanted: Features, manifest: Manifest | None) -> list[str]:
-    """Name what parts that were to be added to a store were started with otherwise; see `featx.extract.add`."""
+    """Name what an unfinished addition to a store was started with, if not with this; see `featx.extract.add`."""
     folder = RunFolder(base.path)
     started = folder.settings_and_source()
     if started is None:
@@ -404,7 +404,7 @@ def _image_differences(source: Mapping[str, object], manifest: Manifest | None) 
 
 
 def _compare_tables(base: Base, manifest: Manifest) -> list[str]:
-    """Say if the images, or what is known of them, are others; files are not read."""
+    """Name what differs between the table of a store and that of the images; files are not read."""
     table = manifest.table[~manifest.table["path"].isin(set(base.rejected["path"]))]
     stored = base.images
     if not manifest.has_splits:

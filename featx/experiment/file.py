@@ -33,7 +33,7 @@ def read_experiment(path: str | Path, *, changes: Mapping[str, object] | None = 
     path : path
         A YAML file; docs/experiments.md describes its keys. Paths in it start from its folder.
     changes : mapping of str to object, optional
-        What is to be other than in the file, by dotted key: `split.seed`, `fits.rf.grid.C`. In place of a name `*`, or
+        Other values than in the file, by dotted key: `split.seed`, `fits.rf.grid.C`. In place of a name `*`, or
         a pattern such as `svm-*`, stands for every entry that the key has a meaning for: a grid's axis only where the
         fit's model has it, `weights` only of stores whose network isn't a fine-tuned one's, `repeats` only where there
         are some. `fits.NAME` alone is a whole entry; null takes it out. Later changes go before earlier ones.
@@ -67,7 +67,7 @@ def read_experiment(path: str | Path, *, changes: Mapping[str, object] | None = 
 def experiment_record(experiment: Experiment) -> dict[str, object]:
     """Return an experiment as YAML can hold it, every value written out, to stand in a file in its output folder.
 
-    What `read_experiment` makes of that file is the same experiment.
+    `read_experiment` returns the same experiment for that file.
     """
     return {
         "title": experiment.title,
@@ -113,7 +113,7 @@ def _resolve_paths(experiment: Experiment, folder: Path) -> Experiment:
 
 
 def _join(folder: Path, text: str) -> str:
-    # Path.expanduser refuses a user that there is not; here such a name is a file's like any other.
+    # Path.expanduser fails for unknown users; here such a name is a file's like any other.
     path = folder / os.path.expanduser(text)  # noqa: PTH111
     if ".." in path.parts:
         path = Path(os.path.realpath(path))
@@ -121,7 +121,7 @@ def _join(folder: Path, text: str) -> str:
 
 
 def _file_of(store: StoreSpec | None) -> str | None:
-    """Return the file that a store's weights come from; fine-tuning must be told where it is."""
+    """Return the file of a store's weights, which fine-tuning needs too; None where they are a word."""
     is_word = store is None or store.of_run is not None or is_source(store.weights)
     return None if is_word else store.weights
 
@@ -165,7 +165,7 @@ def change_record(record: Mapping[str, object], changes: Mapping[str, object]) -
     dict
         The record with all changes that can be made.
     dict of str to str
-        What is wrong with the others, by key: those that name an entry that isn't there, or nothing to change.
+        Problems of the others, by key: those that name a missing entry, or nothing to change.
 
     Examples
     --------
@@ -184,7 +184,7 @@ def change_record(record: Mapping[str, object], changes: Mapping[str, object]) -
 
 
 def _change_plain(record: Record, section: str, key: str, value: object) -> str | None:
-    """Change a section, or a key of one that has no names; what no section has is found when it is checked."""
+    """Change a section, or a key of one without names."""
     if not key:
         record[section] = copy.deepcopy(value)
         return None
@@ -246,7 +246,7 @@ def _split_key(rest: str, entries: Mapping[str, object], section: str) -> tuple[
 
 
 def _is_meant(section: str, entry: object, key: str) -> bool:
-    """Whether a pattern means this entry too: not where the key has nothing to say."""
+    """Check whether a pattern includes this entry: only where the key has a meaning."""
     if not isinstance(entry, dict):
         return True
     if section == "stores" and key == "weights":
@@ -267,6 +267,6 @@ def _set(entry: Record, section: str, key: str, value: object) -> None:
     values = entry.get(inner)
     values = dict(values) if isinstance(values, dict) else {}
     if inner == "set" and "." not in rest:
-        # What is typed for all stages goes before what the file says of one.
+        # A change for all stages replaces what the file says of one.
         values = {name: old for name, old in values.items() if name.rpartition(".")[2] != rest}
     entry[inner] = {**values, rest: copy.deepcopy(value)}

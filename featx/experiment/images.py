@@ -8,11 +8,10 @@ import pandas as pd
 from featx.errors import FeatxError, SourceError
 from featx.experiment.existing import Existing
 from featx.experiment.option_names import explain
-from featx.experiment.schema import Experiment, FinetuneSpec, FitSpec
-from featx.experiment.stages import divide_images, read_images
+from featx.experiment.schema import Experiment, FinetuneSpec, FitSpec, Source, Split
 from featx.finetune import StoreToBe, check_task
 from featx.fit import OF_ONE_SPLIT, FitOptions, check_grid, check_repeats, plan_cells, read_strata
-from featx.images import Manifest
+from featx.images import Manifest, make_count_splits, make_splits, read_elpv, read_source
 from featx.store import Rows, Store, read_rows
 from featx.system import Problems, close_names, refuse
 
@@ -27,23 +26,47 @@ def read_divided_images(experiment: Experiment, *, echo: Callable[[str], None] =
     """
     path, split = experiment.path, experiment.split
     try:
-        undivided = read_images(experiment, echo=echo)
+        undivided = _read_images(experiment.source)
     except SourceError as error:
         raise FeatxError(f"{path}: source: {explain(error)}") from error
+    manifest = undivided
     for column in () if split is None else split.stratify:
         if column not in undivided.table:
             raise FeatxError(f"{path}: split.stratify: {_no_column(column, undivided.table)}")
-    try:
-        manifest = divide_images(experiment, undivided)
-    except SourceError as error:
-        raise FeatxError(f"{path}: split: {explain(error)}") from error
-    for note in manifest.notes[len(undivided.notes) :]:
+    if split is not None:
+        try:
+            manifest = _divide_images(undivided, split)
+        except SourceError as error:
+            raise FeatxError(f"{path}: split: {explain(error)}") from error
+    for note in manifest.notes:
         echo(note)
     return manifest
 
 
+def _read_images(source: Source) -> Manifest:
+    """List the images of a source, not divided yet."""
+    if source.dataset is not None:
+        return read_elpv(source.n_images)
+    return read_source(
+        source.path,
+        path_column=source.path_column,
+        label_column=source.label_column,
+        split_column=source.split_column,
+        group_column=source.group_column,
+        root=source.root,
+    )
+
+
+def _divide_images(manifest: Manifest, split: Split) -> Manifest:
+    if split.shares is not None:
+        return make_splits(manifest, split.shares, seed=split.seed, stratify=split.stratify)
+    return make_count_splits(
+        manifest, train=split.train_per_class, validation=split.validation_per_class, seed=split.seed
+    )
+
+
 def check_images(experiment: Experiment, manifest: Manifest | None, existing: Mapping[str, Existing]) -> None:
-    """Check what fits and fine-tunings that are yet to be done ask of the images, before anything is computed.
+    """Check that the images serve the fits and fine-tunings that are to be done, before anything is computed.
 
     Parameters
     ----------
@@ -51,7 +74,7 @@ def check_images(experiment: Experiment, manifest: Manifest | None, existing: Ma
     manifest : Manifest or None
         The images; None: those of the stores that exist.
     existing : mapping of str to Existing
-        What exists, by the stages' keys.
+        Existing results by the stages' keys.
 
     Raises
     ------
@@ -99,7 +122,7 @@ def _with_stored_splits(experiment: Experiment, store: str, manifest: Manifest) 
         with Store(path) as opened:
             splits = opened.images.set_index("path")["split"]
     except FeatxError:
-        # What is wrong with it is said where stores are compared.
+        # The comparison of stores reports this.
         return manifest
     return replace(manifest, table=manifest.table.assign(split=manifest.table["path"].map(splits).fillna("")))
 

@@ -27,13 +27,13 @@ class PlannedStage:
     ----------
     key, path : str
     status : str
-        What exists of it; see `featx.experiment.existing.Existing`.
+        The existing result; see `featx.experiment.existing.Existing`.
     details : tuple of str
-        What is missing, or differs.
+        Missing or different parts.
     problem : str
-        Why it can't be done; "" where it can.
+        The reason why it can't be done; "" if it can.
     what : str
-        How much there is to do.
+        Amount of work, such as `2 cells x 5 folds`.
     seconds : float or None
         Predicted from a few batches; None of all but stores.
     disk_bytes : int or None
@@ -41,7 +41,7 @@ class PlannedStage:
     memory_bytes : int or None
         The most memory of this process.
     notes : tuple of str
-        What the figures leave out.
+        Limits of the figures.
     """
 
     key: str
@@ -58,7 +58,7 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class ExperimentPlan:
-    """What an experiment would do.
+    """The stages that an experiment would do.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ def plan_experiment(
     overwrite: bool = False,
     echo: Callable[[str], None] = lambda line: None,
 ) -> ExperimentPlan:
-    """Say what `featx.run_experiment` would do with the same arguments. Nothing is written.
+    """Plan what `featx.run_experiment` would do with the same arguments. Nothing is written.
 
     A few batches of images go through the network of every store that is to be made.
 
@@ -198,7 +198,7 @@ def _shown(value: float | None, unit: float) -> str:
     return "" if value is None else f"{value / unit:,.1f}"
 
 
-def describe_plan(plan: ExperimentPlan) -> Iterator[str]:
+def format_plan(plan: ExperimentPlan) -> Iterator[str]:
     """Yield the lines below the table of a plan: problems, details, notes and sums."""
     for stage in plan.stages:
         if stage.problem:

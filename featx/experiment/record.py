@@ -1,4 +1,4 @@
-"""Keep the record of an experiment: what was run, written after every stage, so that it never says more."""
+"""Keep the record of an experiment: the stages that were run, written down after each."""
 
 from collections.abc import Mapping, Sequence
 
@@ -73,7 +73,7 @@ class RecordKeeper:
         ----------
         stages : sequence of Stage
         existing : mapping of str to Existing
-            What existed of them before.
+            Existing results before this run.
         is_done : bool
         """
         for stage in stages:

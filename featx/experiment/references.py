@@ -121,7 +121,7 @@ def _weights_problems(weights: str, backbone: str, *, may_be_run: bool) -> Itera
 
 
 def _problem_of_run(path: Path, backbone: str) -> str | None:
-    """Say why a folder is no fine-tuned network of a backbone, if it is none."""
+    """Return a message if a folder is no fine-tuned network of a backbone."""
     try:
         tuned = read_finetuned(path)
     except FeatxError as error:
@@ -144,14 +144,14 @@ def _top_problems(store: StoreSpec) -> Iterator[tuple[str, str]]:
     if _is_tuned(store):
         return
     image_size = spec.image_size if store.image_size is None else store.image_size
-    wanted = expand_layers(store.layers, spec)
-    of_top = [layer for layer in wanted if layer in spec.top]
+    layers = expand_layers(store.layers, spec)
+    of_top = [layer for layer in layers if layer in spec.top]
     if store.weights == "imagenet-conv" and store.backbone == "vgg16":
         beyond = spec.top[spec.top.index(spec.top_weighted[0]) :]
-        absent = [layer for layer in wanted if layer in beyond]
+        absent = [layer for layer in layers if layer in beyond]
         parts = [expand_layers(part, spec) for part in store.layers.split(",")]
         by_name = [layer for layer in absent if any(layer in part and set(part) <= set(beyond) for part in parts)]
-        if by_name or (absent and len(absent) == len(wanted)):
+        if by_name or (absent and len(absent) == len(layers)):
             yield "layers", f"imagenet-conv has no {', '.join(by_name or absent)}: ask for other layers or weights"
     elif of_top and spec.takes_one_size and image_size != spec.image_size and not store.weights.startswith("random"):
         yield "image_size", f"{of_top[0]} of published weights takes {spec.image_size} pixels, found {image_size}"
@@ -164,12 +164,12 @@ def _layers_problem(store: StoreSpec) -> str | None:
         names = tuple(name for name in names if not _OF_HEADS.fullmatch(name))
     if all(map(spec.knows, names)):
         return None
-    # Which other layers there are, the network itself tells.
+    # Only the network itself knows its other layers.
     return _problem_of(lambda: choose_layers(",".join(names), spec, _layers_of(spec.name)))
 
 
 def _is_tuned(store: StoreSpec) -> bool:
-    """Whether a store is of a fine-tuned network, of this file or of another folder."""
+    """Check whether a store is of a fine-tuned network, of this file or of another folder."""
     return store.of_run is not None or is_run(store.weights)
 
 
@@ -202,7 +202,7 @@ def _finetune_problems(finetune: FinetuneSpec, store: StoreSpec | None) -> Itera
 
 
 def _other_weights_problems(weights: str, store: StoreSpec) -> Iterator[tuple[str, str]]:
-    """Find weights that can't be those of the store's features, which fine-tuning starts from."""
+    """Yield a problem if the weights can't be those of the store's features, which fine-tuning starts from."""
     are_sources = is_source(weights) and is_source(store.weights)
     if weights.startswith(OF_RUN):
         yield "weights", "of a fine-tuned network, and only a backbone can be fine-tuned: leave it out"
@@ -218,7 +218,7 @@ def _of_one_training(weights: str) -> str:
 
 
 def _recipe_layers_problem(recipe: Recipe, spec: Backbone) -> str | None:
-    """Say which layer a recipe names that its backbone hasn't, as far as names tell."""
+    """Return a message about a layer that a recipe names and its backbone does not have."""
     if recipe.from_layer:
         problem = _problem_of(lambda: head_source(recipe, spec, spec.image_size))
         names = expand_layers(recipe.from_layer, spec)
@@ -260,7 +260,7 @@ def _where_problems(spec: FitSpec | FinetuneSpec) -> Iterator[tuple[str, str]]:
 
 
 def _stored_layers_problem(store: StoreSpec, fit: FitSpec) -> str | None:
-    """Say which of a fit's layers its store won't have; see `featx.store.choose_stored_layers`."""
+    """Return a message about a layer that a fit's store won't have; see `featx.store.choose_stored_layers`."""
     if _problem_of(lambda: choose_poolings(store.pool)):
         return None
     spec, poolings = BACKBONES[store.backbone], choose_poolings(store.pool)

@@ -13,7 +13,7 @@ from featx.experiment.images import check_images, read_divided_images
 from featx.experiment.option_names import explain
 from featx.experiment.record import RecordKeeper, check_kept_source, read_record
 from featx.experiment.schema import Experiment, FinetuneSpec
-from featx.experiment.stages import Stage, Work, choose_stages, describe_stage, list_stages, tuning_options
+from featx.experiment.stages import Stage, Work, choose_stages, list_stages, summarize_stage, tuning_options
 from featx.images import Manifest
 from featx.store import RunFolder
 
@@ -44,9 +44,9 @@ class DoneStage:
     path : str
         The store, the run's folder or the page.
     was : str
-        What existed before; see `featx.experiment.existing.Existing`.
+        The existing result before; see `featx.experiment.existing.Existing`.
     is_done : bool
-        Whether this run did anything for it.
+        True if this run did anything for it.
     seconds : float
         Of all fine-tunings that were trained together, if it is one of them.
     summary : str
@@ -84,14 +84,14 @@ class ExperimentRun:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is known before an experiment starts.
+    """An experiment that is ready to start.
 
     Attributes
     ----------
     stages : list of Stage
         Those that were asked for, in order.
     existing : dict of str to Existing
-        What exists of these and of what they need, by key.
+        Existing results of these and of what they need, by key.
     manifest : Manifest or None
         The images; None where no store was asked for.
     """
@@ -101,7 +101,7 @@ class Prepared:
     manifest: Manifest | None
 
     def exists(self, key: str) -> bool:
-        """Whether a stage, or what one needs, exists with the same settings."""
+        """Check whether a stage, or one that others need, exists with the same settings."""
         return key in self.existing and self.existing[key].status == "exists"
 
 
@@ -125,7 +125,7 @@ def run_experiment(
         See `featx.read_experiment`.
     only : str or sequence of str, optional
         The sections to do (stores, finetunes, fits, choices, report), single stages (`fits.rf`) or patterns of them
-        (`fits.rf-*`); default: all. What they need exists.
+        (`fits.rf-*`); default: all. Stages that they need must exist.
     cluster : Cluster, optional
         Workers that extract, fit, and train recipes at the same time; see `featx.cluster.open_cluster`. Default: this
         process.
@@ -271,7 +271,7 @@ def _do(work: Work, stages: Sequence[Stage], existing: Mapping[str, Existing], o
     first = existing[stages[0].key]
     if first.status == "exists":
         work.echo(f"{stages[0].key}: exists already, {stages[0].path}")
-        return [DoneStage(stages[0].key, str(stages[0].path), first.status, False, 0.0, describe_stage(stages[0]))]
+        return [DoneStage(stages[0].key, str(stages[0].path), first.status, False, 0.0, summarize_stage(stages[0]))]
     for stage in stages:
         was = existing[stage.key]
         details = f", {'; '.join(was.details)}" if was.details else ""

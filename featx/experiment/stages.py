@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featx.errors import FeatxError, one_line
-from featx.experiment.option_names import in_keys
+from featx.experiment.option_names import explain
 from featx.experiment.schema import ChoiceSpec, Experiment, FinetuneSpec, FitSpec, ReportSpec, StoreSpec
 from featx.extract import ExtractOptions, extract_features
 from featx.finetune import TuneOptions, fine_tune_all
 from featx.fit import GridOptions, choose_among, fit_grid, fit_repeats
-from featx.images import Manifest, make_count_splits, make_splits, read_elpv, read_source
+from featx.images import Manifest
 from featx.report import gather, write_page
 from featx.results import RECORD, Run, describe_repeats, describe_test, read_repeats, read_run
 from featx.store import Store
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 SECTIONS = ("stores", "finetunes", "fits", "choices", "report")
-"""What the stages of an experiment are of, in this order but for stores of fine-tuned networks."""
+"""The kinds of stages, in this order but for stores of fine-tuned networks."""
 
 
 _SINGULAR = {"store": "stores", "finetune": "finetunes", "fit": "fits", "choice": "choices"}
@@ -42,12 +42,12 @@ class Stage:
     section : str
         One of `SECTIONS`.
     name : str
-        Its name in there; "" of the report.
+        Its name in the section; "" for the report.
     path : Path
-        What it makes: a store, a run's folder, a page.
+        The store, the run's folder or the page.
     spec : StoreSpec, FinetuneSpec, FitSpec, ChoiceSpec or ReportSpec
     needs : tuple of str
-        The keys of the stages whose results it takes.
+        The keys of the stages whose results it uses.
     """
 
     section: str
@@ -58,7 +58,7 @@ class Stage:
 
     @property
     def key(self) -> str:
-        """Where it stands in the file, such as `fits.rf`."""
+        """Its key in the file, such as `fits.rf`."""
         return f"{self.section}.{self.name}" if self.name else self.section
 
 
@@ -102,7 +102,7 @@ def choose_stages(stages: Sequence[Stage], only: str | Sequence[str] | None) -> 
     Raises
     ------
     FeatxError
-        If one of these is no stage's.
+        If one of these names no stage.
     """
     only = [only] if isinstance(only, str) else only
     chosen: set[str] = set()
@@ -125,52 +125,9 @@ def choose_stages(stages: Sequence[Stage], only: str | Sequence[str] | None) -> 
     return [stage for stage in stages if only is None or stage.key in chosen]
 
 
-def read_images(experiment: Experiment, *, echo: Callable[[str], None] = lambda line: None) -> Manifest:
-    """List the images of an experiment's source, not divided yet.
-
-    Raises
-    ------
-    SourceError
-        If the source isn't usable.
-    """
-    source = experiment.source
-    if source.dataset is not None:
-        manifest = read_elpv(source.n_images)
-    else:
-        manifest = read_source(
-            source.path,
-            path_column=source.path_column,
-            label_column=source.label_column,
-            split_column=source.split_column,
-            group_column=source.group_column,
-            root=source.root,
-        )
-    for note in manifest.notes:
-        echo(note)
-    return manifest
-
-
-def divide_images(experiment: Experiment, manifest: Manifest) -> Manifest:
-    """Divide an experiment's images as it says.
-
-    Raises
-    ------
-    SourceError
-        If they can't be divided so.
-    """
-    split = experiment.split
-    if split is None:
-        return manifest
-    if split.shares is not None:
-        return make_splits(manifest, split.shares, seed=split.seed, stratify=split.stratify)
-    return make_count_splits(
-        manifest, train=split.train_per_class, validation=split.validation_per_class, seed=split.seed
-    )
-
-
 @dataclass(frozen=True)
 class Work:
-    """How the stages of one experiment are done.
+    """Does the stages of one experiment.
 
     Attributes
     ----------
@@ -190,14 +147,18 @@ class Work:
     cluster: "Cluster | None" = None
 
     def do(self, stages: Sequence[Stage], *, overwrite: bool) -> list[str | None]:
-        """Do stages that go together, and say in a line what each came to; None of one that couldn't be done."""
+        """Do stages that go together, and return a line about each result; None for one that couldn't be done."""
         if stages[0].section == "finetunes":
             return self.tune(stages, overwrite=overwrite)
         work = {"stores": self.extract, "fits": self.fit, "choices": self.choose, "report": self.report}
         return [work[stage.section](stage, overwrite=overwrite) for stage in stages]
 
+    def note(self, line: str) -> None:
+        """Pass a note on, with keys of the file in place of parameters."""
+        self.echo(explain(FeatxError(line)))
+
     def extract(self, stage: Stage, *, overwrite: bool) -> str:
-        """Make a store, go on with it, or add to it."""
+        """Make a store, resume it, or add to it."""
         done = extract_features(
             self.manifest,
             stage.path,
@@ -220,7 +181,7 @@ class Work:
             cluster=self.cluster,
             overwrite=overwrite,
             progress=self.progress,
-            echo=lambda line: self.echo(in_keys(line)),
+            echo=self.note,
         )
         return [describe_test(runs[stage.path]) for stage in stages]
 
@@ -233,11 +194,11 @@ class Work:
         else:
             run = fit_repeats(store_path, spec.model, stage.path, **spec.repeat_options().keywords(), **work)
         for note in run.notes:
-            self.echo(in_keys(note))
+            self.note(note)
         return describe_test(run) if isinstance(run, Run) else describe_repeats(run)
 
     def choose(self, stage: Stage, *, overwrite: bool) -> str:
-        """Take for each random split the best of several fits."""
+        """Choose the best of several fits for each random split."""
         paths = [self.experiment.run_path(name) for name in stage.spec.among]
         run = choose_among(paths, stage.path, overwrite=overwrite)
         for note in run.notes:
@@ -254,13 +215,13 @@ class Work:
         title = spec.title or experiment.title
         options = {"overwrite": True, "progress": self.progress, "mark": make_mark(experiment, stage)}
         write_page(gathered, stage.path, title=title, root=spec.root, **options)
-        for left in gathered.left_out:
-            self.echo(one_line(f"left out of the report: {left.path}: {left.reason}"))
+        for run in gathered.left_out:
+            self.echo(one_line(f"left out of the report: {run.path}: {run.reason}"))
         return one_line(gathered.answer.sentence).rstrip(".")
 
 
-def describe_stage(stage: Stage) -> str:
-    """Say in a line what a stage that is there came to."""
+def summarize_stage(stage: Stage) -> str:
+    """Return a line about the result of a stage that exists."""
     if stage.section == "stores":
         with Store(stage.path) as store:
             return f"{len(store):,} images, {sum(store.n_channels.values()):,} features"
@@ -283,7 +244,7 @@ def store_options(experiment: Experiment, spec: StoreSpec) -> ExtractOptions:
         return options
     path = experiment.run_path(spec.of_run)
     if not path.is_dir():
-        raise FeatxError(f"{path}: this fine-tuned run isn't there, and its network is asked for")
+        raise FeatxError(f"{path}: this fine-tuned run does not exist, and its network is asked for")
     return replace(options, weights=str(path))
 
 
@@ -294,7 +255,7 @@ _LONGEST = 128
 
 
 def make_mark(experiment: Experiment, stage: Stage) -> str:
-    """Return a comment of HTML that is another for another title, root or list of runs, or another run among them.
+    """Return an HTML comment with a digest of the page's title, root and runs.
 
     Raises
     ------
@@ -313,7 +274,7 @@ def make_mark(experiment: Experiment, stage: Stage) -> str:
 
 
 def has_mark(path: Path, mark: str) -> bool:
-    """Whether a page ends with this comment.
+    """Check whether a page ends with this comment.
 
     Raises
     ------
@@ -323,7 +284,7 @@ def has_mark(path: Path, mark: str) -> bool:
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST))
-            found = _MARK.search(file.read())
+            match = _MARK.search(file.read())
     except OSError as error:
         raise FeatxError(f"{path}: can't be read: {error.strerror}") from error
-    return found is not None and found[0].decode().strip() == mark.strip()
+    return match is not None and match[0].decode().strip() == mark.strip()
