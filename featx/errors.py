@@ -64,16 +64,32 @@ class SourceError(FeatxError):
     """The images or their table are not usable as they are."""
 
 
+class MissingSourceError(SourceError, FileNotFoundError):
+    """The folder or table of images doesn't exist."""
+
+
 class ImageError(FeatxError):
     """An image can't be read; its message is the reason that the store keeps."""
+
+
+class UnknownLayerError(FeatxError, KeyError):
+    """A network has no layer of that name."""
 
 
 class WeightsError(FeatxError):
     """Weights are missing, damaged, or do not fit the backbone."""
 
 
+class MissingWeightsError(WeightsError, FileNotFoundError):
+    """The file with the weights doesn't exist."""
+
+
 class StoreError(FeatxError):
     """A feature store can't be read or written."""
+
+
+class MissingStoreError(StoreError, FileNotFoundError):
+    """The feature store doesn't exist."""
 
 
 class WriteError(FeatxError, OSError):

@@ -91,14 +91,16 @@ def check_workers(client: object, address: Address) -> None:
         if different:
             expected = ", ".join(f"{package} {wanted[package]}" for package in wanted)
             raise FeatxError(
-                f"--cluster {address}: {name} has {', '.join(different)}; expected {expected}: start it from the same "
-                "environment as featx"
+                f"{name} of {address} has {', '.join(different)}; expected {expected}: start it from the same "
+                "environment as featx",
+                parameter="cluster",
             )
     crowded = [(worker, count) for worker, count in client.nthreads().items() if count > 1]
     if crowded:
         raise FeatxError(
-            f"--cluster {address}: the worker {crowded[0][0]} has {crowded[0][1]} threads; start workers with "
-            "--nthreads 1: featx gives a process one task at a time, which takes all its cores"
+            f"the worker {crowded[0][0]} has {crowded[0][1]} threads; start workers with --nthreads 1: featx gives a "
+            "process one task at a time, which uses all its cores",
+            parameter="cluster",
         )
 
 
@@ -126,13 +128,15 @@ def _check_certificates(address: Address) -> None:
         context = Security().get_connection_args("client")["ssl_context"]
     except (OSError, ValueError) as error:
         raise FeatxError(
-            f"--cluster {address}: the certificates that dask's configuration names (distributed.comm.tls) can't be "
-            f"read: {_first_line(error)}"
+            f"{address}: the certificates that dask's configuration names (distributed.comm.tls) can't be read: "
+            f"{_first_line(error)}",
+            parameter="cluster",
         ) from error
     if context is None:
         raise FeatxError(
-            f"--cluster {address}: tls:// asks for certificates, and dask's configuration names none. Name them under "
-            "distributed.comm.tls in ~/.config/dask/distributed.yaml: ca-file, client.key, client.cert"
+            f"{address} needs certificates, and dask's configuration names none. Name them under distributed.comm.tls "
+            "in ~/.config/dask/distributed.yaml: ca-file, client.key, client.cert",
+            parameter="cluster",
         )
 
 
@@ -146,8 +150,9 @@ def _open_local(
     n_workers = address.n_workers or len(gpus) or available_cores()
     if gpus and n_workers > len(gpus):
         raise FeatxError(
-            f"--cluster {address}: {len(gpus)} GPUs are visible, and a worker takes one: give local:{len(gpus)}, or "
-            "set CUDA_VISIBLE_DEVICES='' to compute on the CPU"
+            f"{address}: {len(gpus)} GPUs are visible, and a worker uses one: give local:{len(gpus)}, or set "
+            "CUDA_VISIBLE_DEVICES='' to compute on the CPU",
+            parameter="cluster",
         )
     security = _security()
     here = {"host": "127.0.0.1", "protocol": "tls://", "security": security, "dashboard": False}
@@ -174,7 +179,7 @@ def _open_local(
             name="featx",
         )
     except (RuntimeError, OSError) as error:
-        raise FeatxError(f"--cluster {address}: workers can't be started: {_first_line(error)}") from error
+        raise FeatxError(f"workers can't be started: {_first_line(error)}", parameter="cluster") from error
     _keep_up(stack, cluster, n_workers)
     return stack.enter_context(Client(cluster, set_as_default=False)), n_workers
 
@@ -220,8 +225,9 @@ def _open_running(
             )
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise FeatxError(
-            f"--cluster {address}: no scheduler answers there within {wait} ({_first_line(error)}). "
-            "Is it running, and can this machine reach it?"
+            f"no scheduler answers at {address} within {wait} ({_first_line(error)}). Is it running, and can this "
+            "machine reach it?",
+            parameter="cluster",
         ) from error
     return client, max(1, len(client.nthreads()))
 
@@ -291,7 +297,7 @@ def load_dask() -> ModuleType:
         with keep_signals():
             import dask_jobqueue  # noqa: F401 (it brings its part of dask's configuration)
     except ImportError as error:
-        raise FeatxError(f"--cluster: {error}: pip install 'featx[cluster]'") from error
+        raise FeatxError(f"{error}: pip install 'featx[cluster]'", parameter="cluster") from error
     return dask
 
 

@@ -119,7 +119,7 @@ def read_settings(address: Address, path: Path | None = None) -> ClusterSettings
         if key not in _KEYS:
             problems.append(f"{key}: unknown key {close_names(key, list(_KEYS))}")
         elif key not in _COMMON and address.kind != "slurm":
-            problems.append(f"{key}: of slurm alone, and --cluster is {address}")
+            problems.append(f"{key}: only for slurm, and `cluster` is {address}")
         elif not _KEYS[key][2](value):
             problems.append(f"{key}: expected {_KEYS[key][1]}, found {show_value(value)}")
     if problems:

@@ -41,14 +41,14 @@ def make_slurm(settings: ClusterSettings, security: object) -> tuple[object, int
     from dask_jobqueue import SLURMCluster
 
     if shutil.which("sbatch") is None:
-        raise FeatxError("--cluster slurm: there is no sbatch here. Run featx where jobs are submitted")
+        raise FeatxError("there is no sbatch here. Run featx where jobs are submitted", parameter="cluster")
     arguments = slurm_arguments(settings)
     try:
         cluster = SLURMCluster(**arguments, security=security)
     except (ValueError, TypeError, OSError, RuntimeError) as error:
         raise FeatxError(
-            f"--cluster slurm: {str(error).splitlines()[0]}: mend it in --cluster-settings, or in dask's own "
-            "configuration (jobqueue.slurm)"
+            f"{str(error).splitlines()[0]}: change it there, or in dask's own configuration (jobqueue.slurm)",
+            parameter="cluster_settings",
         ) from error
     try:
         _try_script(cluster.job_script())
@@ -75,11 +75,12 @@ def slurm_arguments(settings: ClusterSettings) -> dict[str, object]:
     def lists(name: str) -> list[str]:
         return list(one(name) or [])
 
-    lacking = [name for name in ("cores", "memory") if not one(name)]
-    if lacking:
+    missing = [name for name in ("cores", "memory") if not one(name)]
+    if missing:
         raise FeatxError(
-            f"--cluster slurm: {' and '.join(lacking)} of a job: not given. Write them into --cluster-settings "
-            "(cores: 8, memory: 32GB), or into dask's own configuration (jobqueue.slurm)"
+            f"no {' and no '.join(missing)} for a job of slurm. Write them there (cores: 8, memory: 32GB), or into "
+            "dask's own configuration (jobqueue.slurm)",
+            parameter="cluster_settings",
         )
     processes = int(one("processes") or max(1, settings.gpus))
     extra = [
@@ -149,7 +150,7 @@ def as_files(security: object, settings: ClusterSettings) -> Iterator[object]:
         raise FeatxError(
             f"{shared}: this path goes into jobs' scripts without quotes (dask-jobqueue has none), so that it may have "
             "no blanks and nothing else that a shell takes for itself. Name another folder that jobs see as "
-            "shared_temp_directory in --cluster-settings"
+            "shared_temp_directory in `cluster_settings`"
         )
     with contextlib.ExitStack() as stack:
         try:
@@ -161,7 +162,7 @@ def as_files(security: object, settings: ClusterSettings) -> Iterator[object]:
         except OSError as error:
             raise FeatxError(
                 f"{shared}: certificates for workers can't be written here ({error.strerror or error}). "
-                "Name a folder that jobs see as shared_temp_directory in --cluster-settings"
+                "Name a folder that jobs see as shared_temp_directory in `cluster_settings`"
             ) from error
         own = {f"tls_{role}_{kind}": str(paths[kind]) for role in ("client", "scheduler", "worker") for kind in paths}
         yield Security(tls_ca_file=str(paths["cert"]), require_encryption=True, **own)
@@ -179,8 +180,9 @@ def _try_script(script: str) -> None:
             check=False,
         )
     if tried.returncode:
-        said = tried.stderr.strip().splitlines()
+        lines = tried.stderr.strip().splitlines()
         raise FeatxError(
-            f"--cluster slurm: Slurm refuses the job: {said[-1] if said else tried.returncode}. Mend it in "
-            "--cluster-settings, or in dask's own configuration (jobqueue.slurm)"
+            f"Slurm refuses the job: {lines[-1] if lines else tried.returncode}. Change it there, or in dask's own "
+            "configuration (jobqueue.slurm)",
+            parameter="cluster_settings",
         )

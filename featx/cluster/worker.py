@@ -63,15 +63,15 @@ class Answer:
         What a user should know.
     pid : int
         Of the process that ran it.
-    refusal : tuple of (str, str), optional
-        The class and the words of the `FeatxError` that it ended with. An exception itself would come with a traceback
-        of dask's, and may not survive the way.
+    failure : tuple of (str, str, str or None), optional
+        Class, text and parameter of the `FeatxError` that it ended with. An exception itself would come with a
+        traceback of dask's, and may not survive pickling.
     """
 
     result: object
     lines: tuple[str, ...]
     pid: int
-    refusal: tuple[str, str] | None = None
+    failure: tuple[str, str, str | None] | None = None
 
 
 def dask_setup(worker: object) -> None:
@@ -178,21 +178,21 @@ def _is_seen(path: Path) -> bool:
 def run_here(function: Callable, arguments: Sequence[object], expected: Expected, *shared: object) -> Answer:
     """Check this worker, and run a task on it: call the function with what is shared, the arguments, and `echo`."""
     lines: list[str] = []
-    result = refusal = None
+    result = failure = None
     try:
         check_here(expected)
         result = function(*shared, *arguments, echo=lines.append)
     except FeatxError as error:
-        refusal = (type(error).__name__, str(error))
-    return Answer(result, tuple(lines), os.getpid(), refusal)
+        failure = (type(error).__name__, error.text, error.parameter)
+    return Answer(result, tuple(lines), os.getpid(), failure)
 
 
 def rebuild(answer: Answer) -> Answer | FeatxError:
     """Return the error that a task ended with, or its answer."""
-    if answer.refusal is None:
+    if answer.failure is None:
         return answer
-    name, text = answer.refusal
-    return getattr(errors, name, FeatxError)(text)
+    name, text, parameter = answer.failure
+    return getattr(errors, name, FeatxError)(text, parameter=parameter)
 
 
 def when_free(function: Callable[[], object], count: Callable[[], int]) -> object:

@@ -9,7 +9,8 @@ import pandas as pd
 
 from featx.errors import FeatxError, ImageError, SourceError, WeightsError
 from featx.images import ImageOptions, Picture
-from featx.networks import build_backbone, is_file_name, is_source, layer_of
+from featx.inference import build_recorded
+from featx.networks import is_file_name, is_source
 from featx.store import Rows, Settings, Store, check_splits, notes_on_splits, read_rows, store_record
 from featx.system import sha256_of
 
@@ -224,21 +225,7 @@ def choose_weights(
         raise WeightsError(
             f"{store_path}: its features' weights came from the file {settings.weights!r}: give its path as `weights`"
         )
-    sha256 = build_backbone(
-        settings.backbone,
-        layers=",".join(dict.fromkeys(map(layer_of, settings.layers))),
-        weights=weights,
-        image_size=settings.image_size,
-        preprocessing=settings.preprocessing,
-        echo=echo,
-    ).weights_sha256
-    if sha256 != settings.weights_sha256:
-        remedy = "Leave `weights` out" if is_source(settings.weights) else "Give that file"
-        raise WeightsError(
-            f"weights {weights!r}: not those that made the features of {store_path} (SHA-256 {sha256[:16]}..., "
-            f"expected {settings.weights_sha256[:16]}... of {settings.weights!r}): the "
-            f"comparison would not be of one network. {remedy}"
-        )
+    build_recorded(store_path, settings, weights, echo=echo)
     return weights
 
 

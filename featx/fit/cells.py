@@ -316,7 +316,9 @@ def fit_estimator(estimator: object, rows: Rows, known: np.ndarray) -> object:
     from sklearn.utils.validation import has_fit_parameter
 
     if not has_fit_parameter(estimator[-1], "sample_weight"):
-        raise FeatxError(f"{type(estimator[-1]).__name__} takes no sample weights: leave --sample-weight out")
+        raise FeatxError(
+            f"{type(estimator[-1]).__name__} takes no sample weights: leave it out", parameter="sample_weight"
+        )
     return estimator.fit(X, y, classifier__sample_weight=weights)
 
 

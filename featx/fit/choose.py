@@ -1,8 +1,8 @@
-"""Of several runs on the same random splits, for each split the run that its train rows say is best.
+"""Choose one of several runs for each random split, by its train rows alone.
 
 Runs of `featx.fit_repeats` choose a cell of one grid on one set of features. Which features (store, layers, poolings)
-and which classifier serve best is a choice too, and test rows must have no part in it: here it is made split by split,
-by the same scores of the same inner folds that each run chose its cell by.
+and which classifier are best is a choice too, and test rows must not be used for it: here it is made split by split,
+by the same scores on the same inner folds that each run chose its cell by.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,61 +32,58 @@ _SAME = (
 
 
 def choose_among(run_paths: Sequence[str | Path], output: str | Path, *, overwrite: bool = False) -> RepeatedRun:
-    """Take for each random split the run with the best score on the inner folds of its train rows.
+    """Choose for each random split the run with the best score on the inner folds of its train rows.
 
     Parameters
     ----------
     run_paths : sequence of path
         Two or more folders that `featx.fit_repeats` has written: the same splits of the same rows, and different
-        features or classifiers. Of runs that score the same, the first is taken.
+        features or classifiers. The first of equal runs is chosen.
     output : path
         The folder to write: repeats.json and repeats.csv, as those of the runs.
     overwrite : bool, default False
-        Replace a run that is there.
+        Replace an existing run.
 
     Returns
     -------
     RepeatedRun
-        Each split as the run that was chosen for it has it, with that run's name (`run`) and the seconds of all runs.
-        `model` is the runs' if all have the same, else their models with commas; `store` and `protocol` say what all
-        runs have in common, and ``protocol["among"]`` each run's name, path, digest of its repeats.json, model,
-        store, layers, number of features and of splits it was chosen for.
+        Each split as in the run that was chosen for it, with that run's name (`run`) and the seconds of all runs.
+        `model` has the runs' models, separated by commas; `store` and `protocol` have what is the same in all runs, and
+        ``protocol["among"]`` has each run's name, path, digest of its repeats.json, model, store, layers, number of
+        features and number of splits for which it was chosen.
 
     Raises
     ------
     FeatxError
-        If there are fewer than two runs, one had nothing to choose and so no score, or they are not of the same splits
+        If there are fewer than two runs, one had nothing to choose and so no score, or they do not have the same splits
         of the same rows.
     """
     paths = list_paths(run_paths)
     output = Path(output)
     if len(paths) < 2:
         raise FeatxError(
-            f"choosing takes two runs or more, got {len(paths)}: featx choose results/a results/b -o results/chosen"
+            f"expected two runs or more, found {len(paths)}: featx choose results/a results/b -o results/chosen"
         )
     if output.resolve() in [path.resolve() for path in paths]:
-        raise FeatxError(f"{output}: is one of the runs to choose among. Give another --output")
+        raise FeatxError(f"{output}: is one of the runs to choose among. Give another `output`")
     check_free(output, overwrite=overwrite)
     resolved = [path.resolve() for path in paths]
-    repeated = [path for place, path in enumerate(paths) if resolved[place] in resolved[:place]]
+    repeated = [path for index, path in enumerate(paths) if resolved[index] in resolved[:index]]
     if repeated:
-        raise FeatxError(f"{repeated[0]}: the same run is given twice. Give each once")
+        raise FeatxError(f"{repeated[0]}: this run is given twice. Give each run once")
     runs = dict(zip(name_runs(paths), map(read_repeats, paths), strict=True))
     _check_scores(paths, runs)
-    notes = [
-        note for path, run in zip(paths, runs.values(), strict=True) for note in _check_same(paths, runs, path, run)
-    ]
+    _check_same(paths, runs)
     repeats = tuple(_choose(runs, number) for number in range(len(next(iter(runs.values())).repeats)))
-    among = [_describe(path, name, run, repeats) for path, (name, run) in zip(paths, runs.items(), strict=True)]
-    first = next(iter(runs.values()))
+    among = [_run_record(path, name, run, repeats) for path, (name, run) in zip(paths, runs.items(), strict=True)]
     chosen = RepeatedRun(
         model=",".join(dict.fromkeys(run.model for run in runs.values())),
         store=_in_common([run.store for run in runs.values()]),
         protocol=_in_common([run.protocol for run in runs.values()]) | {"among": among},
         repeats=repeats,
         **dict(zip(("mean", "deviation"), summarise(repeats), strict=True)),
-        notes=tuple(dict.fromkeys([*_notes_of(runs), *notes])),
-        rows_sha256=first.rows_sha256,
+        notes=tuple(dict.fromkeys(_notes_of(runs))),
+        rows_sha256=next(iter(runs.values())).rows_sha256,
     )
     write_repeats(output, chosen)
     return chosen
@@ -109,36 +106,27 @@ def _check_scores(paths: Sequence[Path], runs: dict[str, RepeatedRun]) -> None:
                 )
 
 
-def _check_same(paths: Sequence[Path], runs: dict[str, RepeatedRun], path: Path, run: RepeatedRun) -> list[str]:
-    """Refuse a run whose splits are not the first one's; say what could not be looked at."""
+def _check_same(paths: Sequence[Path], runs: dict[str, RepeatedRun]) -> None:
+    """Raise an error for a run whose splits are not those of the first."""
     first = next(iter(runs.values()))
-    for name in _SAME:
-        if run.protocol.get(name) != first.protocol.get(name):
-            option = "--repeats" if name == "n_repeats" else f"--{name.replace('_', '-')}"
-            mend = "without" if first.protocol.get(name) is None else "with the same"
+    for path, run in zip(paths, runs.values(), strict=True):
+        for name in _SAME:
+            value, expected = run.protocol.get(name), first.protocol.get(name)
+            if value != expected:
+                remedy = f"without `{name}`" if expected is None else f"with the same `{name}`"
+                raise FeatxError(
+                    f"{path / RECORD}: {name} is {value!r}, and {expected!r} in {paths[0]}; runs to choose among have "
+                    f"the same splits. Fit it again {remedy}"
+                )
+        if run.rows_sha256 is None or run.rows_sha256 != first.rows_sha256:
             raise FeatxError(
-                f"{path / RECORD}: {name} is {run.protocol.get(name)!r}, of {paths[0]} {first.protocol.get(name)!r}; "
-                f"runs to choose among are of the same splits. Fit it anew {mend} {option}"
+                f"{path / RECORD}: its splits are of other rows than those of {paths[0]} (images, their order, labels, "
+                "groups, weights or strata). Runs to choose among are fitted on stores of the same images"
             )
-    digests = {run.rows_sha256, first.rows_sha256}
-    same_classes = run.protocol.get("classes") == first.protocol.get("classes")
-    if len(digests - {None}) == 2 or not same_classes or _shapes(run) != _shapes(first):
-        raise FeatxError(
-            f"{path / RECORD}: its splits are of other rows than those of {paths[0]} (images, their order, labels, "
-            "groups, weights or strata). Runs to choose among are fitted on stores of the same images"
-        )
-    if run.rows_sha256 is None:
-        return [f"{path}: written by an older featx, without a digest of its rows; only their numbers were compared"]
-    return []
-
-
-def _shapes(run: RepeatedRun) -> list[tuple[object, ...]]:
-    """Return what every record tells of each split's rows."""
-    return [(repeat.seed, repeat.n_train, repeat.n_test, repeat.test["majority_class_rate"]) for repeat in run.repeats]
 
 
 def _choose(runs: dict[str, RepeatedRun], number: int) -> Repeat:
-    """Return a split as the best run has it; max takes the first of equals."""
+    """Return a split as in the best run, the first of equals."""
     choose_by = next(iter(runs.values())).protocol["choose_by"]
     name = max(runs, key=lambda name: rank(runs[name].repeats[number].validation_score, choose_by))
     seconds = sum(run.repeats[number].seconds for run in runs.values())
@@ -150,7 +138,7 @@ def _in_common(records: Sequence[dict[str, object]]) -> dict[str, object]:
     return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
 
 
-def _describe(path: Path, name: str, run: RepeatedRun, repeats: Sequence[Repeat]) -> dict[str, object]:
+def _run_record(path: Path, name: str, run: RepeatedRun, repeats: Sequence[Repeat]) -> dict[str, object]:
     return {
         "run": name,
         "path": str(path),

@@ -89,7 +89,7 @@ class Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise FeatxError(f"{self.path}: can't be written: {error.strerror}. Give another --output") from error
+            raise FeatxError(f"{self.path}: can't be written: {error.strerror}. Give another `output`") from error
         with ExitStack() as stack:
             stack.enter_context(self.held())
             # Another process may have gone on with it since it was read.
@@ -106,7 +106,7 @@ class Journal:
             self._file = self.path.open("a", encoding="utf-8")
         except OSError as error:
             raise FeatxError(
-                f"{self.path}: can't be written: {error.strerror}. Mend it (free some disk, say) and run it again"
+                f"{self.path}: can't be written: {error.strerror}. Free some disk space and run it again"
             ) from error
 
     def __exit__(self, *exception: object) -> None:
@@ -121,7 +121,7 @@ class Journal:
             self._file.flush()
         except OSError as error:
             raise FeatxError(
-                f"{self.path}: writing failed: {error.strerror}. Free some disk and run it again"
+                f"{self.path}: writing failed: {error.strerror}. Free some disk space and run it again"
             ) from error
 
     def remove(self) -> None:

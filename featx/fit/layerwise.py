@@ -71,14 +71,14 @@ def check_ablations(ablations: LayerAblations, selection: str, layers: Sequence[
         If there are no rows to answer them on, no other layer to leave in, or a number of shuffles below 0.
     """
     if ablations.importance < 0:
-        raise FeatxError(f"importance: expected a number of shuffles from 0 up, got {ablations.importance}")
+        raise FeatxError(f"expected 0 or more shuffles, found {ablations.importance}", parameter="importance")
     if ablations and selection == "none":
         raise FeatxError(
-            "--each-layer, --leave-one-layer-out and --importance are scored on validation rows, and there are none. "
-            "Use --cv 5, or extract with --split 0.6,0.2,0.2; test rows are never used for it"
+            "`each_layer`, `leave_one_layer_out` and `importance` are scored on validation rows, and there are none. "
+            "Give `cv`, or extract with validation rows; test rows are never used for it"
         )
     if ablations.leave_one_layer_out and len(layers) < 2:
-        raise FeatxError(f"--leave-one-layer-out: {layers[0]} is the only layer; nothing would be left")
+        raise FeatxError(f"{layers[0]} is the only layer; nothing would be left", parameter="leave_one_layer_out")
 
 
 def ablate_layers(

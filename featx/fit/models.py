@@ -79,19 +79,19 @@ def _build_logreg(params: Params, *, seed: int, class_weight: str | None) -> Bas
 
 
 def _build_knn(params: Params, *, seed: int, class_weight: str | None) -> BaseEstimator:
-    _refuse_class_weight("knn", class_weight)
+    _check_no_class_weight("knn", class_weight)
     return KNeighborsClassifier(**params, n_jobs=-1)
 
 
 def _build_lda(params: Params, *, seed: int, class_weight: str | None) -> BaseEstimator:
-    _refuse_class_weight("lda", class_weight)
+    _check_no_class_weight("lda", class_weight)
     shrinkage = None if params["shrinkage"] == "none" else params["shrinkage"]
     return LinearDiscriminantAnalysis(solver="svd" if shrinkage is None else "lsqr", shrinkage=shrinkage)
 
 
-def _refuse_class_weight(model: str, class_weight: str | None) -> None:
+def _check_no_class_weight(model: str, class_weight: str | None) -> None:
     if class_weight is not None:
-        raise FeatxError(f"{model} knows no class weights: leave --class-weight out")
+        raise FeatxError(f"{model} takes no class weights: leave it out", parameter="class_weight")
 
 
 MODELS: dict[str, Model] = {
@@ -127,26 +127,26 @@ def plan_cells(model: str, grid: Mapping[str, Sequence], discretize: str) -> lis
     >>> plan_cells("svm", {"kernel": ["linear"], "C": [1, 10]}, "ternary")
     [('ternary', {'kernel': 'linear', 'C': 1}), ('ternary', {'kernel': 'linear', 'C': 10})]
     """
-    for what, name, known in (("model", model, MODELS), ("discretize", discretize, DISCRETIZATIONS)):
+    for parameter, name, known in (("model", model, MODELS), ("discretize", discretize, DISCRETIZATIONS)):
         if name not in known:
-            raise FeatxError(f"{what}: expected one of {', '.join(known)}, got {name!r}")
+            raise FeatxError(f"expected one of {', '.join(known)}, found {name!r}", parameter=parameter)
     axes = MODELS[model].grid
     grid = without_numpy(grid)
     for name, values in grid.items():
         if name not in axes:
             raise FeatxError(f"{model} has no parameter {name!r}; there are {', '.join(axes)}")
         if isinstance(values, str) or not isinstance(values, Collection):
-            raise FeatxError(f"{model}: {name}: expected several values, got {values!r}. Give a list, if of one")
-        # Where an axis has none by default, that is what is said.
+            raise FeatxError(f"expected a list of values, found {values!r}", parameter=name)
+        # No values mean scikit-learn's default where the axis has none by default.
         if not len(values) and axes[name]:
-            raise FeatxError(f"{model}: {name} has no values. Give some, or leave it out for its default")
+            raise FeatxError("no values. Give some, or leave it out for its default", parameter=name)
         for value in values:
             _check_number(model, name, value)
     values_of = {name: tuple(grid.get(name, default)) for name, default in axes.items()}
     values_of = {name: values for name, values in values_of.items() if values}
     n_cells = len(DISCRETIZATIONS[discretize]) * prod(map(len, values_of.values()))
     if n_cells > MOST_CELLS:
-        raise FeatxError(f"a grid of {n_cells:,} cells: expected {MOST_CELLS:,} or fewer; take fewer values of an axis")
+        raise FeatxError(f"a grid of {n_cells:,} cells: expected {MOST_CELLS:,} or fewer. Give fewer values")
     is_default_C = values_of.get("C") == MODELS["svm"].grid["C"] and "kernel" in axes
     cells: dict[tuple, CellPlan] = {}
     for step in DISCRETIZATIONS[discretize]:
@@ -162,31 +162,19 @@ def plan_cells(model: str, grid: Mapping[str, Sequence], discretize: str) -> lis
 
 
 def _check_number(model: str, name: str, value: object) -> None:
-    """Refuse a number out of its axis's range, and a word where a number is expected; None is for scikit-learn."""
+    """Raise an error for a number out of its axis's range, or a word where a number is expected; None is allowed."""
     axis = AXES.get(model, {}).get(name)
     if axis is not None and axis.kind is not str and value is not None and axis.take(value) is None:
-        raise FeatxError(f"{model}: {name}: expected {axis.expected}, found {value!r}")
+        raise FeatxError(f"expected {axis.expected}, found {value!r}", parameter=name)
 
 
 def check_cells(cells: Sequence[CellPlan], n_fit: int) -> None:
-    """Refuse cells that the rows to fit are too few for, before any is fitted.
-
-    Parameters
-    ----------
-    cells : sequence of (discretization, parameters)
-    n_fit : int
-        The fewest rows that they are fitted on.
-
-    Raises
-    ------
-    FeatxError
-        If one asks for more neighbours than there are rows.
-    """
+    """Raise an error for a cell with more neighbours than `n_fit`, the fewest rows that cells are fitted on."""
     most = max((params.get("n_neighbors", 0) for _, params in cells), default=0)
     if most > n_fit:
         raise FeatxError(
-            f"--n-neighbors {most}: expected {n_fit} or less, because some cells are fitted on {n_fit} rows. Give "
-            "smaller numbers"
+            f"expected {n_fit} or less, found {most}: some cells are fitted on {n_fit} rows. Give smaller numbers",
+            parameter="n_neighbors",
         )
 
 

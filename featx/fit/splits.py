@@ -42,13 +42,14 @@ def read_strata(store: Store, rows: Rows, stratify: Sequence[str], label: str) -
         return None
     if "group" in stratify:
         raise FeatxError(
-            "the column 'group' can't be stratified by: a group is on one side only. Name others with --stratify, or ''"
+            "the column 'group' can't be used: a group is in train or in test as a whole. Name other columns, or none",
+            parameter="stratify",
         )
     images = store.images.set_index("path")
     missing = [column for column in stratify if column not in images and column != "label"]
     if missing:
         raise FeatxError(
-            f"{store.path}: no column {missing[0]!r} to stratify by; there are {', '.join(images.columns)}"
+            f"{store.path}: no column {missing[0]!r}; there are {', '.join(images.columns)}", parameter="stratify"
         )
     columns = [rows.y if column == "label" else images.loc[rows.paths, column].to_numpy() for column in stratify]
     return np.array([_BETWEEN.join(map(text_of, values)) for values in zip(*columns, strict=True)], dtype=object)
@@ -84,7 +85,7 @@ def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: i
         if not len(train) or not len(test):
             raise FeatxError(
                 f"seed {seed}: {_count_groups(rows)} can't be split, {test_share:g} for test: none is left to "
-                f"{'test' if len(train) else 'train'} on. Give another --test-share, or extract {WITHOUT_GROUPS}"
+                f"{'test' if len(train) else 'train'} on. Give another `test_share`, or extract {WITHOUT_GROUPS}"
             )
     else:
         _check_strata(strata)
@@ -93,7 +94,8 @@ def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: i
         except ValueError as error:
             raise FeatxError(
                 f"{len(rows):,} rows can't be split, {test_share:g} for test: {str(error).rstrip('.')}. Give another "
-                "--test-share, or --stratify '' to keep no shares"
+                "share, or no column to `stratify` by",
+                parameter="test_share",
             ) from error
     _check_classes(rows, train, seed)
     return train, test
@@ -108,7 +110,7 @@ def _check_classes(rows: Rows, train: np.ndarray, seed: int) -> None:
     mend = (
         "Give rows of more classes a weight over 0"
         if is_by_weights
-        else "Give a smaller --test-share, add images, or keep the shares of classes with --stratify label"
+        else "Give a smaller `test_share`, add images, or `stratify` by label"
     )
     raise FeatxError(
         f"seed {seed}: {f'one class only ({found[0]!r})' if found else 'no row'} in the train rows{of_weight} of this "
@@ -122,15 +124,15 @@ def _count_groups(rows: Rows) -> str:
 
 
 def _check_strata(strata: np.ndarray | None) -> None:
-    """Refuse rows that no other row has the strata of, by the first one's; scikit-learn would name them all."""
+    """Raise an error for a row that is alone in its stratum; scikit-learn would name them all."""
     counts = pd.Series([] if strata is None else strata, dtype=object).value_counts()
     alone = sorted(counts.index[counts < 2])
     if alone:
-        more = f" ({len(alone):,} are so alone)" if len(alone) > 1 else ""
+        more = f", and the same is true of {len(alone) - 1:,} more" if len(alone) > 1 else ""
         raise FeatxError(
-            f"one row only is of {' and '.join(map(repr, alone[0].split(_BETWEEN)))}{more}, and a random split that "
-            "keeps shares takes two. Add images, leave such rows out with --where, or name fewer columns with "
-            "--stratify ('' for none)"
+            f"only one row has {' and '.join(map(repr, alone[0].split(_BETWEEN)))}{more}, and a random split that "
+            "keeps shares needs two. Add images, leave such rows out with `where`, or name fewer columns",
+            parameter="stratify",
         )
 
 
@@ -157,15 +159,17 @@ def draw_per_class(rows: Rows, train_per_class: int, seed: int) -> tuple[np.ndar
     if rows.groups is not None and len(set(rows.groups)) < len(rows):
         raise FeatxError(
             "the rows have groups, which stay together, so that a class can't have a given number of train rows: give "
-            "--test-share instead of --train-per-class"
+            "`test_share` instead",
+            parameter="train_per_class",
         )
     order = draw_by_class(rows.y.astype(str), seed)
     small = {label: len(numbers) for label, numbers in order.items() if len(numbers) <= train_per_class}
     if small:
         label = min(small, key=small.get)
         raise FeatxError(
-            f"the class {label!r} has {small[label]} rows, and {train_per_class} train rows a class leave none of it "
-            "to test on: leave it out (--where), or take fewer"
+            f"the class {label!r} has {small[label]} rows, and {train_per_class} train rows per class leave none of it "
+            "to test on: leave the class out with `where`, or give a smaller number",
+            parameter="train_per_class",
         )
     train = np.sort(np.concatenate([numbers[:train_per_class] for numbers in order.values()]))
     _check_classes(rows, train, seed)

@@ -195,13 +195,13 @@ def find_named_otherwise(paths: Sequence[str], root: Path) -> tuple[list[str], l
     notes = []
     if replaced:
         notes.append(
-            f"{len(replaced):,} paths are written otherwise than their files are named (backslashes, or letters "
-            f"composed in another way), and were found; first {replaced[0][0]!a}, a file named {replaced[0][1]!a}"
+            f"{len(replaced):,} paths differ from their files' names in backslashes or composed letters, and were "
+            f"found; first {replaced[0][0]!a}, a file named {replaced[0][1]!a}"
         )
     if missing:
         notes.append(
             f"{len(missing):,} paths with backslashes or accents name no file, nor exactly one with slashes and "
-            f"letters composed in another way; first {missing[0]!a}. Paths start in {str(root)!r}; see --root"
+            f"letters composed in another way; first {missing[0]!a}. Paths start in {str(root)!r}; see `root`"
         )
     return found, notes
 

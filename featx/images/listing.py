@@ -47,10 +47,10 @@ def list_sources(
     """
     sources = list_paths(sources)
     if not any(map(_is_csv, sources)):
-        given = ["--path-column"] if path_column != "path" else []
-        given += ["--root"] if root is not None else []
-        if given:
-            raise SourceError(f"{' and '.join(given)}: of a CSV, and none is among the images: leave that out")
+        options = ["`path_column`"] if path_column != "path" else []
+        options += ["`root`"] if root is not None else []
+        if options:
+            raise SourceError(f"none of the images is a CSV: leave {' and '.join(options)} out")
     paths: list[Path] = []
     for source in sources:
         if is_folder(source):
@@ -79,7 +79,7 @@ def _list_csv(csv_path: Path, column: str, root: Path) -> tuple[list[Path], list
     if column not in table:
         raise SourceError(
             f"{csv_path}: no column {column!r}; it has {list_columns(table, notes)}. "
-            "Name the right one with --path-column"
+            "Name the right one with `path_column`"
         )
     cells = table[column].str.strip()
     empty = cells.index[(cells == "") | cells.str.contains("\0", regex=False)]

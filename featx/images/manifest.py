@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from featx.errors import SourceError
+from featx.errors import MissingSourceError, SourceError
 from featx.images.folders import SPLIT_NAMES, find_named_otherwise, has_image_name, read_classes
 from featx.images.labels import are_numbers, as_labels, note_look_alikes, text_of
 from featx.images.tables import list_columns, load_csv
@@ -56,7 +56,7 @@ class Manifest:
 
     @property
     def has_splits(self) -> bool:
-        """Whether any image has a split."""
+        """Return whether any image has a split."""
         return bool((self.table["split"] != "").any())
 
 
@@ -76,24 +76,24 @@ def read_source(
     source : path
         A folder `<class>/...`, or `<split>/<class>/...`, or of images alone (they get no label); or a CSV file,
         UTF-8, cells separated by commas, semicolons or tabs; its columns without a name are left out. Paths, labels,
-        splits and groups are text without blanks at the ends; what becomes of further columns stands in `featx.store`.
+        splits and groups are text without blanks at the ends; `featx.store` describes further columns.
     path_column, label_column : str
         Columns of the CSV. `label_column=""` reads images without labels.
     split_column, group_column : str, optional
-        Columns of the CSV; without them, columns called `split` and `group` are used where they are there. `""` does
-        without, and leaves a column of that name out.
+        Columns of the CSV; by default, columns called `split` and `group` if there are any. `""` uses none, and leaves
+        a column of that name out.
     root : path, optional
         The folder that the CSV's paths start from; default: the CSV's own.
 
     Raises
     ------
     SourceError
-        If there is nothing to read, something in it can't be meant, or what is of a CSV is given with a folder.
+        If there is nothing to read, it can't be read as a table of images, or parameters of a CSV come with a folder.
     """
     source = Path(source)
     columns = {"path": path_column, "label": label_column, "split": split_column, "group": group_column}
     if source.is_dir():
-        _refuse_of_csvs(source, columns, root)
+        _check_no_csv_options(source, columns, root)
         table, notes = read_classes(source)
         manifest = Manifest(table, source.resolve(), notes)
     elif has_image_name(source) and source.is_file():
@@ -101,22 +101,18 @@ def read_source(
     elif source.is_file():
         manifest = _read_csv(source, columns=columns, root=Path(root) if root is not None else source.parent)
     else:
-        raise SourceError(f"{source}: no such folder or CSV file")
+        raise MissingSourceError(f"{source}: no such folder or CSV file")
     _check_labels(manifest.table, source)
     return replace(manifest, notes=(*manifest.notes, *note_look_alikes(manifest.table["label"])))
 
 
-def _refuse_of_csvs(source: Path, columns: dict[str, str | None], root: str | Path | None) -> None:
-    """Refuse what a folder would take no notice of."""
-    given = [f"{name}_column" for name, column in columns.items() if column != _DEFAULT_COLUMNS[name]]
-    given += ["root"] if root is not None else []
-    if given:
-        options, keys = (", ".join(form.format(name) for name in given) for form in ("--{}", "source.{}"))
-        is_of, it = ("is", "it") if len(given) == 1 else ("are", "them")
-        raise SourceError(
-            f"{source}: a folder, and {options.replace('_', '-')} (in an experiment file: {keys}) {is_of} of a CSV: "
-            f"leave {it} out, or list the images in a CSV"
-        )
+def _check_no_csv_options(source: Path, columns: dict[str, str | None], root: str | Path | None) -> None:
+    """Raise an error for parameters of a CSV: a folder has no use for them."""
+    options = [f"{name}_column" for name, column in columns.items() if column != _DEFAULT_COLUMNS[name]]
+    options += ["root"] if root is not None else []
+    if options:
+        shown = ", ".join(f"`{name}`" for name in options)
+        raise SourceError(f"{source}: a folder, not a CSV: leave {shown} out, or list the images in a CSV")
 
 
 def _check_labels(table: pd.DataFrame, source: Path) -> None:
@@ -125,7 +121,7 @@ def _check_labels(table: pd.DataFrame, source: Path) -> None:
         raise SourceError(
             f"{source}: one class only ({labels[0]!r}, {len(table):,} images), and a classifier needs two. For "
             "features without labels, give the folder that holds the images themselves, or a CSV with "
-            "--label-column '' (in an experiment file: source.label_column: '')"
+            "`label_column` ''"
         )
 
 
@@ -134,11 +130,11 @@ def _read_csv(csv_path: Path, *, columns: dict[str, str | None], root: Path) -> 
     table = _name_columns(table, csv_path, columns, notes)
     for column in table.columns.intersection(["path", "label", "split", "group"]):
         table[column] = table[column].str.strip()
-    _check_paths_are_there(table["path"], csv_path)
+    _check_paths(table["path"], csv_path)
     table["path"], more = find_named_otherwise(table["path"].tolist(), root)
     notes = (*notes, *more)
-    _refuse_repeated(table["path"], csv_path, root)
-    _refuse_control(table["label"], csv_path)
+    _check_repeated(table["path"], csv_path, root)
+    _check_labels_printable(table["label"], csv_path)
     table["split"] = _canonical_splits(table["split"], csv_path)
     further = [name for name in table.columns if name not in ("path", "label", "split")]
     for name in further:
@@ -163,17 +159,16 @@ def _name_columns(
         if column not in table.columns:
             raise SourceError(
                 f"{csv_path}: no column {column!r}; it has {list_columns(table, notes)}. "
-                f"Name the right one with --{name}-column (in an experiment file: source.{name}_column)"
+                f"Name the right one with `{name}_column`"
             )
         if column in chosen:
             raise SourceError(
                 f"{csv_path}: the column {column!r} can't be both the {chosen[column]} and the {name}: name another "
-                f"one, or '' for none, with --{chosen[column]}-column or --{name}-column (in an experiment file: "
-                f"source.{chosen[column]}_column, source.{name}_column)"
+                f"one, or '' for none, with `{chosen[column]}_column` or `{name}_column`"
             )
         chosen[column] = name
     for name, column in columns.items():
-        # What is taken without being asked for gives way to what is.
+        # Columns that are used by default give way to those that are named.
         if column is None and name in table.columns and name not in chosen:
             chosen[name] = name
     table = table.drop(columns=[name for name in unwanted if name in table.columns and name not in chosen])
@@ -182,7 +177,7 @@ def _name_columns(
     unusable = [name for name in table.columns if "/" in name or "\0" in name or name == "."]
     if reserved or unusable:
         name = (reserved + unusable)[0]
-        why = f" beside the one that --{name}-column names" if name in clash else ""
+        why = f" next to the one that `{name}_column` names" if name in clash else ""
         raise SourceError(
             f"{csv_path}: the column {name!r} can't be carried into a store{why}: rename it or leave it out"
         )
@@ -193,13 +188,13 @@ def _name_columns(
     return table
 
 
-def _check_paths_are_there(paths: pd.Series, csv_path: Path) -> None:
+def _check_paths(paths: pd.Series, csv_path: Path) -> None:
     empty = paths.index[(paths == "") | paths.str.contains("\0", regex=False)]
     if len(empty):
         raise SourceError(f"{csv_path}: line {empty[0]} has no usable path (such lines: {len(empty):,})")
 
 
-def _refuse_repeated(paths: pd.Series, csv_path: Path, root: Path) -> None:
+def _check_repeated(paths: pd.Series, csv_path: Path, root: Path) -> None:
     repeated = paths[paths.map(lambda path: os.path.normpath(root.absolute() / path)).duplicated()]
     if len(repeated):
         raise SourceError(
@@ -208,7 +203,7 @@ def _refuse_repeated(paths: pd.Series, csv_path: Path, root: Path) -> None:
         )
 
 
-def _refuse_control(labels: pd.Series, csv_path: Path) -> None:
+def _check_labels_printable(labels: pd.Series, csv_path: Path) -> None:
     wrong = labels.index[labels.isin([label for label in labels.unique() if _CONTROL.search(label)])]
     if len(wrong):
         raise SourceError(

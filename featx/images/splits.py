@@ -90,15 +90,14 @@ def make_count_splits(manifest: Manifest, *, train: int, validation: int = 0, se
     """
     if train < 1 or validation < 0:
         raise SourceError(
-            f"a split of {train} train and {validation} validation images a class: expected 1 or more of train, and 0 "
-            "or more of validation"
+            f"expected 1 or more train images per class and 0 or more for validation, found {train} and {validation}",
+            parameter="split_per_class",
         )
     _check_labelled(manifest)
     if "group" in manifest.table and group_of_each(manifest.table).duplicated().any():
         raise SourceError(
             "the images have groups, which stay together, so that a class can't have a given number of train images: "
-            "give shares instead (--split 0.6,0.2,0.2; in an experiment file: split.shares), or, of a CSV, do without "
-            "the groups (--group-column ''; source.group_column: '')"
+            "give shares instead (`split` 0.6,0.2,0.2), or, for a CSV, leave the groups out (`group_column` '')"
         )
     labels = manifest.table["label"].to_numpy()
     order = draw_by_class(labels, seed)
@@ -106,7 +105,7 @@ def make_count_splits(manifest: Manifest, *, train: int, validation: int = 0, se
     for label, rows in order.items():
         if len(rows) <= train + validation:
             raise SourceError(
-                f"the class {label!r} has {len(rows)} images, and {train} train and {validation} validation images a "
+                f"the class {label!r} has {len(rows)} images, and {train} train and {validation} validation images per "
                 "class leave none of it to test on: add to it, leave it out, or take fewer"
             )
         parts[rows[:train]] = "train"
@@ -141,20 +140,21 @@ def group_of_each(table: pd.DataFrame) -> pd.Series:
 def _name_parts(fractions: Sequence[float]) -> tuple[str, ...]:
     if len(fractions) not in (2, 3) or min(fractions) < 0 or not np.isclose(sum(fractions), 1.0):
         raise SourceError(
-            f"split {','.join(f'{share:g}' for share in fractions)}: expected two shares (train,test) or three "
-            "(train,validation,test) that add up to 1"
+            "expected two shares (train,test) or three (train,validation,test) that add up to 1, found "
+            f"{','.join(f'{share:g}' for share in fractions)}",
+            parameter="split",
         )
     names = SPLITS if len(fractions) == 3 else (SPLITS[0], SPLITS[2])
     if fractions[0] == 0:
-        raise SourceError("split: the share of train is 0, and nothing can be fitted without train images")
+        raise SourceError("the share of train is 0, and nothing can be fitted without train images", parameter="split")
     return names
 
 
 def _check_labelled(manifest: Manifest) -> None:
     if manifest.has_splits:
         raise SourceError(
-            "the source brings its own splits: leave out --split or --split-per-class, or, of a CSV, give "
-            "--split-column '' to leave out the source's (in an experiment file: split, or source.split_column: '')"
+            "the source brings its own splits: leave `split` or `split_per_class` out, or, for a CSV, give "
+            "`split_column` '' to leave out the source's"
         )
     if n_unlabelled := int((manifest.table["label"] == "").sum()):
         images = "1 image has" if n_unlabelled == 1 else f"{n_unlabelled:,} images have"

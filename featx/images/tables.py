@@ -76,7 +76,7 @@ def load_csv(csv_path: Path, *, path_column: str, root: Path) -> tuple[pd.DataFr
 
 
 def list_columns(table: pd.DataFrame, notes: tuple[str, ...]) -> str:
-    """Say which columns a CSV that was loaded has."""
+    """Format the columns of a CSV that was loaded, for messages."""
     return "; ".join([", ".join(map(repr, table.columns)) or "none", *notes])
 
 
@@ -156,21 +156,20 @@ def _read_rows(
     repeated = [name for name in names if name.strip() and names.count(name) > 1]
     if repeated:
         raise SourceError(f"{csv_path}: the column {repeated[0]!r} is there twice: rename one or leave it out")
-    place = names.index(path_column) if path_column in names else None
-    if last > first and place is not None:
-        _refuse_swallowed(csv_path, first, names, delimiter, place, root)
+    path_index = names.index(path_column) if path_column in names else None
+    if last > first and path_index is not None:
+        _check_swallowed(csv_path, first, names, delimiter, path_index, root)
     lines, table = [], []
     for line, last, cells in rows:
         if len(cells) != len(names):
             raise SourceError(f"{csv_path}: not a CSV that can be read: {_wrong_count(line, cells, names)}")
-        if cells[0].lstrip().startswith("#") and not (place == 0 and _names_a_file(cells[0], root)):
-            what_to_do = "correct the path, or begin it with ./" if place == 0 else "put another column first"
+        if cells[0].lstrip().startswith("#") and not (path_index == 0 and _names_a_file(cells[0], root)):
+            fix = "correct the path, or begin it with ./" if path_index == 0 else "put another column first"
             raise SourceError(
-                f"{csv_path}: line {line} looks like a comment ({cells[0]!r}): take lines of comments out. If it is "
-                f"none, {what_to_do}"
+                f"{csv_path}: line {line} looks like a comment ({cells[0]!r}): take comments out. If it is none, {fix}"
             )
-        if last > line and place is not None:
-            _refuse_swallowed(csv_path, line, cells, delimiter, place, root)
+        if last > line and path_index is not None:
+            _check_swallowed(csv_path, line, cells, delimiter, path_index, root)
         lines.append(line)
         table.append(cells)
     if not table:
@@ -183,7 +182,7 @@ def _read_rows(
 
 
 def _names_a_file(cell: str, root: Path) -> bool:
-    """Whether a file has the path in a cell, be it written as another system writes it."""
+    """Return whether a file has the path in a cell, also if it is written as another system writes it."""
     return is_file(root / find_named_otherwise([cell.strip()], root)[0][0])
 
 
@@ -211,28 +210,28 @@ def _wrong_count(line: int, cells: tuple[str, ...], names: tuple[str, ...]) -> s
     return f"{what}. Put a cell that has a line break in it in quotes, and write empty cells at the end of a row too"
 
 
-def _refuse_swallowed(
-    csv_path: Path, line: int, cells: tuple[str, ...], delimiter: str, place: int, root: Path
+def _check_swallowed(
+    csv_path: Path, line: int, cells: tuple[str, ...], delimiter: str, path_index: int, root: Path
 ) -> None:
-    """Refuse a cell in quotes that has a line with a path in it: a row that a quote has swallowed.
+    """Raise an error for a quoted cell with a line that has a path in it: a row that a quote has swallowed.
 
     A line within the cell is a whole line of the file; the cell's first line is the end of one, its last the beginning.
     """
     for number, cell in enumerate(cells):
         inner = _LINE_END.split(cell)
         # A path may have line breaks in it.
-        if len(inner) == 1 or (number == place and _names_a_file(cell, root)):
+        if len(inner) == 1 or (number == path_index and _names_a_file(cell, root)):
             continue
         for n_before, text in enumerate(inner):
             is_first, is_last = n_before == 0, n_before == len(inner) - 1
             first, last = number if is_first else 0, number if is_last else len(cells) - 1
             pieces = text.split(delimiter)
-            if len(pieces) <= last - first or not first <= place <= last:
+            if len(pieces) <= last - first or not first <= path_index <= last:
                 continue
             # Nor is a path's own first or last line a row, though it ends like an image's name.
-            is_part = place == number and (is_first or is_last) and len(pieces) == 1
+            is_part = path_index == number and (is_first or is_last) and len(pieces) == 1
             # A swallowed row may have too many cells, before or behind its path: nobody has counted them.
-            for path in (pieces[place - first].strip(), pieces[place - last - 1].strip()):
+            for path in (pieces[path_index - first].strip(), pieces[path_index - last - 1].strip()):
                 if path and ((has_image_name(Path(path)) and not is_part) or is_file(root / path)):
                     raise SourceError(
                         f"{csv_path}: not a CSV that can be read: the row that begins in line {line} has a quote that "

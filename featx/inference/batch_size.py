@@ -88,8 +88,8 @@ def halve(batch_size: int) -> int:
     """
     if batch_size == 1:
         raise FeatxError(
-            "the device's memory doesn't hold a forward pass of one image. Take a smaller --image-size, --precision "
-            "bfloat16, or fewer --layers; or free the device of other work"
+            "the device's memory is too small for a forward pass of one image. Use a smaller `image_size`, `precision` "
+            "bfloat16, or fewer `layers`; or stop other work on the device"
         )
     return batch_size // 2
 

@@ -1,6 +1,6 @@
 """Run pixels through a frozen network to pooled features, on an engine, for every view of an image."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,7 +32,7 @@ def own_image_size(backbone: str, weights: str) -> int:
 def build_frozen(
     backbone: str = "vgg16",
     *,
-    layers: str = "all",
+    layers: str | Sequence[str] = "all",
     weights: str = "imagenet",
     image_size: int | None = None,
     preprocessing: str | None = None,
@@ -151,7 +151,7 @@ class PooledNetwork:
 def build_network(
     backbone: str = "vgg16",
     *,
-    layers: str = "all",
+    layers: str | Sequence[str] = "all",
     weights: str = "imagenet",
     image_size: int | None = None,
     preprocessing: str | None = None,
@@ -172,8 +172,9 @@ def build_network(
     ----------
     backbone : str, default "vgg16"
         One of `featx.networks.BACKBONES`.
-    layers : str, default "all"
-        Layer names and sets, separated by commas; see `featx.networks.Backbone` and `featx.networks.describe_layers`.
+    layers : str or sequence of str, default "all"
+        Names of layers and of sets; one text has commas between them. See
+        `featx.networks.Backbone` and `featx.networks.describe_layers`.
     weights : str, default "imagenet"
         See `featx.networks.load_weights`; or the folder of a fine-tuned run, see `featx.inference.build_frozen`.
     image_size : int, optional

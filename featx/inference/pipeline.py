@@ -109,14 +109,14 @@ def _check_values(features: dict[str, np.ndarray], paths: list[str | Path], larg
             path = paths[int(np.argmin(finite))]
             raise FeatxError(
                 f"{path}: {layer} gave values that are not finite: are these the right weights? "
-                "(--precision float16 overflows sooner than bfloat16)"
+                "(`precision` float16 overflows sooner than bfloat16)"
             )
         magnitudes = np.abs(values).max(axis=1)
         if magnitudes.max() > largest:
             place = int(np.argmax(magnitudes > largest))
             raise FeatxError(
                 f"{paths[place]}: {layer} gave the value {magnitudes[place]:,.0f}, and float16 ends at {largest:,.0f}. "
-                "Use --store-dtype float32"
+                "Use `store_dtype` float32"
             )
 
 

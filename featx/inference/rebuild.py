@@ -1,4 +1,4 @@
-"""Build again the network that made the features of a run or a store, and compare its weights."""
+"""Build the network that made a store's or run's features again from the recorded settings, and check its weights."""
 
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from featx.errors import FeatxError, WeightsError
 from featx.images import ImageOptions
-from featx.inference.network import PooledNetwork, build_frozen, build_network
+from featx.inference.network import PooledNetwork, build_frozen, build_network, run_frozen
 from featx.inference.options import NetworkOptions
 from featx.networks import (
     FrozenBackbone,
@@ -35,7 +35,7 @@ def read_settings(run_path: str | Path, run: Run) -> Settings:
     Raises
     ------
     FeatxError
-        If the record misses one, was changed, or has values that this featx doesn't know.
+        If the record has no value for one, was changed, or has a value that this featx doesn't know.
     """
     recorded = run.store | {"layers": run.store.get("store_layers")}
     missing = [field.name for field in fields(Settings) if recorded.get(field.name) is None]
@@ -59,8 +59,8 @@ def check_known(path: str | Path, recorded: Mapping[str, object], what: str) -> 
     for name, known in _SUPPORTED.items():
         if recorded[name] not in known:
             raise FeatxError(
-                f"{path}: {name} {recorded[name]!r} of this {what} is none that this featx knows "
-                f"({', '.join(known)}): pip install --upgrade featx"
+                f"{path}: this featx doesn't know {name} {recorded[name]!r} of this {what} (it knows "
+                f"{', '.join(known)}): pip install --upgrade featx"
             )
     choose_poolings(str(recorded["pooling"]))
 
@@ -82,6 +82,51 @@ def read_layers(run_path: str | Path, run: Run, settings: Settings) -> list[str]
     return list(layers)
 
 
+def build_recorded(
+    source: str | Path,
+    settings: Settings,
+    weights: str | None = None,
+    *,
+    echo: Callable[[str], None] = lambda line: None,
+) -> FrozenBackbone:
+    """Build the frozen network that made a store's features, with all of the store's layers, and check its weights.
+
+    The recorded digest covers all weights up to the deepest of these layers.
+
+    Parameters
+    ----------
+    source : path
+        The store or run that `settings` come from, for messages.
+    settings : Settings
+        Of the store.
+    weights : str, optional
+        Default: those on record; a file or a run must be named.
+    echo : callable, optional
+        Receives what a user should know, one line at a time.
+
+    Raises
+    ------
+    WeightsError
+        If the weights are missing, or are not those that made the features.
+    """
+    name = weights or _recorded_weights(source, settings)
+    frozen = build_frozen(
+        settings.backbone,
+        layers=tuple(dict.fromkeys(map(layer_of, settings.layers))),
+        weights=name,
+        image_size=settings.image_size,
+        preprocessing=settings.preprocessing,
+        echo=echo,
+    )
+    if frozen.weights_sha256 != settings.weights_sha256:
+        advice = "Leave `weights` out" if is_source(settings.weights) else "Give those as `weights`"
+        raise WeightsError(
+            f"weights {name!r}: not those that made the features of {source} (SHA-256 {frozen.weights_sha256[:16]}..., "
+            f"expected {settings.weights_sha256[:16]}... of {settings.weights!r}). {advice}"
+        )
+    return frozen
+
+
 def rebuild_network(
     run_path: str | Path,
     settings: Settings,
@@ -90,86 +135,19 @@ def rebuild_network(
     batch_size: int = 8,
     echo: Callable[[str], None] = lambda line: None,
 ) -> PooledNetwork:
-    """Build the network that made a store's features, with all of the store's layers.
-
-    The digest on record covers the weights up to the deepest of these layers, and the features of some of them come
-    from the same computation as the store's.
-
-    Parameters
-    ----------
-    run_path : path
-        For messages.
-    settings : Settings
-        Of the store.
-    weights : str, optional
-        Default: those on record.
-    batch_size : int, default 8
-    echo : callable, optional
-        Is told what a user should know, a line at a time.
-
-    Raises
-    ------
-    FeatxError
-        If the weights are not there, or are others than the store's.
-    """
-    weights = weights or _recorded_weights(run_path, settings)
-    network = build_network(
-        settings.backbone,
-        layers=_layer_names(settings),
-        weights=weights,
-        image_size=settings.image_size,
-        preprocessing=settings.preprocessing,
-        pool=settings.pooling,
+    """Build the network that made a store's features, on its engine if that is installed; see `build_recorded`."""
+    network = run_frozen(
+        build_recorded(run_path, settings, weights, echo=echo),
+        choose_poolings(settings.pooling),
         views=settings.views,
-        engine=_engine_at_hand(settings, echo),
+        engine=_installed_engine(settings, echo),
         precision=settings.precision,
         batch_size=batch_size,
-        echo=echo,
     )
-    _check_weights(settings, weights, network.weights_sha256, f"of {run_path}")
     backend = load_keras().backend.backend()
     if network.engine.name == "keras" and backend != settings.keras_backend:
         echo(f"features were made by Keras on {settings.keras_backend}, now on {backend}: last digits may differ")
     return network
-
-
-def build_recorded(settings: Settings, weights: str) -> FrozenBackbone:
-    """Build the backbone that made a store's features, and compare its weights with the store's digest.
-
-    Parameters
-    ----------
-    settings : Settings
-        The store's.
-    weights : str
-        See `build_frozen`.
-
-    Raises
-    ------
-    WeightsError
-        If these are not the weights that made the features.
-    """
-    frozen = build_frozen(
-        settings.backbone,
-        # All layers of the features: the digest is of all weights that were used.
-        layers=_layer_names(settings),
-        weights=weights,
-        image_size=settings.image_size,
-        preprocessing=settings.preprocessing,
-    )
-    _check_weights(settings, weights, frozen.weights_sha256, "that made the store's features")
-    return frozen
-
-
-def _layer_names(settings: Settings) -> str:
-    return ",".join(dict.fromkeys(map(layer_of, settings.layers)))
-
-
-def _check_weights(settings: Settings, weights: str, sha256: str, whose: str) -> None:
-    if sha256 != settings.weights_sha256:
-        raise WeightsError(
-            f"weights {weights!r}: not those {whose} (SHA-256 {sha256[:16]}..., expected "
-            f"{settings.weights_sha256[:16]}... of {settings.weights!r}). Name the right ones with `weights`"
-        )
 
 
 def rebuild_finetuned(
@@ -189,10 +167,10 @@ def rebuild_finetuned(
     settings : Settings
         Of the store that it was fine-tuned on.
     weights : str, optional
-        None but the run's own are taken.
+        Must be None: the run has its own.
     batch_size : int, default 8
     echo : callable, optional
-        Is told what a user should know, a line at a time.
+        Receives what a user should know, one line at a time.
 
     Raises
     ------
@@ -201,8 +179,7 @@ def rebuild_finetuned(
     """
     if weights is not None:
         raise FeatxError(
-            f"found {weights!r}, and {run_path} is a fine-tuned network with its own weights; leave that out",
-            parameter="weights",
+            f"{run_path} is a fine-tuned network with its own weights; leave {weights} out", parameter="weights"
         )
     return build_network(
         settings.backbone,
@@ -217,16 +194,16 @@ def rebuild_finetuned(
 
 
 def _recorded_weights(run_path: str | Path, settings: Settings) -> str:
-    """Return the weights on record if their name says where they come from; the name of a file or a run doesn't."""
+    """Return the recorded weights if featx can find them by their name; files and runs it can't."""
     name = settings.weights
     if is_source(name):
         return name
-    kind, place = ("file", "FILE") if is_file_name(name) else ("fine-tuned run", "RUN, its folder")
-    raise WeightsError(f"{run_path}: its weights came from the {kind} {name!r}: say where it is with `weights` {place}")
+    kind = "file" if is_file_name(name) else "folder of the fine-tuned run"
+    raise WeightsError(f"{run_path}: its weights came from the {kind} {name!r}: give its path as `weights`")
 
 
-def _engine_at_hand(settings: Settings, echo: Callable[[str], None]) -> str:
-    """Return the store's engine, or the reference where that isn't installed."""
+def _installed_engine(settings: Settings, echo: Callable[[str], None]) -> str:
+    """Return the store's engine, or keras if that isn't installed."""
     if settings.engine == "keras" or importlib.util.find_spec(settings.engine):
         return settings.engine
     echo(f"features were made by {settings.engine}, which isn't installed here, now by keras: last digits may differ")

@@ -53,6 +53,9 @@ from .pooling import (
     pool as pool,
 )
 from .preprocessing import (
+    BGR as BGR,
+)
+from .preprocessing import (
     PREPROCESSINGS as PREPROCESSINGS,
 )
 from .preprocessing import (

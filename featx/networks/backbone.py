@@ -1,14 +1,14 @@
-"""Frozen networks: built with Keras, given their weights, cut at the deepest layer asked for."""
+"""Build frozen networks with Keras: load their weights and end them at the deepest layer asked for."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from featx.errors import FeatxError
+from featx.errors import FeatxError, UnknownLayerError
 from featx.networks.applications import build_application, named_outputs
 from featx.networks.backend import load_keras
-from featx.networks.registry import Backbone, choose_layers, expand_layers, find_backbone
+from featx.networks.registry import Backbone, choose_layers, expand_layers, find_backbone, split_names
 from featx.networks.weights import Weights, digests, is_source, load_weights, published_digests
 
 
@@ -26,9 +26,9 @@ class FrozenBackbone:
     image_size : int
         Height and width of the pixels.
     preprocessing : str
-        What the weights expect; one of `featx.networks.PREPROCESSINGS`.
+        How pixels become the input that the weights expect; one of `featx.networks.PREPROCESSINGS`.
     weights_name, weights_sha256 : str
-        What was asked for, and the digest of every weight that takes part.
+        Where the weights come from, and the digest of every weight that is used.
     """
 
     model: object
@@ -40,14 +40,14 @@ class FrozenBackbone:
 
     @property
     def spatial(self) -> list[tuple[str, bool]]:
-        """Each layer's name, and whether its activations have height and width."""
+        """Return each layer's name, and whether its activations have height and width."""
         return [(layer, len(self.model.output[layer].shape) == 4) for layer in self.layers]
 
 
 def build_backbone(
     backbone: str = "vgg16",
     *,
-    layers: str = "all",
+    layers: str | Sequence[str] = "all",
     weights: str = "imagenet",
     image_size: int | None = None,
     preprocessing: str | None = None,
@@ -67,20 +67,20 @@ def build_backbone(
     """
     spec = find_backbone(backbone)
     size = spec.image_size if image_size is None else image_size
-    wanted = expand_layers(layers, spec)
-    _check_sizes(spec, wanted, weights, size)
-    # Whatever is done to a network on the way to its weights, all that take part are set in the end.
+    chosen = expand_layers(layers, spec)
+    _check_sizes(spec, chosen, weights, size)
+    # Building a large network takes seconds, so it is built once. Readers of weights may change those of this network:
+    # all that are used are set at the end.
     build = cache(partial(build_application, spec, size))
-    needs_top = _needs_top(spec, wanted)
-    if not all(map(spec.knows, wanted)):
-        # A large network takes seconds to build: the one that the weights are for tells its layers.
-        there = dict.fromkeys([*named_outputs(build(include_top=needs_top)), *spec.top])
-        choose_layers(layers, spec, list(there))
+    needs_top = _needs_top(spec, chosen)
+    if not all(map(spec.knows, chosen)):
+        existing = dict.fromkeys([*named_outputs(build(include_top=needs_top)), *spec.top])
+        choose_layers(layers, spec, list(existing))
     loaded = load_weights(weights, spec, build=build, include_top=needs_top)
-    wanted = _drop_absent(wanted, layers, loaded, spec, echo)
-    network = build(include_top=_needs_top(spec, wanted))
+    chosen = _drop_absent(chosen, layers, loaded, spec, echo)
+    network = build(include_top=_needs_top(spec, chosen))
     # In network order.
-    activations = {layer: output for layer, output in named_outputs(network).items() if layer in wanted}
+    activations = {layer: output for layer, output in named_outputs(network).items() if layer in chosen}
     model = load_keras().Model(network.inputs, activations, name=network.name)
     model.trainable = False
     used = give_weights(model, loaded)
@@ -130,7 +130,7 @@ def verify_weights(name: str, *, backbone: str = "vgg16") -> dict[str, object]:
     spec = find_backbone(backbone)
     build = partial(build_application, spec, spec.image_size)
     loaded = load_weights(name, spec, build=build, include_top=True)
-    expected = published_digests() if backbone == "vgg16" else {}
+    expected = published_digests() if spec.packaged else {}
     layers = {}
     for layer, arrays in loaded.arrays.items():
         found = digests(arrays)
@@ -145,41 +145,46 @@ def verify_weights(name: str, *, backbone: str = "vgg16") -> dict[str, object]:
     }
 
 
-def _needs_top(spec: Backbone, wanted: Iterable[str]) -> bool:
-    return not set(wanted).isdisjoint(spec.top)
+def _needs_top(spec: Backbone, layers: Iterable[str]) -> bool:
+    return not set(layers).isdisjoint(spec.top)
 
 
-def _check_sizes(spec: Backbone, wanted: tuple[str, ...], weights: str, image_size: int) -> None:
+def _check_sizes(spec: Backbone, layers: tuple[str, ...], weights: str, image_size: int) -> None:
     spec.check_image_size(image_size)
-    bound = [layer for layer in wanted if layer in spec.top] if spec.takes_one_size else []
+    bound = [layer for layer in layers if layer in spec.top] if spec.takes_one_size else []
     has_any_size = weights == "imagenet-conv" or weights.partition(":")[0] == "random"
-    # What is neither is told by its own name.
+    # Weights that don't exist are an error of their own.
     has_any_size = has_any_size or not (is_source(weights) or Path(weights).is_file())
     if bound and image_size != spec.image_size and not has_any_size:
         raise FeatxError(
-            f"image size {image_size}: {bound[0]} of published weights takes {spec.image_size} pixels. "
-            f"Use --image-size {spec.image_size}, or --layers conv"
+            f"{bound[0]} with published weights needs {spec.image_size} pixels, found {image_size}. "
+            f"Use `image_size` {spec.image_size}, or `layers` conv",
+            parameter="image_size",
         )
 
 
 def _drop_absent(
-    wanted: tuple[str, ...], text: str, loaded: Weights, spec: Backbone, echo: Callable[[str], None]
+    chosen: tuple[str, ...],
+    names: str | Iterable[str],
+    loaded: Weights,
+    spec: Backbone,
+    echo: Callable[[str], None],
 ) -> tuple[str, ...]:
-    """Leave out layers of the top that a set names and the weights lack; one asked for by name is an error.
+    """Leave out top layers that come from a set and are not in the weights.
 
-    So is a set that nothing would be left of, such as VGG's fc.
+    A layer that was chosen by name is an error, and so is a set of which no layer would be left, such as VGG's fc.
     """
-    lacking = [layer for layer in spec.top_weighted if layer not in loaded.arrays]
+    missing = [layer for layer in spec.top_weighted if layer not in loaded.arrays]
     # The top is a chain: without one of its layers, none that follows it can be computed.
-    beyond = spec.top[spec.top.index(lacking[0]) :] if lacking else ()
-    absent = [layer for layer in wanted if layer in beyond]
-    names = [expand_layers(part, spec) for part in text.split(",")]
-    by_name = [layer for layer in absent if any(layer in name and set(name) <= set(beyond) for name in names)]
-    kept = tuple(layer for layer in wanted if layer not in absent)
+    beyond = spec.top[spec.top.index(missing[0]) :] if missing else ()
+    absent = [layer for layer in chosen if layer in beyond]
+    sets = [expand_layers(name, spec) for name in split_names(names)]
+    by_name = [layer for layer in absent if any(layer in names and set(names) <= set(beyond) for names in sets)]
+    kept = tuple(layer for layer in chosen if layer not in absent)
     if by_name or not kept:
-        others = "a file" if spec.application is None else "--weights imagenet, or a file"
-        raise FeatxError(
-            f"the weights {loaded.name!r} have no {', '.join(by_name or absent)}: ask for other layers, or use weights "
+        others = "a file" if spec.application is None else "imagenet, or a file"
+        raise UnknownLayerError(
+            f"the weights {loaded.name!r} have no {', '.join(by_name or absent)}: choose other `layers`, or `weights` "
             f"that have them ({others})"
         )
     if absent:

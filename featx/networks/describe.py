@@ -73,7 +73,7 @@ def _describe_backbone(spec: Backbone) -> dict[str, object]:
         "features": sum(outputs[layer].shape[-1] for layer in layers),
         "image_size": spec.image_size,
         "preprocessing": spec.preprocessing,
-        "weights": weights + ["imagenet-conv"] * (spec.name == "vgg16"),
+        "weights": weights + ["imagenet-conv"] * (spec.packaged),
     }
 
 

@@ -1,4 +1,4 @@
-"""How the activations of a layer become its features, and what those features are called in a store."""
+"""Pool the activations of a layer to features, and name those features."""
 
 import math
 from collections.abc import Iterable
@@ -14,11 +14,11 @@ POOLINGS = {
 
 
 WHOLE = ""
-"""In place of a pooling: every activation, as one long row. No store is made of that."""
+"""In place of a pooling: every activation, as one long row. Stores don't hold that."""
 
 
 def choose_poolings(text: str) -> tuple[str, ...]:
-    """Turn `avg`, `max,avg` and the like into poolings, in featx's own order.
+    """Split `max,avg` into poolings, in featx's own order.
 
     Raises
     ------
@@ -33,12 +33,14 @@ def choose_poolings(text: str) -> tuple[str, ...]:
     chosen = [name.strip() for name in text.split(",")]
     for name in chosen:
         if name not in POOLINGS:
-            raise FeatxError(f"pooling {name!r}: expected {', '.join(POOLINGS)}, or several with commas")
+            raise FeatxError(
+                f"expected {', '.join(POOLINGS)}, or several with commas, found {name!r}", parameter="pool"
+            )
     return tuple(name for name in POOLINGS if name in chosen)
 
 
 def name_features(layer: str, pooling: str) -> str:
-    """Return what a layer's features are called: the layer's name for its mean, else `<layer>:<pooling>`.
+    """Return the name of a layer's features: the layer's name for its mean, else `<layer>:<pooling>`.
 
     Examples
     --------
@@ -60,14 +62,14 @@ def layer_of(name: str) -> str:
 
 
 def plan_features(spatial: Iterable[tuple[str, bool]], poolings: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Say what is made of each layer: every pooling of activations with height and width, others as they are.
+    """List the features of each layer: every pooling of activations with height and width, others as they are.
 
     Parameters
     ----------
     spatial : iterable of (str, bool)
         Layers in network order, and whether their activations have height and width.
     poolings : iterable of str
-        Of `POOLINGS`, or `WHOLE` alone.
+        Names in `POOLINGS`, or `WHOLE` alone.
 
     Returns
     -------
@@ -94,11 +96,11 @@ def pool(ops: ModuleType, activations: object, pooling: str) -> object:
     Parameters
     ----------
     ops : module
-        keras.ops, or numpy: whose arrays the activations are.
+        keras.ops or numpy: the library of the activations' array.
     activations : tensor
-        Float32; activations of a layer without height and width come back as they are.
+        Float32; activations of a layer without height and width are returned as they are.
     pooling : str
-        One of `POOLINGS`, or `WHOLE`: all of them in one row, of height, width and channels.
+        One of `POOLINGS`, or `WHOLE`: all activations in one row.
     """
     if pooling == "max":
         return ops.max(activations, axis=(1, 2))

@@ -1,4 +1,4 @@
-"""What published weights expect of their pixels."""
+"""Turn RGB pixels into the input that published weights expect."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -13,22 +13,25 @@ PREPROCESSINGS = {
     "caffe-googlenet": "BGR, minus the rounded mean (104, 117, 123) of Caffe's GoogLeNet, not scaled",
 }
 
+BGR = ("caffe", "caffe-googlenet")
+"""Those that turn RGB into BGR."""
+
 
 def preprocess(
     ops: ModuleType, pixels: object, mode: str, *, constant: Callable[[np.ndarray], object] = np.asarray
 ) -> object:
-    """Bring RGB pixels to what weights expect, as keras.applications does, or Caffe.
+    """Turn RGB pixels into the input that weights expect, as keras.applications or Caffe does.
 
     Parameters
     ----------
     ops : module
-        keras.ops, or numpy: whose arrays the pixels are.
+        keras.ops or numpy: the library of the pixels' array.
     pixels : tensor of shape (n, height, width, 3), float32
         RGB, 0..255.
     mode : str
         One of `PREPROCESSINGS`.
     constant : callable, optional
-        Makes an array a constant of the network that the pixels go to, where that wants its own kind.
+        Turns an array into a constant of the network, for networks that need constants of their own kind.
 
     Examples
     --------

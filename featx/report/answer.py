@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from featx.networks import BACKBONES
 from featx.results import ComparedRun, Pair, Run, describe_validation, pair_runs, rank
 
 SIGNIFICANCE = 0.05
@@ -18,20 +19,6 @@ MODELS = {
     "logreg": "logistic regression",
     "knn": "nearest neighbours",
     "lda": "linear discriminant analysis",
-}
-
-
-_BACKBONES = {
-    "vgg16": "VGG16",
-    "vgg19": "VGG19",
-    "resnet50": "ResNet-50",
-    "resnet101": "ResNet-101",
-    "inception_v3": "Inception v3",
-    "inception_resnet_v2": "Inception-ResNet v2",
-    "densenet121": "DenseNet-121",
-    "efficientnet_v2_s": "EfficientNetV2-S",
-    "convnext_tiny": "ConvNeXt-Tiny",
-    "googlenet": "GoogLeNet",
 }
 
 
@@ -121,7 +108,7 @@ def name_model(run: Run, *, discretize: str | None = None) -> str:
 def name_backbone(run: Run) -> str:
     """Return what a reader calls a run's backbone; "network" where the record doesn't tell."""
     name = str(run.store.get("backbone") or "network")
-    return _BACKBONES.get(name, name)
+    return BACKBONES[name].title if name in BACKBONES else name
 
 
 def percent(share: float) -> str:

@@ -1,7 +1,8 @@
-"""What a report says, read from the folders of runs: nothing of it is drawn or laid out yet."""
+"""Gather what a report says from the folders of runs, before anything is drawn or laid out."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,20 +16,15 @@ from featx.report.dataset import StoreData, read_store
 from featx.results import (
     ComparedRun,
     Run,
+    SavedRun,
     Scores,
     check_answers,
-    count_confusion,
     describe_run,
-    describe_weight,
-    layers_table,
     list_answers,
+    majority_rate,
     name_runs,
     put_back,
     put_in_order,
-    read_curves,
-    read_record,
-    read_rows,
-    read_scores,
     report_classes,
 )
 from featx.system import is_file, is_folder, sha256_of
@@ -36,53 +32,41 @@ from featx.system import is_file, is_folder, sha256_of
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """One run.
+    """One run of a report.
 
     Attributes
     ----------
-    name : str
-        Its folder's name; the whole path where two runs share a name.
-    folder : Path
-    run : Run
+    saved : SavedRun
+        Its folder, record and predictions.
     compared : ComparedRun
         Its accuracy, interval and costs.
-    predictions : DataFrame
-        Columns path, label and predicted, a row a test image, in an order that all runs of a report share.
     scores : Scores
-        In the same order of rows.
-    per_class, confusion : DataFrame
-        See `featx.results.report_classes` and `featx.results.count_confusion`.
-    layers, curves : DataFrame or None
-        Of layers.csv and curves.csv, where the run has them.
+        Of the rows of its predictions; empty if they can't be read.
+    per_class : DataFrame
+        See `featx.results.report_classes`.
     notes : tuple of str
     """
 
-    name: str
-    folder: Path
-    run: Run
+    saved: SavedRun
     compared: ComparedRun
-    predictions: pd.DataFrame
     scores: Scores
     per_class: pd.DataFrame
-    confusion: pd.DataFrame
-    layers: pd.DataFrame | None
-    curves: pd.DataFrame | None
     notes: tuple[str, ...]
 
     @property
-    def correct(self) -> np.ndarray:
-        """Which test rows it gets right: bool, (n_rows,)."""
-        return (self.predictions["label"] == self.predictions["predicted"]).to_numpy(bool)
+    def name(self) -> str:
+        """Its folder's name; the whole path if two runs share a name."""
+        return self.saved.name
 
     @property
-    def classes(self) -> list[str]:
-        """What the model knows, in the order of the columns of `scores`."""
-        return [str(name) for name in self.run.protocol["classes"]]
+    def run(self) -> Run:
+        """Its record."""
+        return self.saved.run
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What was named and is not in the report: where it lies, and why."""
+    """A path that was given and is not in the report, and why."""
 
     path: str
     reason: str
@@ -96,7 +80,7 @@ class Report:
     ----------
     answer : Answer
     runs : tuple of ReportedRun
-        All on the same test rows, and able to answer the same classes, in the order that they were given.
+        All on the same test rows, and able to predict the same classes, in the order that they were given.
     left_out : tuple of LeftOut
         Runs on other test rows, and folders that can't be read.
     n_rows : int
@@ -104,10 +88,9 @@ class Report:
     classes : tuple of str
         Of the test rows' labels and of what the runs predict, sorted.
     majority : float or None
-        Accuracy of always answering the class that is most frequent in the rows fitted on; None where runs differ in
-        it, or all of them have weighted figures only.
+        See `featx.results.majority_rate`.
     store : StoreData or None
-        What the store that the runs name says of the data; None where it isn't there.
+        What the store that the runs name says of the data; None if it isn't there.
     notes : tuple of str
     """
 
@@ -127,7 +110,7 @@ def gather(results: str | Path | Sequence[str | Path]) -> Report:
     Parameters
     ----------
     results : path, or sequence of path
-        Folders of runs, or folders that hold some.
+        Folders of runs, or folders that contain some.
 
     Returns
     -------
@@ -143,61 +126,53 @@ def gather(results: str | Path | Sequence[str | Path]) -> Report:
     --------
     >>> gather("results").answer.sentence                    # doctest: +SKIP
     """
-    given = [results] if isinstance(results, str | Path) else list(results)
-    found, left_out = _find_runs([Path(path) for path in given])
-    tables: dict[Path, tuple[Run, pd.DataFrame]] = {}
-    for folder in found:
+    paths = [Path(path) for path in ([results] if isinstance(results, str | Path) else results)]
+    folders, left_out = _find_runs(paths)
+    readable = {}
+    for folder in folders:
         try:
-            tables[folder] = read_record(folder), read_rows(folder)
+            readable[folder] = _read(folder)
         except FeatxError as error:
             left_out.append(LeftOut(str(folder), str(error)))
-    if not tables:
+    if not readable:
         reason = f"; the first, {left_out[0].path}: {left_out[0].reason}" if left_out else ""
         raise FeatxError(
-            f"{', '.join(map(str, given)) or 'nothing'}: no run to report on{reason}. Give folders that featx fit or "
+            f"{', '.join(map(str, paths)) or 'nothing'}: no run to report on{reason}. Give folders that featx fit or "
             "featx finetune has written, or folders of them"
         )
-    kept, others = _keep_same_rows(tables)
+    kept, others = _keep_same_rows(list(readable.values()))
     left_out += others
-    names = dict(zip(kept, name_runs(kept), strict=True))
-    reference = tables[kept[0]][1]
-    runs = tuple(_report(names[folder], folder, tables[folder][0], reference, tables[folder][1]) for folder in kept)
-    store, store_notes = read_store(runs[0].run, [run.folder for run in runs], [run.run for run in runs])
-    labels = {name for run in runs for column in ("label", "predicted") for name in run.predictions[column]}
-    rates = [
-        rate
-        for run in runs
-        # Of weighted rows it is another measure.
-        if not describe_weight(run.run) and (rate := (run.run.test or {}).get("majority_class_rate")) is not None
+    for saved, name in zip(kept, name_runs([saved.folder for saved in kept]), strict=True):
+        saved.name = name
+    first = kept[0].predictions
+    correct = [
+        put_in_order(first, saved.predictions, kept[0].folder, saved.folder) == first["label"].to_numpy()
+        for saved in kept
     ]
+    runs = tuple(map(_report, kept))
+    store, store_notes = read_store(kept)
+    labels = {name for saved in kept for column in ("label", "predicted") for name in saved.predictions[column]}
     return Report(
-        answer=answer_question([(run.run, run.compared, run.correct) for run in runs]),
+        answer=answer_question([(run.run, run.compared, right) for run, right in zip(runs, correct, strict=True)]),
         runs=runs,
         left_out=tuple(left_out),
-        n_rows=len(reference),
+        n_rows=len(first),
         classes=tuple(sort_labels(labels)),
-        majority=rates[0] if rates and max(rates) - min(rates) < 1e-9 else None,
+        majority=majority_rate([saved.run for saved in kept]),
         store=store,
         notes=store_notes,
     )
 
 
 def most_confused(report: Report, n_classes: int) -> list[str]:
-    """Return the classes that the answer's run, or the first one, takes for each other most; none if too few.
-
-    Parameters
-    ----------
-    report : Report
-    n_classes : int
-    """
+    """Return the classes that the answer's run, or the first one, takes for each other most; none if too few."""
     name = report.answer.classical or report.answer.finetuned
     run = next((run for run in report.runs if run.name == name), report.runs[0])
-    labels = sort_labels({*map(str, run.confusion.index), *map(str, run.confusion.columns)})
-    counts = run.confusion.rename(index=str, columns=str).reindex(index=labels, columns=labels, fill_value=0)
-    pairs = counts.to_numpy() + counts.to_numpy().T
+    labels, counts = run.saved.confusion.index.tolist(), run.saved.confusion.to_numpy()
+    pairs = counts + counts.T
     chosen: dict[str, None] = {}
-    for place in np.argsort(-np.triu(pairs, 1), axis=None, kind="stable"):
-        one, other = divmod(int(place), len(labels))
+    for index in np.argsort(-np.triu(pairs, 1), axis=None, kind="stable"):
+        one, other = divmod(int(index), len(labels))
         if other <= one or not pairs[one, other]:
             break
         chosen |= dict.fromkeys((labels[one], labels[other]))
@@ -206,37 +181,37 @@ def most_confused(report: Report, n_classes: int) -> list[str]:
     return []
 
 
-def _find_runs(given: Sequence[Path]) -> tuple[list[Path], list[LeftOut]]:
-    """Return the folders of runs, each once, and what was named and is none."""
-    found: dict[Path, Path] = {}
+def _find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[LeftOut]]:
+    """Return the folders of runs, each once, and the paths that are none."""
+    folders: dict[Path, Path] = {}
     left_out = []
-    of_splits = "random splits (--repeats): a report is of one split; featx compare shows them"
-    for path in given:
+    for path in paths:
         _put_back_all(path)
         inner = _list_folders(path, "run.json")
         for folder in inner:
-            found.setdefault(folder.resolve(), folder)
+            folders.setdefault(folder.resolve(), folder)
         repeated = _list_folders(path, "repeats.json")
-        left_out += [LeftOut(str(folder), of_splits) for folder in repeated]
+        reason = "a run of random splits: a report is of one split; featx compare shows them"
+        left_out += [LeftOut(str(folder), reason) for folder in repeated]
         if not inner and not repeated:
             what = "neither a run nor a folder of runs" if is_file(path) or is_folder(path) else "no such folder"
             left_out.append(LeftOut(str(path), what))
-    return list(found.values()), left_out
+    return list(folders.values()), left_out
 
 
 def _put_back_all(path: Path) -> None:
-    """Give a run, and those in a folder, their names back; see `featx.results.put_back`."""
+    """Rename a run, and those in a folder, back to their names; see `featx.results.put_back`."""
     put_back(path)
     for waiting in path.glob(".*.featx-old") if is_folder(path) else ():
         put_back(path / waiting.name.removeprefix(".").removesuffix(".featx-old"))
 
 
 def _list_folders(path: Path, record: str) -> list[Path]:
-    """Return the folder itself, or those in it, that hold such a record."""
+    """Return the folder itself, or those in it, that contain such a record."""
     if is_file(path / record):
         return [path]
     try:
-        # A hidden folder is no run's own: one that is being written, say.
+        # A hidden folder is no run: it may be one that is being written.
         return sorted(
             folder for folder in path.iterdir() if not folder.name.startswith(".") and is_file(folder / record)
         )
@@ -244,24 +219,30 @@ def _list_folders(path: Path, record: str) -> list[Path]:
         return []
 
 
-def _keep_same_rows(tables: dict[Path, tuple[Run, pd.DataFrame]]) -> tuple[list[Path], list[LeftOut]]:
+def _read(folder: Path) -> SavedRun:
+    """Read the record and the predictions of a run that may be untrusted."""
+    saved = SavedRun(folder)
+    saved.check_sizes()
+    # Read here, so that an error leaves this run out.
+    _ = saved.classes, saved.predictions
+    return saved
+
+
+def _keep_same_rows(runs: Sequence[SavedRun]) -> tuple[list[SavedRun], list[LeftOut]]:
     """Return the runs on the test rows that most of them share, and why the others are none of these."""
-    keys = {
-        folder: (_digest_rows(table), *list_answers(run, set(table["label"])))
-        for folder, (run, table) in tables.items()
-    }
-    most = Counter(keys.values()).most_common(1)[0][0]
-    kept = [folder for folder, key in keys.items() if key == most]
-    left_out = []
-    first_run, first_table = tables[kept[0]]
-    for folder, (run, table) in tables.items():
-        if keys[folder] == most:
+    keys = [(_digest_rows(run.predictions), *list_answers(run.run, set(run.predictions["label"]))) for run in runs]
+    # Of equal counts the first: Counter keeps the order.
+    most = Counter(keys).most_common(1)[0][0]
+    kept = [run for run, key in zip(runs, keys, strict=True) if key == most]
+    first, left_out = kept[0], []
+    for run, key in zip(runs, keys, strict=True):
+        if key == most:
             continue
         try:
-            put_in_order(first_table, table, kept[0], folder)
-            check_answers(first_run, run, set(table["label"]), kept[0], folder)
+            put_in_order(first.predictions, run.predictions, first.folder, run.folder)
+            check_answers(first.run, run.run, set(run.predictions["label"]), first.folder, run.folder)
         except FeatxError as error:
-            left_out.append(LeftOut(str(folder), str(error)))
+            left_out.append(LeftOut(str(run.folder), str(error)))
     return kept, left_out
 
 
@@ -270,42 +251,29 @@ def _digest_rows(table: pd.DataFrame) -> str:
     return sha256_of(repr(rows))
 
 
-def _report(name: str, folder: Path, run: Run, reference: pd.DataFrame, table: pd.DataFrame) -> ReportedRun:
-    notes = [one_line(note) for note in run.notes]
-    # Where each of the reference's rows stands in this run's file.
-    places = pd.Series(np.arange(len(table)), index=table["path"]).loc[reference["path"]].to_numpy()
-    ordered = table.iloc[places].reset_index(drop=True)
-    label, predicted = ordered["label"].to_numpy(), ordered["predicted"].to_numpy()
-    compared, note = describe_run(name, run, label == predicted)
-    notes += [note] if note else []
+@contextmanager
+def _note_errors(notes: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except FeatxError as error:
+        notes.append(str(error))
+
+
+def _report(saved: SavedRun) -> ReportedRun:
+    """Return what a report says of a run, with a note about each file that can't be read."""
+    compared, note = describe_run(saved.name, saved.run, saved.correct)
+    notes = [*map(one_line, saved.run.notes), *([note] if note else [])]
     scores = Scores()
-    try:
-        scores = _in_order(read_scores(folder, [str(name) for name in run.protocol["classes"]]), places)
-    except FeatxError as error:
-        notes.append(str(error))
-    curves = layers = None
-    try:
-        curves = read_curves(folder)
-        if run.layers:
-            layers = layers_table(run).astype({"layer": str})
-    except FeatxError as error:
-        notes.append(str(error))
-    except (ValueError, TypeError, KeyError) as error:
-        notes.append(f"{folder}: figures by layer that are no numbers: {error}")
+    with _note_errors(notes):
+        scores = saved.scores
+    with _note_errors(notes):
+        _ = saved.layers
+    with _note_errors(notes):
+        _ = saved.curves
     return ReportedRun(
-        name=name,
-        folder=folder,
-        run=run,
+        saved=saved,
         compared=compared,
-        predictions=ordered,
         scores=scores,
-        per_class=report_classes(label, predicted),
-        confusion=count_confusion(label, predicted),
-        layers=layers,
-        curves=curves,
+        per_class=report_classes(saved.predictions["label"].to_numpy(), saved.predictions["predicted"].to_numpy()),
         notes=tuple(notes),
     )
-
-
-def _in_order(scores: Scores, places: np.ndarray) -> Scores:
-    return Scores(*(told if told is None else told[places] for told in (scores.probabilities, scores.decision)))

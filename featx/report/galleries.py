@@ -1,149 +1,29 @@
-"""Choose the images that a report shows, and make their thumbnails within a budget."""
+"""Choose the images that a report shows, and make their thumbnails."""
 
 import base64
 import io
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
-from featx.errors import ImageError
-from featx.images import read_unchanged, sort_labels
+from featx.images import sort_labels
 from featx.report.data import Report, ReportedRun
+from featx.report.figures import read_pictures
 from featx.system import progress_bar
 
-SIDE = 96
-"""Pixels of a thumbnail's sides."""
+MOST_IMAGES = 300
+"""How many images a page shows: each gallery has an equal share of them."""
 
 
-BUDGET = 1_200_000
-"""Characters that all thumbnails of a page may take."""
+MOST_WRONG, MOST_EXAMPLES, MOST_CLASSES = 12, 5, 20
+"""Images per run, images per class, and classes with examples, if there is room."""
 
 
-_QUALITY = 65
-
-
-@dataclass(frozen=True)
-class Thumbnails:
-    """Pictures for a page.
-
-    Attributes
-    ----------
-    uris : dict of str to str
-        By path: `data:image/jpeg;base64,...`.
-    refused : dict of str to str
-        By path: why there is none.
-    n_over_budget : int
-        Images that are left out because the page would be too large.
-    """
-
-    uris: dict[str, str]
-    refused: dict[str, str]
-    n_over_budget: int
-
-
-def make_thumbnails(
-    wanted: Sequence[str],
-    digests: Mapping[str, str],
-    root: Path,
-    *,
-    side: int = SIDE,
-    budget: int = BUDGET,
-    icc: str = "convert",
-    progress: bool = False,
-) -> Thumbnails:
-    """Make thumbnails of images, the first first, until the budget is spent.
-
-    A file is shown only if its bytes are those that the store was made of: one that has changed is no example of
-    anything, and a stranger's store that names a reader's own files, whose digests it can't know, shows none of them.
-
-    Parameters
-    ----------
-    wanted : sequence of str
-        Paths as the store has them; one that stands there twice takes its room twice.
-    digests : mapping of str to str
-        SHA-256 by path.
-    root : Path
-        Where the paths start.
-    side : int, default 96
-        Pixels; the shape is kept, on black.
-    budget : int, default 1,200,000
-        Characters of all data URIs together.
-    icc : str, default "convert"
-        As the store has it; see `featx.images.decode.decode`.
-    progress : bool, default False
-        Show a progress bar, if standard error is a terminal.
-
-    Returns
-    -------
-    Thumbnails
-    """
-    n_uses = Counter(wanted)
-    uris: dict[str, str] = {}
-    refused: dict[str, str] = {}
-    spent = n_over = 0
-    with progress_bar(len(n_uses), wanted=progress) as bar:
-        for path, n_times in n_uses.items():
-            bar.update()
-            if spent >= budget:
-                n_over += 1
-                continue
-            try:
-                uri = thumbnail(root / path, sha256=digests.get(path, ""), side=side, icc=icc)
-            except ImageError as error:
-                refused[path] = str(error)
-                continue
-            if spent + n_times * len(uri) > budget:
-                n_over += 1
-                continue
-            uris[path] = uri
-            spent += n_times * len(uri)
-    return Thumbnails(uris, refused, n_over)
-
-
-def thumbnail(path: Path, *, sha256: str, side: int = SIDE, icc: str = "convert") -> str:
-    """Make a JPEG of one image as a data URI.
-
-    Parameters
-    ----------
-    path : Path
-    sha256 : str
-        Of the bytes that the file must have.
-    side : int, default 96
-        Pixels.
-    icc : str, default "convert"
-        See `featx.images.decode.decode`.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    ImageError
-        If the file is gone, has changed, or can't be read.
-    """
-    shape = {"image_size": side, "resize": "pad", "interpolation": "bilinear"}
-    pixels = read_unchanged(path, sha256=sha256, jpeg="scaled", icc=icc, **shape)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=_QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
-
-
-MOST_WRONG = 12
-"""Images a run."""
-
-
-MOST_EXAMPLES = 5
-"""Images a class."""
-
-
-MOST_CLASSES = 20
-"""Classes with examples."""
+_SIDE, _QUALITY = 96, 65
 
 
 @dataclass(frozen=True)
@@ -154,7 +34,7 @@ class Shown:
     ----------
     path, label : str
     uri : str
-        A data URI; "" where there is no picture, and `reason` tells why.
+        A data URI; "" if there is no picture, for `reason`.
     reason : str
     predicted : str or None
     confidence : str or None
@@ -171,7 +51,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images side by side.
+    """Images next to each other.
 
     Attributes
     ----------
@@ -199,144 +79,163 @@ class Galleries:
     """
 
     wrong: dict[str, Gallery]
-    examples: tuple[tuple[str, Gallery], ...]
-    notes: tuple[str, ...]
+    examples: tuple[tuple[str, Gallery], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def choose_galleries(
-    report: Report, *, root: Path | None = None, budget: int = BUDGET, progress: bool = False
-) -> Galleries:
+def choose_galleries(report: Report, root: Path | None = None, *, progress: bool = False) -> Galleries:
     """Choose the images of a report and make their thumbnails.
 
     Parameters
     ----------
     report : Report
     root : path, optional
-        Where the images are; default: where the store says.
-    budget, progress
-        See `featx.report.galleries.make_thumbnails`.
-
-    Returns
-    -------
-    Galleries
-        Without the store, whose digests tell which file is which, nothing is shown but names.
+        Where the images are. Without a store, whose digests say which file is which, nothing is shown but names.
+    progress : bool, default False
+        Show a progress bar, if standard error is a terminal.
     """
-    wrong = {run.name: most_wrong(run) for run in report.runs}
     examples = _choose_examples(report)
-    found = Thumbnails({}, {}, 0)
-    notes = []
+    share = MOST_IMAGES // (len(report.runs) + len(examples))
+    wrong = {run.name: most_wrong(run, share) for run in report.runs}
+    examples = {label: paths[:share] for label, paths in examples.items()}
+    thumbnails, notes = {}, ()
     if report.store is not None:
-        lists = [[run.predictions["path"][row] for row in wrong[run.name][0]] for run in report.runs]
-        lists += [paths for _, paths in examples]
-        # The first of every gallery before the second of any: where the budget ends, each has some.
-        wanted = [path for rank in zip_longest(*lists) for path in rank if path is not None]
-        digests = dict(zip(report.store.images["path"], report.store.images["sha256"], strict=True))
-        found = make_thumbnails(
-            wanted,
-            digests,
-            root if root is not None else report.store.root,
-            budget=budget,
-            icc=str(report.store.attributes.get("icc", "ignore")),
-            progress=progress,
-        )
-        notes = list(_tell(found))
+        paths = [path for run in report.runs for path in run.saved.predictions["path"].iloc[wrong[run.name][0]]]
+        paths += [path for chosen in examples.values() for path in chosen]
+        images = report.store.images[report.store.images["path"].isin(set(paths))]
+        icc = str(report.store.attributes.get("icc", "convert"))
+        thumbnails = make_thumbnails(images, root or report.store.root, icc=icc, progress=progress)
+        unknown = dict.fromkeys(paths, Thumbnail("", "not an image of the store"))
+        thumbnails = unknown | thumbnails
+        notes = tuple(_count_reasons(thumbnails))
     return Galleries(
-        wrong={run.name: _wrong_gallery(run, *wrong[run.name], found) for run in report.runs},
+        wrong={run.name: _wrong_gallery(run, *wrong[run.name], thumbnails) for run in report.runs},
         examples=tuple(
-            (label, Gallery(tuple(_show(path, label, found) for path in paths if path in found.uris)))
-            for label, paths in examples
-            if any(path in found.uris for path in paths)
+            (label, Gallery(shown))
+            for label, paths in examples.items()
+            if (shown := tuple(_show(path, label, thumbnails) for path in paths if thumbnails[path].uri))
         ),
-        notes=tuple(notes),
+        notes=notes,
     )
 
 
-def most_wrong(run: ReportedRun) -> tuple[np.ndarray, np.ndarray | None]:
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small picture for a page, as `data:image/jpeg;base64,...`, or the reason why there is none."""
+
+    uri: str
+    reason: str = ""
+
+
+def make_thumbnails(
+    images: pd.DataFrame, root: Path, *, icc: str = "convert", progress: bool = False
+) -> dict[str, Thumbnail]:
+    """Make thumbnails of images of a store by their paths; see `featx.report.figures.read_pictures`."""
+    thumbnails = {}
+    with progress_bar(len(images), wanted=progress) as bar:
+        for path, picture in zip(images["path"], read_pictures(images, root, side=_SIDE, icc=icc), strict=True):
+            bar.update()
+            thumbnails[path] = Thumbnail("", picture) if isinstance(picture, str) else Thumbnail(_to_uri(picture))
+    return thumbnails
+
+
+def _to_uri(picture: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=_QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def most_wrong(run: ReportedRun, most: int = MOST_WRONG) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the test rows that a run is wrong about, the most confident first.
 
     Parameters
     ----------
     run : ReportedRun
+    most : int, default 12
+        How many, at most; more than 12 are never returned.
 
     Returns
     -------
     rows : ndarray of int
-        At most `MOST_WRONG`; of equals the first.
+        Of equal ones the first.
     confidence : ndarray of shape (n_rows,), float, or None
-        Of every test row: the probability, else the decision value, of the predicted class. None where the run has
-        neither on record: the rows are then in their own order.
+        Of every test row: the probability, else the decision value, of the predicted class. None if the run has
+        neither; the rows are then in their own order.
     """
-    rows = np.flatnonzero(~run.correct)
+    rows = np.flatnonzero(~run.saved.correct)
     confidence = _confidence(run)
     if confidence is not None:
         rows = rows[np.argsort(-confidence[rows], kind="stable")]
-    return rows[:MOST_WRONG], confidence
+    return rows[: min(most, MOST_WRONG)], confidence
 
 
 def _confidence(run: ReportedRun) -> np.ndarray | None:
-    place_of = {name: place for place, name in enumerate(run.classes)}
-    places = np.array([place_of.get(name, -1) for name in run.predictions["predicted"]])
-    told = run.scores.probabilities if run.scores.probabilities is not None else run.scores.decision
-    if told is None or (places < 0).any():
+    column_of = {name: column for column, name in enumerate(run.saved.classes)}
+    columns = np.array([column_of.get(name, -1) for name in run.saved.predictions["predicted"]])
+    values = run.scores.values
+    if values is None or (columns < 0).any():
         return None
-    if told.ndim == 1:
-        return np.where(places == 1, told, -told)
-    return told[np.arange(len(told)), places]
+    if values.ndim == 1:
+        return np.where(columns == 1, values, -values)
+    return values[np.arange(len(values)), columns]
 
 
-def _wrong_gallery(run: ReportedRun, rows: np.ndarray, confidence: np.ndarray | None, found: Thumbnails) -> Gallery:
-    n_wrong = int((~run.correct).sum())
-    table = run.predictions
+def _wrong_gallery(
+    run: ReportedRun, rows: np.ndarray, confidence: np.ndarray | None, thumbnails: Mapping[str, Thumbnail]
+) -> Gallery:
+    n_wrong = int((~run.saved.correct).sum())
+    is_probability = run.scores.probabilities is not None
     images = []
-    for row in rows:
-        told = None
+    for row, path, label, predicted in run.saved.predictions.iloc[rows].itertuples(name=None):
+        text = None
         if confidence is not None:
-            is_share = run.scores.probabilities is not None
-            told = f"{100 * confidence[row]:.0f}%" if is_share else f"decision {confidence[row]:.2f}"
-        path, label = table["path"][row], table["label"][row]
-        images.append(_show(path, label, found, predicted=table["predicted"][row], confidence=told))
+            text = f"{100 * confidence[row]:.0f}%" if is_probability else f"decision {confidence[row]:.2f}"
+        images.append(_show(path, label, thumbnails, predicted=predicted, confidence=text))
     if confidence is None:
         heading = "Wrong test images"
         order = "in the order of the rows: the run keeps no probabilities or decision values"
     else:
-        by = "probability" if run.scores.probabilities is not None else "decision value"
         heading = "Most confidently wrong"
+        by = "probability" if is_probability else "decision value"
         order = f"the most confident first, by the {by} of the predicted class"
     return Gallery(tuple(images), heading, f"{len(rows):,} of {n_wrong:,} test images that it gets wrong, {order}.")
 
 
 def _show(
-    path: str, label: str, found: Thumbnails, *, predicted: str | None = None, confidence: str | None = None
+    path: str,
+    label: str,
+    thumbnails: Mapping[str, Thumbnail],
+    *,
+    predicted: str | None = None,
+    confidence: str | None = None,
 ) -> Shown:
-    uri = found.uris.get(path, "")
-    reason = "" if uri else found.refused.get(path, "not shown")
-    return Shown(path, label, uri, reason, predicted, confidence)
+    thumbnail = thumbnails.get(path, Thumbnail("", "not shown"))
+    return Shown(path, label, thumbnail.uri, thumbnail.reason, predicted, confidence)
 
 
-def _choose_examples(report: Report) -> list[tuple[str, list[str]]]:
+def _choose_examples(report: Report) -> dict[str, list[str]]:
     """Return some images of the most frequent classes, spread over the rows of each."""
     if report.store is None:
-        return []
+        return {}
     images = report.store.images[report.store.images["label"] != ""]
     counts = images["label"].value_counts()
     classes = counts[sort_labels(counts.index)].sort_values(ascending=False, kind="stable").index
-    chosen = []
+    examples = {}
     for label in classes[:MOST_CLASSES]:
         paths = images["path"][images["label"] == label].tolist()
-        places = np.unique(np.linspace(0, len(paths) - 1, MOST_EXAMPLES).round().astype(int))
-        chosen.append((label, [paths[place] for place in places]))
-    return chosen
+        rows = np.unique(np.linspace(0, len(paths) - 1, MOST_EXAMPLES).round().astype(int))
+        examples[label] = [paths[row] for row in rows]
+    return examples
 
 
-def _tell(found: Thumbnails) -> Iterator[str]:
+def _count_reasons(thumbnails: Mapping[str, Thumbnail]) -> Sequence[str]:
+    """Return a line for each reason why images are not shown."""
     by_reason: dict[str, list[str]] = {}
-    for path, reason in found.refused.items():
-        by_reason.setdefault(reason, []).append(path)
-    for reason, paths in by_reason.items():
-        yield f"{_count(paths)} not shown: {reason} ({paths[0]}{', ...' if len(paths) > 1 else ''})"
-    if found.n_over_budget:
-        yield f"{found.n_over_budget:,} images are not shown, to keep the page small"
-
-
-def _count(paths: Sequence[str]) -> str:
-    return "1 image is" if len(paths) == 1 else f"{len(paths):,} images are"
+    for path, thumbnail in thumbnails.items():
+        if thumbnail.reason:
+            by_reason.setdefault(thumbnail.reason, []).append(path)
+    return [
+        f"{len(paths):,} image{' is' if len(paths) == 1 else 's are'} not shown: {reason} ({paths[0]}"
+        f"{', ...' if len(paths) > 1 else ''})"
+        for reason, paths in by_reason.items()
+    ]

@@ -1,10 +1,9 @@
-"""A report as one HTML page: what is said in words and numbers, laid out by the template in data/report."""
+"""Lay out a report as one HTML page, by the template next to this file."""
 
 import base64
 import hashlib
 import importlib.resources
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,17 +11,14 @@ import featx
 from featx.errors import FeatxError, one_line
 from featx.report.answer import name_model, percent
 from featx.report.data import Report, ReportedRun
-from featx.report.dataset import ImageSizes, StoreData, describe_sizes
+from featx.report.dataset import ImageSizes, StoreData, format_sizes
+from featx.report.figures import short_name
 from featx.report.galleries import Galleries
-from featx.report.panels import Drawn
+from featx.report.panels import Drawings
 from featx.results import Cell, Run, describe_params, describe_weight
 
-MOST_CELLS, ALL_CELLS = 100, 1500
-"""Rows that the table has of one run, and of all together (but for the chosen cells)."""
-
-
-MOST_CLASSES, ALL_CLASSES = 300, 3000
-"""Rows that the tables of classes have, each of them, and those of all runs together."""
+MOST_ROWS = 1000
+"""How many rows the table of cells has, and how many those of the classes of all runs have together."""
 
 
 _MOST_REJECTED = 50
@@ -40,33 +36,12 @@ _TEST_FIGURES = {
 }
 
 
-# What a store's record says of how features were made; what else it holds is of no use to a reader.
+# The entries of a store's record that say how features were made.
 _STORE_SETTINGS = (
     *("backbone", "weights", "weights_sha256", "image_size", "resize", "interpolation", "preprocessing", "pooling"),
     *("views", "precision", "engine", "engine_version", "device", "keras_version", "keras_backend", "store_dtype"),
     *("jpeg", "icc", "root", "created", "featx_version"),
 )
-
-
-@dataclass(frozen=True)
-class Drawings:
-    """The figures of a page.
-
-    Attributes
-    ----------
-    answer : Drawn or None
-    data, features : tuple of Drawn
-    runs : mapping of str to tuple of Drawn
-        By the run's name; without those that the page has no room for.
-    css : str
-        Rules for their classes.
-    """
-
-    answer: Drawn | None
-    data: tuple[Drawn, ...]
-    features: tuple[Drawn, ...]
-    runs: Mapping[str, tuple[Drawn, ...]]
-    css: str
 
 
 def render_page(
@@ -86,21 +61,22 @@ def render_page(
     drawings : Drawings
     galleries : Galleries
     sizes : ImageSizes or None
-        Of the store's images; None where there is no store.
+        Of the store's images; None without a store.
     title : str
     notes : sequence of str
-        What else is to be told at the end.
+        What else the page says at the end of the data.
 
     Returns
     -------
     str
-        HTML that needs nothing but itself, and allows itself nothing else: its content security policy names the one
-        style sheet and the one script by their digests. Every name from a run or a store is escaped.
+        HTML that loads nothing: its content security policy names the one style sheet and the one script by their
+        digests. Every name from a run or a store is escaped.
     """
     css = f"{_read('page.css')}\n{drawings.css}"
     script = _read("page.js")
     anchors = {run.name: f"run-{number}" for number, run in enumerate(report.runs, 1)}
-    rows, n_left_out = _cell_rows(report, anchors)
+    most = max(1, MOST_ROWS // len(report.runs))
+    rows, n_cells = _cell_rows(report, anchors, most)
     return _template().render(
         title=title,
         policy=_policy(css, script),
@@ -109,15 +85,12 @@ def render_page(
         version=featx.__version__,
         newest=max((run.run.created for run in report.runs), default="")[:10],
         answer=report.answer,
-        answer_figure=drawings.answer,
+        answer_figures=drawings.answer,
         facts=_facts(report),
         cells=rows,
-        n_cells_left_out=n_left_out,
+        shortened=_say_shortened(report, drawings, n_cells, most),
         left_out=report.left_out,
-        runs=[
-            _run_view(run, anchors[run.name], drawings, galleries, min(MOST_CLASSES, ALL_CLASSES // len(report.runs)))
-            for run in report.runs
-        ],
+        runs=[_run_view(run, anchors[run.name], drawings, galleries, most) for run in report.runs],
         store=_store_view(report.store, drawings, sizes) if report.store and sizes else None,
         examples=galleries.examples,
         features=drawings.features,
@@ -142,11 +115,11 @@ def _template() -> object:
 
 
 def _fit(value: object) -> object:
-    """Make a stranger's text fit for a page: no control characters, no lone surrogates, not endless."""
+    """Make untrusted text fit for a page: no control characters, no lone surrogates, not endless."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
     line = one_line(value)
-    # What is long and featx's own has no spaces in it: a picture.
+    # A picture is long, but featx's own.
     if len(line) <= _MOST_CHARACTERS or line.startswith("data:image/jpeg;base64,"):
         return line
     return line[: _MOST_CHARACTERS - 1] + "…"
@@ -180,10 +153,28 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     return facts
 
 
-def _cell_rows(report: Report, anchors: Mapping[str, str]) -> tuple[list[dict[str, object]], int]:
-    """Return the table's rows, the chosen cells first, and how many have no room."""
+def _say_shortened(report: Report, drawings: Drawings, n_cells: int, most: int) -> str:
+    """Return what the page has no room for, in one sentence; empty if that is nothing."""
+    parts = []
+    if drawings.left_out:
+        owners = [short_name(name, 40) for name in drawings.left_out]
+        others = f" and {len(owners) - 3:,} more runs" if len(owners) > 3 else ""
+        parts.append(f"figures of {', '.join(owners[:3])}{others} (featx plot draws each)")
+    if n_cells:
+        parts.append(f"{n_cells:,} cells with lower validation accuracy (in the cells.csv of their runs)")
+    n_classes = max(len(run.per_class) for run in report.runs) - most
+    if n_classes > 0:
+        parts.append(f"{n_classes:,} classes of each run with fewer test images (in its per_class.csv)")
+    if report.store is not None:
+        n_classes, n_rejected = len(report.store.counts) - MOST_ROWS, len(report.store.rejected) - _MOST_REJECTED
+        parts += [f"{n_classes:,} classes of the store (featx info lists them)"] if n_classes > 0 else []
+        parts += [f"{n_rejected:,} rejected files (featx info lists them)"] if n_rejected > 0 else []
+    return f"Left out, to keep the page small: {'; '.join(parts)}." if parts else ""
+
+
+def _cell_rows(report: Report, anchors: Mapping[str, str], most: int) -> tuple[list[dict[str, object]], int]:
+    """Return the table's rows, the chosen cells first, and how many of other cells there is no room for."""
     rows, n_left_out = [], 0
-    most = min(MOST_CELLS, max(1, ALL_CELLS // len(report.runs)))
     for run in report.runs:
         others = [cell for number, cell in enumerate(run.run.cells) if number != run.run.chosen]
         others.sort(key=lambda cell: -1 if cell.validation_accuracy is None else cell.validation_accuracy, reverse=True)
@@ -232,11 +223,9 @@ def _describe_cell(cell: Cell) -> str:
     return (discretized + describe_params(cell.params)).strip()
 
 
-def _run_view(
-    run: ReportedRun, anchor: str, drawings: Drawings, galleries: Galleries, most_classes: int
-) -> dict[str, object]:
+def _run_view(run: ReportedRun, anchor: str, drawings: Drawings, galleries: Galleries, most: int) -> dict[str, object]:
     # Those with the most test images, in the order of the others.
-    largest = run.per_class["support"].nlargest(max(1, most_classes)).index
+    largest = run.per_class["support"].nlargest(most).index
     per_class = run.per_class[run.per_class.index.isin(largest)]
     return {
         "name": run.name,
@@ -244,12 +233,11 @@ def _run_view(
         "model": name_model(run.run),
         "chosen": _describe_cell(run.run.best),
         "figures": _run_figures(run),
-        "drawn": drawings.runs.get(run.name),
+        "drawn": drawings.runs.get(run.name, ()),
         "classes": [
             (name, *(f"{figure:.3f}" for figure in (row.precision, row.recall, row.f1)), f"{row.support:,.0f}")
             for name, row in zip(per_class.index, per_class.itertuples(index=False), strict=True)
         ],
-        "n_more_classes": len(run.per_class) - len(per_class),
         "settings": _run_settings(run),
         "gallery": galleries.wrong[run.name],
         "notes": run.notes,
@@ -261,7 +249,7 @@ def _run_figures(run: ReportedRun) -> list[tuple[str, str]]:
     figures = [("Test accuracy", f"{percent(compared.accuracy)} {_interval(compared.accuracy_interval)}")]
     if best.validation_accuracy is not None:
         figures.append(("Validation accuracy", percent(best.validation_accuracy) + _describe_measure(run.run, best)))
-    # All figures on record are weighted where rows have weights; the accuracy above is not.
+    # All scores of the record are weighted if rows have weights; the accuracy above is not.
     weighted = describe_weight(run.run)
     if weighted and _is_number(test.get("accuracy")):
         figures.append((f"Test accuracy{weighted}", percent(test["accuracy"])))
@@ -279,7 +267,7 @@ def _run_figures(run: ReportedRun) -> list[tuple[str, str]]:
 
 
 def _run_settings(run: ReportedRun) -> list[tuple[str, str]]:
-    shown: dict[str, object] = {"folder": run.folder, "created": run.run.created}
+    shown: dict[str, object] = {"folder": run.saved.folder, "created": run.run.created}
     shown |= {name: value for name, value in run.run.protocol.items() if name != "classes" and value is not None}
     names = ("path", "backbone", "weights", "weights_sha256", "layers", "n_features", *_STORE_SETTINGS[3:])
     shown |= {
@@ -296,12 +284,12 @@ def _run_settings(run: ReportedRun) -> list[tuple[str, str]]:
 def _store_view(store: StoreData, drawings: Drawings, sizes: ImageSizes) -> dict[str, object]:
     settings, totals = store.attributes, store.counts.sum()
     rejected = list(store.rejected.itertuples(index=False, name=None))
-    counts = store.counts.iloc[:MOST_CLASSES]
+    counts = store.counts.iloc[:MOST_ROWS]
     return {
         "facts": [
             ("Images", f"{len(store.images):,}"),
-            ("Features an image", f"{store.n_features:,}"),
-            ("Image files", describe_sizes(sizes)),
+            ("Features per image", f"{store.n_features:,}"),
+            ("Image files", format_sizes(sizes)),
             ("Seen by the network", f"{settings.get('image_size', '?')} pixels, {settings.get('resize', '?')}"),
             ("Rejected files", f"{len(rejected):,}"),
             ("Columns", ", ".join(store.columns)),
@@ -312,9 +300,7 @@ def _store_view(store: StoreData, drawings: Drawings, sizes: ImageSizes) -> dict
             (name, [f"{count:,} ({percent(count / total)})" for count, total in zip(row, totals, strict=True)])
             for name, row in zip(counts.index, counts.to_numpy(), strict=True)
         ],
-        "n_more_classes": len(store.counts) - len(counts),
         "rejected": rejected[:_MOST_REJECTED],
-        "n_more_rejected": max(0, len(rejected) - _MOST_REJECTED),
         "settings": [
             (name, _text(value))
             for name, value in {

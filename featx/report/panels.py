@@ -1,35 +1,29 @@
-"""The figures of a report: which there are, and how they stand in the page without making it large."""
+"""Draw the figures of a report as markup for the page, within one limit for all of them."""
 
 import base64
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from featx.errors import FeatxError, one_line
 from featx.report.answer import rank_runs
-from featx.report.data import Report, ReportedRun
-from featx.report.figures.style import style, to_svg
-from featx.results import cells_table, describe_weight
+from featx.report.data import Report
+from featx.report.figures import FIGURES, Panel, style, to_svg
+from featx.results import SavedRun
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-MOST_SVG = 60_000
-"""Characters of a figure as SVG; a larger one becomes a picture of few colours."""
+MOST_CHARACTERS = 2_500_000
+"""When the figures of a page take this many characters, no more are drawn."""
 
 
-BUDGET = 2_800_000
-"""Characters that all figures of a page may take."""
-
-
-_COLOURS = 32
-
-
-# No figure takes fewer characters.
-_SMALL = 5_000
+# A larger figure becomes a picture of few colours.
+_MOST_SVG, _COLOURS = 60_000, 32
 
 
 _PIXELS_PER_INCH = 96
@@ -43,23 +37,6 @@ _PLAIN_STYLE = re.compile(r"[\w\s:;,.#%'()/-]*")
 
 
 @dataclass(frozen=True)
-class Panel:
-    """A figure to draw.
-
-    Attributes
-    ----------
-    heading : str
-    figure : Figure
-    caption : str
-        A sentence or two below it.
-    """
-
-    heading: str
-    figure: "Figure"
-    caption: str = ""
-
-
-@dataclass(frozen=True)
 class Drawn:
     """A figure in the page.
 
@@ -68,9 +45,9 @@ class Drawn:
     heading, caption : str
         Text.
     markup : str
-        Safe to stand in the page as it is.
+        Safe to be in the page as it is.
     width : int
-        Pixels, where there is room.
+        Pixels, if there is room.
     """
 
     heading: str
@@ -79,42 +56,63 @@ class Drawn:
     width: int
 
 
-@dataclass
-class Easel:
-    """Draws figures, and minds how large they are together.
+@dataclass(frozen=True)
+class Drawings:
+    """The figures of a page.
 
     Attributes
     ----------
-    budget : int, default 2,800,000
-        Characters.
-    most_svg : int, default 60,000
-        Characters of one figure.
-    spent : int
-        So far.
+    answer, data, features : tuple of Drawn
+    runs : mapping of str to tuple of Drawn
+        By the run's name.
+    css : str
+        Rules for their classes.
+    left_out : tuple of str
+        Whose figures the page has no room for, at least for some of them.
     """
 
-    budget: int = BUDGET
-    most_svg: int = MOST_SVG
-    spent: int = 0
+    answer: tuple[Drawn, ...] = ()
+    data: tuple[Drawn, ...] = ()
+    features: tuple[Drawn, ...] = ()
+    runs: Mapping[str, tuple[Drawn, ...]] = field(default_factory=dict)
+    css: str = ""
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass
+class FigureBudget:
+    """Draws figures until they take too many characters together.
+
+    Attributes
+    ----------
+    most : int, default 2,500,000
+        Characters.
+    left_out : list of str
+        Whose figures were not all drawn.
+    """
+
+    most: int = MOST_CHARACTERS
+    left_out: list[str] = field(default_factory=list)
+    _spent: int = 0
     _classes: dict[str, str] = field(default_factory=dict)
 
-    def draw(self, panel: Panel) -> Drawn | None:
-        """Draw a figure; None where it would take more than is left."""
-        # What a reader who doesn't see it is told.
-        title = f"{panel.heading}. {panel.caption}".strip()
-        markup = self._without_styles(to_svg(panel.figure, title=panel.heading))
-        if len(markup) > self.most_svg:
-            markup = _as_picture(panel.figure, title)
-        if self.spent + len(markup) > self.budget:
-            return None
-        self.spent += len(markup)
-        width = round(panel.figure.get_figwidth() * _PIXELS_PER_INCH)
-        return Drawn(panel.heading, markup, panel.caption, width)
+    def draw(self, panels: Iterable[Panel], owner: str) -> tuple[Drawn, ...]:
+        """Draw panels while there is room; `owner` says whose they are."""
+        drawn = []
+        for panel in panels:
+            if self._spent >= self.most:
+                self.left_out.append(owner)
+                break
+            drawn.append(self._draw(panel))
+            self._spent += len(drawn[-1].markup)
+        return tuple(drawn)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether there is hardly room for another."""
-        return self.spent + _SMALL > self.budget
+    def _draw(self, panel: Panel) -> Drawn:
+        markup = self._without_styles(to_svg(panel.figure, title=panel.heading))
+        if len(markup) > _MOST_SVG:
+            # The text is for readers who don't see the figure.
+            markup = _as_picture(panel.figure, f"{panel.heading}. {panel.caption}".strip())
+        return Drawn(panel.heading, markup, panel.caption, round(panel.figure.get_figwidth() * _PIXELS_PER_INCH))
 
     @property
     def css(self) -> str:
@@ -122,7 +120,7 @@ class Easel:
         return "\n".join(f".{name}{{{rules}}}" for rules, name in self._classes.items())
 
     def _without_styles(self, svg: str) -> str:
-        """Move what stands in style attributes to classes: smaller, and the page's policy allows no attributes."""
+        """Move style attributes to classes: smaller, and the page's policy allows no attributes."""
 
         def replace(match: re.Match) -> str:
             rules = match[2].replace("&quot;", "'")
@@ -134,100 +132,25 @@ class Easel:
         return _STYLE.sub(replace, svg)
 
 
-def answer_panel(report: Report) -> Panel:
-    """Return the dot plot of all runs: each kind by itself, and of those that can be ranked the best first."""
-    from featx.report.figures.runs import plot_accuracies
-
+def answer_panels(report: Report) -> Iterator[Panel]:
+    """Yield the accuracies of all runs: classifiers, then networks, the best of each first if they can be ranked."""
     runs = []
     for is_finetuned in (False, True):
         kind = [run for run in report.runs if run.run.is_finetuned is is_finetuned]
-        ranked = [place for group in rank_runs([run.run for run in kind]) for place in group]
-        runs += [kind[place] for place in dict.fromkeys([*ranked, *range(len(kind))])]
-    figure = plot_accuracies(
-        [one_line(run.name) for run in runs],
-        [run.compared.accuracy for run in runs],
-        [run.compared.accuracy_interval for run in runs],
-        [kind_of(run) for run in runs],
-        report.majority,
-    )
-    caption = (
-        f"On the same {report.n_rows:,} test images; every image counts the same; lines are Wilson's 95% intervals."
-    )
-    return Panel("Test accuracy of every run", figure, caption)
+        ranked = [number for group in rank_runs([run.run for run in kind]) for number in group]
+        runs += [kind[number].saved for number in dict.fromkeys([*ranked, *range(len(kind))])]
+    for kind in FIGURES:
+        if kind.source == "runs":
+            yield kind.draw(runs)
 
 
-def kind_of(run: ReportedRun) -> str:
-    """Return what sort of run it is: classical or fine-tuned."""
-    return "fine-tuned" if run.run.is_finetuned else "classical"
-
-
-def data_panels(report: Report) -> Iterator[Panel]:
-    """Yield the figures of the data's section."""
-    from featx.report.figures.data import plot_class_counts
-
-    if report.store is not None and len(report.store.images):
-        images = report.store.images[["label", "split"]].map(one_line)
-        yield Panel(
-            "Images of each class by split",
-            plot_class_counts(images),
-            "Counts, and the share of each class within its split: a split by label keeps the shares.",
-        )
-
-
-def run_panels(run: ReportedRun) -> Iterator[Panel]:
-    """Yield the figures of a run that are defined."""
-    for heading, caption, plot in _plans(run):
-        try:
-            yield Panel(heading, plot(), caption)
-        except FeatxError:
-            # Not defined of this run: of one class in the test rows there is no ROC curve, say.
-            continue
-
-
-def _plans(run: ReportedRun) -> Iterator[tuple[str, str, Callable[[], "Figure"]]]:
-    """Yield heading, caption and what plots it."""
-    from featx.report.figures.answers import plot_confusion, plot_reliability, plot_roc
-    from featx.report.figures.grid import list_grid_axes, plot_grid
-    from featx.report.figures.runs import plot_curves, plot_layers
-
-    weighted = describe_weight(run.run)
-    confusion = run.confusion.rename(index=one_line, columns=one_line)
-    yield "Confusion matrix", "Test images, true classes in rows.", lambda: plot_confusion(confusion)
-    yield (
-        "Confusion matrix, shares",
-        "Of each true class's test images: the diagonal is the recall.",
-        lambda: plot_confusion(confusion, shares=True),
-    )
-    y, classes = run.predictions["label"].to_numpy(), run.classes
-    probabilities, decision = run.scores.probabilities, run.scores.decision
-    if probabilities is not None:
-        yield (
-            "Reliability",
-            "How often the predicted class is right, by its probability: on the diagonal, as often as told.",
-            lambda: plot_reliability(y, probabilities, classes),
-        )
-    scores = probabilities if probabilities is not None else decision
-    if scores is not None:
-        yield "ROC curves", "Each class against the rest.", lambda: plot_roc(y, scores, classes)
-    cells = cells_table(run.run)
-    # The stages of a fine-tuning are no grid.
-    axes = [] if run.run.is_finetuned or "validation" not in cells else list_grid_axes(cells)
-    if axes:
-        yield (
-            "The grid",
-            f"Validation accuracy of every cell{weighted}; test rows play no part.",
-            lambda: plot_grid(cells, axes, "validation"),
-        )
-    if run.curves is not None:
-        curves = run.curves
-        yield "Training curves", f"Of train and validation rows, by epoch{weighted}.", lambda: plot_curves(curves)
-    if run.layers is not None:
-        layers = run.layers
-        yield (
-            "What each layer gives",
-            f"Of the chosen cell, on the rows that it was chosen on{weighted}.",
-            lambda: plot_layers(layers),
-        )
+def run_panels(run: SavedRun) -> Iterator[Panel]:
+    """Yield the figures of a run, as far as it has data for them."""
+    for kind in FIGURES:
+        for options in kind.in_report if kind.source == "run" else ():
+            # With one class in the test rows there is no ROC curve, for example.
+            with suppress(FeatxError):
+                yield kind.draw(run, **options)
 
 
 @style()

@@ -32,6 +32,9 @@ from .compare import (
     list_answers as list_answers,
 )
 from .compare import (
+    majority_rate as majority_rate,
+)
+from .compare import (
     name_runs as name_runs,
 )
 from .compare import (
@@ -142,6 +145,9 @@ from .repeats import (
 from .repeats import (
     write_repeats as write_repeats,
 )
+from .saved import (
+    SavedRun as SavedRun,
+)
 from .tables import (
     cells_table as cells_table,
 )
@@ -162,13 +168,4 @@ from .tables import (
 )
 from .tables import (
     layers_table as layers_table,
-)
-from .untrusted import (
-    read_curves as read_curves,
-)
-from .untrusted import (
-    read_record as read_record,
-)
-from .untrusted import (
-    read_rows as read_rows,
 )

@@ -1,4 +1,4 @@
-"""Compare runs on the same test rows, or on the same random splits: metrics, costs, differences."""
+"""Compare runs on the same test rows, or on the same random splits: scores, costs, differences."""
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
@@ -12,14 +12,15 @@ from featx.errors import FeatxError
 from featx.images import list_paths
 from featx.results.folder import put_back, read_run
 from featx.results.metrics import accuracy_interval
-from featx.results.predictions import put_in_order, read_predictions
+from featx.results.predictions import put_in_order
 from featx.results.record import Run
 from featx.results.repeats import RECORD, RepeatedRun, describe_mean, read_repeats
+from featx.results.saved import SavedRun
 from featx.results.tables import cells_table, describe_params, describe_weight
 from featx.system import is_file
 
-# From so many rows that one run alone gets right, chi-square stands in for the exact test.
 FEWEST_FOR_CHI_SQUARE = 25
+"""From this many rows that only one of two runs gets right, chi-square replaces the exact test."""
 
 
 @dataclass(frozen=True)
@@ -29,23 +30,23 @@ class ComparedRun:
     Attributes
     ----------
     name : str
-        Its folder's name; the whole path where two runs share a name.
+        Its folder's name; the whole path if two runs share a name.
     model : str
-        Of a fine-tuned network "fine-tuned" and its backbone.
+        For a fine-tuned network "fine-tuned" and its backbone.
     discretize : str
     params : dict
-        Of the chosen cell; of a fine-tuned network its recipe, its stages in their order, and which of them was kept
+        Of the chosen cell; for a fine-tuned network its recipe, its stages in their order, and which of them was kept
         if it is not the last.
     accuracy : float
-        The share of test rows that are right: every row counts the same, also where the run's own figures are weighted.
+        The share of test rows that are right: every row counts the same, also if the run's own scores are weighted.
     accuracy_interval : list of two floats
         See `featx.results.accuracy_interval`; of the same rows.
     test_loss : float or None
-        The log loss on record; None where the model tells no probabilities, or the record's figures are weighted.
+        The log loss on record; None if the model gives no probabilities, or the record's scores are weighted.
     training_seconds : float
-        Of all cells or stages, and of the last fit. Of the network that made the features: nothing.
+        Of all cells or stages, and of the last fit, without the network that made the features.
     predict_seconds, n_parameters : float or None, int or None
-        See `featx.results.folder.Run`.
+        See `featx.results.Run`.
     """
 
     name: str
@@ -62,18 +63,18 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class Pair:
-    """A run beside the first run.
+    """A run compared with the first run.
 
     Attributes
     ----------
     first, second : str
         Names of runs.
     difference : float
-        Share of rows that the second gets right, less the first's.
+        Share of rows that the second gets right, minus the first's.
     n_first_only, n_second_only : int
         Rows that one gets right and the other wrong.
     p_value : float
-        Of McNemar's test: how often runs that are equally good would differ at least so much.
+        Of McNemar's test: how often runs that are equally good would differ at least as much.
     method : str
         exact or chi-square.
     """
@@ -97,7 +98,7 @@ class Comparison:
     runs : tuple of ComparedRun
         In the order that they were given.
     pairs : tuple of Pair
-        Every other run beside the first; p-values are not corrected for their number.
+        Every other run compared with the first; p-values are not corrected for their number.
     notes : tuple of str
     """
 
@@ -123,26 +124,26 @@ def compare_runs(paths: str | Path | Sequence[str | Path]) -> Comparison:
     ------
     FeatxError
         If a folder is no run, its predictions can't be read, or the runs differ in test rows, in their labels, or in
-        the classes that they can answer.
+        the classes that they can predict.
     """
     folders = list_paths(paths)
     if len(folders) < 2:
-        raise FeatxError(f"a comparison takes two runs or more, got {len(folders)}: featx compare results/a results/b")
-    runs = [read_run(folder) for folder in folders]
-    tables = [read_predictions(folder) for folder in folders]
-    names = name_runs(folders)
+        raise FeatxError(f"expected two runs or more, found {len(folders)}: featx compare results/a results/b")
+    runs = [SavedRun(folder, name) for folder, name in zip(folders, name_runs(folders), strict=True)]
+    first, *others = runs
     correct = [
-        put_in_order(tables[0], table, folders[0], folder) == tables[0]["label"].to_numpy()
-        for folder, table in zip(folders, tables, strict=True)
+        put_in_order(first.predictions, run.predictions, first.folder, run.folder)
+        == first.predictions["label"].to_numpy()
+        for run in runs
     ]
-    for folder, run in zip(folders, runs, strict=True):
-        check_answers(runs[0], run, set(tables[0]["label"]), folders[0], folder)
-    described = [describe_run(*parts) for parts in zip(names, runs, correct, strict=True)]
+    for run in others:
+        check_answers(first.run, run.run, set(first.predictions["label"]), first.folder, run.folder)
+    described = [describe_run(run.name, run.run, right) for run, right in zip(runs, correct, strict=True)]
     return Comparison(
-        n_rows=len(tables[0]),
+        n_rows=len(first.predictions),
         runs=tuple(run for run, _ in described),
         pairs=tuple(
-            pair_runs(names[0], name, correct[0], row) for name, row in zip(names[1:], correct[1:], strict=True)
+            pair_runs(first.name, run.name, correct[0], right) for run, right in zip(others, correct[1:], strict=True)
         ),
         notes=tuple(note for _, note in described if note),
     )
@@ -151,19 +152,9 @@ def compare_runs(paths: str | Path | Sequence[str | Path]) -> Comparison:
 def mcnemar(n_first_only: int, n_second_only: int) -> tuple[float, str]:
     """Test whether two classifiers are equally good on the same rows: McNemar 1947, doi:10.1007/BF02295996.
 
-    Only the rows that one of them alone gets right tell. Under 25 of them: the exact two-sided binomial test. From 25:
-    chi-square of one degree of freedom with the correction for continuity of Edwards 1948, doi:10.1007/BF02289261.
-
-    Parameters
-    ----------
-    n_first_only, n_second_only : int
-        Rows that the first alone gets right, and the second alone.
-
-    Returns
-    -------
-    p_value : float
-        1 where there are no such rows.
-    method : {"exact", "chi-square"}
+    Only the rows that one of them gets right and the other wrong are used. Under 25 of them: the exact two-sided
+    binomial test. From 25: chi-square of one degree of freedom with the correction for continuity of Edwards 1948,
+    doi:10.1007/BF02289261. Returns the p-value, 1 without such rows, and the method.
 
     Examples
     --------
@@ -175,15 +166,15 @@ def mcnemar(n_first_only: int, n_second_only: int) -> tuple[float, str]:
         return 1.0, "exact"
     if n_either < FEWEST_FOR_CHI_SQUARE:
         return float(stats.binomtest(n_first_only, n_either, 0.5).pvalue), "exact"
-    # The correction never takes a difference past 0.
+    # The correction never makes a difference negative.
     excess = max(0, abs(n_first_only - n_second_only) - 1)
     return float(stats.chi2.sf(excess**2 / n_either, df=1)), "chi-square"
 
 
 def comparison_table(comparison: Comparison) -> pd.DataFrame:
-    """Return a comparison for a screen: a row a run; what stands beside the first run is empty in the first row.
+    """Return a comparison for a screen: one row per run; the first row has no comparison with the first run.
 
-    Discretization has a column where a run has one; loss, seconds to label and parameters where a run tells them.
+    There is a column for discretization if a run has one, and for what at least one run has on record.
     """
     rows = []
     for run, pair in zip(comparison.runs, (None, *comparison.pairs), strict=True):
@@ -221,9 +212,9 @@ def cells_of_runs(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The run's name, how many features it was fitted on, over how many folds its validation figures are means, and
-        the column that its rows are weighted by in all figures; then the columns of `featx.results.folder.cells_table`.
-        What no run has is left out. Runs in the order given, each one's cells in the order of its grid.
+        The run's name, how many features it was fitted on, the number of folds that its validation scores are means
+        of, and the column that its rows are weighted by; then the columns of `featx.results.cells_table`. A column that
+        no run has is left out. Runs in the order given, each one's cells in the order of its grid.
 
     Raises
     ------
@@ -238,11 +229,11 @@ def cells_of_runs(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
         table.insert(0, "run", name)
         # A fine-tuned network sees pixels, not the features of its store.
         table.insert(1, "features", None if run.is_finetuned else run.store.get("n_features"))
-        # Means over folds, and weighted figures, are other measures.
+        # Means over folds, and weighted scores, are other measures.
         table.insert(2, "folds", run.protocol.get("cv"))
         table.insert(3, "weighted by", run.protocol.get("sample_weight"))
         tables.append(table.astype(object))
-    # What only some runs have (a grid's axes, a stage) is empty in the others; what says how it went stays at the end.
+    # Columns of only some runs (a grid's axes, a stage) are empty in the others; results stay at the end.
     columns = list(dict.fromkeys(name for table in tables for name in table.columns))
     last = ("validation", "deviation", "test", "seconds", "error", "chosen", "note")
     columns.sort(key=lambda name: last.index(name) if name in last else -1)
@@ -250,20 +241,20 @@ def cells_of_runs(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
 
 
 def name_runs(folders: Sequence[Path]) -> list[str]:
-    """Return folders' names; the whole path where two share a name."""
+    """Return folders' names; the whole path if two share a name."""
     names = [folder.resolve().name for folder in folders]
     return [str(folder) if names.count(name) > 1 else name for folder, name in zip(folders, names, strict=True)]
 
 
 def describe_run(name: str, run: Run, correct: np.ndarray) -> tuple[ComparedRun, str]:
-    """Return what a comparison says of a run, and a note if the figures on its record are of another measure.
+    """Return a run as a comparison shows it, and a note if the scores of its record are of another measure.
 
     Parameters
     ----------
     name : str
     run : Run
     correct : ndarray of shape (n_rows,), bool
-        Which test rows it gets right.
+        True for the test rows that it gets right.
     """
     accuracy = float(np.mean(correct))
     note = note_other_measure(name, run, accuracy)
@@ -283,7 +274,7 @@ def describe_run(name: str, run: Run, correct: np.ndarray) -> tuple[ComparedRun,
 
 
 def note_other_measure(name: str, run: Run, accuracy: float) -> str:
-    """Return a note if a run's own test figures are of another measure than its rows counted alike, else nothing.
+    """Return a note if a run's own test scores are of another measure than its rows counted alike, else nothing.
 
     Parameters
     ----------
@@ -302,13 +293,26 @@ def note_other_measure(name: str, run: Run, accuracy: float) -> str:
     )
 
 
+def majority_rate(runs: Sequence[Run]) -> float | None:
+    """Return the test accuracy of always answering the majority class, if runs agree in it; weighted ones don't count.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Of the same test rows.
+    """
+    rates = [(run.test or {}).get("majority_class_rate") for run in runs if not describe_weight(run)]
+    known = [rate for rate in rates if rate is not None]
+    return known[0] if known and max(known) - min(known) < 1e-9 else None
+
+
 def list_answers(run: Run, labels: Set[str]) -> list[str]:
-    """Return the classes that a run can answer and no test row has."""
+    """Return the classes that a run can predict and that no test row has."""
     return sorted({str(name) for name in run.protocol.get("classes", ())} - labels)
 
 
 def check_answers(first_run: Run, run: Run, labels: Set[str], first: Path, folder: Path) -> None:
-    """Refuse to compare runs of which one can answer more: it has more ways to be wrong.
+    """Raise an error if one of two runs can predict more classes: it has more ways to be wrong.
 
     Parameters
     ----------
@@ -327,19 +331,26 @@ def check_answers(first_run: Run, run: Run, labels: Set[str], first: Path, folde
         if alone:
             raise FeatxError(
                 f"{first} and {folder}: not the same classes; {alone[0]!r}, which no test row is of, can only be "
-                f"answered by {only_in}. Compare runs that know the same classes"
+                f"predicted by {only_in}. Compare runs that know the same classes"
             )
 
 
 def _describe_stages(run: Run) -> dict[str, object]:
-    """Return what stands for parameters; a recipe aims at its last stage, so another's weights are worth a word."""
+    """Return recipe and stages in place of parameters, and the stage whose weights were kept if it is not the last."""
     stages = [str(cell.params["stage"]) for cell in run.cells]
     kept = {} if run.chosen == len(stages) - 1 else {"kept": stages[run.chosen]}
     return {"recipe": run.best.params["recipe"], "stages": ",".join(stages), **kept}
 
 
 def pair_runs(first: str, second: str, first_correct: np.ndarray, second_correct: np.ndarray) -> Pair:
-    """Set a run beside another, by which of the same rows each gets right."""
+    """Compare two runs by which of the same rows each gets right.
+
+    Parameters
+    ----------
+    first, second : str
+        Their names.
+    first_correct, second_correct : ndarray of shape (n_rows,), bool
+    """
     n_first_only = int((first_correct & ~second_correct).sum())
     n_second_only = int((second_correct & ~first_correct).sum())
     p_value, method = mcnemar(n_first_only, n_second_only)
@@ -354,7 +365,7 @@ def pair_runs(first: str, second: str, first_correct: np.ndarray, second_correct
     )
 
 
-# Test figures that the table shows, where they are defined.
+# Test scores that the table shows, if they are defined.
 _SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc")
 
 
@@ -365,21 +376,21 @@ class ComparedRepeats:
     Attributes
     ----------
     name : str
-        Its folder's name; the whole path where two runs share a name.
+        Its folder's name; the whole path if two runs share a name.
     model : str
     n_features : int or None
-        None where runs with other features were chosen among.
+        None if it chose among runs with different features.
     n_splits : int
     validation : float or None
         Mean of the scores that the splits' cells were chosen by.
     choose_by : str
-        Which score that is.
+        The name of that score.
     weighted_by : str or None
         The column of weights that this score counts rows by.
     mean, deviation : dict of str to float
-        Of the test figures, in which every row counts the same.
+        Of the test scores, in which every row counts the same.
     difference : float or None
-        Mean over the splits of the accuracy less the first run's; None for the first, and for a run of other splits.
+        Mean over the splits of the accuracy minus the first run's; None for the first, and for a run of other splits.
     n_better, n_worse : int or None
         Splits on which its accuracy is above the first run's, and below.
     """
@@ -399,7 +410,7 @@ class ComparedRepeats:
 
 
 def are_repeats(run_paths: Sequence[str | Path]) -> bool:
-    """Return whether all of these folders hold runs of random splits.
+    """Return whether all of these folders contain runs of random splits.
 
     Raises
     ------
@@ -412,12 +423,12 @@ def are_repeats(run_paths: Sequence[str | Path]) -> bool:
     of_splits = [is_file(path / RECORD) for path in run_paths]
     if any(of_splits) and not all(of_splits):
         one, other = run_paths[of_splits.index(True)], run_paths[of_splits.index(False)]
-        raise FeatxError(f"{one} is a run of random splits, {other} is none; compare them apart")
+        raise FeatxError(f"{one} is a run of random splits, {other} is none; compare them separately")
     return all(of_splits)
 
 
 def compare_repeats(run_paths: Sequence[str | Path]) -> list[ComparedRepeats]:
-    """Set runs of random splits side by side.
+    """Compare runs of random splits.
 
     Parameters
     ----------
@@ -430,7 +441,7 @@ def compare_repeats(run_paths: Sequence[str | Path]) -> list[ComparedRepeats]:
 
 
 def compared_repeats_table(compared: Sequence[ComparedRepeats]) -> pd.DataFrame:
-    """Return a comparison for a screen: a row a run, figures as mean ± deviation over its splits."""
+    """Return a comparison for a screen: one row per run, scores as mean ± deviation over its splits."""
     rows = []
     for run in compared:
         figures = {f"test {name}": describe_mean(name, run.mean, run.deviation) for name in _SHOWN if name in run.mean}
@@ -474,7 +485,7 @@ def _describe(name: str, run: RepeatedRun, first: RepeatedRun) -> ComparedRepeat
 
 
 def _draws(run: RepeatedRun) -> tuple[object, ...]:
-    """Return what makes splits the same; a record without a digest has none like it."""
+    """Return what makes splits the same; splits of unknown rows are like no others."""
     digest = object() if run.rows_sha256 is None else run.rows_sha256
     return digest, [(repeat.seed, repeat.n_train, repeat.n_test) for repeat in run.repeats]
 

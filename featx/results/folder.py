@@ -1,4 +1,4 @@
-"""One run on disk: its record, its tables, and the fitted model or network."""
+"""Write and read the folder of one run: its record, its tables, and the fitted model or network."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -7,10 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
 from featx.errors import FeatxError
 from featx.images import write_table
-from featx.results.record import Cell, Run
+from featx.results.record import Run
 from featx.results.tables import cells_table, layers_table
 from featx.system import put_folder_back as put_back
 from featx.system import whole_folder
@@ -19,7 +20,7 @@ FORMAT = 1
 
 
 NETWORK_FILE = "network.weights.h5"
-"""Where a fine-tuned run keeps its weights, in place of a classifier's model.skops."""
+"""The file with a fine-tuned run's weights, in place of a classifier's model.skops."""
 
 
 _FILES_OF_A_RUN = {
@@ -30,7 +31,18 @@ _FILES_OF_A_RUN = {
 
 
 def check_free(run_path: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that is taken; only a run's own folder is ever replaced."""
+    """Raise an error if a run can't be written to this folder; only a run's own folder is ever replaced.
+
+    Parameters
+    ----------
+    run_path : path
+    overwrite : bool
+        A run in this folder may be replaced.
+
+    Raises
+    ------
+    FeatxError
+    """
     put_back(run_path)
     try:
         if not run_path.exists():
@@ -42,7 +54,7 @@ def check_free(run_path: Path, *, overwrite: bool) -> None:
         raise FeatxError(f"{run_path}: can't be written: {error.strerror or error}. Give another `output`") from error
     others = sorted(names - _FILES_OF_A_RUN)
     if others or not names & {"run.json", "repeats.json"}:
-        what = f"holds {others[0]!r}" if others else "holds no run"
+        what = f"contains {others[0]!r}" if others else "contains no run"
         raise FeatxError(f"{run_path}: {what}, so it is not replaced. Give another `output`")
 
 
@@ -69,9 +81,9 @@ def write_run(
     estimator : scikit-learn estimator, optional
         Goes to model.skops.
     add_files : callable, optional
-        Is given the folder while it is filled, and writes further files into it: a fine-tuned network's.
+        Receives the folder and writes further files into it: a fine-tuned network's.
     overwrite : bool, default False
-        Replace a run that is there.
+        Replace a run that exists.
     """
     with write_folder(run_path, overwrite=overwrite) as folder:
         record = {"featx_run": FORMAT} | asdict(run)
@@ -105,12 +117,17 @@ def write_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def read_run(run_path: str | Path) -> Run:
-    """Read a run's record.
+    """Read a run's record, and check every value of it: the folder may be untrusted.
+
+    Parameters
+    ----------
+    run_path : path
+        A folder that `featx.fit_grid` or `featx.fine_tune` has written.
 
     Raises
     ------
     FeatxError
-        If there is none, or it is of a newer format.
+        If there is no record, it is of a newer format, or a value in it is not as featx writes it.
     """
     put_back(run_path)
     path = Path(run_path) / "run.json"
@@ -119,21 +136,50 @@ def read_run(run_path: str | Path) -> Run:
         version = record.pop("featx_run")
         if version > FORMAT:
             raise FeatxError(f"{path}: a run of format {version}; this featx reads up to {FORMAT}: upgrade featx")
-        # Runs from before there was a choice were all chosen by accuracy.
-        record["protocol"].setdefault("choose_by", "accuracy")
-        cells = tuple(Cell(**{"validation_score": cell["validation_accuracy"], **cell}) for cell in record.pop("cells"))
-        sequences = {name: tuple(record.get(name, ())) for name in ("notes", "layers")}
-        return Run(**{**record, "cells": cells, **sequences})
+        # A lone surrogate is no text that could be shown or written.
+        json.dumps(record, ensure_ascii=False).encode()
+        run = TypeAdapter(Run).validate_python(record)
     except (FileNotFoundError, NotADirectoryError) as error:
         if path.with_name("repeats.json").exists():
             raise FeatxError(
-                f"{path.parent}: a run of random splits, which keeps figures, but no model and no answers. featx "
-                "compare shows the figures; for more, fit one split, without --repeats"
+                f"{path.parent}: a run of random splits, which keeps scores, but no model and no predictions. featx "
+                "compare shows the scores; for more, fit one split, without `repeats`"
             ) from error
         raise FeatxError(
             f"{path}: no such run; expected a folder that featx fit or featx finetune has written"
         ) from error
     except OSError as error:
         raise FeatxError(f"{path}: can't be read: {error.strerror or error}") from error
+    except UnicodeEncodeError as error:
+        raise FeatxError(f"{path}: contains what is no text: {error.reason}. Make the run again") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise FeatxError(f"{path}: {key}: {first['msg']}. Make the run again") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FeatxError(f"{path}: not a record of a run: {error!r}. Make the run again") from error
+    _check_values(path, run)
+    return run
+
+
+def _check_values(path: Path, run: Run) -> None:
+    """Raise an error if a record contradicts itself, or has an accuracy that is none."""
+    if not 0 <= run.chosen < len(run.cells):
+        raise FeatxError(f"{path}: chosen is {run.chosen}, of {len(run.cells)} cells. Make the run again")
+    for share in _shares(run):
+        if not isinstance(share, float) or not 0 <= share <= 1:
+            raise FeatxError(f"{path}: {share!r} is no accuracy. Make the run again")
+    if run.is_finetuned and not all({"recipe", "stage"} <= set(cell.params) for cell in run.cells):
+        raise FeatxError(f"{path}: a fine-tuned run without recipe or stages. Run featx finetune again")
+
+
+def _shares(run: Run) -> Iterator[float | list[float] | None]:
+    """Yield what has to be a number from 0 to 1."""
+    yield from (cell.validation_accuracy for cell in run.cells if cell.validation_accuracy is not None)
+    if run.test is not None:
+        yield run.test.get("accuracy")
+        interval = run.test.get("accuracy_interval")
+        if interval is not None:
+            yield from interval if isinstance(interval, list) and len(interval) == 2 else [interval]
+        if run.test.get("majority_class_rate") is not None:
+            yield run.test["majority_class_rate"]

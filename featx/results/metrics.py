@@ -1,4 +1,4 @@
-"""Compute metrics of predictions, the interval of the accuracy, and the score that a grid chooses by."""
+"""Compute metrics of predictions, the interval of the accuracy, and scores of a class."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from featx.images import sort_labels
 
 
 def tell_scores(estimator: object, X: np.ndarray) -> dict[str, np.ndarray]:
-    """Return a classifier's probabilities and decision values, those of the two that it tells.
+    """Return a classifier's probabilities and decision values, as far as it has them.
 
     Parameters
     ----------
@@ -33,16 +33,16 @@ def tell_scores(estimator: object, X: np.ndarray) -> dict[str, np.ndarray]:
     Returns
     -------
     dict
-        What `featx.results.score` takes as `probabilities` and `decision`.
+        The arguments `probabilities` and `decision` of `featx.results.score`.
     """
     methods = {"probabilities": "predict_proba", "decision": "decision_function"}
     return {name: getattr(estimator, method)(X) for name, method in methods.items() if hasattr(estimator, method)}
 
 
 def rank(score: float | np.ndarray, choose_by: str) -> float | np.ndarray:
-    """Return a score such that larger is better.
+    """Return a score with the sign for which larger is better.
 
-    Means over folds are compared as they are, to the last bit, as scikit-learn's GridSearchCV does: of the same scores
+    Means over folds are compared as they are, with all digits, as scikit-learn's GridSearchCV does: of the same scores
     in another order, either may be the larger.
 
     Examples
@@ -80,16 +80,16 @@ def score(
         True labels; labels that are none of `classes` count as wrong.
     predicted : array of shape (n_rows,)
     classes : sequence
-        What the classifier knows, in the order of the columns of `probabilities` and `decision`.
+        The classes that the classifier knows, in the order of the columns of `probabilities` and `decision`.
     majority : object
         The class that is most frequent in the rows that the classifier was fitted on.
     probabilities : array of shape (n_rows, n_classes), float, optional
     decision : array of shape (n_rows, n_classes), or (n_rows,) for two classes, float, optional
-        Larger is more of the class (of two: of the second). One column a class, not one a pair of classes.
+        Larger is more of the class (of two: of the second). One column per class, not one per pair of classes.
     sample_weight : array of shape (n_rows,), float, optional
-        For every metric; rows of weight 0 take no part.
+        For every metric; rows of weight 0 are not used.
     seed : int, default 0
-        Of the resamples of weighted rows; see `accuracy_interval`.
+        Seed of the resamples of weighted rows; see `accuracy_interval`.
     n_resamples : int, default 2000
 
     Returns
@@ -102,8 +102,8 @@ def score(
         log_loss, of which no probability counts as less than 2.2e-16; majority_class_rate: the accuracy of always
         answering `majority`. Python floats, never NaN.
 
-        None: mcc where y has one class; roc_auc and log_loss without finite scores, or where y has a label that is
-        none of `classes`; roc_auc also where a class is missing from y.
+        None: mcc if y has one class; roc_auc and log_loss without finite scores, or if y has a label that is none of
+        `classes`; roc_auc also if a class is missing from y.
 
     Raises
     ------
@@ -130,15 +130,15 @@ def accuracy_interval(
     """Compute a 95% interval for the accuracy.
 
     It says how far other test rows of the same kind would move the accuracy, not how far another training would. It is
-    never a point, also where all rows are right.
+    never a point, also if all rows are right.
 
     Rows that all weigh the same: Wilson's score interval (Wilson 1927, doi:10.1080/01621459.1927.10502953; for how
     often intervals hold the true share see Brown, Cai and DasGupta 2001, doi:10.1214/ss/1009213286).
 
     Rows of different weights: percentiles over resampled rows (Efron and Tibshirani 1993, An Introduction to the
-    Bootstrap, section 13.3), widened to hold Wilson's interval of as many rows as the weights are worth:
-    sum(w)^2 / sum(w^2), Kish's effective sample size (Kish 1965, Survey Sampling, section 11.7). Where all rows of
-    weight are right, all resamples are alike, and only the second says how little that is.
+    Bootstrap, section 13.3), widened to include Wilson's interval of as many rows as the weights are worth:
+    sum(w)^2 / sum(w^2), Kish's effective sample size (Kish 1965, Survey Sampling, section 11.7). If all rows of weight
+    are right, all resamples are alike, and only the second says how little that is.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def accuracy_interval(
     sample_weight : array of shape (n_rows,), float, optional
         Rows of weight 0 are left out.
     seed : int, default 0
-        Of the resamples.
+        Seed of the resamples.
     n_resamples : int, default 2000
 
     Returns
@@ -162,8 +162,8 @@ def accuracy_interval(
     # Without rows of weight 0, no resample has a total weight of 0.
     correct, weight = np.asarray(correct, dtype=bool)[weight > 0], weight[weight > 0]
     if (weight == weight[0]).all():
-        found = stats.binomtest(int(correct.sum()), len(correct)).proportion_ci(CONFIDENCE, method="wilson")
-        return [float(found.low), float(found.high)]
+        interval = stats.binomtest(int(correct.sum()), len(correct)).proportion_ci(CONFIDENCE, method="wilson")
+        return [float(interval.low), float(interval.high)]
     resampled = stats.bootstrap(
         (correct, weight),
         _weighted_mean,
@@ -191,8 +191,8 @@ def report_classes(y: np.ndarray, predicted: np.ndarray, *, sample_weight: np.nd
     Returns
     -------
     DataFrame
-        One row per class of `y` or `predicted`, sorted as `featx.images.sort_labels` does; 0 where a figure is not
-        defined; empty without rows.
+        One row per class of `y` or `predicted`, sorted as `featx.images.sort_labels` does; 0 for an undefined value;
+        empty without rows.
     """
     classes = sort_labels({*y, *predicted})
     columns = ["precision", "recall", "f1", "support"]
@@ -211,7 +211,7 @@ def count_confusion(y: np.ndarray, predicted: np.ndarray, *, sample_weight: np.n
     ----------
     y, predicted : array of shape (n_rows,)
     sample_weight : array of shape (n_rows,), float, optional
-        Sums of weights then stand in place of counts.
+        The table then has sums of weights in place of counts.
 
     Returns
     -------
@@ -231,13 +231,13 @@ def _weighted_mean(correct: np.ndarray, weight: np.ndarray, axis: int = -1) -> n
 
 
 def _effective_rows(weight: np.ndarray) -> float:
-    # Of the largest weight: squares of the weights as they are might be no numbers.
+    # In units of the largest weight: squares of the weights as they are might overflow.
     weight = weight / weight.max()
     return float(weight.sum() ** 2 / (weight**2).sum())
 
 
 def _wilson(share: float, n_rows: float) -> tuple[float, float]:
-    """Return Wilson's score interval of a share of so many rows, which SciPy has for whole numbers of rows only."""
+    """Return Wilson's score interval for any number of rows; SciPy has it for whole numbers only."""
     z = stats.norm.ppf((1 + CONFIDENCE) / 2)
     middle = share + z**2 / (2 * n_rows)
     reach = z * np.sqrt(share * (1 - share) / n_rows + (z / (2 * n_rows)) ** 2)
@@ -247,18 +247,18 @@ def _wilson(share: float, n_rows: float) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a classifier said of the rows that weigh something.
+    """A classifier's predictions of the rows with a weight over 0.
 
     Attributes
     ----------
     y, predicted : ndarray of shape (n_rows,)
-        True labels, and those that were told.
+        True and predicted labels.
     codes : ndarray of shape (n_rows,), int
-        Places of the true labels among the classes, -1 for those that are none of them: scikit-learn takes columns of
-        scores for those of the sorted labels.
+        Indices of the true labels among the classes, -1 for other labels: scikit-learn takes columns of scores for
+        those of the sorted labels.
     n_classes : int
     probabilities, decision : ndarray or None
-        See `featx.results.score`; None too where one of them is not finite.
+        See `featx.results.score`; None too if one of them is not finite.
     weight : ndarray of shape (n_rows,), float64
     """
 
@@ -279,20 +279,7 @@ def gather_answers(
     decision: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
 ) -> Answers:
-    """Put together what figures are computed from, without rows of weight 0.
-
-    Parameters
-    ----------
-    y, predicted, classes, probabilities, decision, sample_weight
-        As of `featx.results.score`.
-
-    Raises
-    ------
-    FeatxError
-        If there are no rows, or the weights are no weights.
-    ValueError
-        If the arrays don't fit each other.
-    """
+    """Prepare the rows with a weight over 0 for `METRICS`; see `featx.results.score`."""
     y, predicted = np.asarray(y), np.asarray(predicted)
     check_consistent_length(y, predicted, probabilities, decision, sample_weight)
     weight = check_weights(sample_weight, len(y))
@@ -317,20 +304,9 @@ def _finite_or_none(scores: np.ndarray | None, kept: np.ndarray) -> np.ndarray |
 
 
 def check_weights(sample_weight: np.ndarray | None, n_rows: int) -> np.ndarray:
-    """Return weights as float64, ones if none are given.
-
-    Parameters
-    ----------
-    sample_weight : array of shape (n_rows,), float, or None
-    n_rows : int
-
-    Raises
-    ------
-    FeatxError
-        If there are no rows, or the weights are no weights.
-    """
+    """Return weights as float64, ones if there are none; raise an error if they, or their number, can't be used."""
     if not n_rows:
-        raise FeatxError("no test rows to score. Extract again with --split 0.6,0.2,0.2, or give a split column")
+        raise FeatxError("no test rows to score. Extract again with `split`, or give a split column")
     if sample_weight is None:
         return np.ones(n_rows)
     weight = np.asarray(sample_weight, dtype=float)
@@ -354,20 +330,20 @@ def balanced_accuracy(answers: Answers) -> float:
 
 
 def macro_f1(answers: Answers) -> float:
-    """Compute the mean F1 of the classes in y and in what was told."""
+    """Compute the mean F1 of the true and the predicted classes."""
     options = {"average": "macro", "zero_division": 0}
     return float(f1_score(answers.y, answers.predicted, sample_weight=answers.weight, **options))
 
 
 def mcc(answers: Answers) -> float | None:
-    """Compute Matthews's coefficient; None where y has one class."""
+    """Compute Matthews's coefficient; None if y has one class."""
     if len(np.unique(answers.y)) < 2:
         return None
     return float(matthews_corrcoef(answers.y, answers.predicted, sample_weight=answers.weight))
 
 
 def roc_auc(answers: Answers) -> float | None:
-    """Compute the area under the ROC curve; None without scores, or where y has not just all of the classes."""
+    """Compute the area under the ROC curve; None without scores, or if the labels of y are not all of the classes."""
     codes, n_classes, weight = answers.codes, answers.n_classes, answers.weight
     first, second = answers.probabilities, answers.decision
     if n_classes == 2:
@@ -385,12 +361,12 @@ def roc_auc(answers: Answers) -> float | None:
 
 
 def logarithmic_loss(answers: Answers) -> float | None:
-    """Compute the log loss; None without probabilities, or where y has a label that is none of the classes."""
+    """Compute the log loss; None without probabilities, or if y has a label that is none of the classes."""
     codes, n_classes = answers.codes, answers.n_classes
     if answers.probabilities is None or n_classes < 2 or codes.min() < 0:
         return None
-    # scikit-learn cuts off at the epsilon of the type: an answer with the probability 0 would cost 16 where a model
-    # tells float32, and 36 where it tells float64, and models are compared by it.
+    # scikit-learn cuts off at the epsilon of the type: a true class with the probability 0 would cost 16 in float32 and
+    # 36 in float64, and models are compared by it.
     probabilities = answers.probabilities.astype(np.float64)
     if answers.probabilities.dtype != np.float64:
         probabilities /= probabilities.sum(axis=1, keepdims=True)
@@ -405,4 +381,4 @@ FIGURES: dict[str, Callable[[Answers], float | None]] = {
     "roc_auc": roc_auc,
     "log_loss": logarithmic_loss,
 }
-"""By the names that they have in a run's record. Python floats, never NaN."""
+"""Metrics by their names in a run's record. Python floats, never NaN."""

@@ -1,4 +1,4 @@
-"""Load the fitted model of a run without running anyone's code."""
+"""Load the fitted model of a run without running untrusted code."""
 
 import zipfile
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from featx.errors import FeatxError
 from featx.results.folder import NETWORK_FILE, put_back
 
-# The only types beyond skops's own that a model of featx holds; any other is refused when a model is loaded.
+# The only types beyond skops's own that a model of featx contains.
 TRUSTED_TYPES = (
     "featx.TernaryDiscretizer",
     "featx.LargeSVC",
@@ -16,7 +16,22 @@ TRUSTED_TYPES = (
 
 
 def load_model(run_path: str | Path) -> object:
-    """Load a run's fitted estimator; a file that holds any type featx doesn't write is refused before it is built."""
+    """Load a run's fitted estimator, unless the file contains a type that no model of featx has.
+
+    Parameters
+    ----------
+    run_path : path
+        The run's folder.
+
+    Returns
+    -------
+    scikit-learn estimator
+
+    Raises
+    ------
+    FeatxError
+        If there is no model, it is damaged, or it contains another type: it is then not built.
+    """
     import skops.io
 
     put_back(run_path)
@@ -25,7 +40,7 @@ def load_model(run_path: str | Path) -> object:
         untrusted = set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES)
         if untrusted:
             raise FeatxError(
-                f"{path}: holds {sorted(untrusted)[0]}, which no model of featx has: don't trust this file, make "
+                f"{path}: contains {sorted(untrusted)[0]}, which no model of featx has: don't trust this file, make "
                 "the run again"
             )
         return skops.io.load(path, trusted=list(TRUSTED_TYPES))

@@ -1,10 +1,10 @@
-"""The network of a fine-tuned run, out of the run's folder, frozen: its layers give features as a backbone's do."""
+"""Build the network of a fine-tuned run from its folder, frozen: its layers give features as a backbone's do."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from featx.errors import FeatxError, WeightsError
+from featx.errors import FeatxError, UnknownLayerError, WeightsError
 from featx.networks import (
     BACKBONES,
     PREPROCESSINGS,
@@ -35,7 +35,7 @@ from featx.system import sha256_of
 
 @dataclass(frozen=True)
 class FineTuned:
-    """What the record of a fine-tuned run says of its network.
+    """The network of a fine-tuned run, as its record describes it.
 
     Attributes
     ----------
@@ -62,8 +62,8 @@ class FineTuned:
 
 
 def is_run(weights: str) -> bool:
-    """Whether weights are named by a folder, not by a word that featx knows or a file."""
-    # Path("") is the folder that one is in.
+    """Return whether weights are named by a folder, not by a word that featx knows or a file."""
+    # Path("") is the current folder.
     if not weights or is_source(weights):
         return False
     put_back(weights)
@@ -71,7 +71,12 @@ def is_run(weights: str) -> bool:
 
 
 def read_finetuned(path: str | Path) -> FineTuned:
-    """Read what a fine-tuned run's record says of its network.
+    """Read how a fine-tuned run's record describes its network.
+
+    Parameters
+    ----------
+    path : path
+        The run's folder.
 
     Raises
     ------
@@ -116,16 +121,28 @@ def read_finetuned(path: str | Path) -> FineTuned:
 
 
 def build_from_run(
-    tuned: FineTuned, backbone: str, layers: str, *, image_size: int | None, preprocessing: str | None
+    tuned: FineTuned, backbone: str, layers: str | Sequence[str], *, image_size: int | None, preprocessing: str | None
 ) -> FrozenBackbone:
-    """Build the network of a fine-tuned run, frozen, with the layers that are asked for."""
+    """Build the network of a fine-tuned run, frozen.
+
+    Parameters
+    ----------
+    tuned : FineTuned
+    backbone, layers, image_size, preprocessing
+        See `featx.inference.build_frozen`.
+
+    Raises
+    ------
+    FeatxError
+        If the file of weights is not the one of the record, a layer is unknown, or the backbone or sizes don't fit.
+    """
     _check_backbone(tuned, backbone)
     path = _check_file(tuned)
-    # Built just as for training: files of Keras tell layers by their order.
+    # Built just as for training: files of Keras identify layers by their order.
     whole = _build_whole(tuned, tuned.recipe, tuned.image_size)
     loaded = Weights(tuned.path.resolve().name, read_network_file(path, whole.model))
-    wanted = _choose_layers(tuned, whole, layers)
-    frozen = _cut(tuned, whole, wanted, tuned.image_size if image_size is None else image_size)
+    names = _choose_layers(tuned, whole, layers)
+    frozen = _cut(tuned, whole, names, tuned.image_size if image_size is None else image_size)
     frozen.model.trainable = False
     used = give_weights(frozen.model, loaded)
     return replace(
@@ -139,7 +156,7 @@ def build_from_run(
 def _check_backbone(tuned: FineTuned, backbone: str) -> None:
     if backbone != tuned.backbone:
         raise WeightsError(
-            f"weights {tuned.path}: a fine-tuned {tuned.backbone}, not {backbone}. Use --backbone {tuned.backbone}"
+            f"weights {tuned.path}: a fine-tuned {tuned.backbone}, not {backbone}. Use `backbone` {tuned.backbone}"
         )
 
 
@@ -149,31 +166,31 @@ def _build_whole(tuned: FineTuned, recipe: Recipe, image_size: int) -> TunedNetw
 
 
 def _check_file(tuned: FineTuned) -> Path:
-    """Return the file of weights, or refuse it where it isn't the one that the run was scored with."""
+    """Return the file of weights; raise an error if it isn't the one that the run was scored with."""
     path = tuned.path / NETWORK_FILE
     try:
-        found = sha256_of(path)
+        sha256 = sha256_of(path)
     except OSError as error:
         raise WeightsError(
             f"weights {path}: can't be read: {error.strerror}. The network of a fine-tuned run is in this file: copy "
             "the run's whole folder, or fine-tune again"
         ) from error
-    if found != tuned.weights_sha256:
+    if sha256 != tuned.weights_sha256:
         raise WeightsError(
-            f"weights {path}: not the file that the run was scored with (SHA-256 {found[:16]}..., expected "
+            f"weights {path}: not the file that the run was scored with (SHA-256 {sha256[:16]}..., expected "
             f"{tuned.weights_sha256[:16]}...): it was cut or replaced. Copy it again, or fine-tune again"
         )
     return path
 
 
-def _choose_layers(tuned: FineTuned, network: TunedNetwork, text: str) -> tuple[str, ...]:
-    """Turn names and sets of layers into those of the network."""
+def _choose_layers(tuned: FineTuned, network: TunedNetwork, names: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the layers of the network that names and sets of layers stand for."""
     outputs = list(named_outputs(network.model))
     try:
-        return choose_layers(text, _spec_of(network, find_backbone(tuned.backbone), outputs), outputs)
+        return choose_layers(names, _spec_of(network, find_backbone(tuned.backbone), outputs), outputs)
     except FeatxError as error:
         source = network.backbone.layers[-1]
-        raise FeatxError(f"weights {tuned.path}: up to {source}, with the run's head on it, {error}") from error
+        raise UnknownLayerError(f"weights {tuned.path}: up to {source}, with the run's head on it, {error}") from error
 
 
 def _spec_of(network: TunedNetwork, spec: Backbone, outputs: Collection[str]) -> Backbone:
@@ -182,40 +199,41 @@ def _spec_of(network: TunedNetwork, spec: Backbone, outputs: Collection[str]) ->
     dense = tuple(layer.name for layer in head if type(layer).__name__ == "Dense" and layer.name != PREDICTIONS)
     own = {name: (*spec.layer_sets.get(name, ()), *dense) for name in ("all", "fc")}
     sets = {**spec.layer_sets, **own, "predictions": (PREDICTIONS,)}
-    there = {name: tuple(dict.fromkeys(layer for layer in layers if layer in outputs)) for name, layers in sets.items()}
-    return replace(spec, layer_sets={name: layers for name, layers in there.items() if layers})
+    sets = {name: tuple(dict.fromkeys(layer for layer in layers if layer in outputs)) for name, layers in sets.items()}
+    return replace(spec, layer_sets={name: layers for name, layers in sets.items() if layers})
 
 
-def _cut(tuned: FineTuned, whole: TunedNetwork, wanted: Collection[str], image_size: int) -> FrozenBackbone:
+def _cut(tuned: FineTuned, whole: TunedNetwork, layers: Collection[str], image_size: int) -> FrozenBackbone:
     """Return the network up to some layers, in float32, for images of a size."""
     if image_size != tuned.image_size:
-        fixed = [name for name in _fixed_layers(whole) if name in wanted]
+        fixed = [name for name in _fixed_layers(whole) if name in layers]
         if fixed:
             raise FeatxError(
-                f"image size {image_size}: {fixed[0]} of {tuned.path} takes {tuned.image_size} pixels. Use "
-                f"--image-size {tuned.image_size}, or layers that come before the flatten"
+                f"expected {tuned.image_size} for {fixed[0]} of {tuned.path}, found {image_size}. Use "
+                f"{tuned.image_size}, or layers that come before the flatten",
+                parameter="image_size",
             )
     elif tuned.recipe.precision == "float32":
-        return split_at(whole, wanted)
-    if {operation.name for operation in whole.backbone.model.operations}.issuperset(wanted):
-        return build_backbone(tuned.backbone, layers=",".join(wanted), weights="random:0", image_size=image_size)
+        return split_at(whole, layers)
+    if {operation.name for operation in whole.backbone.model.operations}.issuperset(layers):
+        return build_backbone(tuned.backbone, layers=tuple(layers), weights="random:0", image_size=image_size)
     recipe = replace(tuned.recipe, precision="float32")
     if image_size != tuned.image_size and _fixed_layers(whole):
-        # What follows would be built for the other size, and might be huge.
+        # The layers after it would be built for the other size, and might be huge.
         recipe = replace(recipe, head=_up_to_flatten(recipe))
-    return split_at(_build_whole(tuned, recipe, image_size), wanted)
+    return split_at(_build_whole(tuned, recipe, image_size), layers)
 
 
 def _fixed_layers(network: TunedNetwork) -> list[str]:
-    """Return the layers that follow a flattened map: they fit images of one size."""
+    """Return the layers that follow a flattened map, which fit images of one size."""
     names = list(named_outputs(network.model))
     flat = [
         layer.name for layer in network.model.layers if type(layer).__name__ == "Flatten" and len(layer.input.shape) > 2
     ]
-    # There is but one way from there to the end.
+    # There is only one way from there to the end.
     return names[names.index(flat[0]) + 1 :] if flat else []
 
 
 def _up_to_flatten(recipe: Recipe) -> tuple[HeadLayer, ...]:
-    place = next(place for place, layer in enumerate(recipe.head) if isinstance(layer, Flatten))
-    return recipe.head[: place + 1]
+    index = next(index for index, layer in enumerate(recipe.head) if isinstance(layer, Flatten))
+    return recipe.head[: index + 1]

@@ -1,6 +1,7 @@
 """Write and read a run's predictions.csv: test rows, labels and scores."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,32 +11,37 @@ import pandas as pd
 from featx.errors import FeatxError
 from featx.images import sort_labels
 
-PROBABILITY = "probability_"
+PROBABILITY, DECISION = "probability_", "decision_"
 
 
-DECISION = "decision_"
+COLUMNS = ("path", "label", "predicted")
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a run's predictions.csv tells of its rows beside the labels.
+    """What a model gives for its test rows besides the predicted class.
 
     Attributes
     ----------
     probabilities : ndarray of shape (n_rows, n_classes), float64, or None
-        In the order of the classes; None of a model that tells none, and of older runs.
+        In the order of the classes; None of a model that has none.
     decision : ndarray of shape (n_rows, n_classes), or (n_rows,) for two classes, float64, or None
-        As scikit-learn has it: of two classes one value, larger is more of the second.
+        As in scikit-learn: of two classes one value, larger is more of the second. None if there are probabilities.
     """
 
     probabilities: np.ndarray | None = None
     decision: np.ndarray | None = None
 
+    @property
+    def values(self) -> np.ndarray | None:
+        """Probabilities, else decision values, else None."""
+        return self.decision if self.probabilities is None else self.probabilities
+
 
 def score_columns(
     classes: Sequence, *, probabilities: np.ndarray | None = None, decision: np.ndarray | None = None
 ) -> dict[str, list[str]]:
-    """Return the columns that stand behind path, label and predicted: nine digits, enough for float32 to come back.
+    """Return the columns that follow path, label and predicted: nine digits, enough for float32 to come back.
 
     Parameters
     ----------
@@ -43,24 +49,24 @@ def score_columns(
         In the order of the columns.
     probabilities : ndarray of shape (n_rows, n_classes), float, optional
     decision : ndarray of shape (n_rows, n_classes), or (n_rows,) for two classes, float, optional
-        Written only where there are no probabilities.
+        Written only if there are no probabilities.
 
     Returns
     -------
     dict of str to list of str
-        `probability_<class>` of every class; else `decision_<class>`, of two classes the second's alone; else nothing.
-        Nothing without rows, and of decision values that are of pairs of classes.
+        `probability_<class>` of every class; else `decision_<class>`, of two classes only the second's; else nothing.
+        Nothing without rows, and nothing of decision values per pair of classes.
 
     Examples
     --------
     >>> score_columns(["ash", "birch"], decision=np.array([0.25, -1.0]))
     {'decision_birch': ['0.25', '-1']}
     """
-    told = probabilities if probabilities is not None else decision
-    if told is None or not len(told):
+    scores = probabilities if probabilities is not None else decision
+    if scores is None or not len(scores):
         return {}
     prefix = PROBABILITY if probabilities is not None else DECISION
-    table, names = (told[:, np.newaxis], classes[-1:]) if told.ndim == 1 else (told, classes)
+    table, names = (scores[:, np.newaxis], classes[-1:]) if scores.ndim == 1 else (scores, classes)
     if table.shape[1] != len(names):
         return {}
     column_of = dict(zip(names, table.T, strict=True))
@@ -68,19 +74,18 @@ def score_columns(
 
 
 def read_scores(folder: Path, classes: Sequence[str]) -> Scores:
-    """Read the score columns of a run.
+    """Read the score columns of a run's predictions.csv.
 
     Parameters
     ----------
     folder : path
-        Of the run.
     classes : sequence of str
         As the run's record lists them.
 
     Returns
     -------
     Scores
-        Nothing where the file has no score of each class: a model tells none, or the run is older than the columns.
+        Empty if the file has no score of each class.
 
     Raises
     ------
@@ -88,43 +93,31 @@ def read_scores(folder: Path, classes: Sequence[str]) -> Scores:
         If there is no such file, or a score is no finite number.
     """
     path = folder / "predictions.csv"
-    try:
-        header = pd.read_csv(path, nrows=0, encoding_errors="surrogateescape").columns
-        wanted = {prefix: [f"{prefix}{name}" for name in classes] for prefix in (PROBABILITY, DECISION)}
-        if len(classes) == 2:
-            wanted[DECISION] = wanted[DECISION][1:]
-        found = next((names for names in wanted.values() if names and set(names) <= set(header)), None)
-        if found is None:
+    names = {prefix: [f"{prefix}{name}" for name in classes] for prefix in (PROBABILITY, DECISION)}
+    if len(classes) == 2:
+        names[DECISION] = names[DECISION][1:]
+    with _reading(path):
+        header = pd.read_csv(path, nrows=0, encoding_errors="backslashreplace").columns
+        columns = next((columns for columns in names.values() if columns and set(columns) <= set(header)), None)
+        if columns is None:
             return Scores()
-        table = pd.read_csv(path, usecols=found, dtype=np.float64, index_col=False, encoding_errors="surrogateescape")
-    except FileNotFoundError as error:
-        raise FeatxError(f"{path}: no such file; every run has one: was its folder copied whole?") from error
-    except (ValueError, OSError) as error:
-        raise FeatxError(f"{path}: scores that can't be read: {error}. Make the run again") from error
-    values = table[found].to_numpy()
+        options = {"usecols": columns, "dtype": np.float64, "index_col": False}
+        values = pd.read_csv(path, encoding_errors="backslashreplace", **options)[columns].to_numpy()
     if not np.isfinite(values).all():
-        row, column = (int(place[0]) for place in np.nonzero(~np.isfinite(values)))
-        raise FeatxError(f"{path}: row {row + 1}, {found[column]}: no finite number. Make the run again")
-    if found[0].startswith(PROBABILITY):
+        row, column = (int(index[0]) for index in np.nonzero(~np.isfinite(values)))
+        raise FeatxError(f"{path}: row {row + 1}, {columns[column]}: no finite number. Make the run again")
+    if columns[0].startswith(PROBABILITY):
         return Scores(probabilities=values)
     return Scores(decision=values[:, 0] if len(classes) == 2 else values)
 
 
-COLUMNS = ("path", "label", "predicted")
-
-
 def read_predictions(folder: Path) -> pd.DataFrame:
-    """Read a run's predictions.csv as text, and check that each row is whole and stands there once.
-
-    Parameters
-    ----------
-    folder : path
-        Of the run.
+    """Read a run's predictions.csv as text, and check that each row is whole and appears once.
 
     Returns
     -------
     DataFrame
-        Columns path, label and predicted; at least one row.
+        Columns path, label and predicted; at least one row. Bytes that are not UTF-8 are escaped, as in a store.
 
     Raises
     ------
@@ -132,15 +125,10 @@ def read_predictions(folder: Path) -> pd.DataFrame:
         If there is no such file, or it is not as featx writes it.
     """
     path = folder / "predictions.csv"
-    try:
-        # object, not str: a path that is not UTF-8 has no place in pandas's own string type.
+    with _reading(path):
         table = pd.read_csv(
-            path, dtype=object, keep_default_na=False, index_col=False, encoding_errors="surrogateescape"
+            path, dtype=object, keep_default_na=False, index_col=False, encoding_errors="backslashreplace"
         )
-    except FileNotFoundError as error:
-        raise FeatxError(f"{path}: no such file; every run has one: was its folder copied whole?") from error
-    except (ValueError, OSError) as error:
-        raise FeatxError(f"{path}: not a CSV that can be read: {error}. Make the run again") from error
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise FeatxError(
@@ -149,16 +137,25 @@ def read_predictions(folder: Path) -> pd.DataFrame:
         )
     table = table[list(COLUMNS)]
     if table.empty:
-        raise FeatxError(f"{path}: no test rows to compare. Extract with --split 0.6,0.2,0.2 and fit again")
+        raise FeatxError(f"{path}: no test rows. Extract with `split` and fit again")
     unfinished = (table == "").any(axis="columns")
     if unfinished.any():
         raise FeatxError(f"{path}: row {unfinished.argmax() + 1} has an empty field. Make the run again")
     repeated = table["path"][table["path"].duplicated()]
     if len(repeated):
-        raise FeatxError(
-            f"{path}: {repeated.iloc[0]!r} stands there twice; expected each test row once. Make the run again"
-        )
+        raise FeatxError(f"{path}: {repeated.iloc[0]!r} is there twice; expected once. Make the run again")
     return table
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn the errors of reading a CSV into one that a user understands."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FeatxError(f"{path}: no such file; every run has one: was its folder copied whole?") from error
+    except (ValueError, OSError) as error:
+        raise FeatxError(f"{path}: can't be read as CSV: {error}. Make the run again") from error
 
 
 def put_in_order(reference: pd.DataFrame, table: pd.DataFrame, first: Path, folder: Path) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""What is kept of one run: the cells that were tried, the one that was chosen, and how it did on the test rows."""
+"""Define the record of one run: the cells that were tried, the one that was chosen, and its test scores."""
 
 from dataclasses import dataclass
 
 FINETUNE = "finetune"
-"""The model of a run that is a fine-tuned network's; the others are those of `featx.fit.MODELS`."""
+"""The model of a run of a fine-tuned network; the others are those of `featx.fit.MODELS`."""
 
 
 @dataclass(frozen=True)
@@ -15,20 +15,20 @@ class Cell:
     discretize : str
         none or ternary.
     params : dict
-        The classifier's parameters, or what tells a stage of fine-tuning from the others.
+        The classifier's parameters, or what distinguishes a stage of fine-tuning from the others.
     validation_accuracy : float or None
-        On the validation rows, or the mean over folds; None where there was nothing to choose, or the cell failed.
+        On the validation rows, or the mean over folds; None if there was nothing to choose, or the cell failed.
     validation_deviation : float or None
         Standard deviation over folds (of the population: n).
     seconds : float
-        To fit and to score, over all folds; of what several cells share, a share.
+        To fit and to score, over all folds; an equal share of the time that several cells need together.
     error : str or None
-        What the cell failed with.
+        The error that the cell failed with.
     validation_score : float or None
-        What cells are chosen by, as validation_accuracy; the same number where the protocol says accuracy.
+        The score that cells are chosen by, as validation_accuracy; the same number if the protocol says accuracy.
     note : str or None
-        That it did not converge; of the chosen cell also which of its numbers are at an edge of the grid, and the next
-        ones to try.
+        Says that it did not converge; for the chosen cell also which of its numbers are at an edge of the grid, and the
+        next ones to try.
     """
 
     discretize: str
@@ -52,16 +52,16 @@ class Run:
     store : dict
         The store's path and settings; `layers` and `n_features` are those fitted on, `store_layers` all of the store's.
     protocol : dict
-        How cells were compared and by which score (choose_by; of a fine-tuned network accuracy or its own loss), the
+        How cells were compared and by which score (choose_by; for a fine-tuned network accuracy or its own loss), the
         seed, the classes, and how many rows each split has.
     cells : tuple of Cell
     chosen : int
-        Which cell was refitted on all rows but the test rows: the best, the first of equals. Of a fine-tuned network,
-        the stage whose weights were kept.
+        The index of the cell that was refitted on all rows but the test rows: the best, the first of equal ones. Of a
+        fine-tuned network, the stage whose weights were kept.
     test : dict or None
         See `featx.results.score`; None if the store has no test rows.
     refit_seconds : float
-        0 of a fine-tuned network.
+        0 for a fine-tuned network.
     versions : dict
         Of featx, scikit-learn and Python.
     created : str
@@ -70,17 +70,17 @@ class Run:
     peak_memory : int or None
         Of the process that fitted it, bytes.
     layers : tuple of dict
-        What each layer gives, where it was asked for; see `featx.fit.layerwise.ablate_layers`.
+        Scores by layer, if they were asked for; see `featx.fit.layerwise.ablate_layers`.
     n_parameters : int or None
         How many numbers were fitted: those that the classifier reads to predict, or the network's trainable weights
-        over all stages. None in older records.
+        over all stages.
     predict_seconds : float or None
-        To label a thousand images, from files to labels: the network's part and the classifier's. None where the store
-        doesn't tell how fast its features were made.
+        To label a thousand images, from files to labels: the network's part and the classifier's. None if the store
+        doesn't say how fast its features were made.
     baseline : dict or None
-        What a fine-tuned network was trained by: recipe, stages (name, epochs, best_epoch, n_trainable, n_frozen,
-        seconds and ended each), weights_sha256, and once_seconds: what it took to compute what every epoch takes,
-        which the stages' seconds are without. None of a classifier.
+        How a fine-tuned network was trained: recipe, stages (name, epochs, best_epoch, n_trainable, n_frozen, seconds
+        and ended each), weights_sha256, and once_seconds: the seconds to compute what all epochs use, which the stages'
+        seconds don't include. None for a classifier.
     """
 
     model: str
@@ -106,5 +106,5 @@ class Run:
 
     @property
     def is_finetuned(self) -> bool:
-        """Whether it is a fine-tuned network's, not a classifier's."""
+        """True for a fine-tuned network, False for a classifier."""
         return self.model == FINETUNE

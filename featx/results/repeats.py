@@ -1,4 +1,4 @@
-"""Runs of random splits on disk: their record, and their table."""
+"""Write and read runs of random splits: their record, their table, their scores as text."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,25 +27,25 @@ class Repeat:
     Attributes
     ----------
     seed : int
-        Of the split, its folds and its classifiers.
+        Seed of the split, its folds and its classifiers.
     n_train, n_test : int
         Without rows of weight 0.
     discretize : str
     params : dict
         Of the chosen cell.
     validation_accuracy : float or None
-        Its mean over the folds of the train rows; None where there is one cell and nothing to choose.
+        Its mean over the folds of the train rows; None if there is one cell and nothing to choose.
     test : dict
         See `featx.results.score`; every row counts the same, but rows of weight 0 are left out.
     test_weighted : dict or None
         The same with the rows' weights.
     seconds : float
     validation_score : float or None
-        What the cell was chosen by, as validation_accuracy.
+        The score that the cell was chosen by, as validation_accuracy.
     run : str or None
         Of several runs, the one that was chosen for this split; see `featx.fit.choose`.
     note : str or None
-        That the chosen cell did not converge on all train rows.
+        Says that the chosen cell did not converge on all train rows.
     """
 
     seed: int
@@ -72,12 +72,12 @@ class RepeatedRun:
     store, protocol : dict
     repeats : tuple of Repeat
     mean, deviation : dict of str to float
-        Over the repeats, of each test figure that is defined for all of them; the deviation is the sample's (n - 1),
+        Over the repeats, for each test score that is defined for all of them; the deviation is the sample's (n - 1),
         and there is none of one repeat.
     notes : tuple of str
     rows_sha256 : str or None
-        Of what splits are drawn from: which rows take part and in which order, their labels, groups, weights, and what
-        they are stratified by. None in records from before it was kept.
+        Of what splits are drawn from: which rows are used and in which order, their labels, groups, weights, and what
+        they are stratified by. None if that is not known.
     """
 
     model: str
@@ -110,11 +110,7 @@ def read_repeats(run_path: str | Path) -> RepeatedRun:
         version = record.pop("featx_repeats")
         if version > FORMAT:
             raise FeatxError(f"{path}: a run of format {version}; this featx reads up to {FORMAT}: upgrade featx")
-        # Runs from before there was a choice were all chosen by accuracy.
-        record["protocol"] = {"choose_by": "accuracy", **record["protocol"]}
-        repeats = tuple(
-            Repeat(**{"validation_score": entry["validation_accuracy"], **entry}) for entry in record["repeats"]
-        )
+        repeats = tuple(Repeat(**entry) for entry in record["repeats"])
         run = RepeatedRun(**{**record, "repeats": repeats, "notes": tuple(record["notes"])})
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FeatxError(
@@ -128,19 +124,26 @@ def read_repeats(run_path: str | Path) -> RepeatedRun:
 
 
 def summarise(repeats: Sequence[Repeat], *, weighted: bool = False) -> tuple[dict[str, float], dict[str, float]]:
-    """Return mean and deviation of every test figure that all repeats have; no deviations of one repeat."""
+    """Return mean and deviation of every test score that all repeats have; no deviations of one repeat.
+
+    Parameters
+    ----------
+    repeats : sequence of Repeat
+    weighted : bool, default False
+        Take the scores with the rows' weights.
+    """
     tests = [repeat.test_weighted if weighted else repeat.test for repeat in repeats]
     table = pd.DataFrame(tests)[list(FIGURES)].dropna(axis="columns").astype(float)
     return table.mean().to_dict(), table.std(ddof=1).to_dict() if len(table) > 1 else {}
 
 
 def describe_mean(name: str, mean: Mapping[str, float], deviation: Mapping[str, float]) -> str:
-    """Return a figure's mean over random splits, with its deviation where there is one."""
+    """Return a score's mean over random splits, with its deviation if there is one."""
     return f"{mean[name]:.4f}" + (f" ± {deviation[name]:.4f}" if name in deviation else "")
 
 
 def repeats_table(run: RepeatedRun) -> pd.DataFrame:
-    """Return a line a split: its seed, chosen parameters and figures."""
+    """Return one row per split: its seed, chosen parameters and scores."""
     choose_by = run.protocol.get("choose_by", "accuracy")
     return pd.DataFrame(
         {
@@ -159,7 +162,7 @@ def repeats_table(run: RepeatedRun) -> pd.DataFrame:
 
 
 def describe_repeats(run: RepeatedRun) -> str:
-    """Return the figures' means and deviations in a line, the weighted ones next to the plain ones."""
+    """Return the scores' means and deviations as a line of text, the weighted ones next to the plain ones."""
     is_one = len(run.repeats) == 1
     splits = "1 random split" if is_one else f"{len(run.repeats)} random splits"
     means = "" if is_one else " (mean ± deviation)"
@@ -175,7 +178,7 @@ def _list_means(mean: Mapping[str, float], deviation: Mapping[str, float]) -> st
 
 
 def write_repeats(output: Path, run: RepeatedRun) -> None:
-    """Write repeats.json and repeats.csv into a folder of their own, in place of what is there."""
+    """Write repeats.json and repeats.csv into a folder of their own, and replace a run that is there."""
     with write_folder(output, overwrite=True) as folder:
         record = {"featx_repeats": FORMAT} | asdict(run)
         (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

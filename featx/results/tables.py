@@ -1,4 +1,4 @@
-"""A run as tables and lines of text, for a screen and for CSV."""
+"""Format a run as tables and lines of text, for a screen and for CSV."""
 
 from collections.abc import Mapping
 
@@ -11,10 +11,10 @@ _TEST_FIGURES = ("balanced_accuracy", "macro_f1", "mcc", "roc_auc", "log_loss")
 
 
 def cells_table(run: Run) -> pd.DataFrame:
-    """Return the cells as a table: a column a parameter; the test accuracy stands with the chosen cell only.
+    """Return the cells as a table: one column per parameter; only the chosen cell has a test accuracy.
 
-    `validation` and `deviation` are of the accuracy; what cells were chosen by stands beside them where it is another.
-    A fine-tuned network sees pixels: there is no discretization to tell of.
+    `validation` and `deviation` are of the accuracy; the score that cells were chosen by is next to them if it is
+    another. A fine-tuned network sees pixels: it has no discretization.
     """
     names = list(dict.fromkeys(name for cell in run.cells for name in cell.params))
     choose_by = run.protocol.get("choose_by", "accuracy")
@@ -41,14 +41,14 @@ def cells_table(run: Run) -> pd.DataFrame:
 
 
 def layers_table(run: Run) -> pd.DataFrame:
-    """Return a line a layer, with the figures that were asked for; NaN where there is none."""
+    """Return the scores of each layer that were asked for, one row per layer; NaN where there is none."""
     table = pd.DataFrame(list(run.layers))
-    figures = [name for name in table.columns if name not in ("layer", "n_features")]
-    return table.astype(dict.fromkeys(figures, float))
+    scores = [name for name in table.columns if name not in ("layer", "n_features")]
+    return table.astype({"layer": str} | dict.fromkeys(scores, float))
 
 
 def describe_test(run: Run) -> str:
-    """Return the test figures in a line."""
+    """Return the test scores as a line of text."""
     if run.test is None:
         return "no test rows: no test accuracy"
     interval = run.test.get("accuracy_interval")
@@ -63,19 +63,19 @@ def describe_test(run: Run) -> str:
 
 
 def describe_weight(run: Run) -> str:
-    """Return `, weighted by <column>` of a run whose scores are weighted; else nothing."""
+    """Return `, weighted by <column>` if a run's scores are weighted; else nothing."""
     weight = run.protocol.get("sample_weight")
     return f", weighted by {weight}" if weight else ""
 
 
 def describe_validation(run: Run) -> str:
-    """Return on what rows, and by which weights, a run's validation figures were measured."""
+    """Return on what rows, and with which weights, a run's validation scores were measured."""
     folds = run.protocol.get("cv")
     return (f"as the mean over {folds} folds" if folds else "on validation rows") + describe_weight(run)
 
 
 def format_table(table: pd.DataFrame) -> str:
-    """Lay out a table for a screen: accuracies with four decimals, seconds with one."""
+    """Format a table for a screen: accuracies with four decimals, seconds with one."""
     import tabulate
 
     text = {name: [_format_value(value, _decimals(name)) for value in column] for name, column in table.items()}

@@ -13,13 +13,13 @@ _MOST = 100_000
 _STEP = 128
 
 
-# Shards differ in size by no more than one in so many.
+# Sizes of shards differ by at most one part in this many.
 _EVENNESS = 8
 
 
 @dataclass(frozen=True, order=True)
 class Shard:
-    """One of the equal shares that work is divided into.
+    """One of the (nearly) equal shares of some work.
 
     Attributes
     ----------
@@ -41,7 +41,8 @@ class Shard:
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.count <= _MOST:
             raise FeatxError(
-                f"shard {self.number}/{self.count}: expected NUMBER/COUNT with 1 <= NUMBER <= COUNT <= {_MOST:,}"
+                f"expected NUMBER/COUNT with 1 <= NUMBER <= COUNT <= {_MOST:,}, found {self.number}/{self.count}",
+                parameter="shard",
             )
 
     def __str__(self) -> str:
@@ -49,7 +50,7 @@ class Shard:
 
     @property
     def tag(self) -> str:
-        """What stands in names of files: shard-0002-of-0003."""
+        """Return the shard as file names have it: shard-0002-of-0003."""
         return f"shard-{self.number:04d}-of-{self.count:04d}"
 
     def rows(self, n_rows: int) -> tuple[int, int]:
@@ -60,11 +61,11 @@ class Shard:
         """
         share = n_rows // self.count // _EVENNESS
         step = min(_STEP, 1 << max(0, share.bit_length() - 1))
-        first, end = (round(n_rows * place / self.count / step) * step for place in (self.number - 1, self.number))
+        first, end = (round(n_rows * number / self.count / step) * step for number in (self.number - 1, self.number))
         return min(first, n_rows), n_rows if self.number == self.count else min(end, n_rows)
 
     def path_of(self, path: str | Path) -> Path:
-        """Return where this shard's part of a file lies: beside it, with the shard in its name."""
+        """Return the path of this shard's part of a file: next to the file, with the shard in its name."""
         path = Path(path)
         return path.with_name(f"{path.stem}.{self.tag}{path.suffix}")
 
@@ -82,7 +83,7 @@ def parse_shard(text: str) -> Shard:
     >>> parse_shard("3/16")
     Shard(number=3, count=16)
     """
-    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
-    if not found:
-        raise FeatxError(f"shard {text!r}: expected NUMBER/COUNT, such as 3/16")
-    return Shard(int(found[1]), int(found[2]))
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
+    if not match:
+        raise FeatxError(f"expected NUMBER/COUNT, such as 3/16, found {text!r}", parameter="shard")
+    return Shard(int(match[1]), int(match[2]))

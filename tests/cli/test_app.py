@@ -106,8 +106,8 @@ def test_what_a_user_can_mend_is_one_line_and_exit_code_1(arguments, tmp_path, m
         ),
         (["fit", "rf", "--repeats", "2", "--each-layer", "--shard", "1/2", "-o", "x"], "leave it or --repeats out"),
         (["fit", "rf", "--stratify", ""], "--stratify: only for random splits: give --repeats too"),
-        (["predict", "--root", "."], "--root: of a CSV, and none is among the images: leave that out"),
-        (["predict", "--path-column", "file"], "--path-column: of a CSV, and none is among the images"),
+        (["predict", "--root", "."], "none of the images is a CSV: leave --root out"),
+        (["predict", "--path-column", "file"], "none of the images is a CSV: leave --path-column out"),
     ],
 )
 def test_options_that_would_have_no_effect_are_refused(arguments, message, small_store, tmp_path, monkeypatch):
@@ -163,7 +163,9 @@ def test_the_score_that_cells_are_chosen_by_is_shown(small_store, tmp_path):
     command = ["fit", "svm", small_store, "-o", tmp_path / "svm", "--choose-by", "log_loss"]
     result = CliRunner().invoke(main, [str(part) for part in command])
     assert result.exit_code == 1
-    assert re.fullmatch(r"featx: --choose-by log_loss: GramSVC tells no probabilities\. .*\n", result.stderr)
+    assert re.fullmatch(
+        r"featx: --choose-by: log_loss is not defined for GramSVC, which has no probabilities\. .*\n", result.stderr
+    )
 
 
 def test_a_message_with_a_line_break_is_still_one_line(monkeypatch):

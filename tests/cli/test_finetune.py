@@ -128,7 +128,7 @@ def test_what_can_not_be_meant(arguments, tuned_store):
 def test_a_folder_that_is_taken(tuned_store, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("")
-    for more, message in (([], "exists. Give another --output, or --overwrite"), (["--overwrite"], "holds 'mine.txt'")):
+    for more, message in (([], "Give another --output, or --overwrite"), (["--overwrite"], "contains 'mine.txt'")):
         done = invoke(tuned_store, "--recipe", "solar", "-o", tmp_path / "run", *more)
         assert done.exit_code == 1
         assert message in done.stderr

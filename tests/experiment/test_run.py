@@ -750,7 +750,7 @@ def test_no_file_of_others_is_replaced(short, monkeypatch):
             run(short, SHORT)
     (short.parent / "output/runs/rf").mkdir(parents=True)
     (short.parent / "output/runs/rf/notes.txt").write_text("mine")
-    with pytest.raises(featx.FeatxError, match=r"fits.rf: .*holds 'notes.txt', so it is not replaced"):
+    with pytest.raises(featx.FeatxError, match=r"fits.rf: .*contains 'notes.txt', so it is not replaced"):
         run(short, SHORT, overwrite=True)
 
 

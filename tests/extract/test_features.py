@@ -396,7 +396,7 @@ def test_values_beyond_float16_are_told_at_the_first_batch(tree, tmp_path, brigh
     with monkeypatch.context() as patch:
         interrupt_after(4, patch)
         message = (
-            r"ash/000\.png: block1_conv1 gave the value 7\d,\d+, and float16 ends at 65,504\. .*--store-dtype float32"
+            r"ash/000\.png: block1_conv1 gave the value 7\d,\d+, and float16 ends at 65,504\. .*`store_dtype` float32"
         )
         with pytest.raises(FeatxError, match=message):
             featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", store_dtype="float16", **options)
@@ -404,7 +404,7 @@ def test_values_beyond_float16_are_told_at_the_first_batch(tree, tmp_path, brigh
     with monkeypatch.context() as patch:
         # A disk that has become one to be read alone.
         patch.setattr(RunFolder, "clear", refuse_once_begun)
-        with pytest.raises(FeatxError, match="--store-dtype float32"):
+        with pytest.raises(FeatxError, match="`store_dtype` float32"):
             featx.extract_features(featx.read_source(tree), tmp_path / "t.h5", store_dtype="float16", **options)
     # As it says.
     featx.extract_features(featx.read_source(tree), tmp_path / "s.h5", **options)

@@ -180,7 +180,7 @@ def test_what_can_not_be_made_again_is_refused(store, damage, message):
 
 
 def test_other_weights_are_refused(damaged):
-    with pytest.raises(FeatxError, match="weights 'random:3': not those of"):
+    with pytest.raises(FeatxError, match="weights 'random:3': not those that made the features of"):
         featx.repair_store(damaged, weights="random:3")
     assert not featx.verify_store(damaged).ok
 

@@ -133,7 +133,7 @@ def test_a_sample_tells_of_images_that_are_others_or_gone(store, chunked, tmp_pa
 def test_a_sample_needs_the_stores_own_weights(store):
     found = featx.verify_store(store, sample=1, weights="random:3")
     assert [p.what for p in found.problems] == ["no sample"]
-    assert "weights 'random:3': not those of" in found.problems[0].detail
+    assert "weights 'random:3': not those that made the features of" in found.problems[0].detail
 
 
 @pytest.mark.parametrize("options", [["--weights", "random:3"], ["--root", "nowhere"]])

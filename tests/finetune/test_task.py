@@ -150,7 +150,7 @@ def test_weights_from_a_file(tree, tmp_path):
     settings = read_task(tmp_path / "s.h5").settings
     with pytest.raises(WeightsError, match=r"came from the file '3\.weights\.h5': give its path as `weights`"):
         choose_weights(tmp_path / "s.h5", settings, None, echo=silent)
-    with pytest.raises(WeightsError, match=r"not those that made the features .*Give that file$"):
+    with pytest.raises(WeightsError, match=r"not those that made the features .*Give those as `weights`$"):
         choose_weights(tmp_path / "s.h5", settings, str(tmp_path / "4.weights.h5"), echo=silent)
     named = str(tmp_path / "3.weights.h5")
     assert choose_weights(tmp_path / "s.h5", settings, named, echo=silent) == named

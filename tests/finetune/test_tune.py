@@ -20,8 +20,7 @@ from featx.finetune import tune as finetune
 from featx.networks import load_keras
 from featx.networks.recipes import Augmentation, Stage, read_recipe
 from featx.networks.recipes.schema import AveragePool, BatchNorm, Dense, Dropout, MaxPool
-from featx.report.figures import read_scores
-from featx.results import read_run, score
+from featx.results import SavedRun, read_run, score
 from featx.system import sha256_of
 
 FIGURES = ["loss", "accuracy", "val_loss", "val_accuracy"]
@@ -266,7 +265,7 @@ def test_the_weights_and_figures_are_those_of_the_predictions(undisturbed, tuned
     assert predictions["predicted"].tolist() == classes[answers.argmax(axis=1)].tolist()
     kept = predictions[[f"probability_{name}" for name in classes]].to_numpy()
     np.testing.assert_allclose(kept, answers, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(read_scores(path).probabilities, kept)
+    np.testing.assert_allclose(SavedRun(path).scores.probabilities, kept)
     expected = score(
         predictions["label"].to_numpy(str),
         predictions["predicted"].to_numpy(str),

@@ -39,29 +39,9 @@ def plain(model, discretize, params, class_weight):
 
 
 GRIDS = {
-    "rf": {"n_estimators": (20, 1, 7), "min_samples_leaf": (1, 5), "max_features": ("sqrt", 0.5)},
-    "svm": {"kernel": ("rbf", "linear"), "C": (0.05, 1.0), "gamma": ("scale", "auto", 0.01)},
+    "rf": {"n_estimators": (9, 1, 5), "min_samples_leaf": (1, 5), "max_features": (0.5,)},
+    "svm": {"kernel": ("rbf", "linear"), "C": (0.05, 1.0), "gamma": ("scale", 0.01)},
 }
-
-
-@pytest.mark.parametrize("class_weight", [None, "balanced"])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("model", ["rf", "svm"])
-def test_cells_score_as_their_own_pipelines_do(model, weighted, class_weight):
-    weights = np.random.default_rng(1).random(150) + 0.1 if weighted else None
-    rows = make_rows(weights)
-    cells = plan_cells(model, GRIDS[model], "both")
-    found = dict(score_cells(model, cells, rows, (FIT, SCORE), seed=3, class_weight=class_weight))
-    assert sorted(found) == list(range(len(cells)))
-    y = rows.y.astype(str)
-    for number, (discretize, params) in enumerate(cells):
-        pipeline = plain(model, discretize, params, class_weight)
-        last = pipeline.steps[-1][0]
-        options = {f"{last}__sample_weight": weights[FIT]} if weighted else {}
-        pipeline.fit(rows.X[FIT], y[FIT], **options)
-        expected = pipeline.score(rows.X[SCORE], y[SCORE], weights[SCORE] if weighted else None)
-        assert found[number].accuracy == pytest.approx(expected, abs=1e-12), (discretize, params)
-    assert len({score.accuracy for score in found.values()}) > 3
 
 
 @pytest.mark.parametrize("model", ["rf", "svm", "linear-svm", "logreg"])
@@ -101,19 +81,21 @@ def sklearn_figure(name, fitted, X, y, weight):
     return metrics.roc_auc_score(truth, fitted.decision_function(X), average="macro", sample_weight=weight)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("classes", ["ab", "abc"])
+@pytest.mark.parametrize(
+    ("classes", "weighted", "class_weight"), [("abc", False, None), ("ab", True, "balanced"), ("abc", True, "balanced")]
+)
 @pytest.mark.parametrize("model", ["rf", "svm"])
-def test_cells_are_chosen_by_what_scikit_learn_says_of_their_own_pipelines(model, classes, weighted):
+def test_cells_have_the_scores_of_their_own_pipelines(model, classes, weighted, class_weight):
     # Some rows count nothing: they are as if they were not there.
     weights = np.maximum(np.random.default_rng(1).random(150) - 0.1, 0) if weighted else None
     rows = make_rows(weights, classes=list(classes))
     cells, y, weight = plan_cells(model, GRIDS[model], "both"), rows.y.astype(str), rows.weights_of(SCORE)
     choices = [name for name in CHOOSE_BY if (model, name) != ("svm", "log_loss")]
     fit = FIT if weights is None else FIT[weights[FIT] > 0]
-    found = {name: dict(score_cells(model, cells, rows, (FIT, SCORE), seed=3, choose_by=name)) for name in choices}
+    options = {"seed": 3, "class_weight": class_weight}
+    found = {name: dict(score_cells(model, cells, rows, (FIT, SCORE), choose_by=name, **options)) for name in choices}
     for number, (discretize, params) in enumerate(cells):
-        pipeline = plain(model, discretize, params, None)
+        pipeline = plain(model, discretize, params, class_weight)
         options = {f"{pipeline.steps[-1][0]}__sample_weight": weights[fit]} if weighted else {}
         pipeline.fit(rows.X[fit], y[fit], **options)
         accuracy = pipeline.score(rows.X[SCORE], y[SCORE], weight)
@@ -121,7 +103,7 @@ def test_cells_are_chosen_by_what_scikit_learn_says_of_their_own_pipelines(model
             expected = sklearn_figure(name, pipeline, rows.X[SCORE], y[SCORE], weight)
             assert found[name][number].score == pytest.approx(expected, abs=1e-12), (name, discretize, params)
             assert found[name][number].accuracy == pytest.approx(accuracy, abs=1e-12)
-    assert all(len({round(score.score, 9) for score in scores.values()}) > 3 for scores in found.values())
+    assert all(len({round(score.score, 9) for score in scores.values()}) > 1 for scores in found.values())
 
 
 @pytest.mark.parametrize("choose_by", ["balanced_accuracy", "roc_auc", "log_loss"])
@@ -130,7 +112,7 @@ def test_other_models_have_the_same_scores(model, choose_by):
     rows = make_rows()
     cells = plan_cells(model, {}, "none")
     if (model, choose_by) == ("linear-svm", "log_loss"):
-        with pytest.raises(FeatxError, match="LinearSVC tells no probabilities"):
+        with pytest.raises(FeatxError, match="LinearSVC, which has no probabilities"):
             next(score_cells(model, cells, rows, (FIT, SCORE), choose_by=choose_by))
         return
     found = dict(score_cells(model, cells, rows, (FIT, SCORE), choose_by=choose_by))
@@ -155,20 +137,20 @@ def relabel(rows, row, label):
 @pytest.mark.parametrize(
     ("model", "choose_by", "rows", "message"),
     [
-        ("svm", "auc", make_rows(), "choose_by: expected one of accuracy, .*, got 'auc'"),
-        ("svm", "log_loss", make_rows(), r"GramSVC tells no probabilities\. Choose by accuracy, .*, roc_auc$"),
-        ("rf", "roc_auc", relabel(make_rows(classes=["a", "b"]), SCORE, "a"), "no row to score is of the class 'b'"),
-        ("rf", "roc_auc", relabel(make_rows(), 149, "d"), "a class, 'd', that no row to fit is of"),
-        ("rf", "log_loss", relabel(make_rows(), 149, "d"), "no row to fit is of. Choose by balanced_accuracy, give"),
+        ("svm", "auc", make_rows(), "choose_by: expected one of accuracy, .*, found 'auc'"),
+        ("svm", "log_loss", make_rows(), r"GramSVC, which has no probabilities\. Choose by accuracy, .*, roc_auc$"),
+        ("rf", "roc_auc", relabel(make_rows(classes=["a", "b"]), SCORE, "a"), "no row to score has the class 'b'"),
+        ("rf", "roc_auc", relabel(make_rows(), 149, "d"), "the class 'd', which no row to fit has"),
+        ("rf", "log_loss", relabel(make_rows(), 149, "d"), "no row to fit has. Choose by balanced_accuracy, give"),
         (
             *("rf", "roc_auc"),
             make_rows(((make_rows().y != "c") | (np.arange(150) < 90)).astype(float)),
-            "no row to score is of the class 'c'",
+            "no row to score has the class 'c'",
         ),
         (
             *("rf", "roc_auc"),
             make_rows(((make_rows().y != "c") | (np.arange(150) >= 90)).astype(float)),
-            "a class, 'c', that no row to fit is of",
+            "the class 'c', which no row to fit has",
         ),
         ("rf", "macro_f1", make_rows(np.arange(150) < 90), "the weights of all rows to score are 0"),
     ],
@@ -184,7 +166,7 @@ def test_the_fold_that_leaves_a_score_undefined_is_named():
     folds = [(FIT, SCORE), (FIT, SCORE[rows.y[SCORE] == "a"])]
     svm = make_estimator("svm", "none", {})
     check_choice("balanced_accuracy", svm, rows, folds)
-    with pytest.raises(FeatxError, match=r"--choose-by roc_auc: fold 2 of 2: .* the class 'b'"):
+    with pytest.raises(FeatxError, match=r"choose_by: fold 2 of 2: roc_auc is not .* the class 'b'"):
         check_choice("roc_auc", svm, rows, folds)
 
 
@@ -194,7 +176,7 @@ def test_a_classifier_that_tells_labels_alone_has_no_roc_auc(monkeypatch):
 
     monkeypatch.setitem(MODELS, "knn", Model(grid={}, build=build))
     cells, rows = plan_cells("knn", {}, "none"), make_rows()
-    with pytest.raises(FeatxError, match="VotingClassifier tells no probabilities and no decision values"):
+    with pytest.raises(FeatxError, match="VotingClassifier, which has no probabilities and no decision values"):
         next(score_cells("knn", cells, rows, (FIT, SCORE), choose_by="roc_auc"))
     ((_, found),) = score_cells("knn", cells, rows, (FIT, SCORE), choose_by="macro_f1")
     assert 0 < found.score < 1

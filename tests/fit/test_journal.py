@@ -53,7 +53,7 @@ def test_a_journal_that_is_done_with_is_gone(path):
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("x")
     with (
-        pytest.raises(FeatxError, match=r"can't be written: .*\. Give another --output"),
+        pytest.raises(FeatxError, match=r"can't be written: .*\. Give another `output`"),
         Journal(tmp_path / "file" / "j", {}, CellScore),
     ):
         raise AssertionError("a journal below a file")

@@ -23,7 +23,7 @@ def test_sources_keep_their_order_and_labels_play_no_part(tmp_path):
     ("text", "message"),
     [
         ("path\n", "no rows below the header"),
-        ("file\na.png\n", r"no column 'path'; it has 'file'\. .*--path-column"),
+        ("file\na.png\n", r"no column 'path'; it has 'file'\. .*`path_column`"),
         ("path,x\na.png,1\n ,2\n", r"line 3 has no usable path \(such lines: 1\)"),
         ("file;x\na.png;1\n", "it has 'file', 'x'; t.csv: its cells are separated by ';'"),
         ('path,x\na.png,1\nb.png,"2\nc.png,3\nd.png,4"\n', "begins in line 3 has a quote"),
@@ -40,8 +40,8 @@ def test_tables_that_name_no_images_are_refused(tmp_path, text, message):
 def test_what_is_of_csvs_is_refused_without_one(tmp_path):
     make_image(tmp_path / "a.png", 0)
     for options, message in (
-        ({"root": tmp_path}, "--root: of a CSV, and none is among the images: leave that out"),
-        ({"path_column": "file", "root": tmp_path}, "--path-column and --root: of a CSV"),
+        ({"root": tmp_path}, "none of the images is a CSV: leave `root` out"),
+        ({"path_column": "file", "root": tmp_path}, "leave `path_column` and `root` out"),
     ):
         with pytest.raises(FeatxError, match=message):
             list_sources([tmp_path], **options)

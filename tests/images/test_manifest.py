@@ -129,8 +129,11 @@ def test_groups_are_told_apart_by_more_than_blanks(tmp_path):
 def test_a_column_is_read_as_one_thing(tmp_path):
     csv = write_csv(tmp_path / "m.csv", "path,label,split\na.png,x,train\nb.png,y,test\n")
     for options, message in (
-        ({"group_column": "path"}, "'path' can't be both the path and the group: .*--path-column or --group-column"),
-        ({"group_column": "label"}, r"'label' can't be both the label and the group.* '' for none,.*source\.label_col"),
+        ({"group_column": "path"}, "'path' can't be both the path and the group: .*`path_column` or `group_column`"),
+        (
+            {"group_column": "label"},
+            r"'label' can't be both the label and the group.* '' for none, with `label_column`",
+        ),
         ({"label_column": "split", "split_column": "split"}, "'split' can't be both the label and the split"),
     ):
         with pytest.raises(FeatxError, match=message):
@@ -146,18 +149,18 @@ def test_a_column_is_read_as_one_thing(tmp_path):
 
 def test_a_column_in_the_way_of_another_is_told_with_the_option(tmp_path):
     csv = write_csv(tmp_path / "m.csv", "path,label,Medium\na.png,x,oil\nb.png,y,ink\n")
-    with pytest.raises(FeatxError, match="'label' can't be carried into a store beside the one that --label-column"):
+    with pytest.raises(FeatxError, match="'label' can't be carried into a store next to the one that `label_column`"):
         read_source(csv, label_column="Medium")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"root": "/data"}, r"a folder, and --root \(in an experiment file: source\.root\) is of a CSV: leave it out"),
-        ({"label_column": ""}, r"--label-column \(in an experiment file: source\.label_column\)"),
+        ({"root": "/data"}, "a folder, not a CSV: leave `root` out"),
+        ({"label_column": ""}, "leave `label_column` out"),
         (
             {"path_column": "file", "split_column": "s", "group_column": ""},
-            r"--path-column, --split-column, --group-column \(.*: source\.path_column, source\.split_column, source",
+            r"`path_column`, `split_column`, `group_column`",
         ),
     ],
 )
@@ -174,7 +177,7 @@ def test_an_image_is_no_source(tree):
 def test_paths_are_never_done_without(tmp_path):
     csv = write_csv(tmp_path / "m.csv", "path,label\na.png,x\nb.png,y\n")
     with pytest.raises(
-        FeatxError, match=r"no column ''; it has 'path', 'label'\. Name the right one with --path-column"
+        FeatxError, match=r"no column ''; it has 'path', 'label'\. Name the right one with `path_column`"
     ):
         read_source(csv, path_column="")
 
@@ -182,8 +185,8 @@ def test_paths_are_never_done_without(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,label\na.png,x\n", r"no column 'path'; it has 'file', 'label'.*--path-column .*source\.path_column"),
-        ("path,kind\na.png,x\n", r"no column 'label'.*--label-column .*source\.label_column"),
+        ("file,label\na.png,x\n", r"no column 'path'; it has 'file', 'label'.*`path_column`"),
+        ("path,kind\na.png,x\n", r"no column 'label'.*`label_column`"),
         (",label\na.png,x\n", "no column 'path'; it has 'label'; 1 column without a name is left out"),
         ("datei;klasse\na.png;x\n", "it has 'datei', 'klasse'; m.csv: its cells are separated by ';'"),
         ("path,label,label\na.png,x,y\nb.png,y,z\n", "the column 'label' is there twice: rename one"),
@@ -202,7 +205,7 @@ def test_paths_are_never_done_without(tmp_path):
         ("", "not a CSV"),
         (
             "path,label\na.png,x\nb.png,x\n",
-            r"one class only.*--label-column '' \(in an experiment file: source\.label_column: ''\)",
+            r"one class only.*`label_column` ''",
         ),
         ("path,label\nc,x.png,b\nd.png,y\n", "not a CSV that can be read"),
         ("path,label\na.png,x\n\n,y\n", "line 4 has no usable path"),

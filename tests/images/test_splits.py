@@ -108,7 +108,7 @@ def test_a_class_too_small_for_a_share_is_named():
 def test_splits_of_the_source_are_not_overruled():
     manifest = manifest_of(["a", "b"] * 5)
     manifest.table["split"] = "train"
-    with pytest.raises(FeatxError, match=r"brings its own splits.* --split-column '' .*source\.split_column: ''"):
+    with pytest.raises(FeatxError, match=r"brings its own splits.* `split_column` ''"):
         make_splits(manifest, (0.5, 0.5))
 
 
@@ -145,10 +145,10 @@ def test_counts_are_drawn_by_the_seed():
     ("labels", "counts", "columns", "message"),
     [
         (["a"] * 9 + ["b"] * 5, (3, 2), {}, "the class 'b' has 5 images, and 3 train and 2 validation"),
-        (["a", "b"] * 9, (0, 2), {}, "1 or more of train"),
-        (["a", "b"] * 9, (2, -1), {}, "0 or more of validation"),
+        (["a", "b"] * 9, (0, 2), {}, "expected 1 or more train images"),
+        (["a", "b"] * 9, (2, -1), {}, "0 or more for validation"),
         (["a"] * 9 + [""], (2, 0), {}, "1 image has no label"),
-        (["a", "b"] * 9, (2, 0), {"group": ["g"] * 18}, r"have groups.*--split 0\.6,0\.2,0\.2;.*--group-column ''"),
+        (["a", "b"] * 9, (2, 0), {"group": ["g"] * 18}, r"have groups.*`split` 0\.6,0\.2,0\.2.*`group_column` ''"),
     ],
 )
 def test_counts_that_cannot_be_drawn(labels, counts, columns, message):

@@ -52,7 +52,7 @@ def test_the_first_size_is_halved_until_it_fits(holds, expected):
 
 
 def test_a_device_that_does_not_hold_one_image_says_what_to_do():
-    with pytest.raises(FeatxError, match="--image-size"):
+    with pytest.raises(FeatxError, match="`image_size`"):
         find_batch_size(device(holds=0))
 
 

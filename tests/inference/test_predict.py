@@ -193,7 +193,9 @@ def test_names_that_are_no_text_are_refused_by_name(runs, tree, tmp_path):
 
 
 def test_other_weights_are_refused(runs, tree):
-    with pytest.raises(FeatxError, match=r"weights 'random:1': not those of .*rf \(SHA-256 .* of 'random:0'"):
+    with pytest.raises(
+        FeatxError, match=r"weights 'random:1': not those that made the features of .*rf \(SHA-256 .* of 'random:0'"
+    ):
         featx.Predictor(runs / "rf", weights="random:1")
 
 
@@ -206,7 +208,7 @@ def test_weights_of_a_file_must_be_named(tree, tmp_path):
     manifest = featx.make_splits(featx.read_source(tree), (0.5, 0.5))
     featx.extract_features(manifest, tmp_path / "s.h5", layers="block1", **(SMALL | {"weights": str(path)}))
     featx.fit_grid(tmp_path / "s.h5", "rf", tmp_path / "run", grid=GRIDS["rf"])
-    with pytest.raises(FeatxError, match=r"came from the file 'own\.weights\.h5': .*--weights FILE"):
+    with pytest.raises(FeatxError, match=r"came from the file 'own\.weights\.h5': give its path as `weights`"):
         featx.Predictor(tmp_path / "run")
     expected = pd.read_csv(tmp_path / "run" / "predictions.csv")
     images = [tree / name for name in expected["path"]]
@@ -217,8 +219,8 @@ def test_weights_of_a_file_must_be_named(tree, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"store_layers": None}, "doesn't tell the store's layers"),
-        ({"resize": "stretch"}, "resize 'stretch' of this run is none that this featx knows"),
+        ({"store_layers": None}, "has no layers of the store"),
+        ({"resize": "stretch"}, "this featx doesn't know resize 'stretch' of this run"),
         ({"resize": "squash"}, "not those of the store"),
         ({"store_layers": ["block1_conv2"]}, "not those of the store"),
         ({"layers": ["block5_conv1"]}, r"'block5_conv1'.* not among its store's"),

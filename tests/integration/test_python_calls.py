@@ -70,19 +70,19 @@ def test_numpy_numbers_in_changes_are_numbers():
 @pytest.mark.parametrize(
     ("model", "grid", "message"),
     [
-        ("logreg", {"C": [0, 1]}, "logreg: C: expected a number over 0, found 0"),
-        ("svm", {"C": np.array([1.0, -1.0])}, r"svm: C: expected a number over 0, found -1\.0"),
-        ("svm", {"C": [float("nan")]}, "svm: C: expected a number over 0, found nan"),
-        ("svm", {"gamma": ["wide"]}, "svm: gamma: expected a number over 0 or scale, auto, found 'wide'"),
-        ("rf", {"n_estimators": [2.5]}, r"rf: n_estimators: expected a whole number from 1, found 2\.5"),
-        ("rf", {"max_features": [-1.0]}, r"rf: max_features: expected a number over 0 to 1, a count, or sqrt, log2, "),
-        ("knn", {"n_neighbors": [0]}, "knn: n_neighbors: expected a whole number from 1, found 0"),
-        ("knn", {"n_neighbors": [True]}, "knn: n_neighbors: expected a whole number from 1, found True"),
-        ("knn", {"n_neighbors": np.array(3)}, "knn: n_neighbors: expected several values, got 3"),
+        ("logreg", {"C": [0, 1]}, "C: expected a number over 0, found 0"),
+        ("svm", {"C": np.array([1.0, -1.0])}, r"C: expected a number over 0, found -1\.0"),
+        ("svm", {"C": [float("nan")]}, "C: expected a number over 0, found nan"),
+        ("svm", {"gamma": ["wide"]}, "gamma: expected a number over 0 or scale, auto, found 'wide'"),
+        ("rf", {"n_estimators": [2.5]}, r"n_estimators: expected a whole number from 1, found 2\.5"),
+        ("rf", {"max_features": [-1.0]}, r"max_features: expected a number over 0 to 1, a count, or sqrt, log2, "),
+        ("knn", {"n_neighbors": [0]}, "n_neighbors: expected a whole number from 1, found 0"),
+        ("knn", {"n_neighbors": [True]}, "n_neighbors: expected a whole number from 1, found True"),
+        ("knn", {"n_neighbors": np.array(3)}, "n_neighbors: expected a list of values, found 3"),
         (
             "knn",
             {"n_neighbors": (3, 31)},
-            "--n-neighbors 31: expected 30 or less, because some cells are fitted on 30 ",
+            "n_neighbors: expected 30 or less, found 31: some cells are fitted on 30 ",
         ),
     ],
 )
@@ -94,9 +94,9 @@ def test_numbers_that_no_cell_can_be_fitted_with_are_found_before_any_is(store, 
 
 def test_neighbours_are_counted_in_folds_and_random_splits(store, tmp_path):
     grid = {"n_neighbors": (1, 23)}
-    with pytest.raises(FeatxError, match=r"--n-neighbors 23: expected 22 or less"):
+    with pytest.raises(FeatxError, match="n_neighbors: expected 22 or less, found 23"):
         featx.fit_grid(store, "knn", tmp_path / "run", grid=grid, cv=2)
-    with pytest.raises(FeatxError, match=r"--n-neighbors 23: expected 15 or less"):
+    with pytest.raises(FeatxError, match="n_neighbors: expected 15 or less, found 23"):
         featx.fit_repeats(store, "knn", tmp_path / "run", grid=grid, cv=2, n_repeats=1, test_share=0.5)
     assert list(tmp_path.iterdir()) == []
 
@@ -119,9 +119,9 @@ def test_one_column_to_stratify_by_is_not_its_letters(store, tmp_path):
 def test_one_run_is_not_its_letters(store, tmp_path):
     featx.fit_grid(store, "knn", tmp_path / "run", grid={"n_neighbors": (1,)})
     for path in (tmp_path / "run", str(tmp_path / "run")):
-        with pytest.raises(FeatxError, match="a comparison takes two runs or more, got 1"):
+        with pytest.raises(FeatxError, match="expected two runs or more, found 1"):
             featx.compare_runs(path)
-        with pytest.raises(FeatxError, match="choosing takes two runs or more, got 1"):
+        with pytest.raises(FeatxError, match="expected two runs or more, found 1"):
             featx.choose_among(path, tmp_path / "chosen")
         assert len(cells_of_runs(path)) == 1
 

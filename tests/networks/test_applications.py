@@ -85,7 +85,7 @@ def test_sizes_are_those_that_keras_applications_takes():
             shape = (spec.min_image_size - 1,) * 2 + (3,)
             with pytest.raises(ValueError, match=f"at least {spec.min_image_size}x{spec.min_image_size}"):
                 getattr(keras.applications, spec.application)(weights=None, input_shape=shape)
-    with pytest.raises(FeatxError, match="inception_v3 needs at least 75 pixels"):
+    with pytest.raises(FeatxError, match="expected 75 pixels or more for inception_v3"):
         build_backbone("inception_v3", weights="random", image_size=74)
 
 

@@ -125,15 +125,18 @@ def test_any_layer_can_be_asked_for_by_name():
         ({"layers": "fc1", "weights": "imagenet-conv"}, "have no fc1"),
         ({"layers": "all,fc2", "weights": "imagenet-conv"}, "have no fc2"),
         ({"layers": "fc", "weights": "imagenet-conv"}, "have no fc1, fc2"),
-        ({"layers": "conv,fc", "weights": "imagenet-conv"}, r"have no fc1, fc2: .*\(--weights imagenet, or a file\)"),
+        (
+            {"layers": "conv,fc", "weights": "imagenet-conv"},
+            r"have no fc1, fc2: .*`weights` that have them \(imagenet, or a file\)",
+        ),
         ({"layers": "all", "weights": "nowhere.h5", "image_size": 128}, "'nowhere.h5': neither a file nor one of"),
         ({"layers": "conv", "weights": ""}, "weights '': neither a file nor one of"),
-        ({"layers": "conv", "weights": "random", "image_size": 16}, "at least 32 pixels"),
-        ({"layers": "all", "weights": "imagenet", "image_size": 128}, "takes 224 pixels"),
+        ({"layers": "conv", "weights": "random", "image_size": 16}, "image_size: expected 32 pixels or more"),
+        ({"layers": "all", "weights": "imagenet", "image_size": 128}, "needs 224 pixels, found 128"),
         ({"layers": "block9", "weights": "random"}, "no layer 'block9'"),
         ({"layers": "predictions", "weights": "imagenet-conv"}, "have no predictions"),
         ({"layers": "all,predictions", "weights": "imagenet-conv"}, "have no predictions"),
-        ({"layers": "predictions", "weights": "imagenet", "image_size": 128}, "takes 224 pixels"),
+        ({"layers": "predictions", "weights": "imagenet", "image_size": 128}, "needs 224 pixels, found 128"),
     ],
 )
 def test_what_cannot_be_built_says_why(options, message):

@@ -71,7 +71,7 @@ def test_the_list_is_a_line_a_backbone(monkeypatch):
 
 
 def test_images_that_are_too_small_are_refused():
-    with pytest.raises(FeatxError, match="at least 75 pixels"):
+    with pytest.raises(FeatxError, match="expected 75 pixels or more"):
         describe_layers("inception_v3", image_size=64)
 
 

@@ -38,7 +38,7 @@ def test_an_unknown_layer_is_answered_with_the_sets(text):
 def test_an_unknown_layer_is_answered_with_what_is_close():
     with pytest.raises(FeatxError, match=r"no layer 'block5_conf3' \(close: block5_conv3, "):
         choose_layers("block5_conf3", VGG16, NETWORK)
-    with pytest.raises(FeatxError, match=r"no layer 'conv:max' \(poolings are asked for by --pool\)"):
+    with pytest.raises(FeatxError, match=r"no layer 'conv:max' \(use `pool` for poolings\)"):
         choose_layers("conv:max", VGG16, NETWORK)
 
 

@@ -4,8 +4,10 @@ import base64
 import hashlib
 import io
 import os
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from report_runs import make_results
@@ -14,12 +16,15 @@ from samples import make_image
 from featx.errors import ImageError
 from featx.images import read_size
 from featx.report import gather
-from featx.report.dataset import count_sizes, describe_sizes
-from featx.report.galleries import MOST_WRONG, choose_galleries, make_thumbnails, most_wrong, thumbnail
+from featx.report.dataset import count_sizes, format_sizes
+from featx.report.galleries import MOST_WRONG, choose_galleries, make_thumbnails, most_wrong
+from featx.results import Scores
 
 
-def digest(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def listed(*paths):
+    """Return the images as a store lists them."""
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "" for path in paths]
+    return pd.DataFrame({"path": [path.name for path in paths], "sha256": digests})
 
 
 @pytest.fixture
@@ -32,8 +37,8 @@ def report(tmp_path_factory):
     return gather(make_results(tmp_path_factory.mktemp("report")))
 
 
-def test_a_thumbnail_is_the_picture_in_small(photo):
-    uri = thumbnail(photo, sha256=digest(photo))
+def test_a_thumbnail_is_the_picture_in_small(photo, tmp_path):
+    uri = make_thumbnails(listed(photo), tmp_path)["photo.png"].uri
     head, _, data = uri.partition(",")
     assert head == "data:image/jpeg;base64"
     with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as found:
@@ -43,82 +48,62 @@ def test_a_thumbnail_is_the_picture_in_small(photo):
     # Its shape is kept, on black.
     assert pixels[:20].mean() < 5 < 120 < pixels[30:66].mean()
     assert len(uri) < 6000
-    assert uri == thumbnail(photo, sha256=digest(photo))
+    assert uri == make_thumbnails(listed(photo), tmp_path)["photo.png"].uri
 
 
 def test_only_the_file_that_the_store_was_made_of_is_shown(photo, tmp_path):
-    with pytest.raises(ImageError, match="not the file that the store's features were made of"):
-        thumbnail(photo, sha256="0" * 64)
-    with pytest.raises(ImageError, match="No such file or directory"):
-        thumbnail(tmp_path / "gone.png", sha256=digest(photo))
-    with pytest.raises(ImageError, match="a folder, not an image file"):
-        thumbnail(tmp_path, sha256=digest(photo))
-    with pytest.raises(ImageError, match="cannot be opened"):
-        thumbnail(tmp_path / "\0", sha256="")
-    text = tmp_path / "text.png"
-    text.write_text("secret")
-    with pytest.raises(ImageError, match="not a JPEG"):
-        thumbnail(text, sha256=digest(text))
-
-
-def test_a_pipe_is_not_waited_for(tmp_path):
+    (tmp_path / "text.png").write_text("secret")
+    (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(ImageError, match="not a regular file"):
-        thumbnail(tmp_path / "pipe.png", sha256="")
+    names = ("text.png", "gone.png", "folder.png", "pipe.png", "\0")
+    images = listed(photo, *(tmp_path / name for name in names))
+    images.loc[0, "sha256"] = "0" * 64
+    thumbnails = make_thumbnails(images, tmp_path)
+    assert not any(thumbnail.uri for thumbnail in thumbnails.values())
+    reasons = [thumbnail.reason for thumbnail in thumbnails.values()]
+    assert reasons[0] == "not the file that the store's features were made of"
+    assert reasons[1].startswith("not a JPEG")
+    assert reasons[2] == "cannot be opened: No such file or directory"
+    assert reasons[3:5] == ["a folder, not an image file", "not a regular file"]
+    assert reasons[5].startswith("cannot be opened")
+    # Nor is a pipe waited for.
     assert count_sizes(["pipe.png"], tmp_path).n_unread == 1
 
 
-def test_the_budget_is_kept_and_the_first_come_first(tmp_path):
-    paths = [make_image(tmp_path / f"{number}.png", seed=number).name for number in range(6)]
-    digests = {path: digest(tmp_path / path) for path in paths}
-    whole = make_thumbnails(paths, digests, tmp_path)
-    sizes = [len(whole.uris[path]) for path in paths]
-    assert whole.n_over_budget == 0
-    some = make_thumbnails(paths, digests, tmp_path, budget=sum(sizes[:3]))
-    assert list(some.uris) == paths[:3]
-    assert some.n_over_budget == 3
-    # One that stands there twice takes its room twice.
-    twice = make_thumbnails([paths[0], *paths], digests, tmp_path, budget=sum(sizes[:3]))
-    assert len(twice.uris) < 3
-
-
-def test_what_is_gone_is_told(tmp_path, photo):
-    found = make_thumbnails(["photo.png", "gone.png"], {"photo.png": digest(photo)}, tmp_path)
-    assert list(found.uris) == ["photo.png"]
-    assert found.refused == {"gone.png": "cannot be opened: No such file or directory"}
+def test_every_gallery_has_an_equal_share_of_the_images(report, monkeypatch):
+    """Four runs and three classes."""
+    monkeypatch.setattr("featx.report.galleries.MOST_IMAGES", 15)
+    galleries = choose_galleries(report)
+    n_wrong = [int((~run.saved.correct).sum()) for run in report.runs]
+    assert [len(gallery.images) for gallery in galleries.wrong.values()] == [min(n, 2) for n in n_wrong]
+    assert [len(gallery.images) for _, gallery in galleries.examples] == [2, 2, 2]
+    assert galleries.wrong["svm"].caption.startswith("2 of ")
+    monkeypatch.setattr("featx.report.galleries.MOST_IMAGES", 6)
+    galleries = choose_galleries(report)
+    assert not any(gallery.images for gallery in galleries.wrong.values())
+    assert galleries.examples == ()
 
 
 def test_the_most_confidently_wrong_come_first(report):
     for run in report.runs:
         rows, confidence = most_wrong(run)
-        wrong = np.flatnonzero(run.predictions["label"] != run.predictions["predicted"])
+        wrong = np.flatnonzero(~run.saved.correct)
         assert len(rows) == min(MOST_WRONG, len(wrong))
         assert set(rows) <= set(wrong)
-        if run.name == "older":
+        if run.name == "bare":
             assert confidence is None
             assert rows.tolist() == wrong[:MOST_WRONG].tolist()
             continue
-        told = run.scores.probabilities if run.scores.probabilities is not None else run.scores.decision
-        assert np.array_equal(confidence, told.max(axis=1))
+        assert np.array_equal(confidence, run.scores.values.max(axis=1))
         assert confidence[rows].tolist() == sorted(confidence[wrong], reverse=True)[:MOST_WRONG]
 
 
-def test_of_two_classes_the_seconds_decision_value_tells_of_both(report):
-    from dataclasses import replace
-
-    from featx.results import Scores
-
-    run = next(run for run in report.runs if run.name == "svm")
-    names = run.classes[:2]
-    table = run.predictions.iloc[:4].reset_index(drop=True)
-    table = table.assign(label=names[0], predicted=[names[0], names[1], names[1], names[0]])
-    two = replace(
-        run,
-        run=replace(run.run, protocol=run.run.protocol | {"classes": names}),
-        predictions=table,
-        scores=Scores(decision=np.array([-3.0, 0.5, 2.0, -1.0])),
-    )
-    rows, confidence = most_wrong(two)
+def test_of_two_classes_one_decision_value_says_the_confidence_in_both():
+    predictions = pd.DataFrame({"label": ["a"] * 4, "predicted": ["a", "b", "b", "a"]})
+    correct = np.array([True, False, False, True])
+    saved = SimpleNamespace(classes=["a", "b"], predictions=predictions, correct=correct)
+    run = SimpleNamespace(saved=saved, scores=Scores(decision=np.array([-3.0, 0.5, 2.0, -1.0])))
+    rows, confidence = most_wrong(run)
     assert confidence.tolist() == [3.0, 0.5, 2.0, 1.0]
     assert rows.tolist() == [2, 1]
 
@@ -130,7 +115,7 @@ def test_galleries_tell_what_they_show(report):
     assert shown.heading == "Most confidently wrong"
     assert all(image.uri and image.predicted != image.label for image in shown.images)
     assert all(image.confidence.endswith("%") for image in shown.images)
-    assert "no probabilities or decision values" in found.wrong["older"].caption
+    assert "no probabilities or decision values" in found.wrong["bare"].caption
     assert [label for label, _ in found.examples] == sorted(
         report.classes, key=lambda label: (-(report.store.images["label"] == label).sum(), label)
     )
@@ -139,7 +124,7 @@ def test_galleries_tell_what_they_show(report):
 
 
 def test_images_that_are_gone_are_named(report, tmp_path):
-    found = choose_galleries(report, root=tmp_path)
+    found = choose_galleries(report, tmp_path)
     assert found.examples == ()
     assert not any(image.uri for gallery in found.wrong.values() for image in gallery.images)
     assert any("images are not shown: cannot be opened: No such file or directory" in note for note in found.notes)
@@ -148,12 +133,11 @@ def test_images_that_are_gone_are_named(report, tmp_path):
 def test_sizes_of_files(tmp_path):
     names = [make_image(tmp_path / f"{number}.png", seed=0, size=(40, 30)).name for number in range(3)]
     assert read_size(tmp_path / names[0]) == (40, 30)
-    assert describe_sizes(count_sizes(names, tmp_path)) == "40 x 30 pixels"
+    assert format_sizes(count_sizes(names, tmp_path)) == "40 x 30 pixels"
     names.append(make_image(tmp_path / "tall.png", seed=0, size=(20, 90)).name)
     found = count_sizes([*names, "gone.png"], tmp_path)
     assert found.counts == ((40, 30, 3), (20, 90, 1))
-    told = "20 to 40 wide, 30 to 90 high; most often 40 x 30, 1 can't be read"
-    assert describe_sizes(found) == told
+    assert format_sizes(found) == "20 to 40 wide, 30 to 90 high; most often 40 x 30, 1 can't be read"
     assert count_sizes(names, tmp_path, most=2).n_files == 2
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(ImageError, match="not a JPEG"):

@@ -158,7 +158,7 @@ def test_runs_that_can_answer_other_classes_are_not_compared(tmp_path):
     more = write(tmp_path / "more", "aaaabbbbba", protocol={"classes": ["a", "b", "c"]})
     fewer = write(tmp_path / "fewer", "aaaaaaaaaa", protocol={"classes": ["a"]})
     assert compare_runs([one, fewer]).pairs[0].difference == pytest.approx(-0.3)
-    message = r"not the same classes; 'c', which no test row is of, can only be answered by .*more\. Compare runs that"
+    message = r"not the same classes; 'c', which no test row is of, can only be predicted by .*more\. Compare runs that"
     for pair in ([one, more], [more, one]):
         with pytest.raises(FeatxError, match=message):
             compare_runs(pair)
@@ -350,7 +350,7 @@ def test_text_that_looks_like_something_else(tmp_path):
 
 @pytest.mark.parametrize("paths", [[], ["one"]])
 def test_one_run_is_no_comparison(tmp_path, paths):
-    with pytest.raises(FeatxError, match="takes two runs or more"):
+    with pytest.raises(FeatxError, match="expected two runs or more"):
         compare_runs([tmp_path / path for path in paths])
 
 
@@ -375,12 +375,12 @@ def test_other_labels_are_refused_by_name(tmp_path):
     ("text", "message"),
     [
         (None, "no such file"),
-        ("", "not a CSV that can be read"),
-        ("path,label,predicted\na,b,c\na,b,c,d\n", "not a CSV that can be read"),
+        ("", "read as CSV"),
+        ("path,label,predicted\na,b,c\na,b,c,d\n", "read as CSV"),
         ("path,label\na,b\n", "no column 'predicted'; expected path, label, predicted, found path, label"),
-        ("path,label,predicted\n", "no test rows to compare"),
+        ("path,label,predicted\n", "no test rows"),
         ("path,label,predicted\nx,a,a\ny,b\n", "row 2 has an empty field"),
-        ("path,label,predicted\nx,a,a\nx,a,b\n", "'x' stands there twice"),
+        ("path,label,predicted\nx,a,a\nx,a,b\n", "'x' is there twice"),
     ],
 )
 def test_predictions_that_are_none(tmp_path, text, message):

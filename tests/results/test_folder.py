@@ -120,7 +120,7 @@ def test_only_a_runs_own_folder_is_replaced(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
     for path, what in ((tmp_path / "results", "'run'"), (tmp_path / "empty", "no run"), (tmp_path / "file", "'file'")):
-        with pytest.raises(FeatxError, match=f"holds {what}, so it is not replaced"):
+        with pytest.raises(FeatxError, match=f"contains {what}, so it is not replaced"):
             write(path, Stranger(), overwrite=True)
     assert (tmp_path / "results" / "run" / "run.json").exists()
     (tmp_path / "results" / "run" / "thesis.tex").write_text("mine")
@@ -308,7 +308,7 @@ def test_folders_that_are_no_run(tmp_path, text, message):
 
 def test_a_run_of_random_splits_is_not_taken_for_none(tmp_path):
     (tmp_path / "repeats.json").write_text("{}")
-    with pytest.raises(FeatxError, match=r"a run of random splits, .* no model .* without --repeats"):
+    with pytest.raises(FeatxError, match=r"a run of random splits, .* no model .* without `repeats`"):
         read_run(tmp_path)
 
 
@@ -333,16 +333,28 @@ def test_models_come_back_as_they_went(tmp_path):
     assert load_model(tmp_path / "run").predict_proba(X) == pytest.approx(fitted.predict_proba(X))
 
 
-def test_an_old_record_reads_as_one_that_does_not_tell(tmp_path):
-    run = run_of(n_parameters=7, predict_seconds=0.5)
-    write_run(tmp_path / "run", run, predictions=pd.DataFrame(), per_class=pd.DataFrame(), confusion=pd.DataFrame())
-    assert read_run(tmp_path / "run") == run
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"created": [1]}, r"run\.json: created: "),
+        ({"cells": [{"discretize": "none"}]}, r"run\.json: cells\.0\.params: "),
+        ({"chosen": 17}, "chosen is 17, of 2 cells"),
+        ({"test": {"accuracy": 17.0}}, r"17\.0 is no accuracy"),
+        ({"test": {"accuracy": "high"}}, "test.accuracy"),
+        ({"test": {"accuracy": float("nan")}}, "nan is no accuracy"),
+        ({"test": {"accuracy": 0.5, "accuracy_interval": [0.5]}}, r"\[0\.5\] is no accuracy"),
+        ({"test": {"accuracy": 0.5, "majority_class_rate": []}}, r"\[\] is no accuracy"),
+        ({"test": {}}, "None is no accuracy"),
+        ({"model": "finetune"}, "a fine-tuned run without recipe or stages"),
+        ({"created": "\ud800"}, "contains what is no text"),
+    ],
+)
+def test_a_record_with_a_wrong_value_is_an_error(tmp_path, changes, message):
+    write(tmp_path / "run", None)
     path = tmp_path / "run" / "run.json"
-    record = json.loads(path.read_text())
-    for name in ("n_parameters", "predict_seconds", "baseline"):
-        del record[name]
-    path.write_text(json.dumps(record))
-    assert read_run(tmp_path / "run") == run_of()
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(FeatxError, match=message):
+        read_run(tmp_path / "run")
 
 
 def test_a_fine_tuned_run_is_written_whole_and_read_again(tmp_path):

@@ -159,11 +159,11 @@ def test_a_classifier_on_its_features_predicts_with_the_runs_folder(run, store, 
     files = [images / path for path in expected["path"]]
     done = invoke("predict", tmp_path / "rf", *files)
     assert done.exit_code == 1
-    assert "its weights came from the fine-tuned run 'net': say where it is with --weights RUN" in done.stderr
+    assert "its weights came from the folder of the fine-tuned run 'net': give its path as --weights" in done.stderr
     done = invoke("predict", tmp_path / "rf", *files, "--weights", run)
     assert done.exit_code == 0, done.output
     assert pd.read_csv(StringIO(done.stdout))["predicted"].tolist() == expected["predicted"].tolist()
-    with pytest.raises(WeightsError, match="weights 'random:0': not those of"):
+    with pytest.raises(WeightsError, match="weights 'random:0': not those that made the features of"):
         featx.predict_images(tmp_path / "rf", files, weights="random:0")
     with pytest.raises(WeightsError, match="a run of rf, which has no network"):
         build_frozen(weights=str(tmp_path / "rf"))
@@ -197,7 +197,7 @@ def test_another_size_fits_what_comes_before_a_flatten(run):
     found = build_network(layers="block3_pool,flatten", weights=str(run), image_size=64, engine="keras")(pixels)
     assert found["flatten"].shape == (5, 8 * 8 * 256)
     assert np.allclose(found["flatten"].reshape(5, 64, 256).mean(axis=1), found["block3_pool"], rtol=1e-4)
-    with pytest.raises(FeatxError, match=r"image size 64: fc1 of .*net takes 32 pixels\. Use --image-size 32"):
+    with pytest.raises(FeatxError, match=r"image_size: expected 32 for fc1 of .*net, found 64\. Use 32"):
         build_frozen(layers="all", weights=str(run), image_size=64)
 
 
@@ -231,7 +231,7 @@ def test_features_are_float32_of_a_network_trained_in_less(make_run):
         assert layer.compute_dtype == "float32"
         for found, expected in zip(layer.get_weights(), trained.get(layer.name, ()), strict=True):
             assert np.array_equal(found, expected)
-    with pytest.raises(WeightsError, match=r"a fine-tuned resnet50, not vgg16\. Use --backbone resnet50"):
+    with pytest.raises(WeightsError, match=r"a fine-tuned resnet50, not vgg16\. Use `backbone` resnet50"):
         build_frozen(weights=str(folder))
 
 
@@ -258,7 +258,7 @@ def test_the_network_answers_by_itself(run, images, monkeypatch):
 def test_a_run_takes_no_weights_but_its_own(run, images):
     done = invoke("predict", run, images, "--weights", "random")
     assert done.exit_code == 1
-    assert "net is a fine-tuned network with its own weights; leave that out" in done.stderr
+    assert "net is a fine-tuned network with its own weights; leave " in done.stderr
 
 
 def test_a_folder_is_no_word_for_weights(run, tmp_path, monkeypatch):

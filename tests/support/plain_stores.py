@@ -59,3 +59,18 @@ def grouped_features(labels: list[str], n_features: int = 12, *, seed: int = 0) 
     places = rng.uniform(0, 3, (len(names), n_features))
     rows = [names.index(label) for label in labels]
     return np.maximum(places[rows] + rng.normal(0, 0.3, (len(labels), n_features)), 0)
+
+
+def write_overlapping_store(path: Path, **options: object) -> Path:
+    """Write 100 images of two classes that overlap, of two types, with a weight each and two layers, without splits."""
+    rng = np.random.default_rng(0)
+    labels = np.array(["ash", "birch"])[np.arange(100) % 2]
+    features = grouped_features(labels.tolist(), 32)
+    features = np.maximum(features + rng.normal(0, 1.5, features.shape), 0).reshape(100, 2, 2, 8)
+    labels = np.where(rng.random(100) < 0.3, rng.permutation(labels), labels).tolist()
+    layers = {f"block{1 + b}_conv{1 + c}": features[:, b, c] for b in range(2) for c in range(2)}
+    columns = {
+        "type": np.where(np.arange(100) % 4 == 0, "mono", "poly").tolist(),
+        "weight": np.where(np.arange(100) % 3 == 0, 0.33, 1.0).tolist(),
+    }
+    return write_plain_store(path, layers, labels, columns=columns, **options)

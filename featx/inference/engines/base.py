@@ -72,7 +72,7 @@ def make_engine(
         If it isn't installed, or can't run this backbone in this precision.
     """
     if engine == "ncnn" and precision != "float32":
-        raise FeatxError(f"--engine ncnn: computes in float32 alone, not in {precision}. Use --engine keras")
+        raise FeatxError(f"ncnn computes in float32 only, not in {precision}. Use keras", parameter="engine")
     if engine == "ncnn" or (engine == "auto" and precision == "float32" and _serves_cpu()):
         # Imported here: the library is an extra.
         from featx.inference.engines.ncnn.engine import NcnnEngine
@@ -82,7 +82,7 @@ def make_engine(
             return NcnnEngine(frozen, poolings)
         except UnsupportedError as error:
             if engine == "ncnn":
-                raise FeatxError(f"--engine ncnn: {error}. Use --engine keras") from error
+                raise FeatxError(f"ncnn: {error}. Use keras", parameter="engine") from error
     from featx.inference.engines.keras import KerasEngine
 
     return KerasEngine(frozen, poolings, batch_size=batch_size, precision=precision)

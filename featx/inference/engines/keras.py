@@ -149,7 +149,7 @@ class KerasEngine:
             if not self._is_auto and size > 1:
                 raise FeatxError(
                     f"batch size {size}: the device's memory doesn't hold a forward pass of so many images. "
-                    "Give a smaller --batch-size, or, to featx extract, --batch-size auto"
+                    "Use a smaller `batch_size`, or, in featx extract, `batch_size` auto"
                 ) from error
         # A batch before this one may have found so, too.
         self.batch_size = min(self.batch_size, halve(size))

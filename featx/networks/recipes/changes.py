@@ -95,8 +95,8 @@ def parse_changes(texts: Sequence[str], *, example: str = "epochs=5 or head.epoc
     for text in texts:
         key, _, value = (part.strip() for part in text.partition("="))
         if not key or not value:
-            # A shell takes the quotes of KEY='' away.
-            empty = f"""; empty text, in a shell: --set "{key}=''\"""" if key and "=" in text else ""
+            # A shell removes the quotes of KEY=''.
+            empty = f"""; empty text, in a shell: "{key}=''\"""" if key and "=" in text else ""
             raise FeatxError(f"change {text!r}: expected KEY=VALUE, such as {example}{empty}")
         if key in changes:
             raise FeatxError(f"change {text!r}: {key} is changed twice")

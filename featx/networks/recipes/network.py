@@ -69,12 +69,12 @@ def build_tuned_network(
         If the recipe is for other backbones, a layer or weights are missing, or the head doesn't fit.
     """
     if backbone not in recipe.backbones:
-        of_file = "in its file"
+        file = "its file"
         if recipe.name in shipped_recipes():
-            of_file = f"in a copy of its file (featx recipes {recipe.name}), which --recipe then names"
+            file = f"a copy of its file (featx recipes {recipe.name}), and give the copy as `recipe`"
         raise FeatxError(
-            f"recipe {recipe.name!r}: backbones has {', '.join(recipe.backbones)}, and the store's is {backbone}. Add "
-            f"{backbone} to backbones {of_file}, or extract with --backbone {recipe.backbones[0]}"
+            f"recipe {recipe.name!r}: its backbones are {', '.join(recipe.backbones)}, and the store's is {backbone}. "
+            f"Extract with `backbone` {recipe.backbones[0]}, or add {backbone} to backbones in {file}"
         )
     spec = find_backbone(backbone)
     size = spec.image_size if image_size is None else image_size

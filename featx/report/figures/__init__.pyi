@@ -16,23 +16,35 @@ from .grid import (
 from .grid import (
     plot_grid as plot_grid,
 )
-from .run_data import (
-    read_accuracies as read_accuracies,
+from .registry import (
+    FIGURES as FIGURES,
 )
-from .run_data import (
-    read_confusion as read_confusion,
+from .registry import (
+    FigureKind as FigureKind,
 )
-from .run_data import (
-    read_curves as read_curves,
+from .registry import (
+    Panel as Panel,
 )
-from .run_data import (
-    read_grid as read_grid,
+from .run_figures import (
+    draw_accuracies as draw_accuracies,
 )
-from .run_data import (
-    read_layer_figures as read_layer_figures,
+from .run_figures import (
+    draw_confusion as draw_confusion,
 )
-from .run_data import (
-    read_scores as read_scores,
+from .run_figures import (
+    draw_curves as draw_curves,
+)
+from .run_figures import (
+    draw_grid as draw_grid,
+)
+from .run_figures import (
+    draw_layers as draw_layers,
+)
+from .run_figures import (
+    draw_reliability as draw_reliability,
+)
+from .run_figures import (
+    draw_roc as draw_roc,
 )
 from .runs import (
     CLASSICAL as CLASSICAL,
@@ -49,6 +61,15 @@ from .runs import (
 from .runs import (
     plot_layers as plot_layers,
 )
+from .store_data import (
+    read_pictures as read_pictures,
+)
+from .store_figures import (
+    N_CLOSER as N_CLOSER,
+)
+from .store_figures import (
+    draw_classes as draw_classes,
+)
 from .store_figures import (
     draw_correlation as draw_correlation,
 )
@@ -64,9 +85,21 @@ from .store_figures import (
 from .store_figures import (
     draw_top_images as draw_top_images,
 )
+from .store_figures import (
+    summary_figures as summary_figures,
+)
 from .style import (
     ending_of as ending_of,
 )
 from .style import (
     save as save,
+)
+from .style import (
+    short_name as short_name,
+)
+from .style import (
+    style as style,
+)
+from .style import (
+    to_svg as to_svg,
 )

@@ -1,4 +1,4 @@
-"""Figures of a run's answers on test rows: what it takes for what, how far to believe it, how well it ranks."""
+"""Plot the predictions of test rows: which classes are confused, how reliable probabilities are, how well they rank."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ def plot_confusion(counts: pd.DataFrame, shares: bool = False) -> "Figure":
     Parameters
     ----------
     counts : DataFrame
-        As `featx.results.count_confusion`: a row a true class, a column a predicted one.
+        As `featx.results.count_confusion`: one row per true class, one column per predicted one.
     shares : bool, default False
         Divide each row by its sum; a class without rows stays empty. Else counts.
 
@@ -50,7 +50,7 @@ def plot_confusion(counts: pd.DataFrame, shares: bool = False) -> "Figure":
         If there is no class.
     """
     if not counts.size:
-        raise FeatxError("a confusion matrix takes one class or more, got none")
+        raise FeatxError("expected one class or more, found none")
     values = counts.to_numpy(dtype=float)
     if shares:
         sums = values.sum(axis=1, keepdims=True)
@@ -61,7 +61,7 @@ def plot_confusion(counts: pd.DataFrame, shares: bool = False) -> "Figure":
     is_turned = n_classes > 5 or longest > 12
     side = min(0.42 * max(n_classes, 5), 6.5)
     figure, ax = new_figure(side + 1.7 + 0.08 * longest, side + 0.6 + (0.08 * longest if is_turned else 0))
-    # "none": a pixel a class, however large it is drawn.
+    # "none": one pixel per class, however large it is drawn.
     image = ax.imshow(values, cmap=SEQUENTIAL, vmin=0, vmax=1 if shares else None, interpolation="none")
     if n_classes <= MOST_CLASSES:
         write_on_cells(image, "{:.0%}" if shares else "{:,.0f}", size=9 if n_classes <= 10 else 7, zeros=False)
@@ -95,7 +95,7 @@ def calibration_bins(y: np.ndarray, probabilities: np.ndarray, classes: Sequence
     Returns
     -------
     DataFrame
-        A row for each of ten bins of equal width: low, high (in the bin), n_rows, probability (its mean), accuracy;
+        One row for each of ten bins of equal width: low, high (in the bin), n_rows, probability (its mean), accuracy;
         the last two NaN in an empty bin.
     float
         The expected calibration error: the mean of |accuracy - probability| over bins, weighted by their rows.
@@ -113,24 +113,24 @@ def calibration_bins(y: np.ndarray, probabilities: np.ndarray, classes: Sequence
     """
     probabilities = _check_scores(y, probabilities, classes)
     if not ((probabilities >= 0) & (probabilities <= 1 + 1e-6)).all():
-        raise FeatxError("a reliability curve takes probabilities, 0 to 1; these scores have others")
-    told = np.clip(probabilities.max(axis=1), 0, 1)
+        raise FeatxError("expected probabilities, 0 to 1, for a reliability curve; found other scores")
+    highest = np.clip(probabilities.max(axis=1), 0, 1)
     right = np.asarray(classes).astype(str)[probabilities.argmax(axis=1)] == np.asarray(y).astype(str)
     edges = np.arange(_N_BINS + 1) / _N_BINS
-    # As published: a bin holds its upper edge.
-    place = np.clip(np.searchsorted(edges, told, side="left") - 1, 0, _N_BINS - 1)
-    n_rows = np.bincount(place, minlength=_N_BINS)
+    # As published: a bin includes its upper edge.
+    bin_of = np.clip(np.searchsorted(edges, highest, side="left") - 1, 0, _N_BINS - 1)
+    n_rows = np.bincount(bin_of, minlength=_N_BINS)
     mean = [
-        np.divide(np.bincount(place, values, _N_BINS), n_rows, out=np.full(_N_BINS, np.nan), where=n_rows > 0)
-        for values in (told, right)
+        np.divide(np.bincount(bin_of, values, _N_BINS), n_rows, out=np.full(_N_BINS, np.nan), where=n_rows > 0)
+        for values in (highest, right)
     ]
     bins = {"low": edges[:-1], "high": edges[1:], "n_rows": n_rows, "probability": mean[0], "accuracy": mean[1]}
-    return pd.DataFrame(bins), float(np.nansum(np.abs(mean[1] - mean[0]) * n_rows) / len(told))
+    return pd.DataFrame(bins), float(np.nansum(np.abs(mean[1] - mean[0]) * n_rows) / len(highest))
 
 
 @style()
 def plot_reliability(y: np.ndarray, probabilities: np.ndarray, classes: Sequence) -> "Figure":
-    """Plot how often the predicted class is right, by its probability, and how many rows have such a one.
+    """Plot how often the predicted class is right, by its probability, and how many rows have each probability.
 
     Parameters
     ----------
@@ -139,9 +139,9 @@ def plot_reliability(y: np.ndarray, probabilities: np.ndarray, classes: Sequence
     """
     bins, error = calibration_bins(y, probabilities, classes)
     figure, (curve, rows) = new_figure(4.8, 5.0, nrows=2, sharex=True, height_ratios=(3, 1))
-    curve.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (5, 2)), label="as often as told")
-    there = bins[bins["n_rows"] > 0]
-    curve.plot(there["probability"], there["accuracy"], color=COLOURS["blue"], marker="o", label="this run")
+    curve.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (5, 2)), label="as often as predicted")
+    filled = bins[bins["n_rows"] > 0]
+    curve.plot(filled["probability"], filled["accuracy"], color=COLOURS["blue"], marker="o", label="this run")
     curve.set_ylim(0, 1.03)
     curve.set_xlim(0, 1)
     curve.set_ylabel("share that is right")
@@ -173,8 +173,8 @@ def plot_roc(y: np.ndarray, scores: np.ndarray, classes: Sequence) -> "Figure":
     scores : array of shape (n_rows, n_classes), or (n_rows,) for two classes, float
         Probabilities or decision values: larger is more of the class (of two: of the second).
     classes : sequence
-        In the order of the columns. Those that no row is of, or all are of, have no curve; of more than 20 others the
-        mean curve is drawn, and where the middle 80% of them lie.
+        In the order of the columns. A class of no row, or of all rows, has no curve; of more than 20 others the mean
+        curve is drawn, and where the middle 80% of them lie.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def plot_roc(y: np.ndarray, scores: np.ndarray, classes: Sequence) -> "Figure":
     ax.set_ylabel(f"share of {second} that is found")
     n_without = 0 if len(classes) == 2 else len(classes) - len(curves)
     if n_without:
-        ax.set_title(f"{n_without} of {len(classes)} classes: no curve, for want of test images")
+        ax.set_title(f"{n_without} of {len(classes)} classes: no curve, as they have no test images")
     if several:
         figure.legend(loc="outside right upper")
     else:
@@ -233,7 +233,7 @@ def _roc_curves(
 
 def _draw_mean(ax: "Axes", curves: dict[object, tuple[np.ndarray, np.ndarray, float]]) -> None:
     heights = np.array([np.interp(_FALSE_RATES, false, true) for false, true, _ in curves.values()])
-    # All begin in the corner; where a curve starts with a step up, interpolation would take its top.
+    # All begin in the corner; if a curve starts with a step up, interpolation would take its top.
     heights[:, 0] = 0
     area = np.mean([area for *_, area in curves.values()])
     low, high = np.percentile(heights, (10, 90), axis=0)

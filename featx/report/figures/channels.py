@@ -1,7 +1,4 @@
-"""Figures of channels: dead ones by layer, the first layer's filters, the images that excite one most.
-
-Each takes plain data and returns a `matplotlib.figure.Figure` (see `featx.report.figures.style`).
-"""
+"""Plot channels, from plain data: dead ones by layer, the first layer's filters, the images that excite one most."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,12 +13,12 @@ if TYPE_CHECKING:
 
 
 MOST_LAYERS = 60
-"""So many layers are named before their names are thinned out."""
+"""How many layers a figure names, before their names are thinned out."""
 
 
 @style()
 def plot_dead(table: pd.DataFrame, *, title: str = "") -> "Figure":
-    """Draw how many features say nothing, and how many zeros there are, layer by layer.
+    """Draw how many features are the same for every image, and the share of zeros, layer by layer.
 
     Parameters
     ----------
@@ -44,7 +41,7 @@ def plot_dead(table: pd.DataFrame, *, title: str = "") -> "Figure":
         if n_layers <= MOST_LAYERS:
             text = f"{silent:,} of {n_features:,}"
             left.annotate(text, (silent, place), (3, 0), textcoords="offset points", va="center", fontsize=8)
-    # Bars of 0 and 1 shall not fill the width.
+    # So that bars of 0 and 1 don't fill the width.
     left.set_xlim(0, max(4.0, 1.6 * float((dead + constant).max())))
     left.xaxis.get_major_locator().set_params(integer=True)
     left.set_xlabel("Features")
@@ -77,7 +74,7 @@ def plot_filters(pictures: np.ndarray, *, title: str = "") -> "Figure":
     n_filters, height, width, _ = pictures.shape
     n_columns = int(np.ceil(np.sqrt(n_filters * 1.6)))
     n_rows = -(-n_filters // n_columns)
-    # A pixel apart; where no filter is, nothing is drawn.
+    # One pixel apart; nothing is drawn where there is no filter.
     page = np.zeros((n_rows * (height + 1) - 1, n_columns * (width + 1) - 1, 4), dtype=np.float32)
     for number, picture in enumerate(pictures):
         row, column = divmod(number, n_columns)
@@ -111,9 +108,9 @@ def plot_top_images(
     Parameters
     ----------
     pictures : sequence of ndarray of shape (height, width, 3), uint8, or None
-        None of a file that is gone, or another one now: its place says so.
+        None of a file that is gone or has changed: a text says so in place of the image.
     values : sequence of float
-        What the channel gives for each.
+        The feature of each.
     paths : sequence of str
     labels : sequence of str, optional
     title : str, optional

@@ -1,4 +1,4 @@
-"""Figures of the data: how many images each class has in each split, and whether splits keep the classes' shares."""
+"""Plot how many images each class has in each split, and whether splits keep the classes' shares."""
 
 from typing import TYPE_CHECKING
 
@@ -24,16 +24,16 @@ _SPLIT_LOOKS = {
 
 @style()
 def plot_class_counts(table: pd.DataFrame, *, label: str = "label", split: str = "split") -> "Figure":
-    """Plot how many images each class has by split, and beside it each class's share of each split.
+    """Plot how many images each class has by split, and next to it each class's share of each split.
 
-    Where a split was stratified, a class has the same share in all of them.
+    In stratified splits, a class has the same share in all of them.
 
     Parameters
     ----------
     table : DataFrame
-        As `featx.Store.images`: a row an image.
+        As `featx.Store.images`: one row per image.
     label, split : str, default "label" and "split"
-        Its columns. The 20 largest classes are named, the others are one.
+        Its columns. The 20 largest classes are named, the others are one group.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def plot_class_counts(table: pd.DataFrame, *, label: str = "label", split: str =
         left += counts[name].to_numpy()
         share = counts[name] / max(counts[name].sum(), 1)
         look = {"marker": look["marker"], "markerfacecolor": look["color"], "markeredgecolor": INK}
-        # Beside each other, so that equal shares don't hide each other.
+        # Next to each other, so that equal shares don't hide each other.
         offset = 0.5 * ((number + 0.5) / len(counts.columns) - 0.5)
         shares.plot(share, places + offset, linestyle="", markeredgewidth=0.6, **look)
     for place, total in enumerate(left):
@@ -75,22 +75,14 @@ def plot_class_counts(table: pd.DataFrame, *, label: str = "label", split: str =
 
 
 def count_classes(table: pd.DataFrame, *, label: str = "label", split: str = "split") -> pd.DataFrame:
-    """Count images by class and split, the largest class first.
+    """Count images by class and split, the largest class first; see `plot_class_counts`.
 
-    Parameters
-    ----------
-    table, label, split
-        See `plot_class_counts`.
-
-    Returns
-    -------
-    DataFrame
-        A row a class, named as figures name it, with a last one for all but the 20 largest; a column a split that has
-        images: train, validation, test, and the empty name for those without.
+    There is one row per class, with a last one for all but the 20 largest, and one column per split that has images:
+    train, validation, test, and the empty name for images without.
     """
     for name in (label, split):
         if name not in table:
-            raise FeatxError(f"no column {name!r} in the table of images; there are {', '.join(table)}")
+            raise FeatxError(f"no column {name!r} in the table of images; expected one of {', '.join(table)}")
     if not len(table):
         raise FeatxError("no images: there is nothing to count")
     counts = pd.crosstab(as_labels(table[label]), as_labels(table[split]))
@@ -98,7 +90,7 @@ def count_classes(table: pd.DataFrame, *, label: str = "label", split: str = "sp
     if unknown:
         raise FeatxError(
             f"the column {split!r} has {short_name(unknown[0])!r}; expected train, validation, test or ''. Name "
-            "another with --split"
+            "another with `split`"
         )
     counts = counts.loc[sort_labels(counts.index), [name for name in _SPLIT_LOOKS if name in counts]]
     counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]

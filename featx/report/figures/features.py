@@ -1,7 +1,6 @@
-"""Figures of images by their features: which are like which, and where each lies.
+"""Plot images by their features: which are alike, and where each lies in a plane.
 
-Each takes plain data and returns a `matplotlib.figure.Figure` (see `featx.report.figures.style`). What has thousands of
-marks is drawn as a picture, also in SVG and PDF, so that files stay small.
+Thousands of marks are drawn as a picture, also in SVG and PDF, so that files stay small.
 """
 
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 
 MOST_CELLS = 250
-"""So many rows and columns of a matrix are drawn; of more images, a cell is the mean of neighbours."""
+"""How many rows and columns of a matrix are drawn; of more images, a cell is the mean of neighbours."""
 
 
 # Not the ink: it follows a page's text, and a picture within the page doesn't.
@@ -52,16 +51,16 @@ def plot_correlation(
     matrix : ndarray of shape (n_images, n_images)
         See `featx.report.figures.maps.correlate`; NaN is drawn gray.
     labels : sequence of str
-        Each image's class; images of one class stand beside each other.
+        Each image's class; images of one class are next to each other.
     kind : {"correlation", "covariance"}, default "correlation"
-        Correlations are drawn from -1 to 1. Covariances have 0 in the middle too, or, where none is below 0, at the
+        Correlations are drawn from -1 to 1. Covariances have 0 in the middle too, or, if none is below 0, at the
         end; the scale ends where one in a hundred between two images is beyond it.
     title : str, optional
 
     Returns
     -------
     Figure
-        At most 20 classes are named: those with the most images that have room for their names.
+        At most 20 classes are named: those with the most images, if there is room for their names.
     """
     figure, axes = new_figure(6.4, 4.7)
     n_images = len(matrix)
@@ -88,7 +87,7 @@ _LABELS = {"correlation": "Correlation of two images (r)", "covariance": "Covari
 
 
 def _shrink(matrix: np.ndarray, most: int) -> np.ndarray:
-    """Return a matrix of at most so many rows and columns, each cell the mean of its neighbours."""
+    """Return a matrix of at most `most` rows and columns, each cell the mean of its neighbours."""
     n_rows = len(matrix)
     if n_rows <= most:
         return matrix
@@ -101,7 +100,7 @@ def _shrink(matrix: np.ndarray, most: int) -> np.ndarray:
 def _range_of(matrix: np.ndarray, kind: str) -> tuple[float, float, str]:
     if kind == "correlation":
         return -1.0, 1.0, DIVERGING
-    # Beside the diagonal: an image's own variance is far larger, and would leave one shade to all else.
+    # Without the diagonal: an image's own variance is far larger, and would leave one shade to all else.
     others = matrix[~np.eye(len(matrix), dtype=bool)]
     most = (float(np.quantile(np.abs(others), 0.99)) if len(others) else 0.0) or 1.0
     return (-most, most, DIVERGING) if len(others) and others.min() < 0 else (0.0, most, SEQUENTIAL)
@@ -126,7 +125,7 @@ def _mark_classes(axes: "Axes", labels: Sequence[str]) -> None:
     middles = (starts + ends) / 2
     named = _with_room(middles, ends - starts, room=len(names) / (MOST_CLASSES + 2))
     # Columns are in the rows' order: one side with names is enough.
-    axes.set_yticks(middles[named], [short_name(names[starts[place]], 22) for place in named])
+    axes.set_yticks(middles[named], [short_name(names[starts[number]], 22) for number in named])
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.set_xlabel(f"{len(names):,} images, sorted by class")
@@ -135,11 +134,11 @@ def _mark_classes(axes: "Axes", labels: Sequence[str]) -> None:
 
 
 def _with_room(middles: np.ndarray, sizes: np.ndarray, *, room: float) -> list[int]:
-    """Choose places for names, those of the largest classes first, so that none touches another."""
+    """Choose the classes to name, the largest first, so that no name touches another."""
     chosen: list[int] = []
-    for place in np.argsort(-sizes, kind="stable").tolist():
-        if all(abs(middles[place] - middles[other]) >= room for other in chosen):
-            chosen.append(place)
+    for number in np.argsort(-sizes, kind="stable").tolist():
+        if all(abs(middles[number] - middles[other]) >= room for other in chosen):
+            chosen.append(number)
     return sorted(chosen[:MOST_CLASSES])
 
 
@@ -152,7 +151,7 @@ def plot_embedding(
     *,
     title: str = "",
 ) -> "Figure":
-    """Draw an embedding, a point an image, a colour and marker a class.
+    """Draw an embedding: one point per image, one colour and marker per class.
 
     Parameters
     ----------
@@ -166,7 +165,7 @@ def plot_embedding(
     Returns
     -------
     Figure
-        Of more than 20 classes, the 19 with the most images are told apart, and the others are one group.
+        Of more than 20 classes, the 19 with the most images are distinguished, and the others are one group.
     """
     figure, axes = new_figure(6.4, 4.6)
     groups = _group(np.asarray(labels).astype(str))
@@ -176,7 +175,7 @@ def plot_embedding(
         if name is None:
             look = {"color": _GRAY, "marker": "."}
         label = f"{short_name(name, 22)} ({len(rows):,})" if name is not None else _others(labels, groups)
-        # Below 0: what is drawn as one picture, where there are many points. Few points go above many.
+        # Below 0: drawn as one picture, if there are many points. Few points go above many.
         zorder = -2 - (1 if name is None else len(rows) / len(points))
         axes.scatter(*points[rows].T, s=size, alpha=0.8, linewidths=0, label=label, zorder=zorder, **look)
     if len(points) > _MOST_VECTOR_POINTS:
@@ -201,7 +200,7 @@ _METHOD_NAMES = {"pca": "Principal component", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 def _group(labels: np.ndarray) -> dict[str | None, np.ndarray]:
-    """Return the rows of each class by its name; those of the smallest ones, where there are too many, under None."""
+    """Return the rows of each class by its name; if there are too many, those of the smallest ones under None."""
     names, counts = np.unique(labels, return_counts=True)
     n_named = len(names) if len(names) <= MOST_CLASSES else MOST_CLASSES - 1
     kept = sort_labels(names[np.argsort(-counts, kind="stable")[:n_named]].tolist())
@@ -220,6 +219,6 @@ def _name_axes(axes: "Axes", method: str, explained: tuple[float, float] | None)
     axes.set_xlabel(f"{_METHOD_NAMES[method]} 1{shares[0]}")
     axes.set_ylabel(f"{_METHOD_NAMES[method]} 2{shares[1]}")
     if method != "pca":
-        # Only who is near whom means anything.
+        # Only which images are near each other means anything.
         axes.set_xticks([])
         axes.set_yticks([])

@@ -1,4 +1,4 @@
-"""The filters of a network's first convolution: the ones that see colours."""
+"""Find the filters of a network's first convolution, which see colours."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -8,6 +8,7 @@ import numpy as np
 from featx.errors import FeatxError, WeightsError
 from featx.inference import build_recorded
 from featx.networks import (
+    BGR,
     build_application,
     find_backbone,
     find_download,
@@ -24,38 +25,18 @@ SCALES = {
 }
 
 
-# These hand a network its colours as blue, green, red.
-_BGR = ("caffe", "caffe-googlenet")
-
-
 _PACKAGED = "imagenet-conv"
 
 
 def first_layer_filters(settings: Settings, weights: str | None = None) -> np.ndarray:
     """Return the kernels of the first convolution of the network that made a store's features.
 
-    Parameters
-    ----------
-    settings : Settings
-        Of the store.
-    weights : str, optional
-        Where they are, as of `featx.inference.build_network`; default: what the store names, unless that is a file or a
-        fine-tuned run.
-
-    Returns
-    -------
-    ndarray of shape (height, width, 3, n_filters), float32
-        The colours are red, green, blue, whatever order the network takes them in.
-
-    Raises
-    ------
-    FeatxError
-        If the weights can't be had, or are others than those that made the features.
+    Their shape is (height, width, 3, n_filters); the colours are red, green, blue, whatever order the network takes.
     """
     name = settings.weights if weights is None else weights
     if weights is None and not is_source(name):
         raise WeightsError(
-            f"the store's weights came from {name!r}, a file or a fine-tuned run: say where that is with --weights"
+            f"the store's weights came from {name!r}, a file or a fine-tuned run: give its path as `weights`"
         )
     if name == settings.weights == _PACKAGED:
         # Compared with their published digests as they are read, and no Keras has to start for them.
@@ -65,21 +46,13 @@ def first_layer_filters(settings: Settings, weights: str | None = None) -> np.nd
     else:
         arrays = _build_arrays(settings, name)
     kernel = _first_kernel(arrays, name)
-    return kernel[:, :, ::-1] if settings.preprocessing in _BGR else kernel
+    return kernel[:, :, ::-1] if settings.preprocessing in BGR else kernel
 
 
-def what_they_need(settings: Settings) -> str:
-    """Say what stands in the way of a store's first filters without a download and without being told a file.
+def what_filters_need(settings: Settings) -> str:
+    """Return why a store's first filters can't be shown without a download or a file; empty if they can.
 
-    Parameters
-    ----------
-    settings : Settings
-        Of the store.
-
-    Returns
-    -------
-    str
-        `` where nothing does. Random filters count as something: they show nothing.
+    Random filters count as such a reason: they show nothing.
     """
     name = settings.weights
     if name == _PACKAGED:
@@ -95,7 +68,7 @@ def what_they_need(settings: Settings) -> str:
 
 
 def _build_arrays(settings: Settings, name: str) -> Iterable[tuple[np.ndarray, ...]]:
-    frozen = build_recorded(settings, name)
+    frozen = build_recorded("the store", settings, name)
     return (tuple(layer.get_weights()) for layer in frozen.model.layers)
 
 
@@ -108,23 +81,9 @@ def _first_kernel(arrays: Iterable[tuple[np.ndarray, ...]], name: str) -> np.nda
 
 
 def scale_filters(kernels: np.ndarray, scale: str = "own") -> np.ndarray:
-    """Bring kernels to the colours of a picture.
+    """Turn kernels into pictures of shape (n_filters, height, width, 3), from 0 to 1; see `SCALES`.
 
-    Parameters
-    ----------
-    kernels : ndarray of shape (height, width, 3, n_filters)
-    scale : {"own", "shared"}, default "own"
-        See `SCALES`. A filter of equal numbers is mid-gray.
-
-    Returns
-    -------
-    ndarray of shape (n_filters, height, width, 3), float32
-        From 0 to 1.
-
-    Raises
-    ------
-    FeatxError
-        If there is no such scale.
+    A filter of equal numbers is mid-gray.
 
     Examples
     --------
@@ -133,7 +92,7 @@ def scale_filters(kernels: np.ndarray, scale: str = "own") -> np.ndarray:
     [0.0, 0.5, 1.0]
     """
     if scale not in SCALES:
-        raise FeatxError(f"scale: expected one of {', '.join(SCALES)}, found {scale!r}")
+        raise FeatxError(f"expected one of {', '.join(SCALES)}, found {scale!r}", parameter="scale")
     filters = np.moveaxis(kernels, -1, 0).astype(np.float32)
     if scale == "shared":
         most = float(np.abs(filters).max())

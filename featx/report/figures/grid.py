@@ -1,4 +1,4 @@
-"""The figure of a grid: a line over one axis, heat maps over two, one for each value of the further ones."""
+"""Plot the cells of a grid: a line over one axis, heat maps over two, one map for each value of further ones."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_LACKING = "–"
+_MISSING = "–"
 
 
 _MOST_PANELS = 12
@@ -43,15 +43,15 @@ def list_grid_axes(cells: pd.DataFrame) -> list[str]:
     Parameters
     ----------
     cells : DataFrame
-        As `featx.results.folder.cells_table`.
+        As `featx.results.cells_table`.
     """
     names = [name for name in cells if name not in _NOT_AXES and not name.startswith("validation ")]
     texts = cells[names].map(_as_text)
     names = sorted((name for name in names if texts[name].nunique() > 1), key=lambda name: texts[name].nunique())
     for name in list(names):
-        # Such as gamma, which a linear kernel lacks: with one value beside that, the kernel says it all.
+        # Such as gamma, which a linear kernel does not have: with one value otherwise, the kernel says it all.
         others = [other for other in names if other != name]
-        if (texts[name] == _LACKING).any() and others and not texts[others].duplicated().any():
+        if (texts[name] == _MISSING).any() and others and not texts[others].duplicated().any():
             names = others
     return names
 
@@ -63,14 +63,14 @@ def plot_grid(cells: pd.DataFrame, axes: Sequence[str], score: str) -> "Figure":
     Parameters
     ----------
     cells : DataFrame
-        As `cells_table`: a row a cell. A cell whose score is missing stays empty; the one with "*" in
-        the column chosen is marked.
+        As `featx.results.cells_table`: one row per cell. A cell without a score stays empty; the one with "*" in the
+        column chosen is marked.
     axes : sequence of str
-        Columns; see `list_grid_axes`. The last stands below, the one before it at the side, and the others have a heat
-        map for each of their values; where these would be more than 12, the best over them is drawn. Over one axis
-        alone, a line is drawn.
+        Columns; see `list_grid_axes`. The last is drawn below, the one before it at the side, and the others have one
+        heat map for each of their values; of more than 12 maps, the best over them is drawn. Over one axis, a line is
+        drawn.
     score : str
-        The column to plot; where its name says loss, less is better.
+        The column to plot; if its name contains loss, less is better.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def plot_grid(cells: pd.DataFrame, axes: Sequence[str], score: str) -> "Figure":
     """
     for name in (score, *axes):
         if name not in cells:
-            raise FeatxError(f"no column {name!r} in the cells; there are {', '.join(cells)}")
+            raise FeatxError(f"no column {name!r} in the cells; expected one of {', '.join(cells)}")
     if not axes:
         raise FeatxError("a grid of one cell has no axis to plot over")
     if not cells[score].notna().any():
@@ -94,15 +94,15 @@ def _plot_line(cells: pd.DataFrame, axis: str, score: str) -> "Figure":
     longest = max(map(len, names))
     is_turned = len(names) > 8 or (len(names) > 3 and longest > 12)
     figure, ax = new_figure(6.4, 3.6 + (0.08 * longest if is_turned else 0))
-    places = texts.map({value: place for place, value in enumerate(values)})
-    order = np.argsort(places.to_numpy(), kind="stable")
+    positions = texts.map({value: position for position, value in enumerate(values)}).to_numpy()
+    order = np.argsort(positions, kind="stable")
     heights = cells[score].to_numpy(dtype=float)
     spread = cells["deviation"].to_numpy(dtype=float)[order] if score == "validation" and "deviation" in cells else None
     label = "mean and deviation over folds" if spread is not None else None
-    ax.errorbar(places.to_numpy()[order], heights[order], yerr=spread, **series_look(0), capsize=2, label=label)
+    ax.errorbar(positions[order], heights[order], yerr=spread, **series_look(0), capsize=2, label=label)
     for row in np.flatnonzero(_is_chosen(cells)):
         ax.plot(
-            places.iloc[row], heights[row], "o", markersize=12, markerfacecolor="none", color=INK, label="chosen cell"
+            positions[row], heights[row], "o", markersize=12, markerfacecolor="none", color=INK, label="chosen cell"
         )
     ax.set_xticks(range(len(names)), names)
     if is_turned:
@@ -121,7 +121,7 @@ def _plot_maps(cells: pd.DataFrame, axes: list[str], score: str) -> "Figure":
     orders = {name: _in_order(cells[name]) for name in axes}
     merged = ""
     if math.prod(len(orders[name]) for name in further) > _MOST_PANELS:
-        # Of equals the first, as cells are chosen.
+        # Of equal ones the first, as cells are chosen.
         cells = cells.sort_values(score, ascending="loss" in score, kind="stable").drop_duplicates([side, below])
         merged, further = f"the best over {', '.join(further)}", []
     panels = []
@@ -176,7 +176,7 @@ def _draw_map(
     score: str,
     scale: dict[str, object],
 ) -> object:
-    """Draw one heat map: of the values of its axes those that it has cells of."""
+    """Draw one heat map, over those values of its axes that it has cells for."""
     columns = [value for value in orders[below] if (cells[below] == value).any()]
     rows = [value for value in orders[side] if (cells[side] == value).any()]
     values = np.full((len(rows), len(columns)), np.nan)
@@ -225,14 +225,14 @@ def _label(score: str) -> str:
 
 
 def _as_text(value: object) -> str:
-    """Return a parameter's value as text; one that a cell doesn't have, as a dash."""
+    """Return a parameter's value as text; a dash if a cell doesn't have it."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return _LACKING
+        return _MISSING
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _in_order(values: pd.Series) -> list[str]:
-    """Return the different values, numbers ascending and before words; words as they come."""
+    """Return the different values: numbers ascending, then words in their order."""
     different = list(dict.fromkeys(values.map(_as_text)))
     return sorted(different, key=lambda text: (0, float(text)) if _is_number(text) else (1, 0.0))
 

@@ -1,4 +1,4 @@
-"""Maps of images by their features: which resemble which (correlation), and where each lies (embedding)."""
+"""Compute maps of images by their features: which resemble which (correlation), and where each lies (embedding)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,51 +81,38 @@ def _share_out(counts: np.ndarray, most: int) -> np.ndarray:
     return quotas
 
 
-def choose_classes(classes: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Return the classes that names, lists of names with commas, and ranges such as 3:7 stand for.
+def choose_classes(classes: Sequence[str], chosen: Sequence[str]) -> list[str]:
+    """Return the classes that names, lists of names with commas, and ranges such as 3:7 stand for, in their order.
 
-    Parameters
-    ----------
-    classes : sequence of str
-        All of them, sorted.
-    wanted : sequence of str
-        A class's own name goes first, whatever is in it. A range counts the sorted classes from 0 and leaves its end
-        out, as Python does; either side may be missing.
-
-    Returns
-    -------
-    list of str
-        In the order of `classes`.
-
-    Raises
-    ------
-    FeatxError
-        If there is no such class, or none is in a range.
+    A class's own name goes first, whatever is in it. A range counts the sorted classes from 0 and leaves its end out,
+    as Python does; either side may be missing.
 
     Examples
     --------
     >>> choose_classes(["ash", "birch", "cedar", "elm"], ["1:3", "ash"])
     ['ash', 'birch', 'cedar']
     """
-    chosen: set[str] = set()
-    for text in wanted:
-        names = [text] if text in classes else [part.strip() for part in text.split(",")]
-        for name in names:
-            chosen.update([name] if name in classes else _range_of(classes, name))
-    return [name for name in classes if name in chosen]
+    names: set[str] = set()
+    for text in chosen:
+        for part in [text] if text in classes else map(str.strip, text.split(",")):
+            names.update([part] if part in classes else _range_of(classes, part))
+    return [name for name in classes if name in names]
 
 
 def _range_of(classes: Sequence[str], text: str) -> Sequence[str]:
     first, colon, last = text.partition(":")
     if not colon or not all(side == "" or (side.isascii() and side.isdecimal()) for side in (first, last)):
         shown = ", ".join(classes[:8]) + (f" and {len(classes) - 8:,} more" if len(classes) > 8 else "")
-        raise FeatxError(f"--classes: no class {text!r}; expected a range such as 0:3, or names out of {shown}")
-    found = classes[int(first or 0) : int(last) if last else None]
-    if not found:
         raise FeatxError(
-            f"--classes {text}: no class is in this range; there are {len(classes):,}, counted from 0 in sorted order"
+            f"no class {text!r}; expected a range such as 0:3, or names out of {shown}", parameter="classes"
         )
-    return found
+    chosen = classes[int(first or 0) : int(last) if last else None]
+    if not chosen:
+        raise FeatxError(
+            f"no class is in the range {text}; there are {len(classes):,}, counted from 0 in sorted order",
+            parameter="classes",
+        )
+    return chosen
 
 
 def correlate(X: np.ndarray, kind: str = "correlation") -> np.ndarray:
@@ -154,7 +141,7 @@ def correlate(X: np.ndarray, kind: str = "correlation") -> np.ndarray:
     [[1.0, 1.0, -1.0], [1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]]
     """
     if kind not in KINDS:
-        raise FeatxError(f"kind: expected one of {', '.join(KINDS)}, found {kind!r}")
+        raise FeatxError(f"expected one of {', '.join(KINDS)}, found {kind!r}", parameter="kind")
     _check(X, fewest=1)
     if kind == "covariance":
         return np.atleast_2d(np.cov(X, dtype=np.float64))
@@ -206,7 +193,7 @@ def embed(X: np.ndarray, method: str = "pca", *, seed: int = 0) -> Embedding:
         If there are too few images or features, one is not finite, all images have the same, or umap-learn isn't here.
     """
     if method not in METHODS:
-        raise FeatxError(f"method: expected one of {', '.join(METHODS)}, found {method!r}")
+        raise FeatxError(f"expected one of {', '.join(METHODS)}, found {method!r}", parameter="method")
     _check(X, fewest=FEWEST_ROWS)
     reduce_umap = _find_umap() if method == "umap" else None
     from sklearn.decomposition import PCA
@@ -243,7 +230,7 @@ def _find_umap() -> type:
         from umap import UMAP
     except ImportError as error:
         raise FeatxError(
-            f"method umap needs umap-learn ({error}): pip install umap-learn, or take --method tsne"
+            f"umap needs umap-learn ({error}): pip install umap-learn, or use tsne", parameter="method"
         ) from error
     return UMAP
 
@@ -254,6 +241,12 @@ def _check(X: np.ndarray, *, fewest: int) -> None:
         raise FeatxError(f"{n_rows:,} images to compare, expected at least {fewest}: take more images")
     if n_features < 2:
         raise FeatxError(f"{n_features} feature to compare images by, expected at least 2: take other layers")
+    row = first_infinite(X)
+    if row is not None:
+        raise FeatxError(f"the features of image {row} are not finite: leave it out")
+
+
+def first_infinite(X: np.ndarray) -> int | None:
+    """Return the first row with a number that is not finite; None if there is none."""
     finite = np.isfinite(X.sum(axis=1, dtype=np.float64))
-    if not finite.all():
-        raise FeatxError(f"the features of image {int(np.argmin(finite))} are not finite: leave it out")
+    return None if finite.all() else int(np.argmin(finite))

@@ -1,7 +1,7 @@
-"""Figures of runs, from plain data: accuracies side by side, training curves, what each layer gives.
+"""Plot runs, from plain data: accuracies next to each other, training curves, what each layer gives.
 
 The other figures of a run are in `featx.report.figures.answers` (confusion, reliability, ROC) and
-`featx.report.figures.grid`, those of the data in `featx.report.figures.data`; all are to be had from here.
+`featx.report.figures.grid`, those of the data in `featx.report.figures.data`.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def plot_accuracies(
     kinds: Sequence[str],
     majority: float | None,
 ) -> "Figure":
-    """Plot runs' test accuracies with their 95% intervals, a line a run, the first on top.
+    """Plot runs' test accuracies with their 95% intervals, one line per run, the first on top.
 
     Parameters
     ----------
@@ -58,9 +58,9 @@ def plot_accuracies(
     intervals : sequence of (low, high) or None
         None: not known.
     kinds : sequence of str
-        CLASSICAL or FINE_TUNED each: they differ by marker and colour.
+        CLASSICAL or FINE_TUNED: they differ by marker and colour.
     majority : float or None
-        What always answering the most frequent class would get: a line; None: no line.
+        The accuracy of always answering the most frequent class, drawn as a line; None: no line.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def plot_accuracies(
         If there is no run.
     """
     if not len(names):
-        raise FeatxError("a figure of accuracies takes one run or more, got none")
+        raise FeatxError("expected one run or more, found none")
     figure, ax = new_figure(7.2, 1.3 + 0.29 * len(names))
     for kind, look in _KIND_LOOKS.items():
         rows = [row for row, own in enumerate(kinds) if own == kind]
@@ -77,7 +77,9 @@ def plot_accuracies(
     for row, (accuracy, interval, kind) in enumerate(zip(accuracies, intervals, kinds, strict=True)):
         if interval is not None:
             ax.plot(interval, [row, row], color=_KIND_LOOKS[kind]["color"], linewidth=1.5, solid_capstyle="butt")
-        ax.text(1.02, row, _tell(accuracy, interval), transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+        ax.text(
+            1.02, row, _format_accuracy(accuracy, interval), transform=ax.get_yaxis_transform(), va="center", fontsize=9
+        )
     if majority is not None:
         ax.axvline(majority, color=INK, linestyle=(0, (5, 2)), linewidth=1, label="always the majority class")
     ax.set_yticks(range(len(names)), [short_name(name, 32) for name in names])
@@ -98,8 +100,8 @@ def plot_curves(curves: pd.DataFrame) -> "Figure":
     Parameters
     ----------
     curves : DataFrame
-        As a fine-tuned run's curves.csv: a row an epoch, columns stage, loss, accuracy, val_loss, val_accuracy and
-        learning_rate. What is NaN leaves a gap.
+        As a fine-tuned run's curves.csv: one row per epoch, columns stage, loss, accuracy, val_loss, val_accuracy and
+        learning_rate. NaN leaves a gap.
 
     Raises
     ------
@@ -107,7 +109,7 @@ def plot_curves(curves: pd.DataFrame) -> "Figure":
         If there is no epoch.
     """
     if not len(curves):
-        raise FeatxError("training curves take one epoch or more, got none")
+        raise FeatxError("expected one epoch or more, found none")
     figure, (loss, accuracy, rate) = new_figure(6.4, 5.6, nrows=3, sharex=True, height_ratios=(3, 3, 1.7))
     epochs = np.arange(1, len(curves) + 1)
     few = {} if len(epochs) <= 40 else {"marker": ""}
@@ -119,7 +121,7 @@ def plot_curves(curves: pd.DataFrame) -> "Figure":
     show_percent(accuracy.yaxis)
     figure.legend(*loss.get_legend_handles_labels(), loc="outside upper left", ncols=2)
     rates = curves["learning_rate"].to_numpy(dtype=float)
-    # A rate of 0, as a schedule may end with, has no place on a logarithmic axis.
+    # A rate of 0, as a schedule may end with, can't be drawn on a logarithmic axis.
     rate.plot(epochs, np.where(rates > 0, rates, np.nan), **series_look(6) | {"markersize": 3} | few)
     _scale_rates(rate, rates[rates > 0])
     rate.set_ylabel("learning rate")
@@ -138,13 +140,13 @@ def plot_layers(layers: pd.DataFrame) -> "Figure":
     Parameters
     ----------
     layers : DataFrame
-        As `featx.results.folder.layers_table`: a row a layer, column layer, and of alone, cumulative, without,
-        importance and importance_deviation those that were asked for.
+        As `featx.results.layers_table`: one row per layer, column layer, and of alone, cumulative, without, importance
+        and importance_deviation those that were asked for.
 
     Raises
     ------
     FeatxError
-        If there is no layer, or no figure of any.
+        If there is no layer, or no scores of any.
     """
     accuracies = {
         "alone": "this layer alone",
@@ -152,11 +154,9 @@ def plot_layers(layers: pd.DataFrame) -> "Figure":
         "without": "all layers but this one",
     }
     accuracies = {name: label for name, label in accuracies.items() if name in layers}
-    panels = [name for name, wanted in (("accuracy", accuracies), ("importance", "importance" in layers)) if wanted]
+    panels = [name for name, is_there in (("accuracy", accuracies), ("importance", "importance" in layers)) if is_there]
     if not len(layers) or not panels:
-        raise FeatxError(
-            "no figures by layer: fit again with --each-layer, --leave-one-layer-out or --importance to have them"
-        )
+        raise FeatxError("no scores by layer: fit again with `each_layer`, `leave_one_layer_out` or `importance`")
     names = [short_name(name) for name in layers["layer"].iloc[:: _thinning(len(layers))]]
     high = 0.8 + 0.08 * max(map(len, names)) + 2.1 * len(panels)
     figure, axes = new_figure(max(6.4, 1.2 + 0.27 * min(len(layers), 40)), high, nrows=len(panels))
@@ -185,24 +185,24 @@ def plot_layers(layers: pd.DataFrame) -> "Figure":
     return figure
 
 
-def _tell(accuracy: float, interval: Sequence[float] | None) -> str:
+def _format_accuracy(accuracy: float, interval: Sequence[float] | None) -> str:
     bounds = "" if interval is None else f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
     return f"{100 * accuracy:.1f}%{bounds}"
 
 
 def _scale_rates(ax: "Axes", rates: np.ndarray) -> None:
-    """Make the axis of learning rates logarithmic, and wide enough to hold a power of ten that is named."""
+    """Make the axis of learning rates logarithmic, and wide enough to contain a power of ten with a label."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     ax.set_yscale("log")
     if len(rates):
         ax.set_ylim(rates.min() / 4, rates.max() * 4)
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _thinning(n_names: int) -> int:
-    """Return the step that leaves no more names than a figure tells."""
+    """Return the step that leaves no more names than a figure shows."""
     return -(-n_names // MOST_CLASSES)
 
 

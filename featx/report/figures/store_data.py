@@ -1,6 +1,6 @@
 """Read what the figures of a store need: rows, layers, dead features, small pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,20 +9,14 @@ import pandas as pd
 from featx.errors import FeatxError, ImageError
 from featx.images import as_labels, read_unchanged, sort_labels
 from featx.networks import layer_of
-from featx.report.figures.maps import sample_rows
+from featx.report.figures.maps import first_infinite, sample_rows
 from featx.store import Settings, Store, select_rows
 from featx.store.export import select
 from featx.system import progress_bar
 
 
 def one_layer(store: Store, layer: str | None) -> str:
-    """Return the one layer of a store that a name stands for; None: the deepest, and its mean rather than others.
-
-    Raises
-    ------
-    FeatxError
-        If the store lacks it, or it stands for several.
-    """
+    """Return the one layer of a store that a name stands for; None: the deepest, and its mean rather than others."""
     if layer is None:
         deepest = layer_of(store.layers[-1])
         return next(name for name in store.layers if layer_of(name) == deepest)
@@ -30,47 +24,34 @@ def one_layer(store: Store, layer: str | None) -> str:
         return layer
     found = select(store, layer).layers
     if len(found) != 1:
-        raise FeatxError(f"{store.path}: --layer {layer} is {', '.join(found)}; expected one of them")
+        raise FeatxError(f"{store.path}: {layer} is {', '.join(found)}; expected one of them", parameter="layer")
     return found[0]
 
 
 def labelled_rows(store: Store, *, label: str = "label", where: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the numbers of the rows that have a label, ascending, and the labels, text.
-
-    Raises
-    ------
-    FeatxError
-        If there is no such column, or no row with a label.
-    """
+    """Return the numbers of the rows that have a label, ascending, and the labels, text."""
     images = store.images
     if label not in images:
         raise FeatxError(f"{store.path}: no column {label!r}; there are {', '.join(images.columns)}")
     labels = as_labels(images[label]).to_numpy(dtype=object)
-    takes_part = labels != ""
+    is_used = labels != ""
     if where is not None:
-        takes_part &= select_rows(images, where)
-    if not takes_part.any():
+        is_used &= select_rows(images, where)
+    if not is_used.any():
         raise FeatxError(
-            f"{store.path}: no image has a label in the column {label!r}"
-            f"{'' if where is None else ' where ' + where}. Name another with --label, or extract again with class "
-            "folders or a label column"
+            f"{store.path}: no image has a label in the column {label!r}{'' if where is None else ' where ' + where}. "
+            "Name another column with `label`, or extract again with class folders or a label column"
         )
-    rows = np.flatnonzero(takes_part)
+    rows = np.flatnonzero(is_used)
     return rows, labels[rows]
 
 
 def settings_of(store: Store) -> Settings:
-    """Return what a store's features depend on.
-
-    Raises
-    ------
-    FeatxError
-        If its attributes don't say.
-    """
+    """Return what a store's features depend on."""
     try:
         return Settings.from_record(store.attributes)
     except KeyError as error:
-        raise FeatxError(f"{store.path}: the attribute {error} is missing: extract again with --overwrite") from error
+        raise FeatxError(f"{store.path}: the attribute {error} is missing: extract again with `overwrite`") from error
 
 
 def sample_features(
@@ -84,31 +65,9 @@ def sample_features(
     by_class: bool = False,
     progress: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Read the features of at most so many rows.
+    """Read the features and labels of at most `most` rows, sorted by label if asked, and say how they were chosen.
 
-    Parameters
-    ----------
-    store : Store
-    layers : sequence of str
-    rows : ndarray of int
-        Ascending.
-    labels : ndarray of shape (n_rows,)
-    most : int
-        Of more rows, a sample is taken; see `featx.report.figures.maps.sample_rows`.
-    seed : int
-        Of the sample.
-    by_class : bool, default False
-        Sort what is read by label.
-    progress : bool, default False
-        Show a bar on standard error, if that is a terminal.
-
-    Returns
-    -------
-    ndarray of shape (n_sample, n_features), float32
-    ndarray of shape (n_sample,)
-        Labels.
-    str
-        How many images, and how they were chosen, for a caption.
+    The last of the three results is for a caption. Of more rows a sample is taken; see `sample_rows`.
     """
     kept = sample_rows(labels, most, seed=seed)
     X = read_features(store, layers, rows[kept], progress=progress)
@@ -116,30 +75,24 @@ def sample_features(
     note = f"{len(kept):,} images"
     if len(kept) < len(rows):
         note = f"{len(kept):,} of {len(rows):,} images, drawn with seed {seed}, the classes' shares kept"
-    place_of = {name: place for place, name in enumerate(sort_labels(set(chosen)))}
-    order = np.argsort([place_of[name] for name in chosen], kind="stable") if by_class else slice(None)
+    number_of = {name: number for number, name in enumerate(sort_labels(set(chosen)))}
+    order = np.argsort([number_of[name] for name in chosen], kind="stable") if by_class else slice(None)
     return X[order], chosen[order], note
 
 
 def read_features(store: Store, layers: Sequence[str], rows: np.ndarray, *, progress: bool = False) -> np.ndarray:
-    """Read the features of some rows, ascending; a block of the store is in memory at a time.
-
-    Raises
-    ------
-    FeatxError
-        If one is not finite.
-    """
-    found, start = [], 0
+    """Read the features of some rows, ascending, block by block of the store; all of them are finite."""
+    blocks, start = [], 0
     with progress_bar(len(store), wanted=progress) as bar:
         for block in store.blocks(layers):
             first, last = np.searchsorted(rows, (start, start + len(block)))
-            found.append(block[rows[first:last] - start])
+            blocks.append(block[rows[first:last] - start])
             start += len(block)
             bar.update(len(block))
-    X = np.concatenate(found)
-    finite = np.isfinite(X.sum(axis=1, dtype=np.float64))
-    if not finite.all():
-        path = store.images["path"].iloc[rows[int(np.argmin(finite))]]
+    X = np.concatenate(blocks)
+    row = first_infinite(X)
+    if row is not None:
+        path = store.images["path"].iloc[rows[row]]
         raise FeatxError(
             f"{store.path}: the features of {path} are not finite: featx repair {store.path} makes them again"
         )
@@ -147,25 +100,14 @@ def read_features(store: Store, layers: Sequence[str], rows: np.ndarray, *, prog
 
 
 def find_dead(store: Store, *, progress: bool = False) -> pd.DataFrame:
-    """Count the features that say nothing, layer by layer; a few rows are in memory at a time.
-
-    Parameters
-    ----------
-    store : Store
-    progress : bool, default False
-        Show a bar on standard error, if that is a terminal.
+    """Count the features that are the same for every image, layer by layer, block by block of the store.
 
     Returns
     -------
     DataFrame
-        A row a layer (of further poolings: a row a pooling), in network order: `layer`; `n_features`; `dead`, how many
-        are 0 for every image; `constant`, how many others are the same number for every image; `zeros`, the share of
-        all its numbers that are 0.
-
-    Raises
-    ------
-    FeatxError
-        If the store has no image.
+        One row per layer (and pooling), in network order: `layer`; `n_features`; `dead`, how many are 0 for every
+        image; `constant`, how many others are the same number for every image; `zeros`, the share of all its numbers
+        that are 0.
     """
     _check_images(store)
     widths = [store.n_channels[layer] for layer in store.layers]
@@ -179,7 +121,7 @@ def find_dead(store: Store, *, progress: bool = False) -> pd.DataFrame:
             bar.update(len(block))
     is_dead, is_constant = (low == 0) & (high == 0), (low == high) & (low != 0)
     ends = np.cumsum(widths)[:-1]
-    found = zip(store.layers, *(np.split(array, ends) for array in (is_dead, is_constant, n_others)), strict=True)
+    by_layer = zip(store.layers, *(np.split(array, ends) for array in (is_dead, is_constant, n_others)), strict=True)
     return pd.DataFrame(
         [
             {
@@ -189,61 +131,44 @@ def find_dead(store: Store, *, progress: bool = False) -> pd.DataFrame:
                 "constant": int(constant.sum()),
                 "zeros": 1 - others.sum() / (len(store) * len(others)),
             }
-            for layer, dead, constant, others in found
+            for layer, dead, constant, others in by_layer
         ]
     )
 
 
 def top_images(store: Store, layer: str, channel: int, n: int = 12) -> pd.DataFrame:
-    """Find the images that excite a channel most.
-
-    Parameters
-    ----------
-    store : Store
-    layer : str
-    channel : int
-        From 0.
-    n : int, default 12
+    """Find the images that excite a channel most, the strongest first; of equal ones the first in the store.
 
     Returns
     -------
     DataFrame
-        The strongest first, at most `n`; of equal ones the earlier in the store. `row`, its number in the store;
-        `value`, the feature; and the store's columns: path, label, split, sha256 and so on.
-
-    Raises
-    ------
-    FeatxError
-        If the store has no image, no such layer, or the layer no such channel.
+        At most `n` rows. `row`, its number in the store; `value`, the feature; and the store's columns: path, label,
+        split, sha256 and so on.
     """
     _check_images(store)
     n_channels = store.n_channels
     if layer in n_channels and not 0 <= channel < n_channels[layer]:
         raise FeatxError(
-            f"{store.path}: {layer} has no channel {channel}; expected 0 to {n_channels[layer] - 1:,} (--channel)"
+            f"{store.path}: {layer} has no channel {channel}; expected 0 to {n_channels[layer] - 1:,}",
+            parameter="channel",
         )
     values = np.concatenate([block[:, channel] for block in store.blocks([layer])])
     rows = np.argsort(-values, kind="stable")[:n]
     table = store.images.iloc[rows].reset_index(drop=True)
-    found = pd.DataFrame({"row": rows, "value": values[rows]})
-    return pd.concat([found, table.drop(columns=list(found), errors="ignore")], axis=1)
+    strongest = pd.DataFrame({"row": rows, "value": values[rows]})
+    return pd.concat([strongest, table.drop(columns=list(strongest), errors="ignore")], axis=1)
 
 
-def telling_channel(X: np.ndarray, labels: np.ndarray) -> int:
+def most_distinct_channel(X: np.ndarray, labels: np.ndarray) -> int:
     """Return the channel whose class means lie farthest apart, measured by the spread within classes.
 
     That is the largest F of an analysis of variance (scikit-learn's `f_classif`); of one class only, the channel of the
     largest variance.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_images, n_channels)
-    labels : ndarray of shape (n_images,)
-
     Examples
     --------
     >>> X = np.array([[0.1, 5], [0.2, 5.1], [9, 5], [9.1, 5.1]])
-    >>> telling_channel(X, np.array(["ash", "ash", "birch", "birch"]))
+    >>> most_distinct_channel(X, np.array(["ash", "ash", "birch", "birch"]))
     0
     """
     spread = X.var(axis=0, dtype=np.float64)
@@ -265,39 +190,38 @@ def _check_images(store: Store) -> None:
 
 
 def read_pictures(
-    store: Store, table: pd.DataFrame, *, side: int, root: str | Path | None = None
-) -> tuple[list[np.ndarray | None], list[str]]:
-    """Read images as the network saw them, but smaller.
+    images: pd.DataFrame,
+    root: Path,
+    *,
+    side: int,
+    resize: str = "pad",
+    interpolation: str = "bilinear",
+    icc: str = "convert",
+) -> Iterator[np.ndarray | str]:
+    """Read the images of a store in small, or say of each why that is not possible.
+
+    A file is shown only if its bytes are those that the features were made of: a file that has changed is no example of
+    anything, and an untrusted store that names a reader's own files, whose digests it can't know, shows none of them.
 
     Parameters
     ----------
-    store : Store
-        Says how images are brought to one shape, and where they were.
-    table : DataFrame
-        Rows of `Store.images`: columns path and sha256.
+    images : DataFrame
+        Columns path and sha256.
+    root : Path
+        Where the paths start.
     side : int
         Height and width, pixels.
-    root : path, optional
-        Where the paths start; default: where they did when they were extracted.
+    resize, interpolation, icc
+        See `featx.images.read_picture`.
 
-    Returns
-    -------
-    list of ndarray of shape (side, side, 3), uint8, or None
-        None where the file is gone, can't be read, or is not the one that the features were made of.
-    list of str
-        Why, a line each: the file and the reason.
+    Yields
+    ------
+    ndarray of shape (side, side, 3), uint8; or str
+        The reason, if the file is gone, can't be read, or has changed.
     """
-    attributes = store.attributes
-    folder = Path(str(attributes.get("root", "")) if root is None else root)
-    options = {name: attributes.get(name) for name in ("resize", "interpolation")}
-    # Older stores did not ask for profiles.
-    options |= {"jpeg": "scaled", "icc": attributes.get("icc", "ignore")}
-    pictures: list[np.ndarray | None] = []
-    reasons = []
-    for path, sha256 in zip(table["path"], table["sha256"], strict=True):
+    options = {"image_size": side, "resize": resize, "interpolation": interpolation, "jpeg": "scaled", "icc": icc}
+    for path, sha256 in zip(images["path"], images["sha256"], strict=True):
         try:
-            pictures.append(read_unchanged(folder / path, sha256=sha256, image_size=side, **options))
+            yield read_unchanged(root / path, sha256=sha256, **options)
         except ImageError as error:
-            pictures.append(None)
-            reasons.append(f"{folder / path}: {error}")
-    return pictures, reasons
+            yield str(error)

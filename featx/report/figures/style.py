@@ -1,8 +1,8 @@
 """Give every figure one style, and save it as inline SVG or as a PNG, SVG or PDF file.
 
 Figures are `matplotlib.figure.Figure` without pyplot, which would keep each one alive and look for a window to show it
-in. Colours are those of Okabe and Ito 2008, Color Universal Design, https://jfly.uni-koeln.de/color/: told apart by
-colour-blind readers. A series differs from its neighbours by marker and dashes too, so that it is told apart in grey.
+in. Colours are those of Okabe and Ito 2008, Color Universal Design, https://jfly.uni-koeln.de/color/: colour-blind
+readers can distinguish them. A series differs from its neighbours by marker and dashes too, for readers of grey copies.
 """
 
 import io
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 INK = "#121314"
-"""What text, spines and lines that mean nothing by their colour are drawn in; in a page it follows the page's text.
+"""The colour of text, spines and lines without a colour of their own; in a page it follows the page's text.
 
-Not quite black: matplotlib's SVG leaves black out, and then nothing tells it from what is black on purpose.
+Not quite black: matplotlib's SVG leaves black out, so that it could not be found there.
 """
 
 
 ON_LIGHT, ON_DARK = "#000000", "#ffffff"
-"""What text on a coloured area is drawn in, whatever the page's colours are."""
+"""The colour of text on a coloured area, whatever the page's colours are."""
 
 
 COLOURS = {
@@ -65,7 +65,7 @@ DIVERGING = "RdBu_r"
 
 
 MOST_CLASSES = 20
-"""So many classes are named in a figure before it groups them or thins out their names."""
+"""How many classes a figure names, before it groups them or thins out their names."""
 
 
 ENDINGS = ("png", "svg", "pdf")
@@ -99,7 +99,7 @@ _STYLE = {
     # Letters as TrueType: searchable, and taken by publishers.
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
-    # Names of classes come from strangers, and dollars in them are dollars.
+    # Names of classes are untrusted, and dollars in them are dollars.
     "text.parse_math": False,
     "text.color": INK,
     "xtick.color": INK,
@@ -111,7 +111,7 @@ _STYLE = {
 }
 
 
-# Where the installed ones help with letters that matplotlib's own font, the first, doesn't have.
+# The installed ones help with letters that matplotlib's own font, the first, doesn't have.
 _FONTS = (
     *("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans", "Hiragino Sans", "PingFang SC"),
     *("Yu Gothic", "Microsoft YaHei", "Malgun Gothic", "Arial Unicode MS", "Segoe UI", "Arial"),
@@ -134,7 +134,7 @@ def style() -> Iterator[None]:
     except ImportError as error:
         raise FeatxError(f"figures need matplotlib ({error}): pip install 'featx[report]'") from error
     with matplotlib.rc_context(), warnings.catch_warnings():
-        # A letter that no font has is drawn as a box; there is nothing that a reader of the warning could do here.
+        # A letter that no font has is drawn as a box; the user can't change that here.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         matplotlib.rcdefaults()
         installed = set(font_manager.fontManager.get_font_names())
@@ -185,7 +185,7 @@ def series_look(number: int) -> dict[str, object]:
 
 
 def short_name(text: object, most: int = 24) -> str:
-    """Make a stranger's name fit for a figure: one line, no control characters, cut with an ellipsis.
+    """Make an untrusted name fit for a figure: one line, no control characters, cut with an ellipsis.
 
     Examples
     --------
@@ -200,7 +200,7 @@ def show_percent(axis: "Axis") -> None:
     """Show an axis's numbers, shares from 0 to 1, as percent with no more digits than they have."""
     from matplotlib.ticker import FuncFormatter
 
-    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{round(100 * value, 6):g}%"))
+    axis.set_major_formatter(FuncFormatter(lambda value, position: f"{round(100 * value, 6):g}%"))
 
 
 def write_on_cells(image: "AxesImage", form: str, *, size: float, missing: str = "", zeros: bool = True) -> None:
@@ -211,13 +211,13 @@ def write_on_cells(image: "AxesImage", form: str, *, size: float, missing: str =
     image : AxesImage
         Of an array of shape (n_rows, n_columns); NaN is an empty cell.
     form : str
-        How a number is written, such as ``"{:.2f}"``.
+        The format of a number, such as ``"{:.2f}"``.
     size : float
         Of the letters, points.
     missing : str, default ""
-        What stands in empty cells.
+        The text of empty cells.
     zeros : bool, default True
-        Whether numbers that would read as 0 are written.
+        Write numbers that would read as 0 too.
     """
     import numpy as np
 
@@ -235,25 +235,25 @@ def write_on_cells(image: "AxesImage", form: str, *, size: float, missing: str =
 
 
 def to_svg(figure: "Figure", *, title: str) -> str:
-    """Draw a figure as SVG to stand in a page.
+    """Draw a figure as SVG for a page.
 
     Parameters
     ----------
     figure : Figure
     title : str
-        What it shows, for readers who don't see it. Any text: it is escaped.
+        A description for readers who don't see it. Any text: it is escaped.
 
     Returns
     -------
     str
-        An ``<svg>`` element: the same for the same figure, text as text, on no background, what is drawn in `INK` as
-        currentColor. No style sheet, script, metadata or reference outside it; its ids are its own.
+        An ``<svg>`` element: the same for the same figure, text as text, without background, `INK` as currentColor. It
+        has no style sheet, script, metadata or reference to anything outside it, and its ids are its own.
     """
     return inline_svg(_render(figure, "svg", facecolor="none", dpi=100), title=title, ink=INK)
 
 
 def save(figure: "Figure", path: str | Path) -> None:
-    """Write a figure to a file, on white: whole, or not at all. A file that is there is replaced.
+    """Write a figure to a file, on white: whole, or not at all. A file that exists is replaced.
 
     Parameters
     ----------
@@ -283,7 +283,7 @@ def ending_of(path: Path) -> str:
     ending = path.suffix.lower().removeprefix(".")
     if ending not in ENDINGS:
         found = f"ends in {path.suffix!r}" if path.suffix else "has no ending"
-        raise FeatxError(f"{path}: {found}; expected .{', .'.join(ENDINGS)}: give another --output")
+        raise FeatxError(f"{path}: {found}; expected .{', .'.join(ENDINGS)}: give another `output`")
     return ending
 
 
@@ -310,7 +310,7 @@ _NUMBER = re.compile(r"-?\d+\.\d+")
 _REFERENCE = re.compile(r"(?<=url\(#)[\w-]+(?=\))|(?<=^#)[\w-]+$")
 
 
-# Attributes that hold lengths and places; numbers in other ones (colours, texts) are left alone.
+# Attributes with lengths and positions; numbers in other ones (colours, texts) are left alone.
 _MEASURES = {"d", "transform", "x", "y", "x1", "x2", "y1", "y2", "width", "height", "points", "viewBox", "style"}
 
 
@@ -318,23 +318,9 @@ _PIXELS_PER_POINT = 4 / 3
 
 
 def inline_svg(drawn: bytes, *, title: str, ink: str) -> str:
-    """Turn a drawn file into an element of a page.
-
-    Parameters
-    ----------
-    drawn : bytes
-        As matplotlib writes SVG.
-    title : str
-        For readers who don't see it.
-    ink : str
-        The colour, `#rrggbb`, that becomes currentColor.
-
-    Returns
-    -------
-    str
-    """
+    """Turn SVG of matplotlib into an element of a page, in which the colour `ink` becomes currentColor."""
     title = one_line(title)
-    # featx has just made it itself: no entities, no stranger's markup.
+    # featx has just made it: no entities, no untrusted markup.
     root = ElementTree.fromstring(drawn)  # noqa: S314
     for parent in list(root.iter()):
         for child in list(parent):
@@ -353,7 +339,7 @@ def inline_svg(drawn: bytes, *, title: str, ink: str) -> str:
 
 
 def _head(root: ElementTree.Element, title: str) -> None:
-    """Give the element its size, its name, and what stood in a style sheet, which would have been the whole page's."""
+    """Give the element its size, its name, and the rules of its style sheet, which would apply to the whole page."""
     width, height = (float(part) for part in root.attrib["viewBox"].split()[2:])
     root.attrib = {
         "xmlns": "http://www.w3.org/2000/svg",

@@ -123,13 +123,13 @@ def test_auto_halves_its_batch_where_memory_runs_out(where):
 def test_a_batch_size_that_was_asked_for_is_not_changed():
     network = build_network(**SMALL, batch_size=4)
     without_memory_for(network.engine, 3, where="begin")
-    with pytest.raises(FeatxError, match=r"batch size 4: .*, to featx extract, --batch-size auto"):
+    with pytest.raises(FeatxError, match=r"batch size 4: .*, in featx extract, `batch_size` auto"):
         network(pixels_of(4))
     # No batch is smaller than one image.
     for batch_size in (1, "auto"):
         network = build_network(**SMALL, batch_size=batch_size)
         without_memory_for(network.engine, 0, where="fetch")
-        with pytest.raises(FeatxError, match=r"of one image\. Take a smaller --image-size"):
+        with pytest.raises(FeatxError, match=r"of one image\. Use a smaller `image_size`"):
             network(pixels_of(4))
 
 

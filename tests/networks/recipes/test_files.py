@@ -291,7 +291,7 @@ def test_a_change_that_is_none_is_named(text):
 
 def test_empty_text_is_given_with_quotes_within_quotes():
     """A shell takes those of KEY='' away."""
-    assert refusal(parse_changes, ["from_layer="]).endswith("""; empty text, in a shell: --set "from_layer=''\"""")
+    assert refusal(parse_changes, ["from_layer="]).endswith("""; empty text, in a shell: "from_layer=''\"""")
     assert parse_changes(["from_layer=''"]) == {"from_layer": ""}
 
 

@@ -1,6 +1,7 @@
 """The first convolution's filters: those of the store's network, in the colours that they see."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from sample_parts import SETTINGS
 
 from featx import FeatxError
 from featx.networks import find_backbone, load_weights, preprocess
-from featx.report.figures.filters import first_layer_filters, scale_filters, what_they_need
+from featx.report.figures.filters import first_layer_filters, scale_filters, what_filters_need
 
 
 @pytest.fixture(scope="module")
@@ -29,41 +30,45 @@ def test_filters_see_red_green_and_blue_in_this_order(packaged):
     )
 
 
-def test_random_weights_and_others_that_do_not_fit():
-    spec = find_backbone("vgg16")
-    # Of a network that has its colours as they are; and its digest is that of the one layer that took part.
-    settings = replace(SETTINGS, weights="random:3", layers=("block1_conv1", "block1_conv1:max"), preprocessing="torch")
-    from featx.networks import build_backbone
+def test_the_kernel_is_that_of_the_network_with_these_weights(monkeypatch):
+    """The digest is of every layer that the features came from."""
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 8)).astype(np.float32)
+    layers = [SimpleNamespace(get_weights=lambda arrays=arrays: arrays) for arrays in ([], [kernel, np.zeros(8)])]
 
-    frozen = build_backbone(spec.name, layers="block1_conv1", weights="random:3", image_size=32)
-    settings = replace(settings, weights_sha256=frozen.weights_sha256)
-    kernel = frozen.model.get_layer("block1_conv1").get_weights()[0]
+    def build(backbone, *, layers, weights, **options):
+        return SimpleNamespace(model=model, weights_sha256=f"{backbone} {layers} {weights}")
+
+    model = SimpleNamespace(layers=layers)
+    monkeypatch.setattr("featx.report.figures.filters.build_frozen", build)
+    # This network takes its colours as they are.
+    settings = replace(SETTINGS, weights="random:3", layers=("block1_conv1", "block1_conv1:max"), preprocessing="torch")
+    settings = replace(settings, weights_sha256="vgg16 block1_conv1 random:3")
     np.testing.assert_array_equal(first_layer_filters(settings), kernel)
-    with pytest.raises(FeatxError, match="weights 'random:4': not those that made the store's features"):
+    with pytest.raises(FeatxError, match="weights 'random:4': not those that made the features of the store"):
         first_layer_filters(settings, "random:4")
 
 
 def test_weights_that_came_from_a_file_must_be_named():
     for name in ("own.weights.h5", "results-finetuned"):
         settings = replace(SETTINGS, weights=name)
-        with pytest.raises(FeatxError, match=f"'{name}', a file or a fine-tuned run: say where that is with --weights"):
+        with pytest.raises(FeatxError, match=f"'{name}', a file or a fine-tuned run: give its path as `weights`"):
             first_layer_filters(settings)
-        assert "a file or a fine-tuned run" in what_they_need(settings)
+        assert "a file or a fine-tuned run" in what_filters_need(settings)
 
 
 def test_what_filters_need_is_said_without_a_download(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    assert what_they_need(replace(SETTINGS, weights="random:0")) == "its weights are random"
+    assert what_filters_need(replace(SETTINGS, weights="random:0")) == "its weights are random"
     conv = replace(SETTINGS, weights="imagenet")
     whole = replace(SETTINGS, weights="imagenet", layers=("block1_conv1", "fc1"))
-    assert "isn't on this machine" in what_they_need(conv)
+    assert "isn't on this machine" in what_filters_need(conv)
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5").touch()
-    assert what_they_need(conv) == ""
-    assert "isn't on this machine" in what_they_need(whole)
+    assert what_filters_need(conv) == ""
+    assert "isn't on this machine" in what_filters_need(whole)
     (tmp_path / "models" / "vgg16_weights_tf_dim_ordering_tf_kernels.h5").touch()
-    assert what_they_need(whole) == ""
-    assert "isn't on this machine" in what_they_need(replace(conv, backbone="vgg19"))
+    assert what_filters_need(whole) == ""
+    assert "isn't on this machine" in what_filters_need(replace(conv, backbone="vgg19"))
 
 
 def test_each_filter_by_its_own_numbers_or_all_by_the_largest():

@@ -5,7 +5,7 @@ import pytest
 from plain_stores import write_plain_store
 
 from featx import FeatxError
-from featx.report.figures.store_data import find_dead, telling_channel, top_images
+from featx.report.figures.store_data import find_dead, most_distinct_channel, top_images
 from featx.store import Store
 
 LABELS = ["ash"] * 20 + ["birch"] * 10
@@ -24,9 +24,9 @@ def features():
     return {"block1_conv1": first, "block1_conv2": second}
 
 
-@pytest.fixture
-def store(tmp_path):
-    with Store(write_plain_store(tmp_path / "s.h5", features(), LABELS)) as opened:
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    with Store(write_plain_store(tmp_path_factory.mktemp("plain") / "s.h5", features(), LABELS)) as opened:
         yield opened
 
 
@@ -72,7 +72,7 @@ def test_a_store_without_images(tmp_path):
                 ask(opened)
 
 
-def test_the_telling_channel_differs_between_classes_for_its_spread():
+def test_the_most_distinct_channel_differs_between_classes_for_its_spread():
     rng = np.random.default_rng(0)
     labels = np.repeat(["ash", "birch"], 25)
     X = rng.normal(size=(50, 6)).astype(np.float32)
@@ -80,6 +80,6 @@ def test_the_telling_channel_differs_between_classes_for_its_spread():
     X[:, 1] = rng.normal(0, 50, 50) + 40 * (labels == "birch")
     X[:, 4] += 3 * (labels == "birch")
     X[:, 5] = 1
-    assert telling_channel(X, labels) == 4
-    assert telling_channel(X, np.array(["ash"] * 50)) == 1
-    assert telling_channel(np.ones((4, 2)), labels[[0, 1, 48, 49]]) == 0
+    assert most_distinct_channel(X, labels) == 4
+    assert most_distinct_channel(X, np.array(["ash"] * 50)) == 1
+    assert most_distinct_channel(np.ones((4, 2)), labels[[0, 1, 48, 49]]) == 0

@@ -57,7 +57,7 @@ class NcnnEngine:
         try:
             import ncnn
         except ImportError as error:
-            raise FeatxError(f"--engine ncnn: {error}: pip install 'featx[cpu]', or use --engine keras") from error
+            raise FeatxError(f"ncnn: {error}: pip install 'featx[cpu]', or use keras", parameter="engine") from error
         plan = plan_features(frozen.spatial, poolings)
         self._tail = find_tail(frozen.model)
         graph = translate(frozen.model, plan, self._tail.names if self._tail else ())
@@ -101,7 +101,7 @@ class NcnnEngine:
         for name, blob in self._blobs.items():
             code, found = extractor.extract(blob)
             if code:
-                raise FeatxError(f"ncnn failed at {blob} (code {code}): use --engine keras")
+                raise FeatxError(f"ncnn failed at {blob} (code {code}): use `engine` keras")
             # A copy: the array would only point into ncnn's memory.
             outputs[name] = np.array(found)
         return outputs
@@ -121,7 +121,7 @@ def _load(ncnn: ModuleType, params: str, arrays: Sequence[np.ndarray]) -> object
         if hasattr(net.opt, name):
             setattr(net.opt, name, False)
     if net.load_param_mem(params):
-        raise FeatxError("ncnn can't read the network that featx wrote for it: use --engine keras")
+        raise FeatxError("ncnn can't read the network that featx wrote for it: use `engine` keras")
     # Through a file: of the ways that ncnn has in Python, only this one leaves it the owner of the weights.
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -130,12 +130,12 @@ def _load(ncnn: ModuleType, params: str, arrays: Sequence[np.ndarray]) -> object
                 for array in arrays:
                     file.write(array.data)
             if net.load_model(str(path)):
-                raise FeatxError("ncnn can't read the weights that featx wrote for it: use --engine keras")
+                raise FeatxError("ncnn can't read the weights that featx wrote for it: use `engine` keras")
     except OSError as error:
         n_bytes = sum(array.nbytes for array in arrays)
         raise FeatxError(
             f"{n_bytes / 1e6:,.0f} MB of weights can't be written to a folder for temporary files ({error}). Free "
-            "some disk, name another folder in TMPDIR, or use --engine keras"
+            "some disk, name another folder in TMPDIR, or use `engine` keras"
         ) from error
     return net
 
