@@ -570,7 +570,7 @@ def refuse_images(path, changes, expected):
         ({"fits.rf.label": "labels"}, ("fits.rf.label", "no column 'labels' (close: label)")),
         ({"fits.rf.where": 'label == "ash"'}, ("fits.rf", "one class only")),
         ({"fits.again.stratify": ["type"]}, ("fits.again", "no column 'type'")),
-        ({"fits.again.stratify": ["group"]}, ("fits.again", "the column 'group' can't be stratified by")),
+        ({"fits.again.stratify": ["group"]}, ("fits.again.stratify", "the column 'group' can't be used")),
         ({"fits.rf.where": 'type == "mono"'}, ("fits.rf", "no column 'type'")),
         ({"fits.rf.sample_weight": "weight"}, ("fits.rf.sample_weight", "no column 'weight'")),
         ({"split": None}, ("fits.rf", "no image has a split")),
@@ -651,27 +651,27 @@ def listed(short):
         ),
         (
             {"fits.again.stratify": ["label", "kind"]},
-            ("fits.again", "one row only is of 'ash' and 'odd', and a random split that keeps shares takes two"),
+            ("fits.again.stratify", "only one row has 'ash' and 'odd'"),
         ),
         (
             {"fits.rf.choose_by": "roc_auc"},
-            ("fits.rf", "it is not defined where no row to score is of the class 'cedar'. Choose by balanced"),
+            ("fits.rf.choose_by", "roc_auc is not defined: no row to score has the class 'cedar'"),
         ),
         (
             {"fits.rf": {"store": "plain", "model": "knn", "grid": {"n_neighbors": [3, 21]}}},
-            ("fits.rf", "expected 20 or less, because some cells are fitted on 20 rows"),
+            ("fits.rf.grid.n_neighbors", "expected 20 or less, found 21"),
         ),
         (
             {"fits.rf": {"store": "plain", "model": "knn", "grid": {"n_neighbors": [1, 15]}, "cv": 2}},
-            ("fits.rf", "expected 12 or less"),
+            ("fits.rf.grid.n_neighbors", "expected 12 or less"),
         ),
         (
             {"fits.again.model": "knn", "fits.again.grid": {"n_neighbors": [1, 13]}},
-            ("fits.again", "expected 12 or less"),
+            ("fits.again.grid.n_neighbors", "expected 12 or less"),
         ),
         (
             {"fits.again.model": "knn", "fits.again.grid": {"n_neighbors": [25]}},
-            ("fits.again", "expected 24 or less"),
+            ("fits.again.grid.n_neighbors", "expected 24 or less"),
         ),
         (
             {"fits.again.cv": 7},
