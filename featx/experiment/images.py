@@ -7,7 +7,7 @@ import pandas as pd
 
 from featx.errors import FeatxError, SourceError
 from featx.experiment.existing import Existing
-from featx.experiment.option_names import explain
+from featx.experiment.option_names import dotted_key, explain
 from featx.experiment.schema import Experiment, FinetuneSpec, FitSpec, Source, Split
 from featx.finetune import StoreToBe, check_task
 from featx.fit import OF_ONE_SPLIT, FitOptions, check_grid, check_repeats, plan_cells, read_strata
@@ -93,10 +93,7 @@ def check_images(experiment: Experiment, manifest: Manifest | None, existing: Ma
             try:
                 _check_stage(experiment, spec, table)
             except FeatxError as error:
-                parameter = error.parameter
-                if parameter is not None:
-                    key += f".grid.{parameter}" if parameter in getattr(spec, "grid", ()) else f".{parameter}"
-                problems[key] = explain(FeatxError(error.text))
+                problems[dotted_key(error, key)] = explain(FeatxError(error.text))
     refuse(str(experiment.path), problems)
 
 

@@ -32,10 +32,14 @@ def explain(error: FeatxError, entry: str = "") -> str:
     'fits.rf.grid.n_estimators: expected 3 or more'
     """
     text = name_parameters(error.text, _key_of)
-    key = "" if error.parameter is None else _key_of(error.parameter) or error.parameter
-    if not key.startswith("source."):
-        key = f"{entry}{'.' if entry and key else ''}{key}"
+    key = dotted_key(error, entry)
     return f"{key}: {text}" if key else text
+
+
+def dotted_key(error: FeatxError, entry: str = "") -> str:
+    """Return the dotted key of the parameter that an error is about, or that of the entry."""
+    key = "" if error.parameter is None else _key_of(error.parameter) or error.parameter
+    return key if key.startswith("source.") else f"{entry}{'.' if entry and key else ''}{key}"
 
 
 def _key_of(parameter: str) -> str | None:
