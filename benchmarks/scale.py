@@ -26,7 +26,7 @@ from PIL import Image
 
 from featx.extract import Request, merge_shards, take_shard
 from featx.extract.run import run_extraction
-from featx.extract.shards import describe_origin, extract_shard
+from featx.extract.shards import extract_shard, shard_origin
 from featx.images import Manifest, read_source
 from featx.inference import PART_SIZE, PooledNetwork, compute_parts
 from featx.store import DigestIndex, Part, PartFiles, Settings, Store, merge_rows, outline, part_features, write_store
@@ -209,7 +209,7 @@ def measure_matrix(size: int, folder: Path) -> Iterator[None]:
 def measure_shards(size: int, folder: Path) -> Iterator[None]:
     """Make one store of eight shards."""
     manifest, count = make_manifest(size), 8
-    origin = describe_origin(manifest, {"weights": "random"})
+    origin = shard_origin(manifest, {"weights": "random"})
     for number in range(1, count + 1):
         shard = Shard(number, count)
         start, stop = shard.rows(size)
@@ -273,7 +273,7 @@ def measure_shard(number: int) -> Callable[[int, Path], Iterator[None]]:
         extract_shard(
             *(take_shard(manifest, shard), folder / "store.h5", REQUEST),
             shard=shard,
-            origin=describe_origin(manifest, {"weights": "random"}),
+            origin=shard_origin(manifest, {"weights": "random"}),
             network=stand_in(SPEED),
         )
         yield

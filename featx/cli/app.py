@@ -44,14 +44,14 @@ for command in (
 @AS_JSON
 def info(store: Path, as_json: bool) -> None:
     """Describe a feature store in one screen."""
-    from featx.store import Store, describe_store, format_description
+    from featx.store import Store, format_summary, summarize_store
 
     with Store(store) as opened:
-        description = describe_store(opened)
+        description = summarize_store(opened)
     if as_json:
         show_json(description)
     else:
-        click.echo(format_description(description))
+        click.echo(format_summary(description))
 
 
 @main.command()

@@ -9,14 +9,14 @@ from pathlib import Path
 from featx.errors import FeatxError
 from featx.experiment.schema import ChoiceSpec, Experiment, FinetuneSpec, FitSpec, StoreSpec
 from featx.experiment.stages import Stage, has_mark, make_mark
-from featx.extract import Base, check_same_images, find_lost_images, is_same_table, read_base
+from featx.extract import ExistingStore, check_same_images, find_lost_images, is_same_table, read_existing
 from featx.fit import plan_cells
 from featx.images import Manifest, digest_paths
 from featx.inference import build_frozen, own_image_size
 from featx.networks import BACKBONES, choose_poolings, expand_layers, is_source, layer_of
 from featx.networks.recipes import read_recipe, recipe_record
 from featx.results import RECORD, is_run, put_back, read_finetuned, read_repeats, read_run
-from featx.store import RunFolder, Store, choose_stored_layers
+from featx.store import PartialStore, Store, choose_stored_layers
 
 OTHER_ORDER, OTHER_TABLE = "another order of the images", "other labels, splits or columns of the images"
 """Differences of a store's table alone, for which no features are computed."""
@@ -272,14 +272,14 @@ def find_store(spec: StoreSpec, path: Path, manifest: Manifest | None, *, run_pa
     """
     if run_path is None and is_run(spec.weights):
         run_path = Path(spec.weights)
-    started = RunFolder(path).settings_and_source()
+    started = PartialStore(path).settings_and_source()
     if not path.exists() and started is None:
         return Existing("missing")
     if run_path is not None and not run_path.exists():
         return Existing("other", (f"of a network that does not exist: {run_path}",))
     if path.exists():
         try:
-            return _compare_store(spec, read_base(path), manifest, run_path)
+            return _compare_store(spec, read_existing(path), manifest, run_path)
         except FeatxError as error:
             return Existing("other", (str(error),))
     settings, source = started
@@ -313,7 +313,7 @@ def name_weights(weights: str) -> str:
     return weights if is_source(weights) else Path(weights).resolve().name
 
 
-def _compare_store(spec: StoreSpec, base: Base, manifest: Manifest | None, run_path: Path | None) -> Existing:
+def _compare_store(spec: StoreSpec, base: ExistingStore, manifest: Manifest | None, run_path: Path | None) -> Existing:
     different = differences(base.attributes, _store_request(spec, run_path))
     if manifest is not None and (n_lost := len(find_lost_images(base, manifest))):
         different.append(f"{n_lost:,} images that the source no longer has")
@@ -331,7 +331,7 @@ def _compare_store(spec: StoreSpec, base: Base, manifest: Manifest | None, run_p
     if not absent:
         return Existing("exists")
     if different := _addition_differences(base, made, wanted, manifest):
-        text = f"{RunFolder(base.path).path}: an unfinished addition to it, started with {'; '.join(different)}"
+        text = f"{PartialStore(base.path).path}: an unfinished addition to it, started with {'; '.join(different)}"
         return Existing("other", (text,), is_addition=True)
     return Existing("incomplete", tuple(absent))
 
@@ -385,9 +385,11 @@ def _list_absent(these: Features, those: Features) -> list[str]:
     return texts
 
 
-def _addition_differences(base: Base, made: Features, wanted: Features, manifest: Manifest | None) -> list[str]:
+def _addition_differences(
+    base: ExistingStore, made: Features, wanted: Features, manifest: Manifest | None
+) -> list[str]:
     """Name what an unfinished addition to a store was started with, if not with this; see `featx.extract.add`."""
-    folder = RunFolder(base.path)
+    folder = PartialStore(base.path)
     started = folder.settings_and_source()
     if started is None:
         return []
@@ -406,7 +408,7 @@ def _image_differences(source: Mapping[str, object], manifest: Manifest | None) 
     return [f"another {name}" for name in now if now[name] != before[name]]
 
 
-def _compare_tables(base: Base, manifest: Manifest) -> list[str]:
+def _compare_tables(base: ExistingStore, manifest: Manifest) -> list[str]:
     """Name what differs between the table of a store and that of the images; files are not read."""
     table = manifest.table[~manifest.table["path"].isin(set(base.rejected["path"]))]
     stored = base.images

@@ -16,7 +16,7 @@ from featx.experiment.stages import Stage, store_options
 from featx.extract import forecast_extraction
 from featx.fit import plan_cells
 from featx.networks.recipes import read_recipe
-from featx.store import RunFolder
+from featx.store import PartialStore
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _plan_store(
         forecast = forecast_extraction(prepared.manifest, store_path, store_options(experiment, spec), echo=echo)
     except FeatxError as error:
         return replace(plan, problem=explain(error))
-    n_done = min(RunFolder(stage.path).n_done(), forecast.n_images) if plan.status == "unfinished" else 0
+    n_done = min(PartialStore(stage.path).n_done(), forecast.n_images) if plan.status == "unfinished" else 0
     n_left = forecast.n_images - n_done
     return replace(
         plan,

@@ -15,7 +15,7 @@ from featx.experiment.record import RecordKeeper, check_kept_source, read_record
 from featx.experiment.schema import Experiment, FinetuneSpec
 from featx.experiment.stages import Stage, Work, choose_stages, list_stages, summarize_stage, tuning_options
 from featx.images import Manifest
-from featx.store import RunFolder
+from featx.store import PartialStore
 
 if TYPE_CHECKING:
     from featx.cluster import Cluster
@@ -302,7 +302,7 @@ def _do(work: Work, stages: Sequence[Stage], existing: Mapping[str, Existing], o
 
 def _clear_addition(stage: Stage) -> None:
     """Delete the parts of another addition to a store; the store itself stays and is added to."""
-    folder = RunFolder(stage.path)
+    folder = PartialStore(stage.path)
     with folder.lock():
         folder.clear()
 

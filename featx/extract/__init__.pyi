@@ -8,7 +8,7 @@ from .add import (
     is_same_table as is_same_table,
 )
 from .add import (
-    read_base as read_base,
+    read_existing as read_existing,
 )
 from .features import (
     extract_features as extract_features,
@@ -29,7 +29,7 @@ from .options import (
     ExtractOptions as ExtractOptions,
 )
 from .plan import (
-    Base as Base,
+    ExistingStore as ExistingStore,
 )
 from .repair import (
     repair_store as repair_store,

@@ -9,7 +9,7 @@ import pandas as pd
 
 from featx.errors import ImageError, StoreError
 from featx.extract.options import ExtractOptions
-from featx.extract.plan import Base, LazyNetwork, Plan, announce
+from featx.extract.plan import ExistingStore, LazyNetwork, Plan, announce
 from featx.images import Manifest, digest_of
 from featx.inference import AUTO, PooledNetwork, build_frozen
 from featx.networks import FrozenBackbone, choose_poolings, layer_of, load_keras, plan_features
@@ -22,12 +22,12 @@ _OTHERWISE = "Use another name, or `overwrite` to make it again"
 _N_COMPARED = 16
 
 
-def read_base(path: Path) -> Base:
+def read_existing(path: Path) -> ExistingStore:
     """Read an existing store without its features; raise an error if it can't be added to."""
     try:
         with Store(path) as store:
             attributes = store.attributes
-            return Base(
+            return ExistingStore(
                 path=path,
                 run_id=str(attributes["run_id"]),
                 settings=Settings.from_record(attributes),
@@ -36,24 +36,17 @@ def read_base(path: Path) -> Base:
                 rejected=store.rejected,
             )
     except StoreError as error:
-        reason = str(error).removeprefix(f"{path}: ")
         raise StoreError(
-            f"{path}: exists, and can't be added to ({reason}). Use another name, or `overwrite` to replace this file"
+            f"{error}. So it can't be added to: use another name, or `overwrite` to replace this file"
         ) from error
     except KeyError as error:
         raise StoreError(f"{path}: exists, and has no attribute {error}. {_OTHERWISE}") from error
 
 
-def plan_addition(request: ExtractOptions, base: Base, manifest: Manifest, echo: Callable[[str], None]) -> Plan:
-    """Plan the missing layers and poolings of a store, and all of them for new images.
-
-    The result has every layer, in every pooling, of the store and of the request together.
-
-    Raises
-    ------
-    FeatxError
-        If the store was made with other settings, or has images that the manifest doesn't.
-    """
+def plan_addition(
+    request: ExtractOptions, base: ExistingStore, manifest: Manifest, echo: Callable[[str], None]
+) -> Plan:
+    """Plan the missing layers and poolings of a store, and all of them for new images, if the settings are the same."""
     stored = base.settings
     request = replace(
         request,
@@ -103,7 +96,7 @@ def plan_addition(request: ExtractOptions, base: Base, manifest: Manifest, echo:
     )
 
 
-def keep_splits(base: Base, manifest: Manifest, echo: Callable[[str], None]) -> Manifest:
+def keep_splits(base: ExistingStore, manifest: Manifest, echo: Callable[[str], None]) -> Manifest:
     """Return the manifest with the store's splits, if the source has none at all."""
     stored = base.images.set_index("path")["split"]
     if manifest.has_splits or not (stored != "").any():
@@ -115,7 +108,7 @@ def keep_splits(base: Base, manifest: Manifest, echo: Callable[[str], None]) -> 
     return replace(manifest, table=manifest.table.assign(split=kept))
 
 
-def describe_changes(base: Base, plan: Plan, table: pd.DataFrame) -> list[str]:
+def describe_changes(base: ExistingStore, plan: Plan, table: pd.DataFrame) -> list[str]:
     """Name the differences that an addition makes, most important first; `table` is the new one, with sha256."""
     now, before = table.set_index("path"), base.images.set_index("path")
     common = now.index.intersection(before.index)
@@ -171,12 +164,12 @@ def _build_pooled(
     return network
 
 
-def find_lost_images(base: Base, manifest: Manifest) -> pd.Series:
+def find_lost_images(base: ExistingStore, manifest: Manifest) -> pd.Series:
     """Return the paths of a store's images that are not among a manifest's."""
     return base.images["path"][~base.images["path"].isin(set(manifest.table["path"]))]
 
 
-def _check_lost_images(base: Base, manifest: Manifest) -> None:
+def _check_lost_images(base: ExistingStore, manifest: Manifest) -> None:
     lost = find_lost_images(base, manifest)
     if len(lost):
         raise StoreError(
@@ -186,7 +179,7 @@ def _check_lost_images(base: Base, manifest: Manifest) -> None:
         )
 
 
-def check_same_images(base: Base, manifest: Manifest) -> None:
+def check_same_images(base: ExistingStore, manifest: Manifest) -> None:
     """Raise an error for another folder whose files have the same names; a folder that was moved is fine."""
     if str(manifest.root) == base.attributes.get("root") or not len(base.images):
         return
@@ -207,7 +200,7 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _check_settings(base: Base, request: ExtractOptions) -> None:
+def _check_settings(base: ExistingStore, request: ExtractOptions) -> None:
     """Compare all but layers, poolings and weights; no network is built for it."""
     names = ("backbone", "image_size", "resize", "interpolation", "jpeg", "icc", "views", "store_dtype", "engine")
     requested = replace(
@@ -219,7 +212,7 @@ def _check_settings(base: Base, request: ExtractOptions) -> None:
     _check_same(base, requested.changes_from(base.attributes))
 
 
-def _check_weights(base: Base, request: ExtractOptions, frozen: FrozenBackbone) -> None:
+def _check_weights(base: ExistingStore, request: ExtractOptions, frozen: FrozenBackbone) -> None:
     """Compare the weights of the store's own layers, and what they expect."""
     requested = replace(base.settings, preprocessing=frozen.preprocessing)
     different = requested.changes_from(base.attributes)
@@ -231,7 +224,7 @@ def _check_weights(base: Base, request: ExtractOptions, frozen: FrozenBackbone) 
     _check_same(base, different)
 
 
-def _check_same(base: Base, different: list[str]) -> None:
+def _check_same(base: ExistingStore, different: list[str]) -> None:
     if different:
         raise StoreError(
             f"{base.path}: exists, and was made with {'; '.join(different)}. Use the same settings to add layers, "

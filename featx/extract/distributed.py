@@ -13,19 +13,19 @@ from featx.errors import FeatxError, SourceError, StoppedError, StoreError
 from featx.extract.merge import merge_shards, was_merging
 from featx.extract.options import ExtractOptions
 from featx.extract.rejections import count_allowed
-from featx.extract.run import Extraction, describe_finished, run_extraction
+from featx.extract.run import Extraction, run_extraction, summarize_finished
 from featx.extract.shards import (
     ShardOrigin,
-    describe_origin,
     extract_shard,
     is_finished,
     list_shards,
     read_origin,
+    shard_origin,
     take_shard,
 )
 from featx.images import Manifest
 from featx.networks import is_source
-from featx.store import RunFolder, Store, check_folder
+from featx.store import PartialStore, Store, check_folder
 from featx.system import Shard, hold, is_file, is_lock_file, progress_bar
 
 # The fewest images of a shard.
@@ -48,7 +48,7 @@ _WITH_IT = r"\.parts|\.log|"
 
 
 # The mark of a run that overwrites a store.
-_BEGUN = "overwrites"
+_OVERWRITES = "overwrites"
 
 
 def extract_on(
@@ -65,9 +65,9 @@ def extract_on(
 ) -> Extraction:
     """Extract features by the workers of a cluster; see `featx.extract_features`.
 
-    The manifest is divided into shards, contiguous runs of rows, that workers make stores of; these are merged into one
-    that is equal to the store of one machine. Shards that are done are kept when this is stopped, and the same call
-    goes on. A store that is there already is added to by a single worker.
+    The manifest is divided into shards, contiguous runs of rows, of which workers make stores; the merge of these
+    equals the store of one machine. When this is stopped, finished shards are kept, and the same call resumes. A single
+    worker adds to an existing store.
 
     Parameters
     ----------
@@ -88,13 +88,13 @@ def extract_on(
     counts = _Counts(manifest, max_rejected)
     seen = _must_see(manifest, request)
     if _finish_merge(store_path, overwrite, progress, echo) and overwrite:
-        return describe_finished(store_path)
+        return summarize_finished(store_path)
     if store_path.exists() and not overwrite:
         return _add_on_one_worker(
             cluster, (manifest, store_path, _for_workers(request), max_rejected, log_every), seen, echo
         )
     started_at = time.monotonic()
-    with _begun(store_path, overwrite) as folder:
+    with _held_folder(store_path, overwrite) as folder:
         shards = _divide(manifest, store_path, cluster, echo)
         tasks = _make_tasks(manifest, store_path, request, shards, (counts.most, overwrite, log_every))
         _run_shards(cluster, manifest, store_path, shards, tasks, counts, [folder, *seen], progress, echo)
@@ -115,7 +115,7 @@ def extract_on(
 
 
 class _Counts:
-    """What all shards have come to so far; ends a run that has too many images that can't be read."""
+    """Counts over all shards; ends a run that has too many images that can't be read."""
 
     def __init__(self, manifest: Manifest, max_rejected: int | float | None) -> None:
         self.n_computed = self.n_resumed = self.n_rejected = 0
@@ -173,7 +173,7 @@ def _make_tasks(
     manifest: Manifest, store_path: Path, request: ExtractOptions, shards: list[Shard], options: tuple
 ) -> Iterator[tuple[str, tuple]]:
     """Yield every shard's task; its rows are taken as it leaves."""
-    origin = describe_origin(manifest, request.record())
+    origin = shard_origin(manifest, request.record())
     for shard in shards:
         yield str(shard), (take_shard(manifest, shard), store_path, _for_workers(request), shard, origin, *options)
 
@@ -229,7 +229,7 @@ def _blame(manifest: Manifest, store_path: Path, folder: Path, killers: list[tup
     shard, error = killers[0]
     start, stop = shard.rows(len(manifest))
     names = [str(manifest.root / path) for path in manifest.table["path"].iloc[start:stop]]
-    done = {row for first, end in RunFolder(shard.path_of(store_path)).ranges() for row in range(first, end)}
+    done = {row for first, end in PartialStore(shard.path_of(store_path)).ranges() for row in range(first, end)}
     left = [name for row, name in enumerate(names) if row not in done]
     list_path = folder / f"shard-{shard.number:04d}-of-{shard.count:04d}.txt"
     list_path.write_text("\n".join(left) + "\n", encoding="utf-8", errors="surrogateescape")
@@ -244,7 +244,7 @@ def _blame(manifest: Manifest, store_path: Path, folder: Path, killers: list[tup
 def _finish_merge(store_path: Path, overwrite: bool, progress: bool, echo: Callable[[str], None]) -> bool:
     """Finish what an earlier call of this kind was stopped in, if that was the merge; return whether it was."""
     folder = _folder_of(store_path)
-    if overwrite != (folder / _BEGUN).exists() or not was_merging(RunFolder(store_path)):
+    if overwrite != (folder / _OVERWRITES).exists() or not was_merging(PartialStore(store_path)):
         return False
     merge_shards(store_path, overwrite=overwrite, progress=progress, echo=echo)
     shutil.rmtree(folder, ignore_errors=True)
@@ -269,7 +269,7 @@ def _add_on_one_worker(cluster: Cluster, arguments: tuple, seen: list[Path], ech
 
 
 @contextlib.contextmanager
-def _begun(store_path: Path, overwrite: bool) -> Iterator[Path]:
+def _held_folder(store_path: Path, overwrite: bool) -> Iterator[Path]:
     """Hold the folder `<store>.cluster/`, by which workers know that they see the same files.
 
     It records whether shards next to the store belong to a run that overwrites it; those of another run are deleted.
@@ -280,7 +280,7 @@ def _begun(store_path: Path, overwrite: bool) -> Iterator[Path]:
     except OSError as error:
         raise StoreError(f"{folder}: this folder can't be made: {error.strerror or error}") from error
     with hold(folder / "lock", f"{store_path}: another featx is making this store on a cluster"):
-        note = folder / _BEGUN
+        note = folder / _OVERWRITES
         if overwrite and not note.exists():
             for path, _, _ in list_shards(store_path, _WITH_IT):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -304,22 +304,14 @@ def make_shard(
     *,
     echo: Callable[[str], None],
 ) -> Extraction:
-    """Make one shard's store on a worker, by the network that it keeps.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        Of the shard's rows.
-    store_path, request, shard, origin, max_rejected, overwrite, log_every, echo
-        See `featx.extract.shards.extract_shard`. A shard that is there was made by the same run, and stays.
-    """
+    """Make one shard on a worker, with the network that it keeps; an existing one is of the same run, and stays."""
     path = shard.path_of(store_path)
     options = {"max_rejected": max_rejected, "log_every": log_every, "echo": echo}
 
     def make() -> Extraction:
         # Asked each time: the worker that was waited for may have finished it.
         if is_finished(path, manifest, shard, origin):
-            return describe_finished(path)
+            return summarize_finished(path)
         if _is_of(path, manifest, shard, origin):
             # Rejected images are read again; the others are not computed again.
             marks = {"shard": str(shard), "shard_of": origin.to_json()}
@@ -330,7 +322,7 @@ def make_shard(
         options_of_shard = {"shard": shard, "origin": origin, "overwrite": overwrite, "network": network}
         return extract_shard(manifest, store_path, request, **options_of_shard, **options)
 
-    return when_free(make, RunFolder(path).n_done)
+    return when_free(make, PartialStore(path).n_done)
 
 
 def add_to(
@@ -346,12 +338,12 @@ def add_to(
     options = {"max_rejected": max_rejected, "log_every": log_every, "echo": echo}
     return when_free(
         lambda: run_extraction(manifest, store_path, request, overwrite=False, progress=False, **options),
-        RunFolder(store_path).n_done,
+        PartialStore(store_path).n_done,
     )
 
 
 def _is_of(path: Path, manifest: Manifest, shard: Shard, origin: ShardOrigin) -> bool:
-    """Whether a store that is there is this shard, of the same whole."""
+    """Return whether an existing store is this shard, of the same whole."""
     if not path.exists():
         return False
     with Store(path) as store:

@@ -1,4 +1,4 @@
-"""Stage 1, images to store: what may be asked for, of the whole or of a shard."""
+"""Extract features of images into a store, or a shard of it: the public function."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from featx.errors import FeatxError
 from featx.extract.options import ExtractOptions
 from featx.extract.run import Extraction, run_extraction
-from featx.extract.shards import describe_origin, extract_shard, take_shard
+from featx.extract.shards import extract_shard, shard_origin, take_shard
 from featx.images import Manifest
 from featx.inference import AUTO
 from featx.system import Shard, takes
@@ -46,9 +46,8 @@ def extract_features(
 ) -> Extraction:
     """Extract the pooled activations of a frozen network into a feature store.
 
-    A run that is interrupted, however, goes on where it was when it is started again with the same arguments. A store
-    that is there already is added to: what comes out has its layers and poolings and those asked for, of the
-    manifest's images, and only what is missing is computed.
+    An interrupted run resumes when it is started again with the same arguments. An existing store is added to: the
+    result has its layers and poolings and the new ones, for the manifest's images; only what is missing is computed.
 
     Parameters
     ----------
@@ -58,15 +57,15 @@ def extract_features(
         The HDF5 file to make, or to add to.
     {options}
     shard : Shard, optional
-        Make this share of the store and no more, in a file of its own beside it; once all are there,
-        `featx.merge_shards` makes the store of them. Default: the whole.
+        Make only this share of the store, in a separate file next to it; `featx.merge_shards` joins all shards.
+        Default: the whole store.
     cluster : Cluster, optional
-        Workers that do it in shards of their own; see `featx.extract.distributed.extract_on`. Default: this process.
+        Workers that extract shards; see `featx.cluster.open_cluster`. Default: this process.
     overwrite : bool, default False
-        Replace a finished store (once the new one is whole) and an unfinished one of other settings.
+        Replace a finished store (once the new one is complete) and an unfinished one of other settings.
     log_every : float, default 60.0
         Seconds between two lines of `<store>.log`: rows done, images/s, what the run has waited for, and memory. A run
-        that is over before its first line leaves none.
+        that ends before its first line leaves none.
     progress : bool, default False
         Show a progress bar, if standard error is a terminal.
     echo : callable, optional
@@ -75,7 +74,7 @@ def extract_features(
     Raises
     ------
     FeatxError
-        If anything in the arguments, the images or the disk doesn't allow it; what is done is kept.
+        If the arguments, the images or the disk don't allow it; what is done is kept.
     """
     request = ExtractOptions(
         backbone=backbone,
@@ -110,5 +109,5 @@ def extract_features(
         return extract_on(cluster, manifest, store_path, request, **options)
     if shard is None:
         return run_extraction(manifest, Path(store_path), request, **options)
-    origin = describe_origin(manifest, request.record())
+    origin = shard_origin(manifest, request.record())
     return extract_shard(take_shard(manifest, shard), store_path, request, shard=shard, origin=origin, **options)

@@ -1,4 +1,4 @@
-"""What an extraction would take: a few batches of its own images, timed, and nothing written."""
+"""Forecast an extraction: time a few batches of its own images, and write nothing."""
 
 import contextlib
 import math
@@ -89,7 +89,7 @@ def forecast_extraction(
     *,
     echo: Callable[[str], None] = lambda line: None,
 ) -> Forecast:
-    """Say what `featx.extract_features` would take with the same arguments.
+    """Forecast what `featx.extract_features` takes with the same arguments.
 
     A few batches of the images, taken evenly from all of them, are decoded and pushed through the network.
 
@@ -117,10 +117,10 @@ def forecast_extraction(
 
     read = replace(options, image_size=size).reader()
     paths = _choose(manifest, _N_BATCHES * network.batch_size)
-    found, decode_rate = _time_decoding(paths, read)
-    pictures = [picture for picture in found if isinstance(picture, Picture)]
+    results, decode_rate = _time_decoding(paths, read)
+    pictures = [picture for picture in results if isinstance(picture, Picture)]
     if not pictures:
-        raise none_readable(f"{len(paths):,} images tried", paths[0], found[0])
+        raise none_readable(f"{len(paths):,} images tried", paths[0], results[0])
     network_rate, network_memory = _time_network(network, pictures)
     shares_cores = network.engine.device.startswith("cpu")
     rate = 1 / (1 / decode_rate + 1 / network_rate) if shares_cores else min(decode_rate, network_rate)
@@ -189,8 +189,8 @@ def _time_decoding(paths: list[Path], read: Callable[[Path], Picture]) -> tuple[
 
     started_at = time.perf_counter()
     with ThreadPoolExecutor(n_decoders()) as decoders:
-        found = list(decoders.map(attempt, paths))
-    return found, len(paths) / (time.perf_counter() - started_at)
+        results = list(decoders.map(attempt, paths))
+    return results, len(paths) / (time.perf_counter() - started_at)
 
 
 def _time_network(network: PooledNetwork, pictures: list[Picture]) -> tuple[float, int]:

@@ -19,7 +19,7 @@ from featx.store import (
     DigestIndex,
     Outline,
     Part,
-    RunFolder,
+    PartialStore,
     Settings,
     SplitFeatures,
     Store,
@@ -114,7 +114,7 @@ def merge_shards(
     """
     started_at, started = time.monotonic(), now()
     check_folder(Path(store_path))
-    folder = RunFolder(store_path)
+    folder = PartialStore(store_path)
     with folder.lock():
         merged = _read_merged(folder)
         if merged is None:
@@ -140,8 +140,8 @@ def check_shards(store_path: Path) -> list[ShardStore]:
     paths = _find_shards(store_path)
     shards: list[ShardStore] = []
     for shard, path in paths:
-        if RunFolder(path).path.is_dir():
-            raise StoreError(f"{RunFolder(path).path}: this shard is being written, or was stopped. {_again(shard)}")
+        if PartialStore(path).path.is_dir():
+            raise StoreError(f"{PartialStore(path).path}: this shard is being written, or was stopped. {_again(shard)}")
         shards.append(_read_shard(path, shard))
         if differences := _differences(shards[-1], shards[0]):
             raise StoreError(
@@ -235,7 +235,7 @@ def _again(shard: Shard, option: str = "") -> str:
 
 
 def _merge(
-    folder: RunFolder, shards: Sequence[ShardStore], started: str, *, progress: bool
+    folder: PartialStore, shards: Sequence[ShardStore], started: str, *, progress: bool
 ) -> tuple[dict[str, int], list[Path]]:
     """Write the whole file and move it into place; return its numbers, and the shards that are no longer needed."""
     images = pd.concat([shard.images for shard in shards], ignore_index=True)
@@ -278,12 +278,12 @@ def _merge(
     return counts, paths
 
 
-def was_merging(folder: RunFolder) -> bool:
+def was_merging(folder: PartialStore) -> bool:
     """Return whether a merge was stopped after its store was written, or just before it was named."""
     return (folder.path / MERGED).exists()
 
 
-def _read_merged(folder: RunFolder) -> tuple[dict[str, int], list[Path]] | None:
+def _read_merged(folder: PartialStore) -> tuple[dict[str, int], list[Path]] | None:
     """Return what an earlier merge has made, if it was stopped before it had deleted all shards."""
     try:
         record = json.loads((folder.path / MERGED).read_bytes())
@@ -306,7 +306,7 @@ def _read_merged(folder: RunFolder) -> tuple[dict[str, int], list[Path]] | None:
     return None
 
 
-def _delete(folder: RunFolder, paths: Sequence[Path], echo: Callable[[str], None]) -> None:
+def _delete(folder: PartialStore, paths: Sequence[Path], echo: Callable[[str], None]) -> None:
     """Delete the shards that a store was made of."""
     left = []
     for path in paths:

@@ -1,4 +1,4 @@
-"""Describe an extraction: its options, the existing store that it adds to, and what it computes."""
+"""Plan an extraction: the existing store that it adds to, and the networks that compute what is missing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,19 +14,8 @@ from featx.store import Settings
 
 
 @dataclass(frozen=True)
-class Base:
-    """A finished store that is added to, without its features.
-
-    Attributes
-    ----------
-    path : Path
-    run_id : str
-        Of the run that wrote it.
-    settings : Settings
-    attributes : dict
-    images, rejected : DataFrame
-        See `featx.store.Store`.
-    """
+class ExistingStore:
+    """A finished store that is added to, without its features; `run_id` is the run that wrote it."""
 
     path: Path
     run_id: str
@@ -42,17 +31,7 @@ class Base:
 
 
 class LazyNetwork:
-    """Some features of a network that is built when the first image needs it.
-
-    Parameters
-    ----------
-    build : callable
-        Makes the network.
-    n_channels : dict of str to int
-        Which of its features, in network order.
-    batch_size : int
-        The most images of one call.
-    """
+    """Chosen features of a network that is built when the first image needs it."""
 
     def __init__(self, build: Callable[[], PooledNetwork], n_channels: dict[str, int], *, batch_size: int) -> None:
         self._build = build
@@ -62,11 +41,11 @@ class LazyNetwork:
 
     @property
     def has_own_device(self) -> bool:
-        """Whether the network, once it is there, leaves the processor's cores to others."""
+        """Whether the network, once it is built, leaves the processor's cores to others."""
         return self._built is not None and self._built.has_own_device
 
     def submit(self, pixels: np.ndarray) -> Callable[[], dict[str, np.ndarray]]:
-        """Begin what calling does, and return what waits for it."""
+        """Start a call, and return a function that waits for its result."""
         wait = self._ready().submit(pixels)
         return lambda: self._choose(wait())
 
@@ -90,28 +69,28 @@ class LazyNetwork:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan: what an extraction computes.
+    """The plan of an extraction.
 
     Attributes
     ----------
     request : ExtractOptions
     settings : Settings
-        Of the store that comes out.
+        The resulting store's.
     n_channels : dict of str to int
         Its features by name, in network order.
     network : Network
-        Gives all of them, for images that are new.
-    base : Base or None
+        Computes all features, for new images.
+    base : ExistingStore or None
         The store that is added to.
     further : Network or None
-        Gives the missing features for the images of the base.
+        Computes the missing features, for the images of the base.
     """
 
     request: ExtractOptions
     settings: Settings
     n_channels: dict[str, int]
     network: Network
-    base: "Base | None" = None
+    base: "ExistingStore | None" = None
     further: Network | None = None
 
     @property
@@ -146,7 +125,7 @@ def plan_new(request: ExtractOptions, echo: Callable[[str], None], network: Pool
 
 
 def announce(request: ExtractOptions, network: PooledNetwork, echo: Callable[[str], None]) -> None:
-    """Say what runs, and where."""
+    """Name the network and its engine to the user."""
     engine = network.engine
     n_layers = len(network.n_channels)
     echo(f"{request.backbone}, {n_layers} layers, on {engine.device} by {engine.name} {engine.version}")

@@ -88,13 +88,7 @@ def none_readable(images: str, path: Path, reason: str) -> SourceError:
 
 
 def count_allowed(max_rejected: int | float | None, n_images: int) -> int | None:
-    """Return the number of images that may be rejected, None for any.
-
-    Parameters
-    ----------
-    max_rejected : int, float or None
-        A count; a share of the images, 0.0 to 1.0; or None for any number.
-    n_images : int
+    """Return the number of images that may be rejected, None for any; `max_rejected` is a count, a share or None.
 
     Examples
     --------

@@ -18,15 +18,15 @@ from featx.store import (
     Findings,
     Outline,
     PartFiles,
+    PartialStore,
     Problem,
-    RunFolder,
     StoredFeatures,
     add_run,
+    check_folder,
     merge_rows,
     opened,
     outline,
     part_features,
-    probe,
     rewrite_store,
     rows_in,
 )
@@ -78,11 +78,8 @@ def repair_store(
     """
     path = Path(path)
     options = {"weights": weights, "batch_size": batch_size, "echo": echo}
-    # An error here leaves no folder for a lock next to what is no store.
-    probe(path)
-    with opened(path):
-        pass
-    with (folder := RunFolder(path)).lock():
+    check_folder(path)
+    with (folder := PartialStore(path)).lock():
         verification, findings = inspect_store(path, sample=sample, seed=seed, root=root, progress=progress, **options)
         if not verification.is_damaged:
             return Repair(str(path), is_changed=False, n_images=verification.n_images)
@@ -140,7 +137,7 @@ class _DamagedRows:
 
 
 def _replace(
-    folder: RunFolder, findings: Findings, rows: _DamagedRows, reextractor: Reextractor | None, *, progress: bool
+    folder: PartialStore, findings: Findings, rows: _DamagedRows, reextractor: Reextractor | None, *, progress: bool
 ) -> Repair:
     """Compute the damaged rows, write the repaired store, verify it, and move it into place."""
     started, new_path, files = now(), folder.path / "repaired.h5.tmp", folder.further("repair")

@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from featx.errors import FeatxError, SourceError, StoppedError, StoreError
-from featx.extract.add import describe_changes, is_same_table, keep_splits, plan_addition, read_base
+from featx.extract.add import describe_changes, is_same_table, keep_splits, plan_addition, read_existing
 from featx.extract.options import ExtractOptions
-from featx.extract.plan import Base, LazyNetwork, Plan, plan_new
+from featx.extract.plan import ExistingStore, LazyNetwork, Plan, plan_new
 from featx.extract.rejections import Rejections, find_changed, none_readable
 from featx.images import Manifest, PictureNotes, digest_paths
 from featx.inference import Network, PooledNetwork, describe_engines, find_gaps, run_network
@@ -23,7 +24,7 @@ from featx.store import (
     DigestIndex,
     Outline,
     PartFiles,
-    RunFolder,
+    PartialStore,
     SplitFeatures,
     Store,
     add_run,
@@ -39,23 +40,23 @@ from featx.system import RunLog, Tally, describe_command, progress_bar
 
 @dataclass(frozen=True)
 class Extraction:
-    """What an extraction did.
+    """Result of an extraction.
 
     Attributes
     ----------
     store_path : str
     n_images, n_features, n_rejected : int
-        Of the finished store.
+        Numbers of the finished store.
     n_identical : int
         Images whose file is, byte for byte, the one of another image: features are computed once and shared.
     n_computed : int
-        Images that this run pushed through the network.
+        Images that went through the network in this run.
     n_resumed : int
-        Images that an earlier, interrupted run had pushed through it.
+        Images that went through it in an earlier, interrupted run.
     seconds : float
         From the first image to the finished store.
     images_per_second : float
-        Of those that this run computed.
+        Speed for the images that this run computed.
     """
 
     store_path: str
@@ -79,7 +80,7 @@ class ExtractionRun:
     def __init__(
         self,
         manifest: Manifest,
-        folder: RunFolder,
+        folder: PartialStore,
         plan: Plan,
         *,
         rejections: Rejections,
@@ -150,13 +151,7 @@ class ExtractionRun:
         return round(self.n_computed / max(self.seconds, 1e-9), 2)
 
     def compute(self) -> None:
-        """Compute what is missing; a run that is resumed keeps its parts.
-
-        Raises
-        ------
-        FeatxError
-            If the images, the weights or the disk don't allow it.
-        """
+        """Compute what is missing; a run that is resumed keeps its parts."""
         self.rows = self._compute_rows()
         self._check_readable()
         if self.plan.further is not None:
@@ -168,13 +163,7 @@ class ExtractionRun:
         return min(files.n_done(), n_rows), n_rows
 
     def publish(self, provenance: dict[str, str]) -> None:
-        """Make one file of everything, move it into place whole, delete the parts; nothing, if nothing is new.
-
-        Parameters
-        ----------
-        provenance : dict of str to str
-            Further attributes of the store.
-        """
+        """Write one file, move it into place, delete the parts; do nothing, if nothing is new."""
         plan, base = self.plan, self.plan.base
         if base is not None:
             table = self.manifest.table.iloc[self.rows.rows].assign(sha256=self.rows.sha256.astype(str))
@@ -227,8 +216,8 @@ class ExtractionRun:
             base = self.plan.base
             known = {digest.decode() for digest in outlined.own_sha256.tolist()}
             known |= set(base.images["sha256"]) if base is not None else set()
-            options = {"known": known, "reject": self._rejections.add, "note": notes.add}
-            self._run(self.folder, self.plan.network, gaps, len(self.manifest), **options)
+            first_pass = {"known": known, "reject": self._rejections.add, "note": notes.add}
+            self._run(self.folder, self.plan.network, gaps, len(self.manifest), first_pass)
 
     def _try_again(self, rejected: dict[int, str]) -> bool:
         """Read what an earlier run rejected; return whether rows are to be done again."""
@@ -249,33 +238,38 @@ class ExtractionRun:
         is_stored = np.flatnonzero(self._base_indices() >= 0)
         _, first = np.unique(rows.sha256[is_stored], return_index=True)
         chosen = is_stored[first]
-        wanted = np.zeros(len(self.manifest), dtype=bool)
-        wanted[rows.rows[chosen]] = True
-        ranges = files.read(network.n_channels, wanted)
+        mask = np.zeros(len(self.manifest), dtype=bool)
+        mask[rows.rows[chosen]] = True
+        ranges = files.read(network.n_channels, mask)
         self.n_resumed += len(outline(files, ranges).own_sha256)
         while gaps := find_gaps(ranges, len(self.manifest)):
-            self._run(files, network, gaps, int(wanted.sum()), wanted=wanted)
-            ranges = files.read(network.n_channels, wanted)
+            self._run(files, network, gaps, int(mask.sum()), {"wanted": mask})
+            ranges = files.read(network.n_channels, mask)
         outlined = outline(files, ranges)
-        found = dict(zip(outlined.rows.tolist(), outlined.sha256.tolist(), strict=True))
+        digests = dict(zip(outlined.rows.tolist(), outlined.sha256.tolist(), strict=True))
         expected = dict(zip(rows.rows[chosen].tolist(), rows.sha256[chosen].tolist(), strict=True))
-        self._check_unchanged([row for row in expected if found.get(row) != expected[row]], outlined.rejected)
+        self._check_unchanged([row for row in expected if digests.get(row) != expected[row]], outlined.rejected)
         return outlined
 
     def _run(
-        self, files: PartFiles, network: Network, gaps: Iterable[tuple[int, int]], n_rows: int, **options: object
+        self,
+        files: PartFiles,
+        network: Network,
+        gaps: Iterable[tuple[int, int]],
+        n_rows: int,
+        options: dict[str, Any],
     ) -> None:
+        """Run the network for rows that are missing in some part files; options: see `compute_parts`."""
         started_at = time.monotonic()
         self._now = (files, n_rows)
         read = self.plan.request.reader(options.get("known", frozenset()))
-        options["largest"] = self.plan.largest
         tally = Tally(n_done=min(files.n_done(), n_rows))
         with (
             progress_bar(n_rows, initial=tally.n_done, wanted=self._progress) as bar,
             RunLog(self.folder.log_path, describe_command(), n_rows, tally, every=self._log_every),
         ):
             self.n_computed += run_network(
-                self.manifest, files, network, read, gaps, bar.update, tally=tally, **options
+                self.manifest, files, network, read, gaps, bar.update, tally=tally, largest=self.plan.largest, **options
             )
         self.seconds += time.monotonic() - started_at
         network = network.release() if isinstance(network, LazyNetwork) else network
@@ -401,21 +395,10 @@ def run_extraction(
     network: PooledNetwork | None = None,
     marks: Mapping[str, str] | None = None,
 ) -> Extraction:
-    """Make a store, resume one, or add to one; see `featx.extract.extract_features`.
-
-    Parameters
-    ----------
-    manifest, store_path, max_rejected, overwrite, log_every, progress, echo
-        As there.
-    request : ExtractOptions
-    network : PooledNetwork, optional
-        One that was built for this very request, to make a store with; default: it is built.
-    marks : mapping of str to str, optional
-        Further attributes of the store: those of a shard, which may be without any image that can be read.
-    """
+    """Make a store, resume one, or add to one; marks are further attributes, those of a shard, which may be empty."""
     rejections = Rejections(manifest, max_rejected)
     check_folder(store_path)
-    folder = RunFolder(store_path)
+    folder = PartialStore(store_path)
     with folder.lock():
         base = _find_base(folder, overwrite)
         # A shard has the splits of its whole, or none.
@@ -432,19 +415,19 @@ def run_extraction(
         return run.run({"run_id": run_id, "paths_sha256": source["paths_sha256"], **(marks or {})})
 
 
-def _find_base(folder: RunFolder, overwrite: bool) -> Base | None:
+def _find_base(folder: PartialStore, overwrite: bool) -> ExistingStore | None:
     """Return the store that is added to, if any."""
     if overwrite or not folder.store_path.exists():
         return None
-    base = read_base(folder.store_path)
+    base = read_existing(folder.store_path)
     if folder.wrote(base.run_id):
         # Its run was stopped between the store's last byte and its own end.
         folder.clear()
     return base
 
 
-def _is_left_over(folder: RunFolder, plan: Plan, source: dict[str, object], manifest: Manifest) -> bool:
-    """Whether the store to overwrite is the very one that this run has made, but for the parts that it left."""
+def _is_left_over(folder: PartialStore, plan: Plan, source: dict[str, object], manifest: Manifest) -> bool:
+    """Return whether the store to overwrite is the one that this run has made, so that only its parts are left."""
     try:
         with Store(folder.store_path) as store:
             stored, images = store.attributes, store.images.drop(columns="sha256")
@@ -464,13 +447,13 @@ def _describe_source(manifest: Manifest) -> dict[str, object]:
     return {"root": str(manifest.root), "n_images": len(manifest), "paths_sha256": digest_paths(manifest)}
 
 
-def _finish_leftover(folder: RunFolder) -> Extraction:
+def _finish_leftover(folder: PartialStore) -> Extraction:
     """Clean up after a run that was stopped between its store's last byte and its own end."""
     folder.remove()
-    return describe_finished(folder.store_path)
+    return summarize_finished(folder.store_path)
 
 
-def describe_finished(store_path: Path) -> Extraction:
+def summarize_finished(store_path: Path) -> Extraction:
     """Describe an existing store for which nothing was computed."""
     with Store(store_path) as store:
         return Extraction(
@@ -487,20 +470,7 @@ def describe_finished(store_path: Path) -> Extraction:
 
 
 def note_seen_images(weights: str, table: pd.DataFrame) -> str:
-    """Return a note if test images may be among those that a fine-tuned network was trained on.
-
-    Parameters
-    ----------
-    weights : str
-        See `build_frozen`.
-    table : DataFrame
-        Of the images: columns path and split.
-
-    Returns
-    -------
-    str
-        A note, or `` where the run's own test images have all of them, or nothing is fine-tuned.
-    """
+    """Return a note if test images may be among those that a fine-tuned network was trained on, else an empty text."""
     test = table["path"][table["split"] == "test"]
     if not is_run(weights) or not len(test):
         return ""

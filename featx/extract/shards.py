@@ -9,16 +9,16 @@ from pathlib import Path
 
 from featx.errors import FeatxError, StoreError
 from featx.extract.options import ExtractOptions
-from featx.extract.run import Extraction, describe_finished, run_extraction
+from featx.extract.run import Extraction, run_extraction, summarize_finished
 from featx.images import Manifest, digest_of, digest_paths, text_of
 from featx.inference import PooledNetwork
-from featx.store import RunFolder, Store, check_folder
+from featx.store import PartialStore, Store, check_folder
 from featx.system import Shard, is_lock_file, parse_shard
 
 MERGED, WHOLE = "merged.json", "whole.h5.tmp"
 
 
-def check_no_parts(folder: RunFolder) -> None:
+def check_no_parts(folder: PartialStore) -> None:
     """Raise an error where an extraction of the whole store was started and stopped."""
     # A merge that was killed may leave its record and temporary files.
     paths = folder.path.iterdir() if folder.path.is_dir() else ()
@@ -56,19 +56,7 @@ def take_shard(manifest: Manifest, shard: Shard) -> Manifest:
 
 @dataclass(frozen=True)
 class ShardOrigin:
-    """What a shard is a part of, as its store keeps it: shards make one store only where this is the same.
-
-    Attributes
-    ----------
-    n_images : int
-        Of the whole manifest.
-    paths_sha256 : str
-        Of its paths, as the whole store has it.
-    table_sha256 : str
-        Of all its columns.
-    request : dict
-        What was asked for, see `featx.extract.extract_features`; and weights_sha256, of weights that are a file.
-    """
+    """The whole that a shard belongs to: images, digests of paths and of all columns, options, and weights' digest."""
 
     n_images: int
     paths_sha256: str
@@ -80,8 +68,8 @@ class ShardOrigin:
         return json.dumps(asdict(self), sort_keys=True)
 
 
-def describe_origin(manifest: Manifest, request: Mapping[str, object]) -> ShardOrigin:
-    """Describe the whole that shards are made of."""
+def shard_origin(manifest: Manifest, request: Mapping[str, object]) -> ShardOrigin:
+    """Return the record of the whole that shards belong to."""
     table = manifest.table
     request = {**request, "weights_sha256": digest_weights(str(request["weights"]))}
     digest = hashlib.sha256()
@@ -92,20 +80,14 @@ def describe_origin(manifest: Manifest, request: Mapping[str, object]) -> ShardO
 
 
 def digest_weights(weights: str) -> str | None:
-    """Return the digest of weights that are a file or a fine-tuned run's folder; None of those that have a name."""
+    """Return the digest of weights that are a file or a fine-tuned run's folder; None for weights with a name."""
     path = Path(weights)
     path = path / "network.weights.h5" if path.is_dir() else path
     return digest_of(path) if path.is_file() else None
 
 
 def read_origin(attributes: Mapping[str, object], path: Path) -> tuple[Shard, ShardOrigin]:
-    """Return which shard a store is, and of what.
-
-    Raises
-    ------
-    StoreError
-        If its attributes say neither.
-    """
+    """Return which shard a store is, and of which whole; raise an error if its attributes say neither."""
     try:
         origin = ShardOrigin(**json.loads(attributes["shard_of"]))
         if type(origin.n_images) is not int or not 0 <= origin.n_images <= _MOST_IMAGES:
@@ -134,28 +116,7 @@ def extract_shard(
     echo: Callable[[str], None] = lambda line: None,
     network: PooledNetwork | None = None,
 ) -> Extraction:
-    """Make the store of one shard's rows, next to the whole store; a finished one stays as it is.
-
-    Parameters
-    ----------
-    manifest : Manifest
-        Of these rows only; see `featx.extract.take_shard`.
-    store_path : path
-        Of the whole store.
-    request : ExtractOptions
-    shard : Shard
-    origin : ShardOrigin
-        Of the whole; see `featx.extract.shards.describe_origin`.
-    max_rejected, overwrite, log_every, progress, echo
-        As of `featx.extract.extract_features`; images that can't be read are counted shard by shard.
-    network : PooledNetwork, optional
-        One that was built for this request; default: it is built.
-
-    Raises
-    ------
-    FeatxError
-        As `featx.extract.extract_features`; and if the whole store exists.
-    """
+    """Make the store of one shard, given its rows as a manifest, next to the whole store; keep a finished one."""
     store_path = Path(store_path)
     check_folder(store_path)
     path = shard.path_of(store_path)
@@ -164,13 +125,13 @@ def extract_shard(
             f"{store_path}: exists, and shards make a new store. To add to it, leave `shard` out; to make it again, "
             "use `overwrite` for every shard and for the merge"
         )
-    check_no_parts(RunFolder(store_path))
+    check_no_parts(PartialStore(store_path))
     if not len(manifest):
         echo(f"shard {shard}: none of the {origin.n_images:,} images is in it")
         return Extraction(str(path), *(0,) * 6, 0.0, 0.0)
     if not overwrite and is_finished(path, manifest, shard, origin):
         echo(f"{path}: exists")
-        return describe_finished(path)
+        return summarize_finished(path)
     if path.exists() and not overwrite:
         _check_same(path, shard, origin)
     return run_extraction(
@@ -189,7 +150,7 @@ def extract_shard(
 
 def is_finished(path: Path, manifest: Manifest, shard: Shard, origin: ShardOrigin) -> bool:
     """Return whether a shard's store is complete and the requested one, without rejected images; read no images."""
-    if not path.exists() or RunFolder(path).path.is_dir():
+    if not path.exists() or PartialStore(path).path.is_dir():
         return False
     with _open_shard(path) as store:
         attributes, n_rejected = store.attributes, len(store.rejected)

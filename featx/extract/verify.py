@@ -22,8 +22,8 @@ from featx.store import (
     REPAIRABLE,
     Findings,
     Part,
+    PartialStore,
     Problem,
-    RunFolder,
     check_file,
     opened,
     probe,
@@ -35,21 +35,21 @@ from featx.system import progress_bar
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found.
+    """Result of a verification.
 
     Attributes
     ----------
     path : str
         The store.
     is_unfinished : bool
-        Whether there is no store yet, and its parts were verified.
+        Whether there is only an unfinished store, whose parts were verified.
     n_images, n_features : int
-        Of what can be read.
+        Numbers of what can be read.
     n_sampled : int
-        Rows whose features were made again of their images and compared.
+        Rows that were extracted again and compared.
     problems : tuple of Problem
     notes : tuple of str
-        What could not be checked.
+        Lines for a person.
     """
 
     path: str
@@ -134,20 +134,23 @@ def verify_store(
     path = Path(path)
     if is_unfinished(path):
         return _verify_parts(path, sample)
-    options = {"seed": seed, "weights": weights, "root": root, "batch_size": batch_size}
-    return inspect_store(path, sample=sample, progress=progress, echo=echo, **options)[0]
+    return inspect_store(
+        path, sample=sample, seed=seed, weights=weights, root=root, batch_size=batch_size, progress=progress, echo=echo
+    )[0]
 
 
 def inspect_store(
-    path: Path, *, sample: int, progress: bool, echo: Callable[[str], None], **options: object
+    path: Path,
+    *,
+    sample: int,
+    seed: int,
+    weights: str | None,
+    root: str | Path | None,
+    batch_size: int,
+    progress: bool,
+    echo: Callable[[str], None],
 ) -> tuple[Verification, Findings]:
-    """Check a finished store as `verify_store` does; return what is in it, too.
-
-    Raises
-    ------
-    StoreError
-        See `verify_store`.
-    """
+    """Check a finished store as `verify_store` does; return its contents, too."""
     probe(path)
     # disable=None: only where standard error is a terminal.
     with (
@@ -157,8 +160,18 @@ def inspect_store(
         findings = check_file(file, path, bar.update)
     n_sampled, problems = 0, ()
     if sample and findings.n_images:
-        n_sampled, problems = sample_rows(path, findings, sample, progress=progress, echo=echo, **options)
-    found = Verification(
+        n_sampled, problems = sample_rows(
+            path,
+            findings,
+            sample,
+            seed=seed,
+            weights=weights,
+            root=root,
+            batch_size=batch_size,
+            progress=progress,
+            echo=echo,
+        )
+    verification = Verification(
         path=str(path),
         is_unfinished=False,
         n_images=findings.n_images,
@@ -167,22 +180,22 @@ def inspect_store(
         problems=(*findings.problems, *problems),
         notes=(),
     )
-    return found, findings
+    return verification, findings
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether there is no store, but parts of one."""
-    return not path.exists() and RunFolder(path).path.is_dir()
+    """Return whether there is no store, but parts of one."""
+    return not path.exists() and PartialStore(path).path.is_dir()
 
 
 def read_part_widths(path: Path) -> dict[str, int]:
-    """Return the features a layer of most parts of an unfinished store; nothing is changed."""
-    widths = Counter(_widths_of(part) for _, part in RunFolder(path).look() if part is not None)
+    """Return the features per layer of most parts of an unfinished store."""
+    widths = Counter(_widths_of(part) for _, part in PartialStore(path).look() if part is not None)
     return dict(widths.most_common(1)[0][0]) if widths else {}
 
 
 def _verify_parts(path: Path, sample: int) -> Verification:
-    folder = RunFolder(path)
+    folder = PartialStore(path)
     widths = read_part_widths(path)
     problems = list(_check_record(folder.path / "run.json"))
     n_images, end = 0, 0
@@ -237,27 +250,9 @@ def sample_rows(
     progress: bool,
     echo: Callable[[str], None],
 ) -> tuple[int, tuple[Problem, ...]]:
-    """Extract some rows again and compare them with the store's.
-
-    Parameters
-    ----------
-    path : Path
-        The store.
-    findings : Findings
-        What is in it; rows that are known to be damaged are not drawn.
-    n_rows : int
-        How many; all, where there are fewer.
-    seed, weights, root, batch_size, progress, echo
-        See `featx.extract.verify_store`.
-
-    Returns
-    -------
-    int
-        Rows that were compared.
-    tuple of Problem
-    """
-    wanted = _draw(findings, n_rows, seed)
-    if not wanted.any():
+    """Extract some rows again, without damaged ones; return how many were compared, and what differs."""
+    mask = _draw(findings, n_rows, seed)
+    if not mask.any():
         return 0, (Problem(NO_SAMPLE, "/", (), "no row could be sampled: repair the store first"),)
     try:
         settings = read_store_settings(path, findings.attributes, findings.layers)
@@ -265,33 +260,33 @@ def sample_rows(
             path, settings, findings.attributes, weights=weights, batch_size=batch_size, echo=echo
         )
     except FeatxError as error:
-        return 0, (Problem(NO_SAMPLE, "/", (), f"no row could be sampled: {str(error).removeprefix(f'{path}: ')}"),)
+        return 0, (Problem(NO_SAMPLE, "/", (), f"no row could be sampled: {error}"),)
     comparison = _Comparison(findings, reextractor)
     start = Path(root if root is not None else str(findings.attributes["root"]))
     with (
         opened(path) as file,
-        progress_bar(int(wanted.sum()), wanted=progress) as bar,
-        contextlib.closing(reextractor.compute(start, findings.images, wanted)) as parts,
+        progress_bar(int(mask.sum()), wanted=progress) as bar,
+        contextlib.closing(reextractor.compute(start, findings.images, mask)) as parts,
     ):
         for part in parts:
             comparison.add(part, lambda layer, row: file[f"features/{layer}"][row])
             bar.update(len(part.rows) + len(part.rejected))
-    return comparison.n_compared, comparison.describe(start)
+    return comparison.n_compared, comparison.problems(start)
 
 
 def _draw(findings: Findings, n_rows: int, seed: int) -> np.ndarray:
-    wanted = np.zeros(findings.n_images, dtype=bool)
+    mask = np.zeros(findings.n_images, dtype=bool)
     is_whole = all(name in findings.images for name in _NEEDED) and set(findings.layers) == set(findings.n_channels)
     if is_whole and "root" in findings.attributes:
         of = ("/features/", "/images/path", "/images/sha256")
         bad = rows_in(rows for problem in findings.problems if problem.where.startswith(of) for rows in problem.rows)
         good = np.setdiff1d(np.arange(findings.n_images), bad)
-        wanted[np.random.default_rng(seed).choice(good, min(n_rows, len(good)), replace=False)] = True
-    return wanted
+        mask[np.random.default_rng(seed).choice(good, min(n_rows, len(good)), replace=False)] = True
+    return mask
 
 
 class _Comparison:
-    """Collects what was compared, and what differs."""
+    """Collects the results of a comparison."""
 
     def __init__(self, findings: Findings, reextractor: Reextractor) -> None:
         self.n_compared = 0
@@ -318,24 +313,24 @@ class _Comparison:
             for layer, value in self._reextractor.find_differing(computed, stored).items():
                 self._differing[layer][row] = value
 
-    def describe(self, root: Path) -> tuple[Problem, ...]:
-        """Return what was found, one problem a kind and layer."""
-        found = []
+    def problems(self, root: Path) -> tuple[Problem, ...]:
+        """Return the problems, one per kind and layer."""
+        problems = []
         if self._gone:
             row, reason = min(self._gone.items())
             detail = f"{root / self._images['path'].iloc[row]}: {reason} (no damage of the store; see `root`)"
-            found.append(Problem(IMAGE_GONE, "/images/path", ranges_of(sorted(self._gone)), detail))
+            problems.append(Problem(IMAGE_GONE, "/images/path", ranges_of(sorted(self._gone)), detail))
         if self._changed:
             first = root / self._images["path"].iloc[min(self._changed)]
             detail = (
-                f"{first} is another file than when it was extracted (SHA-256; no damage of the store: the same featx "
-                "extract takes it in)"
+                f"{first} has changed since it was extracted (SHA-256; no damage of the store: the same featx extract "
+                "adds it again)"
             )
-            found.append(Problem(IMAGE_CHANGED, "/images/path", ranges_of(sorted(self._changed)), detail))
+            problems.append(Problem(IMAGE_CHANGED, "/images/path", ranges_of(sorted(self._changed)), detail))
         for layer, rows in self._differing.items():
             detail = (
                 f"not the features of their images: they differ by {max(rows.values()):.2g} (norm, relative), and "
                 f"{self._reextractor.tolerance:g} is the most that rounding explains"
             )
-            found.append(Problem(FEATURES_DIFFER, f"/features/{layer}", ranges_of(sorted(rows)), detail))
-        return tuple(found)
+            problems.append(Problem(FEATURES_DIFFER, f"/features/{layer}", ranges_of(sorted(rows)), detail))
+        return tuple(problems)

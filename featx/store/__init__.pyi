@@ -26,10 +26,10 @@ from .combine import (
     part_features as part_features,
 )
 from .describe import (
-    describe_store as describe_store,
+    format_summary as format_summary,
 )
 from .describe import (
-    format_description as format_description,
+    summarize_store as summarize_store,
 )
 from .file import (
     DAMAGE as DAMAGE,
@@ -47,7 +47,7 @@ from .history import (
     read_history as read_history,
 )
 from .partial import (
-    RunFolder as RunFolder,
+    PartialStore as PartialStore,
 )
 from .partial import (
     check_folder as check_folder,

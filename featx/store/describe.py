@@ -18,7 +18,7 @@ _SHOWN = (
 )
 
 
-def describe_store(store: Store) -> dict[str, object]:
+def summarize_store(store: Store) -> dict[str, object]:
     """Return the facts about a store that a person wants to know.
 
     Returns
@@ -49,7 +49,7 @@ def describe_store(store: Store) -> dict[str, object]:
     }
 
 
-def format_description(description: dict) -> str:
+def format_summary(description: dict) -> str:
     """Format a summary for a screen; nothing in it can control a terminal."""
     attributes = {name: description["attributes"].get(name, "?") for name in _SHOWN}
     engine = f"{attributes['engine']} {attributes['engine_version']}".rstrip()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import h5py
 import numpy as np
@@ -15,6 +15,9 @@ import featx
 from featx.errors import StoreError
 from featx.store.problems import Problem
 from featx.system import sha256_of
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 FORMAT = 1
 
@@ -226,7 +229,7 @@ class PositionedFile(io.FileIO):
         """Return the position."""
         return self._at if hasattr(os, "preadv") else super().tell()
 
-    def readinto(self, buffer: object) -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         """Fill a buffer, or raise an error: HDF5 would take what else is in the buffer for the file's bytes."""
         rest = memoryview(buffer).cast("B")
         n_bytes = len(rest)

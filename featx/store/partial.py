@@ -32,7 +32,7 @@ def check_folder(store_path: Path) -> None:
         raise StoreError(f"{store_path}: not a regular file; give another name")
 
 
-class RunFolder(PartFiles):
+class PartialStore(PartFiles):
     """The folder `<store>.parts/`: the parts of every row, and folders of further parts below it.
 
     Parameters

@@ -184,7 +184,7 @@ def find_duplicates(digests: pd.Series, labels: pd.Series, splits: pd.Series) ->
     Parameters
     ----------
     digests, labels, splits : Series of str
-        Of the same images.
+        Columns of the same images.
 
     Returns
     -------
@@ -204,7 +204,7 @@ def find_duplicates(digests: pd.Series, labels: pd.Series, splits: pd.Series) ->
     return (~is_test & (digests.isin(digests[is_test]) | has_several | is_repeated)).to_numpy()
 
 
-def _check_finite(store: Store, X: np.ndarray, paths) -> None:  # noqa: ANN001
+def _check_finite(store: Store, X: np.ndarray, paths: pd.Series) -> None:
     # A sum is finite only if all that it sums is (or overflows, which is as bad).
     finite = np.isfinite(X.sum(axis=1, dtype=np.float64))
     if not finite.all():
@@ -214,7 +214,7 @@ def _check_finite(store: Store, X: np.ndarray, paths) -> None:  # noqa: ANN001
         )
 
 
-def _read_weights(store: Store, table, column: str | None) -> np.ndarray | None:  # noqa: ANN001
+def _read_weights(store: Store, table: pd.DataFrame, column: str | None) -> np.ndarray | None:
     if column is None:
         return None
     cells = table[column].to_numpy()
@@ -273,19 +273,19 @@ def choose_features(stored: Sequence[str], text: str, *, backbone: str, path: st
 def _find_features(stored: Sequence[str], name: str, pooling: str, backbone: str, path: str | Path) -> set[str]:
     """Return the names of a layer's features, or of a set of layers', of one pooling or of every one."""
     layers = {*map(layer_of, stored)} if name == "all" else expand_layers(name, BACKBONES[backbone])
-    found = set()
+    names = set()
     for layer in layers:
-        there = {feature for feature in stored if layer_of(feature) == layer}
+        own = {feature for feature in stored if layer_of(feature) == layer}
         if pooling:
-            there &= {name_features(layer, pooling)}
+            own &= {name_features(layer, pooling)}
         # Of all layers that a store has, those without height and width have no poolings.
-        if not there and name != "all":
+        if not own and name != "all":
             missing = f"{layer}:{pooling}" if pooling else layer
             raise FeatxError(f"{path}: no layer {missing!r} in this store; it has {', '.join(stored)}")
-        found |= there
-    if not found:
+        names |= own
+    if not names:
         raise FeatxError(f"{path}: no layer has the pooling {pooling!r}; the store has {', '.join(stored)}")
-    return found
+    return names
 
 
 def store_record(store: Store, layers: Sequence[str]) -> dict[str, object]:
@@ -309,7 +309,7 @@ def digest_rows(rows: Rows) -> str:
     return digest.hexdigest()
 
 
-def check_splits(store_path: object, rows: Rows, where: str | None = None) -> None:
+def check_splits(store_path: str | Path, rows: Rows, where: str | None = None) -> None:
     """Raise an error if there are no train rows, or all of them have one class.
 
     Parameters
@@ -381,7 +381,7 @@ def notes_on_splits(rows: Rows, folds: Sequence[Fold] = ()) -> list[str]:
 
 
 def notes_on_weights(rows: Rows) -> list[str]:
-    """Say how many rows weigh nothing."""
+    """Return a note on rows of weight 0."""
     n_without = len(rows) - len(rows.with_weight(np.arange(len(rows))))
     if not n_without:
         return []
@@ -389,7 +389,7 @@ def notes_on_weights(rows: Rows) -> list[str]:
 
 
 def notes_on_choices(rows: Rows) -> list[str]:
-    """Name the classes that no cell can predict as cells are compared on validation rows, though the last fit can."""
+    """Return notes on classes that cells can't predict while they are compared, though the last fit can."""
     train, validation = rows.of("train"), rows.with_weight(rows.of("validation"))
     notes = []
     for label in _find_lost(rows, train):
@@ -404,7 +404,7 @@ def notes_on_choices(rows: Rows) -> list[str]:
 
 
 def _notes_on_lost_classes(rows: Rows, known: np.ndarray, test: np.ndarray) -> list[str]:
-    """Name the classes whose rows to fit all weigh 0, so that no row can be given their label."""
+    """Return notes on classes all of whose rows to fit have the weight 0: they are never predicted."""
     notes = []
     for label in _find_lost(rows, known):
         n_wrong = int((rows.y[test] == label).sum())
@@ -422,7 +422,7 @@ def _count_as(n_images: int) -> str:
 
 
 def notes_on_identical(rows: Rows) -> list[str]:
-    """Say whether a random split or a fold may part identical files, which groups would keep together."""
+    """Return notes on identical files without a common group, which random splits and folds may separate."""
     if rows.digests is None:
         return []
     everything = rows.with_weight(np.arange(len(rows)))
@@ -437,7 +437,7 @@ def notes_on_identical(rows: Rows) -> list[str]:
 
 
 def _notes_on_pair(rows: Rows, these: str, those: str) -> list[str]:
-    """Say which images of a split are in another one as well, by their groups and their files."""
+    """Return notes on images of a split that are in another one as well, by their groups and their files."""
     easy = "the test is easier than new {} are"
     if these == "validation":
         easy = "a choice by validation images favours models that only remember {}"
@@ -464,7 +464,7 @@ def _notes_on_pair(rows: Rows, these: str, those: str) -> list[str]:
 
 
 def _notes_on_labels(rows: Rows) -> list[str]:
-    """Say whether identical files have several labels."""
+    """Return a note on identical files with several labels."""
     if rows.digests is None:
         return []
     everything = rows.with_weight(np.arange(len(rows)))
@@ -479,7 +479,7 @@ def _notes_on_labels(rows: Rows) -> list[str]:
 
 
 def _find_parted(rows: Rows, among: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, int | None]:
-    """Return the rows whose file is identical to one of another side, in order, and such a one of the first."""
+    """Return the rows whose file is identical to one of another side, in order, and such a row for the first."""
     order = np.argsort(among)
     among, sides = among[order], sides[order].astype(str)
     digests = rows.digests[among].astype(str)

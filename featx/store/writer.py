@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -27,6 +28,9 @@ from featx.store.file import (
 from featx.store.parts import Part
 from featx.store.settings import Settings
 from featx.system import now, sha256_of
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 CHUNK_BYTES = 2**20
 
@@ -253,11 +257,11 @@ class DeferredErrorFile(io.FileIO):
         The first error of a write, a flush or a truncation.
     """
 
-    def __init__(self, path: object) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__(path, "w+")
         self.error: OSError | None = None
 
-    def write(self, data: object) -> int:
+    def write(self, data: "ReadableBuffer") -> int:
         """Write all of the data, or keep the error; always return the number of all bytes."""
         rest = memoryview(data).cast("B")
         n_bytes = len(rest)

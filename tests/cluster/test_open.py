@@ -27,10 +27,10 @@ from featx.cluster.settings import ClusterSettings
 from featx.errors import TakenError
 from featx.extract import Request, take_shard
 from featx.extract.distributed import make_shard
-from featx.extract.shards import describe_origin, extract_shard
+from featx.extract.shards import extract_shard, shard_origin
 from featx.finetune import fine_tune_all, name_runs
 from featx.fit.journal import Journal
-from featx.store import RunFolder
+from featx.store import PartialStore
 from featx.system import Shard
 
 pytestmark = pytest.mark.cluster
@@ -173,7 +173,7 @@ def test_a_shard_that_kills_its_workers_is_named_and_the_others_kept(pair, stub,
 
 def test_two_writers_never_share_a_shard(pair, stub, photos, tmp_path):
     manifest, path = read(photos), tmp_path / "store.h5"
-    shard = RunFolder(Shard(3, 8).path_of(path))
+    shard = PartialStore(Shard(3, 8).path_of(path))
     waited = []
 
     def hold():
@@ -216,7 +216,7 @@ def test_a_shard_is_made_once_though_a_store_is_overwritten(stub, photos, tmp_pa
     (photos / "oak" / "003.png").write_bytes(b"no image")
     manifest, path, shard = read(photos), tmp_path / "store.h5", Shard(1, 2)
     request = Request("vgg16", "all", "random", 32, "squash", "bilinear", None, *FURTHER, 4)
-    origin = describe_origin(manifest, asdict(request))
+    origin = shard_origin(manifest, asdict(request))
     arguments = (take_shard(manifest, shard), path, request, shard, origin, None, True, 60.0)
     calls = []
 

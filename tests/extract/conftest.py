@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sample_parts import SETTINGS, SOURCE, part_of
 
-from featx.store import RunFolder
+from featx.store import PartialStore
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def store(chunked, tmp_path):
 
 @pytest.fixture
 def unfinished(tmp_path):
-    folder = RunFolder(tmp_path / "store.h5")
+    folder = PartialStore(tmp_path / "store.h5")
     with folder.lock():
         folder.begin(SETTINGS, SOURCE)
         for start in (0, 8, 16):

@@ -9,11 +9,10 @@ from click.testing import CliRunner
 from samples import SMALL, make_image, make_tree
 
 import featx
-import featx.inference.pipeline
 from featx import FeatxError
 from featx.cli import main
 from featx.inference import PooledNetwork
-from featx.store import RunFolder, Store
+from featx.store import PartialStore, Store
 
 NCNN = SMALL | {"engine": "ncnn"}
 DATA = Path(__file__).parents[1] / "data"
@@ -159,7 +158,7 @@ def test_splits_are_kept_where_the_source_has_none_to_give(tree, tmp_path):
     extract(first, path, "block1_conv1")
     lines = []
     extract(tree, path, "block1_conv2", lines=lines)
-    assert f"{path}: its splits are kept, since none are given; 15 images have none" in lines
+    assert f"{path}: its splits are kept, since the source has none; 15 images have none" in lines
     images = contents(path)[2].set_index("path")["split"]
     assert images[first.table["path"]].tolist() == first.table["split"].tolist()
     assert images.value_counts()[""] == 15
@@ -277,7 +276,7 @@ def test_a_store_of_version_1_is_added_to(tmp_path):
     path = Path(shutil.copy(DATA / "store_v1.h5", tmp_path / "s.h5"))
     before = contents(path)[1]
     images = make_tree(tmp_path / "images", {"ash": 2, "birch": 2, "cedar": 2})
-    done = extract(images, path, "block2_conv1", engine="auto", icc="ignore")
+    done = extract(images, path, "block2_conv1", engine="auto")
     assert (done.n_images, done.n_computed) == (6, 6)
     layers, X, table, _ = contents(path)
     assert layers == ["block1_conv1", "block1_conv2", "block2_conv1"]
@@ -332,7 +331,7 @@ def test_a_stopped_addition_goes_on_and_the_store_is_whole_meanwhile(tree, store
     with pytest.raises(FeatxError, match=r"was started with .*layers"):
         extract(part_of(tree, range(0, 30, 2)), store, "block1_conv2")
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "publish", lambda self, path: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(PartialStore, "publish", lambda self, path: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(FeatxError, match="stopped"):
             extract(tree, store, "block1_conv1")
     assert store.read_bytes() == before
@@ -368,7 +367,7 @@ def test_a_file_that_changes_meanwhile_is_told_and_done_again(tree, tmp_path, mo
     images = shutil.copytree(tree, tmp_path / "images")
     path = tmp_path / "s.h5"
     extract(images, path, "block1_conv1")
-    plain = RunFolder.further
+    plain = PartialStore.further
 
     def changing(self, name):
         files = plain(self, name)
@@ -382,7 +381,7 @@ def test_a_file_that_changes_meanwhile_is_told_and_done_again(tree, tmp_path, mo
         return files
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "further", changing)
+        patch.setattr(PartialStore, "further", changing)
         with pytest.raises(FeatxError, match=r"ash/005\.png: changed while featx was at work"):
             extract(images, path, "block1_conv2")
     extract(images, path, "block1_conv2")
@@ -406,12 +405,6 @@ def test_rows_of_a_store_are_taken_in_any_order(small_store):
         rows = np.array([29, 3, 4, 5, 3, 0])
         assert np.array_equal(store.take(rows)["block5_conv3"], X[rows])
         assert store.take(np.array([], dtype=int))["block5_conv3"].shape == (0, 512)
-
-
-def add_layers(images, path):
-    """What the killed processes do, in more parts than usual, to be killed between them."""
-    featx.inference.pipeline.PART_SIZE = 32
-    extract(Path(images), Path(path), "block1_conv2")
 
 
 def test_the_command_adds(tree, store):

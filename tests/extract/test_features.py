@@ -26,7 +26,7 @@ from featx.extract import ExtractOptions, forecast_extraction
 from featx.images import read_picture
 from featx.inference import build_network
 from featx.networks import BACKBONES
-from featx.store import RunFolder
+from featx.store import PartialStore
 from featx.system import options_of
 
 LAYERS = "block1_conv1,block2_conv1"
@@ -191,7 +191,7 @@ def test_an_output_that_exists_is_refused_or_replaced(tree, tmp_path):
     manifest = featx.read_source(tree)
     path = tmp_path / "s.h5"
     path.write_text("no store")
-    with pytest.raises(FeatxError, match=r"s\.h5: exists, and can't be added to \(not an .*`overwrite` to replace"):
+    with pytest.raises(FeatxError, match=r"s\.h5: not an .*can't be added to: .*`overwrite` to replace"):
         featx.extract_features(manifest, path, layers="block1_conv2", **SMALL)
     assert path.read_text() == "no store"
     assert [entry.name for entry in tmp_path.iterdir()] == ["s.h5"]
@@ -297,11 +297,11 @@ def test_damaged_parts_are_done_again(many, undisturbed, tmp_path, monkeypatch, 
 
 
 def test_a_kill_between_the_store_and_the_end_is_cleaned_up(many, undisturbed, tmp_path, monkeypatch, stub):
-    from featx.store import RunFolder
+    from featx.store import PartialStore
 
     path = tmp_path / "s.h5"
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "remove", lambda self: None)
+        patch.setattr(PartialStore, "remove", lambda self: None)
         featx.extract_features(featx.read_source(many), path, **STUB)
     assert (tmp_path / "s.h5.parts").exists()
     done = featx.extract_features(featx.read_source(many), path, **STUB)
@@ -403,7 +403,7 @@ def test_values_beyond_float16_are_told_at_the_first_batch(tree, tmp_path, brigh
         assert list(tmp_path.iterdir()) == []
     with monkeypatch.context() as patch:
         # A disk that has become one to be read alone.
-        patch.setattr(RunFolder, "clear", refuse_once_begun)
+        patch.setattr(PartialStore, "clear", refuse_once_begun)
         with pytest.raises(FeatxError, match="`store_dtype` float32"):
             featx.extract_features(featx.read_source(tree), tmp_path / "t.h5", store_dtype="float16", **options)
     # As it says.

@@ -12,7 +12,7 @@ from samples import make_image
 
 import featx
 from featx import FeatxError
-from featx.store import RunFolder, read_history
+from featx.store import PartialStore, read_history
 from featx.store.file import attributes_sha256, read_attributes
 from featx.store.writer import DeferredErrorFile
 
@@ -21,7 +21,6 @@ from featx.store.writer import DeferredErrorFile
 def probed(monkeypatch):
     """Leave the probe out: HDF5 can read these files, and each probe takes a process."""
     monkeypatch.setattr("featx.extract.verify.probe", lambda path: None)
-    monkeypatch.setattr("featx.extract.repair.probe", lambda path: None)
 
 
 def read(path):
@@ -186,7 +185,7 @@ def test_other_weights_are_refused(damaged):
 
 
 def test_a_store_that_is_being_written_is_left_alone(damaged):
-    with RunFolder(damaged).lock(), pytest.raises(FeatxError, match="another featx is writing this store"):
+    with PartialStore(damaged).lock(), pytest.raises(FeatxError, match="another featx is writing this store"):
         featx.repair_store(damaged)
 
 

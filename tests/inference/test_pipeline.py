@@ -16,7 +16,7 @@ from featx import FeatxError, Manifest
 from featx.errors import ImageError
 from featx.images import Picture, n_decoders
 from featx.inference import find_gaps, run_network
-from featx.store import RunFolder
+from featx.store import PartialStore
 
 N_CHANNELS = {"block1_conv1": 3}
 
@@ -47,7 +47,7 @@ def read(path):
 
 @pytest.fixture
 def parts(tmp_path):
-    folder = RunFolder(tmp_path / "store.h5")
+    folder = PartialStore(tmp_path / "store.h5")
     with folder.lock():
         folder.begin(SETTINGS, SOURCE)
         yield folder
@@ -101,7 +101,7 @@ def test_a_device_of_its_own_has_a_batch_in_flight_and_gives_the_same(tmp_path):
     found = []
     for name, network in (("plain", MeanOfPixels()), ("beside", Beside(has_own_device=True))):
         events = []
-        folder = RunFolder(tmp_path / f"{name}.h5")
+        folder = PartialStore(tmp_path / f"{name}.h5")
         with folder.lock():
             folder.begin(SETTINGS, SOURCE)
             run(folder, 30, network=network, known=set())
@@ -139,7 +139,7 @@ def test_the_rows_keep_their_order_with_any_number_of_decoders(parts, monkeypatc
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     def peak(n, attempt):
-        folder = RunFolder(tmp_path / f"{n}-{attempt}.h5")
+        folder = PartialStore(tmp_path / f"{n}-{attempt}.h5")
         with folder.lock():
             folder.begin(SETTINGS, SOURCE)
             # A fifth of the files are identical to others.

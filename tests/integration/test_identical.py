@@ -12,7 +12,7 @@ import featx
 from featx import FeatxError
 from featx.cli import main
 from featx.inference import PooledNetwork
-from featx.store import RunFolder
+from featx.store import PartialStore
 
 LAYERS = "block1_conv1"
 
@@ -79,7 +79,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(twins, undisturbed, tmp_path, m
 def test_a_lost_part_whose_features_others_share_is_computed_again(twins, undisturbed, tmp_path, monkeypatch, damage):
     path = tmp_path / "s.h5"
     with monkeypatch.context() as patch, pytest.raises(FeatxError, match="stopped"):
-        patch.setattr(RunFolder, "publish", lambda self, path: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(PartialStore, "publish", lambda self, path: (_ for _ in ()).throw(KeyboardInterrupt))
         extract(twins, path)
     parts = sorted((tmp_path / "s.h5.parts").glob("rows-*.npz"))
     damage(parts[0])
@@ -94,7 +94,7 @@ def test_a_file_edited_meanwhile_never_leaves_its_features_to_others(twins, tmp_
     images = shutil.copytree(twins, tmp_path / "images")
     path = tmp_path / "s.h5"
     with monkeypatch.context() as patch, pytest.raises(FeatxError, match="stopped"):
-        patch.setattr(RunFolder, "publish", lambda self, path: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(PartialStore, "publish", lambda self, path: (_ for _ in ()).throw(KeyboardInterrupt))
         extract(images, path)
     sorted((tmp_path / "s.h5.parts").glob("rows-*.npz"))[0].unlink()
     make_image(images / "ash" / "000.png", 999)

@@ -24,7 +24,7 @@ from stub_network import DELAY, NOTES, features_of, stand_in
 import featx
 from featx import FeatxError
 from featx.images import read_picture
-from featx.store import PartFiles, RunFolder
+from featx.store import PartFiles, PartialStore
 
 SUPPORT = Path(__file__).parents[1] / "support"
 OPTIONS = {"weights": "random", "layers": "all", "image_size": 32, "batch_size": 4}
@@ -86,15 +86,22 @@ def test_the_stand_in_tells_images_apart(photos, undisturbed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "n_steps"), [("addition", 2), ("shards", 4)])
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(how, n_steps, tmp_path):
+@pytest.mark.parametrize(("how", "n_steps", "n_kills"), [("addition", 2, 30), ("shards", 4, 12)])
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(how, n_steps, n_kills, tmp_path):
     photos = make_tree(tmp_path / "photos", {"ash": 20, "birch": 20, "cedar": 20})
     (tmp_path / "stores").mkdir()
-    command = [sys.executable, SUPPORT / "kill_and_resume.py", how, photos, tmp_path / "stores" / "store.h5", "30"]
+    command = [
+        sys.executable,
+        SUPPORT / "kill_and_resume.py",
+        how,
+        photos,
+        tmp_path / "stores" / "store.h5",
+        str(n_kills),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     result = json.loads(done.stdout)
     assert result["codes"] == [0] * n_steps, done.stderr
-    assert result["n_killed"] == 30
+    assert result["n_killed"] == n_kills
     assert result["n_whole"] >= 1
     assert result["n_different"] == 0
     assert result["left"] == ["undisturbed.h5"]
@@ -222,7 +229,7 @@ def test_parts_cut_short_or_with_flipped_bits(photos, undisturbed, stub, tmp_pat
     """Each is found, whatever byte it is; one whose content is as it was may stay."""
     path = tmp_path / "store.h5"
     interrupted(photos, path, stub, 39)
-    folder = RunFolder(path)
+    folder = PartialStore(path)
     kept = {part.name: part.read_bytes() for part in folder.path.glob("rows-*.npz")}
     widths = {"block1_conv1": 8, "block1_conv2": 300}
     chance = random.Random(0)  # noqa: S311
@@ -296,7 +303,7 @@ def fork_reader(path, expected, over):
                 code = 0 if len(pairs) == 160 else 2
                 break
             is_last = over.exists()
-            time.sleep(0.05)
+            time.sleep(0.1)
     finally:
         os._exit(code)
 
@@ -314,7 +321,7 @@ def test_a_file_system_without_locks(photos, undisturbed, stub, tmp_path, monkey
         extract(photos, path)
     monkeypatch.setenv("FEATX_LOCKS", "files")
     message = r"another featx is writing .*; if it is gone, delete .*parts.lock\.file$"
-    with RunFolder(path).lock(), pytest.raises(FeatxError, match=message):
+    with PartialStore(path).lock(), pytest.raises(FeatxError, match=message):
         extract(photos, path)
     extract(photos, path)
     assert content_of(path) == content_of(undisturbed)
@@ -359,7 +366,7 @@ def test_a_store_that_can_not_be_moved_into_place(photos, undisturbed, stub, tmp
         raise PermissionError(errno.EACCES, "Permission denied", str(store_path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "publish", lambda self, whole_path: refuse(self, path))
+        patch.setattr(PartialStore, "publish", lambda self, whole_path: refuse(self, path))
         with pytest.raises(FeatxError, match=r"store\.h5: can't be read or written \(Permission denied\)\. .* kept in"):
             extract(photos, path)
     assert extract(photos, path).n_resumed == 160
@@ -460,21 +467,21 @@ def test_a_log_that_can_not_be_written_stops_nothing(photos, undisturbed, stub, 
 
 
 def test_a_store_tells_where_it_came_from(photos, stub, tmp_path, monkeypatch):
-    from featx.store import describe_store, format_description
+    from featx.store import format_summary, summarize_store
 
     path = tmp_path / "store.h5"
     monkeypatch.setattr(sys, "argv", ["/somewhere/bin/featx", "extract", "my photos", "-o", "store.h5"])
     extract(photos, path, layers="block1_conv1")
     extract(photos, path)
     with featx.open(path) as store:
-        description = describe_store(store)
+        description = summarize_store(store)
     first, second = description["history"]
     assert first["command"] == "featx extract 'my photos' -o store.h5"
     assert datetime.fromisoformat(first["started"]) <= datetime.fromisoformat(first["ended"])
     assert (first["n_computed"], first["n_rejected"], second["n_computed"]) == (160, 0, 160)
     assert {"featx", "python", "numpy", "h5py", "pillow"} <= set(first["versions"])
     assert "cores" in first["machine"]
-    text = format_description(description)
+    text = format_summary(description)
     assert "featx extract 'my photos' -o store.h5" in text
     assert f"{first['started']} to {first['ended']}: 160 images computed at " in text
 

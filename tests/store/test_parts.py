@@ -8,12 +8,12 @@ import pytest
 from sample_parts import N_CHANNELS, SETTINGS, SOURCE, part_of
 
 from featx import FeatxError
-from featx.store import RunFolder
+from featx.store import PartialStore
 
 
 @pytest.fixture
 def parts(tmp_path):
-    folder = RunFolder(tmp_path / "store.h5")
+    folder = PartialStore(tmp_path / "store.h5")
     with folder.lock():
         folder.begin(SETTINGS, SOURCE)
         yield folder
@@ -191,11 +191,11 @@ def test_a_second_writer_is_refused_by_name(parts):
     message = (
         rf"store.h5: another featx is writing this store \(process {os.getpid()} on .*, since 20.*\)\. Wait for it"
     )
-    with pytest.raises(FeatxError, match=message), RunFolder(parts.store_path).lock():
+    with pytest.raises(FeatxError, match=message), PartialStore(parts.store_path).lock():
         raise AssertionError("two writers")
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(FeatxError, match="can't be made"), RunFolder(tmp_path / "file" / "s.h5").lock():
+    with pytest.raises(FeatxError, match="can't be made"), PartialStore(tmp_path / "file" / "s.h5").lock():
         raise AssertionError("no folder")

@@ -62,7 +62,7 @@ class Selection:
 
     @property
     def n_bytes(self) -> int:
-        """What the features take in memory."""
+        """Size of the features in memory."""
         return 4 * self.shape[0] * self.shape[1]
 
     def blocks(self, n_bytes: int = BLOCK_BYTES) -> Iterator[tuple[slice, np.ndarray]]:

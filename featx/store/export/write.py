@@ -43,11 +43,11 @@ class _Format:
 
     write: Callable[[Selection, Sequence[Path], Callable[[int], object]], None]
     check: Callable[[Selection, Path], None] = lambda selection, path: None
-    beside: tuple[str, ...] = ()
+    companions: tuple[str, ...] = ()
 
 
 _FORMATS = {
-    "npy": _Format(write_npy, beside=(".images.csv", ".features.csv")),
+    "npy": _Format(write_npy, companions=(".images.csv", ".features.csv")),
     "csv": _Format(write_csv),
     "parquet": _Format(write_parquet, check_parquet),
     "mat": _Format(write_mat, check_mat),
@@ -117,7 +117,7 @@ def export_store(
     plan = _FORMATS[format]
     whole = str(output_path)
     stem = whole[: -len(format) - 1] if whole.lower().endswith(f".{format}") else whole
-    paths = [output_path, *(Path(stem + ending) for ending in plan.beside)]
+    paths = [output_path, *(Path(stem + ending) for ending in plan.companions)]
     with Store(store_path) as store:
         check_free_files(paths, overwrite=overwrite, keep=store.path)
         selection = select(store, layers, split)
