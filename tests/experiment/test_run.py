@@ -535,7 +535,7 @@ def test_a_dry_run_writes_nothing_and_says_what_is_known(short, folder, study):
     assert other.exit_code == 1
     assert "fits.rf: " in other.stdout
     assert "seed 0, now 3" in other.stdout
-    assert "--overwrite replaces what has other settings" in other.stdout
+    assert "overwrite replaces what has other settings" in other.stdout
     again = CliRunner().invoke(
         main, ["run", str(folder / "experiment.yaml"), "--dry-run", "--set", "split.seed=3", "--json"]
     )
