@@ -9,7 +9,7 @@ from featx.errors import FeatxError, SourceError
 from featx.experiment.existing import Existing
 from featx.experiment.option_names import dotted_key, explain
 from featx.experiment.schema import Experiment, FinetuneSpec, FitSpec, Source, Split
-from featx.finetune import StoreToBe, check_task
+from featx.finetune import PlannedStore, check_task
 from featx.fit import OF_ONE_SPLIT, FitOptions, check_grid, check_repeats, plan_cells, read_strata
 from featx.images import Manifest, make_count_splits, make_splits, read_elpv, read_source
 from featx.store import Rows, Store, read_rows
@@ -126,7 +126,7 @@ def _with_stored_splits(experiment: Experiment, store: str, manifest: Manifest) 
 
 def _check_stage(experiment: Experiment, spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> None:
     """Run the stage's own check on the table of images, without features."""
-    store = StoreToBe(experiment.store_path(spec.store), table)
+    store = PlannedStore(experiment.store_path(spec.store), table)
     columns = {"label": spec.label, "sample_weight": spec.sample_weight}
     columns |= {"split": spec.split} if isinstance(spec, FinetuneSpec) else {}
     for key, column in columns.items():
@@ -143,7 +143,7 @@ def _check_stage(experiment: Experiment, spec: FitSpec | FinetuneSpec, table: pd
         _check_repeats(store, spec, rows)
 
 
-def _check_fit(store: StoreToBe, spec: FitSpec, rows: Rows) -> None:
+def _check_fit(store: PlannedStore, spec: FitSpec, rows: Rows) -> None:
     cells = plan_cells(spec.model, spec.grid, spec.discretize)
     selection = check_grid(store.path, rows, spec.model, cells, FitOptions(**spec.keywords(FitOptions)))
     for key in OF_ONE_SPLIT:
@@ -151,7 +151,7 @@ def _check_fit(store: StoreToBe, spec: FitSpec, rows: Rows) -> None:
             raise FeatxError("scored on validation rows, and there are none; give `cv`, or three shares", parameter=key)
 
 
-def _check_repeats(store: StoreToBe, spec: FitSpec, rows: Rows) -> None:
+def _check_repeats(store: PlannedStore, spec: FitSpec, rows: Rows) -> None:
     cells = plan_cells(spec.model, spec.grid, spec.discretize)
     options = spec.repeat_options()
     strata = read_strata(store, rows, options.stratify, spec.label) if options.train_per_class is None else None

@@ -182,7 +182,7 @@ def read_task(
 
 
 @dataclass(frozen=True)
-class StoreToBe:
+class PlannedStore:
     """The path and the table of images of a store that doesn't exist yet, for `featx.store.rows.read_rows`."""
 
     path: Path

@@ -36,10 +36,10 @@ def test_the_kernel_is_that_of_the_network_with_these_weights(monkeypatch):
     layers = [SimpleNamespace(get_weights=lambda arrays=arrays: arrays) for arrays in ([], [kernel, np.zeros(8)])]
 
     def build(backbone, *, layers, weights, **options):
-        return SimpleNamespace(model=model, weights_sha256=f"{backbone} {layers} {weights}")
+        return SimpleNamespace(model=model, weights_sha256=f"{backbone} {','.join(layers)} {weights}")
 
     model = SimpleNamespace(layers=layers)
-    monkeypatch.setattr("featx.report.figures.filters.build_frozen", build)
+    monkeypatch.setattr("featx.inference.rebuild.build_frozen", build)
     # This network takes its colours as they are.
     settings = replace(SETTINGS, weights="random:3", layers=("block1_conv1", "block1_conv1:max"), preprocessing="torch")
     settings = replace(settings, weights_sha256="vgg16 block1_conv1 random:3")
