@@ -129,9 +129,10 @@ def time_plain(store_path: Path, task: str) -> dict:
 def compare_feed(n_images: int, n_rounds: int) -> int:
     """Print images/s of batches by themselves, and of training the whole network."""
     from featx.finetune import read_task
-    from featx.finetune.activations import PIXELS, ImageReader, PixelNetwork, compute_rows, make_network
     from featx.finetune.batches import Batches
     from featx.finetune.cache import open_cache
+    from featx.finetune.sources import PixelNetwork, compute_rows, make_network
+    from featx.finetune.stages import PIXELS
     from featx.networks import build_backbone
     from featx.system import available_cores
 
@@ -143,7 +144,7 @@ def compare_feed(n_images: int, n_rounds: int) -> int:
             compute_rows(PixelNetwork(224), task.images, {PIXELS: files[PIXELS]})
             compute_rows(make_network(frozen), task.images, {"block4_pool": files["block4_pool"]})
             rows, weights = np.arange(len(task.images)), task.weights_for(None)
-            sources = {**files, "files": ImageReader(task.images)}
+            sources = {**files, "files": task.images}
             rates: dict[str, list[float]] = {name: [] for name in (*sources, "training")}
             for _ in range(n_rounds):
                 for name, source in sources.items():
@@ -182,10 +183,9 @@ def train_whole(task: object, pixels: object) -> float:
 
 def read_pixels(images: object) -> np.ndarray:
     """Decode all images, and prepare them as VGG16 expects."""
-    from featx.finetune.activations import ImageReader
     from featx.networks import preprocess
 
-    pixels = ImageReader(images).take(np.arange(len(images)))
+    pixels = images.take(np.arange(len(images)))
     return np.ascontiguousarray(preprocess(np, pixels.astype(np.float32), "caffe"), dtype=np.float32)
 
 

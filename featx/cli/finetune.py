@@ -96,13 +96,12 @@ def finetune(
     check_first(cluster, store, taken, overwrite=overwrite, **{name: getattr(options, name) for name in names})
     with opened(cluster, cluster_settings) as workers:
         runs = fine_tune_all(
-            *(store, folders),
+            *(store, folders, options),
             changes=wanted | named,
             cluster=workers,
             overwrite=overwrite,
             progress=True,
             echo=say,
-            **options.keywords(),
         )
     if as_json:
         records = [{"output": str(path)} | asdict(run) for path, run in runs.items()]

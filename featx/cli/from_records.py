@@ -19,7 +19,7 @@ class ListOrWord(click.ParamType):
         number = "integer" if values.kind is int else "number"
         self.name = "list" if is_list else " or ".join((*values.words, number))
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a value, or a tuple of values."""
         if not isinstance(value, str):
             return value
@@ -27,7 +27,7 @@ class ListOrWord(click.ParamType):
             return self._convert_one(value, param, ctx)
         return tuple(self._convert_one(part, param, ctx) for part in value.split(","))
 
-    def _convert_one(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> object:
+    def _convert_one(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         value = self.values.parse(text)
         if value is None:
             several = " (several: with commas)" if self.is_list else ""
@@ -41,7 +41,7 @@ class Gigabytes(click.FloatRange):
     def __init__(self) -> None:
         super().__init__(0, min_open=True)
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return bytes: 1 or more, since however small a limit is, it is one."""
         return max(1, round(super().convert(value, param, ctx) * 1e9))
 
@@ -88,7 +88,7 @@ def _adding(
             values[parameter] = hand_over({name: values.pop(name) for name in known})
             return command(*arguments, **values)
 
-        for each in reversed(known.values()):
+        for each in reversed([*known.values()]):
             call = _make_option(each, is_unset=are_unset)(call)
         return call
 
@@ -113,7 +113,7 @@ def _make_option(each: Option, *, is_unset: bool) -> Callable:
         settings["default"] = default
     # Two spaces: as click itself shows a default.
     text = each.help + (f" In {each.unit}." if each.unit else "") + (f"  [default: {shown}]" if shown else "")
-    if isinstance(settings["type"], ListOrWord) and each.values.range.high is not None and not each.is_list:
+    if isinstance(settings["type"], ListOrWord) and each.values.words and not each.is_list:
         text += f"  [{each.values.range.low:g}<=x<={each.values.range.high:g}]"
     return click.option(flag, each.name, help=text, **settings)
 
@@ -130,8 +130,10 @@ def _type_of(each: Option) -> click.ParamType | None:
         return ListOrWord(values, is_list=each.is_list)
     if values.words:
         return click.Choice(list(values.words))
-    kind = click.IntRange if values.kind is int else click.FloatRange
-    return kind(range_.low, range_.high, min_open=range_.above, max_open=range_.below)
+    if values.kind is int:
+        low, high = (None if bound is None else int(bound) for bound in (range_.low, range_.high))
+        return click.IntRange(low, high)
+    return click.FloatRange(range_.low, range_.high, min_open=range_.above, max_open=range_.below)
 
 
 class TextList(click.ParamType):
@@ -139,7 +141,7 @@ class TextList(click.ParamType):
 
     name = "text"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a tuple of names."""
         if not isinstance(value, str):
             return value

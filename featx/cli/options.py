@@ -22,7 +22,7 @@ class Failure(click.ClickException):
     def __init__(self, error: FeatxError, command: click.Command | None = None) -> None:
         super().__init__(one_line(error.show(lambda name: option_of(command, name))))
         by_signal = error.__cause__ if isinstance(error.__cause__, Terminated) else error
-        self.exit_code = by_signal.exit_code
+        self.exit_code = by_signal.exit_code  # type: ignore[misc]  # click reads it from the instance
 
     def show(self, file: Any = None) -> None:
         """Print the line."""
@@ -184,9 +184,17 @@ def check_first(
 
     if output is not None:
         check_free(output, overwrite=overwrite)
-    columns = {"label": label, "where": where, "sample_weight": sample_weight, "drop_duplicates": drop_duplicates}
     with Store(store) as opened_store:
-        read_rows(opened_store, [], **columns, split=split, needs_split=False)
+        read_rows(
+            opened_store,
+            [],
+            label=label,
+            where=where,
+            sample_weight=sample_weight,
+            drop_duplicates=drop_duplicates,
+            split=split,
+            needs_split=False,
+        )
 
 
 def opened(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,17 +14,17 @@ from featx.errors import one_line
 from featx.report.figures.registry import FIGURES, FigureKind
 
 OUTPUT = click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="The file to write: .png, .svg or .pdf."
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write: .png, .svg or .pdf."
 )
 
 
-LAYER = click.option("--layer", help="One of the store's layers.  [default: the deepest]")
+LAYER = click.option("--layer", help="Layer of the store.  [default: the deepest]")
 
 
-LABEL = click.option("--label", default="label", help="The column that says an image's class.")
+LABEL = click.option("--label", default="label", help="Column of the labels.")
 
 
-WHERE = click.option("--where", help='Only images for which this is true, such as: type == "mono".')
+WHERE = click.option("--where", help='Condition that chooses the images, such as: type == "mono".')
 
 
 IMAGES = click.option(
@@ -31,7 +32,7 @@ IMAGES = click.option(
     "n_images",
     type=click.IntRange(4, 5000),
     default=2000,
-    help="How many images, at most; of more, a sample is drawn.",
+    help="Most images; of more, a sample is drawn.",
 )
 
 
@@ -44,10 +45,10 @@ SOURCES = {
 
 # By the figure's name: the options of its command.
 OPTIONS: dict[str, tuple[Callable, ...]] = {
-    "confusion": (click.option("--shares", is_flag=True, help="Shares of the true class, not counts."),),
+    "confusion": (click.option("--shares", is_flag=True, help="Show shares of the true class in place of counts."),),
     "classes": (
-        click.option("--label", default="label", help="The column that contains the labels."),
-        click.option("--split", default="split", help="The column that contains the splits."),
+        click.option("--label", default="label", help="Column of the labels."),
+        click.option("--split", default="split", help="Column of the splits."),
     ),
     "covariance": (
         LAYER,
@@ -55,18 +56,18 @@ OPTIONS: dict[str, tuple[Callable, ...]] = {
             "--kind",
             type=click.Choice(["correlation", "covariance"]),
             default="correlation",
-            help="What is computed of every two images.",
+            help="Number that is shown for every two images.",
         ),
         click.option(
             "--features",
             type=click.Choice(["standardised", "stored"]),
             default="standardised",
-            help="Each feature standardised over the images first, so that what all share doesn't count; or as stored.",
+            help="Features as stored, or each standardised over the images, so that what all share doesn't count.",
         ),
         click.option(
             "--classes",
             multiple=True,
-            help="Only these: names with commas, or a range of the sorted ones, such as 3:7.",
+            help="Classes to show: names with commas, or a range of the sorted ones, such as 3:7.  [default: all]",
         ),
         LABEL,
         WHERE,
@@ -74,12 +75,12 @@ OPTIONS: dict[str, tuple[Callable, ...]] = {
         click.option("--seed", type=SEED, default=0, help="Seed of the sample."),
     ),
     "embedding": (
-        click.option("--layers", default="all", help="Which of the store's layers: names and sets, with commas."),
+        click.option("--layers", default="all", help="Layers of the store: names and sets, with commas."),
         click.option(
             "--method",
             type=click.Choice(["pca", "tsne", "umap"]),
             default="pca",
-            help="tsne takes some seconds per thousand images; umap needs the package umap-learn.",
+            help="Method; tsne takes some seconds per thousand images, umap needs the package umap-learn.",
         ),
         LABEL,
         WHERE,
@@ -87,9 +88,7 @@ OPTIONS: dict[str, tuple[Callable, ...]] = {
         click.option("--seed", type=SEED, default=0, help="Seed of the sample and the method."),
     ),
     "filters": (
-        click.option(
-            "--weights", help="Where they are, if they came from a file or a run.  [default: what STORE names]"
-        ),
+        click.option("--weights", help="Weights, if they came from a file or a run.  [default: what STORE names]"),
         click.option(
             "--scale",
             type=click.Choice(["own", "shared"]),
@@ -100,9 +99,9 @@ OPTIONS: dict[str, tuple[Callable, ...]] = {
     "top-images": (
         LAYER,
         click.option("--channel", type=click.IntRange(0), required=True, help="Number of the channel, from 0."),
-        click.option("--images", "n", type=click.IntRange(1, 60), default=12, help="How many images."),
+        click.option("--images", "n", type=click.IntRange(1, 60), default=12, help="Number of images."),
         click.option(
-            "--root", type=click.Path(path_type=Path), help="Where the images are.  [default: where they were]"
+            "--root", type=click.Path(path_type=Path), help="Folder where paths start.  [default: the store's]"
         ),
     ),
 }
@@ -123,7 +122,7 @@ def plot() -> None:
     """Write one figure of runs or of a store as PNG, SVG or PDF."""
 
 
-def _draw(kind: FigureKind, /, output: Path, overwrite: bool, **options: object) -> None:
+def _draw(kind: FigureKind, /, output: Path, overwrite: bool, **options: Any) -> None:
     """Draw one figure and write it."""
     from featx.report.figures import ending_of, save, style
     from featx.results import SavedRun, name_runs

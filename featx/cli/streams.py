@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -16,7 +16,7 @@ class _Output(io.FileIO):
 
     error: OSError | None = None
 
-    def write(self, data: bytes) -> int | None:
+    def write(self, data: Any) -> int:
         try:
             return super().write(data)
         except OSError as error:
@@ -27,7 +27,7 @@ class _Output(io.FileIO):
 class _Remarks(io.FileIO):
     """Standard error: what can't be written is lost, and the work continues."""
 
-    def write(self, data: bytes) -> int | None:
+    def write(self, data: Any) -> int:
         try:
             return super().write(data)
         except OSError:
@@ -56,12 +56,16 @@ def prepare_streams() -> None:
         sys.stderr = _write_through(_Remarks, sys.stderr)
 
 
-def _write_through(kind: type[io.FileIO], stream: TextIO) -> TextIO:
+def _write_through(kind: type[io.FileIO], stream: Any) -> TextIO:
     """Return a stream like another one, to the same place by another kind of file."""
     with contextlib.suppress(OSError):
         stream.flush()
     raw = kind(stream.fileno(), "wb", closefd=False)
-    options = {"encoding": stream.encoding, "errors": stream.errors, "line_buffering": stream.line_buffering}
+    options: dict[str, Any] = {
+        "encoding": stream.encoding,
+        "errors": stream.errors,
+        "line_buffering": stream.line_buffering,
+    }
     return io.TextIOWrapper(io.BufferedWriter(raw), **options)
 
 

@@ -2,6 +2,9 @@ from .open import (
     open_cluster as open_cluster,
 )
 from .settings import (
+    Address as Address,
+)
+from .settings import (
     parse_address as parse_address,
 )
 from .settings import (

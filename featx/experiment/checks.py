@@ -132,7 +132,7 @@ def _write_out_repeats(fit: FitSpec) -> FitSpec:
     defaults: dict[str, object] = {"cv": 5}
     if fit.train_per_class is None:
         defaults |= {"test_share": 0.2, "stratify": ("label",)}
-    return replace(fit, **{key: value for key, value in defaults.items() if getattr(fit, key) is None})
+    return fit.change(**{key: value for key, value in defaults.items() if getattr(fit, key) is None})
 
 
 def _take_grid(mistakes: Problems, key: str, fit: FitSpec) -> FitSpec:

@@ -277,16 +277,19 @@ def find_store(spec: StoreSpec, path: Path, manifest: Manifest | None, *, run_pa
         return Existing("missing")
     if run_path is not None and not run_path.exists():
         return Existing("other", (f"of a network that does not exist: {run_path}",))
-    try:
-        if path.exists():
+    if path.exists():
+        try:
             return _compare_store(spec, read_existing(path), manifest, run_path)
-        settings, source = started
+        except FeatxError as error:
+            return Existing("other", (str(error),))
+    settings, source = started
+    try:
         different = differences(settings, _store_request(spec, run_path))
         if not different:
             different = differences(_features_of(settings), _wanted_features(spec, settings, run_path))
-        different += _image_differences(source, manifest)
     except FeatxError as error:
         different = [str(error)]
+    different += _image_differences(source, manifest)
     if different:
         return Existing("other", (f"an unfinished store, started with {'; '.join(different)}",))
     return Existing("unfinished")

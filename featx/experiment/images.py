@@ -7,9 +7,9 @@ import pandas as pd
 
 from featx.errors import FeatxError, SourceError
 from featx.experiment.existing import Existing
-from featx.experiment.option_names import explain
+from featx.experiment.option_names import dotted_key, explain
 from featx.experiment.schema import Experiment, FinetuneSpec, FitSpec, Source, Split
-from featx.finetune import StoreToBe, check_task
+from featx.finetune import PlannedStore, check_task
 from featx.fit import OF_ONE_SPLIT, FitOptions, check_grid, check_repeats, plan_cells, read_strata
 from featx.images import Manifest, make_count_splits, make_splits, read_elpv, read_source
 from featx.store import Rows, Store, read_rows
@@ -93,10 +93,7 @@ def check_images(experiment: Experiment, manifest: Manifest | None, existing: Ma
             try:
                 _check_stage(experiment, spec, table)
             except FeatxError as error:
-                parameter = error.parameter
-                if parameter is not None:
-                    key += f".grid.{parameter}" if parameter in getattr(spec, "grid", ()) else f".{parameter}"
-                problems[key] = explain(FeatxError(error.text))
+                problems[dotted_key(error, key)] = explain(FeatxError(error.text))
     refuse(str(experiment.path), problems)
 
 
@@ -129,7 +126,7 @@ def _with_stored_splits(experiment: Experiment, store: str, manifest: Manifest) 
 
 def _check_stage(experiment: Experiment, spec: FitSpec | FinetuneSpec, table: pd.DataFrame) -> None:
     """Run the stage's own check on the table of images, without features."""
-    store = StoreToBe(experiment.store_path(spec.store), table)
+    store = PlannedStore(experiment.store_path(spec.store), table)
     columns = {"label": spec.label, "sample_weight": spec.sample_weight}
     columns |= {"split": spec.split} if isinstance(spec, FinetuneSpec) else {}
     for key, column in columns.items():
@@ -146,7 +143,7 @@ def _check_stage(experiment: Experiment, spec: FitSpec | FinetuneSpec, table: pd
         _check_repeats(store, spec, rows)
 
 
-def _check_fit(store: StoreToBe, spec: FitSpec, rows: Rows) -> None:
+def _check_fit(store: PlannedStore, spec: FitSpec, rows: Rows) -> None:
     cells = plan_cells(spec.model, spec.grid, spec.discretize)
     selection = check_grid(store.path, rows, spec.model, cells, FitOptions(**spec.keywords(FitOptions)))
     for key in OF_ONE_SPLIT:
@@ -154,7 +151,7 @@ def _check_fit(store: StoreToBe, spec: FitSpec, rows: Rows) -> None:
             raise FeatxError("scored on validation rows, and there are none; give `cv`, or three shares", parameter=key)
 
 
-def _check_repeats(store: StoreToBe, spec: FitSpec, rows: Rows) -> None:
+def _check_repeats(store: PlannedStore, spec: FitSpec, rows: Rows) -> None:
     cells = plan_cells(spec.model, spec.grid, spec.discretize)
     options = spec.repeat_options()
     strata = read_strata(store, rows, options.stratify, spec.label) if options.train_per_class is None else None

@@ -206,7 +206,7 @@ def format_plan(plan: ExperimentPlan) -> Iterator[str]:
         elif texts := (*stage.details, *stage.notes):
             yield f"{stage.key}: {'; '.join(texts)}"
     if any(stage.status == "other" and OTHER_SETTINGS in stage.problem for stage in plan.stages):
-        yield "--overwrite replaces what has other settings; another output leaves it alone"
+        yield "overwrite replaces what has other settings; another output leaves it alone"
     if all(stage.status == "exists" for stage in plan.stages):
         yield "everything exists"
         return

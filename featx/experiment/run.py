@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from featx.experiment.images import check_images, read_divided_images
 from featx.experiment.option_names import explain
 from featx.experiment.record import RecordKeeper, check_kept_source, read_record
 from featx.experiment.schema import Experiment, FinetuneSpec
-from featx.experiment.stages import Stage, Work, choose_stages, list_stages, summarize_stage, tuning_options
+from featx.experiment.stages import Stage, Work, choose_stages, list_stages, summarize_stage
 from featx.images import Manifest
 from featx.store import PartialStore
 
@@ -247,7 +247,7 @@ def _group(prepared: Prepared) -> list[list[Stage]]:
         status = prepared.existing[stage.key].status
         if not isinstance(stage.spec, FinetuneSpec) or status == "exists":
             return (stage.key,)
-        return stage.spec.store, sorted(tuning_options(stage.spec).items(), key=str), status == "other"
+        return stage.spec.store, replace(stage.spec, recipe=""), status == "other"
 
     groups: list[list[Stage]] = []
     for stage in prepared.stages:

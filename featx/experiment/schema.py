@@ -92,7 +92,7 @@ class FitSpec(GridOptions):
         """Return the options of `featx.fit_repeats`."""
         own = {name: getattr(self, name) for name in OF_REPEATS if name != "repeats"}
         own = {name: value for name, value in own.items() if value is not None}
-        return RepeatOptions(**self.keywords(FitOptions), **own, n_repeats=self.repeats)
+        return RepeatOptions.make(**self.keywords(FitOptions), **own, n_repeats=self.repeats)
 
 
 @dataclass(frozen=True, kw_only=True)

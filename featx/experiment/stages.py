@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from featx.errors import FeatxError, one_line
 from featx.experiment.option_names import explain
@@ -172,12 +172,13 @@ class Work:
         return f"{done.n_images:,} images, {done.n_features:,} features{rejected}"
 
     def tune(self, stages: Sequence[Stage], *, overwrite: bool) -> list[str]:
-        """Fine-tune a network by one recipe, or by several that differ in nothing else; see `tuning_options`."""
+        """Fine-tune a network by one recipe, or by several that differ in nothing else."""
         spec = stages[0].spec
         runs = fine_tune_all(
             self.experiment.store_path(spec.store),
             {stage.path: stage.spec.recipe for stage in stages},
-            **tuning_options(spec),
+            TuneOptions(**spec.keywords(TuneOptions)),
+            changes=spec.set,
             cluster=self.cluster,
             overwrite=overwrite,
             progress=self.progress,
@@ -230,11 +231,6 @@ def summarize_stage(stage: Stage) -> str:
     if (stage.path / RECORD).is_file():
         return describe_repeats(read_repeats(stage.path))
     return describe_test(read_run(stage.path))
-
-
-def tuning_options(spec: FinetuneSpec) -> dict[str, Any]:
-    """Return the options of `featx.fine_tune`, but the recipe; where they are equal, recipes go together."""
-    return {"changes": spec.set} | spec.keywords(TuneOptions)
 
 
 def store_options(experiment: Experiment, spec: StoreSpec) -> ExtractOptions:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featx.errors import FeatxError
 from featx.extract.options import ExtractOptions
@@ -76,7 +76,7 @@ def extract_features(
     FeatxError
         If the arguments, the images or the disk don't allow it; what is done is kept.
     """
-    request = ExtractOptions(
+    request = ExtractOptions.make(
         backbone=backbone,
         layers=layers,
         weights=weights,
@@ -94,7 +94,7 @@ def extract_features(
         batch_size=batch_size,
         max_rejected=max_rejected,
     ).settle_image_size()
-    options = {
+    options: dict[str, Any] = {
         "max_rejected": request.max_rejected,
         "overwrite": overwrite,
         "log_every": log_every,

@@ -39,7 +39,7 @@ class ExtractOptions(ImageOptions, NetworkOptions):
         """Build the network; changes replace options."""
         from featx.inference import build_network
 
-        changed = replace(self, **changes)
+        changed = self.change(**changes)
         return build_network(**changed.keywords(NetworkOptions), image_size=changed.image_size, echo=echo)
 
     def record(self) -> dict[str, Any]:

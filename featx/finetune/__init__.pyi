@@ -8,16 +8,10 @@ from .sweep import (
     name_runs as name_runs,
 )
 from .task import (
-    StoreToBe as StoreToBe,
-)
-from .task import (
-    Task as Task,
+    PlannedStore as PlannedStore,
 )
 from .task import (
     check_task as check_task,
-)
-from .task import (
-    choose_weights as choose_weights,
 )
 from .task import (
     read_task as read_task,

@@ -1,4 +1,4 @@
-"""Batches for Keras's `fit`: rows of pixels or activations in an order that seed, stage and epoch alone decide."""
+"""Batches for Keras's `fit`: rows of pixels or activations in an order that only seed, stage and epoch decide."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,7 +12,7 @@ keras = load_keras()
 
 
 class RowSource(Protocol):
-    """What gives rows by their numbers: `featx.finetune.cache.RowFiles`, or images that are read anew each time."""
+    """Rows by their numbers: `featx.finetune.cache.RowFiles`, or images that are read every time."""
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Return rows in the given order."""
@@ -27,24 +27,23 @@ class Batches(keras.utils.PyDataset):
     rows : ndarray of int
         Which of the source's rows.
     targets : ndarray of shape (len(rows), n_classes), float32
-        A one in each row's class.
+        One-hot classes.
     weights : ndarray of shape (len(rows),), float32
-        What each row counts.
+        The rows' weights.
     batch_size : int
     seed : int or None, default None
-        Of the order; None: as the rows are given. Each epoch has an order of its own, the same whether or not the
-        epochs before it were run by the same process.
+        Seed of the order; None: the rows' own order. Each epoch has its own order, in whichever process it runs.
     n_workers : int, default 1
-        Threads that make batches ahead.
+        Threads that prepare batches.
     mirrored : sequence of RowSource, optional
-        Further views of the same rows: each time that a row is seen, it is in one view or another, at random.
+        Further views of the same rows; each time a row is used, its view is chosen at random.
 
     Attributes
     ----------
     epoch : int
-        Which epoch's order the batches have.
+        The epoch whose order the batches have.
     error : FeatxError or None
-        Why rows could not be read, if they could not.
+        The error of rows that could not be read.
     """
 
     def __init__(
@@ -76,20 +75,20 @@ class Batches(keras.utils.PyDataset):
         """Return the inputs, targets and weights of a batch."""
         start = number * self._batch_size
         order, views = self._draw()
-        places = order[start : start + self._batch_size]
+        chosen = order[start : start + self._batch_size]
         try:
-            inputs = self._take(self._rows[places], views[places])
+            inputs = self._take(self._rows[chosen], views[chosen])
         except FeatxError as error:
             self.error = error
             raise
-        return inputs, self._targets[places], self._weights[places]
+        return inputs, self._targets[chosen], self._weights[chosen]
 
     def _draw(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the epoch's order, and the view of each row."""
         n_rows = len(self._rows)
         if self._seed is None:
             return np.arange(n_rows), np.zeros(n_rows, dtype=int)
-        # Made anew each time: microseconds beside a batch, and nothing that threads could share half-made.
+        # Drawn for each batch: it takes microseconds, and threads share no state.
         rng = np.random.default_rng([self._seed, self.epoch])
         return rng.permutation(n_rows), rng.integers(0, len(self._views), n_rows)
 
@@ -99,7 +98,7 @@ class Batches(keras.utils.PyDataset):
         taken = None
         for view in np.unique(views).tolist():
             chosen = views == view
-            found = self._views[view].take(rows[chosen])
-            taken = np.empty((len(rows), *found.shape[1:]), found.dtype) if taken is None else taken
-            taken[chosen] = found
+            some = self._views[view].take(rows[chosen])
+            taken = np.empty((len(rows), *some.shape[1:]), some.dtype) if taken is None else taken
+            taken[chosen] = some
         return taken

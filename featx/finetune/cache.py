@@ -13,25 +13,12 @@ import numpy as np
 from featx.errors import FeatxError
 from featx.system import available_memory, cache_dir, hold, make_lock, whole_file
 
-# A file is about this large: written at once, and the unit of going on.
+# A file is about this large; it is written at once, and what is in it is not computed again.
 _FILE_BYTES = 2**26
 
 
 class RowFiles:
-    """Rows of one shape and type, in a folder.
-
-    Parameters
-    ----------
-    path : Path
-        The folder.
-    n_rows : int
-    shape : tuple of int
-        Of a row.
-    dtype : str
-        As NumPy names it.
-    block_rows : int
-        Rows a file; see `choose_block`.
-    """
+    """Rows of one shape and type in a folder, with `block_rows` rows per file; see `choose_block`."""
 
     def __init__(self, path: Path, n_rows: int, shape: tuple[int, ...], dtype: str, *, block_rows: int) -> None:
         self.path = path
@@ -46,7 +33,7 @@ class RowFiles:
 
     @property
     def n_bytes(self) -> int:
-        """What all rows take."""
+        """The bytes of all rows."""
         return self.n_rows * int(np.prod(self.shape)) * self.dtype.itemsize
 
     def blocks(self) -> list[tuple[int, int]]:
@@ -55,38 +42,23 @@ class RowFiles:
         return [(start, min(start + self.block_rows, self.n_rows)) for start in starts]
 
     def has(self, start: int) -> bool:
-        """Whether the file that begins with a row is there."""
+        """Return whether the file that begins with a row exists."""
         return self._path_of(start).exists()
 
     def write(self, start: int, rows: np.ndarray) -> None:
-        """Write a file's rows: all of them, or nothing.
-
-        Raises
-        ------
-        FeatxError
-            If the disk doesn't take them.
-        """
+        """Write a file's rows: all of them, or nothing."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with whole_file(self._path_of(start)) as file:
                 np.save(file, rows.reshape(len(rows), *self.shape).astype(self.dtype, copy=False))
         except OSError as error:
             raise FeatxError(
-                f"{self.path}: writing failed ({error.strerror or error}); what is written is kept. Free some disk, "
-                "set FEATX_CACHE to a folder on another one, or give --no-cache"
+                f"{self.path}: writing failed ({error.strerror or error}); what is written is kept. Free some "
+                "disk space, set FEATX_CACHE to a folder on another disk, or give a `cache_limit` of 0"
             ) from error
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """Read rows in any order.
-
-        Parameters
-        ----------
-        rows : ndarray of int
-
-        Returns
-        -------
-        ndarray of shape (len(rows), *shape)
-        """
+        """Read rows in any order: ndarray of shape (len(rows), *shape)."""
         taken = np.empty((len(rows), *self.shape), self.dtype)
         numbers = rows // self.block_rows
         for number in np.unique(numbers).tolist():
@@ -95,7 +67,7 @@ class RowFiles:
         return taken
 
     def close(self) -> None:
-        """Let go of the files, so that their room is free once they are deleted; `take` opens them again."""
+        """Close the files, so that deleting them frees the disk; `take` opens them again."""
         self._open.clear()
 
     def _block(self, number: int) -> np.memmap:
@@ -117,17 +89,12 @@ class RowFiles:
 
 
 def choose_block(shapes: Mapping[str, tuple[tuple[int, ...], str]]) -> int:
-    """Return how many rows a file is to have, so that the largest is about 64 MiB.
-
-    Parameters
-    ----------
-    shapes : mapping of str to (shape of a row, dtype)
-    """
+    """Return the number of rows per file for which the largest file has about 64 MiB."""
     largest = max(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in shapes.values())
     return max(1, _FILE_BYTES // largest)
 
 
-# Of the free disk, so much is left to others.
+# Bytes of the free disk that are left to others.
 _DISK_LEFT = 2**28
 
 
@@ -141,22 +108,21 @@ def open_cache(
     keep: bool = False,
     echo: Callable[[str], None] = lambda line: None,
 ) -> Iterator[dict[str, RowFiles]]:
-    """Open an entry of the cache, as its only user; say what it takes before anything is written.
+    """Open an entry of the cache as its only user; report its size before anything is written.
 
     Parameters
     ----------
     key : str
-        Says what the entry holds; a file name.
+        Name of the entry, for a file name.
     n_rows : int
     shapes : mapping of str to (shape of a row, dtype)
         By name.
     limit : int
-        Bytes that the cache may take; entries that were not used for longest go when there would be more.
+        Bytes that the cache may take; the least recently used entries are deleted to keep to it.
     keep : bool, default False
-        Whether the entry stays after it was used. Left by an error or a stop, it stays in any case: the next run goes
-        on with it.
+        Whether the entry is kept after use. After an error or a stop it is always kept for the next run.
     echo : callable, optional
-        Is told what a user should know, a line at a time.
+        Receives messages for the user, one line each.
 
     Yields
     ------
@@ -166,7 +132,7 @@ def open_cache(
     Raises
     ------
     FeatxError
-        If the entry is over the limit, the disk hasn't room for it, or another process uses it.
+        If the entry is over the limit, the disk has no room for it, or another process uses it.
     """
     folder = _folder()
     files = _list_files(folder / key, n_rows, shapes)
@@ -195,33 +161,6 @@ def open_cache(
             shutil.rmtree(folder / key, ignore_errors=True)
 
 
-def check_room(key: str, n_rows: int, shapes: Mapping[str, tuple[tuple[int, ...], str]], *, limit: int) -> int:
-    """Refuse an entry that `open_cache` would refuse for its size; nothing is written, and nothing deleted.
-
-    Parameters
-    ----------
-    key, n_rows, shapes, limit
-        See `open_cache`.
-
-    Returns
-    -------
-    int
-        The bytes of the entry.
-
-    Raises
-    ------
-    FeatxError
-        If it is over the limit, or the disk hasn't room for it.
-    """
-    folder = _folder()
-    needed, what = _check_limit(_list_files(folder / key, n_rows, shapes), limit)
-    sizes, freed = _sizes_of_others(folder, key), 0
-    while sizes and sum(sizes.values()) > limit - needed:
-        freed += sizes.pop(next(iter(sizes)))
-    _check_disk(folder, what, needed - _size_of(folder / key), freed=freed)
-    return needed
-
-
 def _folder() -> Path:
     return cache_dir() / "activations"
 
@@ -235,20 +174,21 @@ def _list_files(path: Path, n_rows: int, shapes: Mapping[str, tuple[tuple[int, .
 
 
 def _check_limit(files: Mapping[str, RowFiles], limit: int) -> tuple[int, str]:
-    """Return the bytes that files take when they are whole, and what a message calls them."""
+    """Return the bytes of all files, and their name in messages."""
     needed = sum(rows.n_bytes for rows in files.values())
     what = f"{', '.join(files)} of {len(next(iter(files.values()))):,} images"
     if needed > limit:
         raise FeatxError(
-            f"{what} take {needed / 1e9:,.2f} GB, more than the cache may ({limit / 1e9:,.2f} GB). Give --cache-limit "
-            f"{math.ceil(needed / 1e7) / 100:g} or more, or --no-cache to compute them in every epoch"
+            f"{what} take {needed / 1e9:,.2f} GB, more than the cache may ({limit / 1e9:,.2f} GB). Give a "
+            f"`cache_limit` of {math.ceil(needed / 1e7) / 100:g} GB or more, or of 0 to compute them in every epoch"
         )
     return needed, what
 
 
 def _make_room(folder: Path, key: str, allowed: int) -> None:
-    """Delete other entries, the ones not used for longest first, until they take no more than is allowed."""
-    sizes = _sizes_of_others(folder, key)
+    """Delete other entries, the least recently used first, until the rest takes no more than is allowed."""
+    others = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and path.name != key]
+    sizes = {path: _size_of(path) for path in sorted(others, key=_last_used)}
     for path in list(sizes):
         if sum(sizes.values()) <= allowed:
             return
@@ -258,25 +198,17 @@ def _make_room(folder: Path, key: str, allowed: int) -> None:
             del sizes[path]
 
 
-def _sizes_of_others(folder: Path, key: str) -> dict[Path, int]:
-    """Return the bytes of other entries, the ones not used for longest first."""
-    paths = folder.iterdir() if folder.is_dir() else ()
-    others = [path for path in paths if path.is_dir() and not path.is_symlink() and path.name != key]
-    return {path: _size_of(path) for path in sorted(others, key=_last_used)}
-
-
-def _check_disk(folder: Path, what: str, missing: int, *, freed: int = 0) -> None:
-    there = next(path for path in (folder, *folder.parents) if path.is_dir())
-    free = shutil.disk_usage(there).free + freed - _DISK_LEFT
+def _check_disk(folder: Path, what: str, missing: int) -> None:
+    free = shutil.disk_usage(folder).free - _DISK_LEFT
     if missing > free:
         raise FeatxError(
             f"{what} take {missing / 1e9:,.2f} GB more of the disk, and {max(free, 0) / 1e9:,.2f} GB are left to use "
-            f"at {folder}. Free some, set FEATX_CACHE to a folder on another disk, or give --no-cache"
+            f"at {folder}. Free some, set FEATX_CACHE to a folder on another disk, or give a `cache_limit` of 0"
         )
 
 
 def _last_used(folder: Path) -> float:
-    # Whoever uses an entry may delete it at any moment.
+    # Another process may delete an entry at any moment.
     try:
         return folder.stat().st_mtime
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The record of a fine-tuning, in the form that every run has."""
+"""Write the record of a fine-tuning, in the form of every run's."""
 
 import platform
 import shutil
@@ -34,14 +34,14 @@ _NO_NUMBER = "the loss of its first epoch is no number"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage planned, and what it came to."""
+    """A stage's plan and its result."""
 
     plan: StagePlan
     trained: Trained
 
     @property
     def record(self) -> dict[str, object]:
-        """What a run's record says of it."""
+        """The stage in the run's record."""
         return {
             "name": self.plan.stage.name,
             "epochs": len(self.trained.curves),
@@ -54,8 +54,8 @@ class Outcome:
         }
 
 
-def describe_outcome(outcome: Outcome) -> str:
-    """Say in a line what a stage came to."""
+def format_outcome(outcome: Outcome) -> str:
+    """Return a line about a stage's result."""
     trained, best = outcome.trained, outcome.trained.best
     if not trained.best_epoch:
         return f"stage {outcome.plan.stage.name}: {_NO_NUMBER}, so that training ended there"
@@ -71,7 +71,7 @@ def describe_outcome(outcome: Outcome) -> str:
     )
 
 
-def describe_run(
+def run_record(
     task: Task,
     recipe: Recipe,
     outcomes: Sequence[Outcome],
@@ -84,45 +84,41 @@ def describe_run(
     weights_sha256: str,
     once_seconds: float,
 ) -> Run:
-    """Put together the record of a fine-tuning.
+    """Return the record of a fine-tuning.
 
     Parameters
     ----------
     task : Task
     recipe : Recipe
     outcomes : sequence of Outcome
-        Of the stages that were run.
+        The stages that were run.
     chosen : int
-        The stage whose weights are kept.
+        Index of the stage whose weights are kept.
     probabilities : ndarray of shape (n_test, n_classes)
         Of the test rows.
     protocol : mapping of str to object
-        seed, label, where, sample_weight.
+        The seed, and the options that choose rows.
     n_parameters : int
-        How many weights were trained in any stage.
+        Weights that any stage trained.
     predict_seconds : float or None
         For a thousand images, from their files to their labels.
     weights_sha256 : str
-        Of the file of weights.
+        Digest of the file of weights.
     once_seconds : float
-        What it took to compute, or to find, what every epoch takes.
-
-    Returns
-    -------
-    Run
+        To compute, or to find, the inputs of all epochs.
     """
     keras = load_keras()
     rows = task.rows
     keep = outcomes[-1].plan.stage.keep
     return Run(
         model=FINETUNE,
-        store=task.described,
+        store=task.store,
         protocol={
             "selection": "validation",
             "cv": None,
             "class_weight": outcomes[chosen].plan.stage.class_weight,
             **protocol,
-            # Of the training: with what L2 and smoothed labels add, so no log loss to hold beside a classifier's.
+            # The training's loss includes L2 and smoothed labels: it is no log loss to compare with a classifier's.
             "choose_by": "accuracy" if keep == "val_accuracy" else "loss",
             "classes": task.classes,
             **{f"n_{split}": len(rows.with_weight(rows.of(split))) for split in ("train", "validation", "test")},
@@ -137,7 +133,7 @@ def describe_run(
             "python": platform.python_version(),
         },
         created=now(),
-        notes=(*task.notes, *(describe_outcome(outcome) for outcome in outcomes)),
+        notes=(*task.notes, *(format_outcome(outcome) for outcome in outcomes)),
         peak_memory=peak_memory(),
         n_parameters=n_parameters,
         predict_seconds=predict_seconds,
@@ -157,21 +153,13 @@ def write_fine_tuned(
     outcomes: Sequence[Outcome],
     recipe: Recipe,
     probabilities: np.ndarray,
-    **options: object,
+    *,
+    weights_path: Path,
+    overwrite: bool,
 ) -> None:
-    """Write a fine-tuned run's folder: all of it, or nothing.
+    """Write a fine-tuned run's folder, with a copy of the weights' file: all of it, or nothing.
 
-    Parameters
-    ----------
-    output : path
-    run : Run
-    task : Task
-    outcomes : sequence of Outcome
-    recipe : Recipe
-    probabilities : ndarray of shape (n_test, n_classes)
-        Of the test rows.
-    **options
-        weights_path: the file to copy; overwrite: see `featx.results.write_run`.
+    The probabilities are those of the test rows.
     """
     test = task.rows.with_weight(task.rows.of("test"))
     y_test = task.rows.y[test].astype(str)
@@ -179,7 +167,7 @@ def write_fine_tuned(
     labels = {"path": task.rows.paths[test], "label": y_test, "predicted": predicted}
 
     def add_files(folder: Path) -> None:
-        shutil.copyfile(options["weights_path"], folder / NETWORK_FILE)
+        shutil.copyfile(weights_path, folder / NETWORK_FILE)
         write_table(curves_table(outcomes), folder / "curves.csv", index=False)
         write_recipe(recipe, folder / "recipe.yaml")
 
@@ -190,12 +178,12 @@ def write_fine_tuned(
         per_class=report_classes(y_test, predicted),
         confusion=count_confusion(y_test, predicted),
         add_files=add_files,
-        overwrite=bool(options["overwrite"]),
+        overwrite=overwrite,
     )
 
 
 def curves_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """Return a line an epoch: stage, epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds."""
+    """Return one row per epoch: stage, epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds."""
     lines = [
         {"stage": outcome.plan.stage.name, **figures} for outcome in outcomes for figures in outcome.trained.curves
     ]

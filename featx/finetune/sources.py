@@ -1,41 +1,144 @@
-"""What the stages of a fine-tuning take: pixels, or activations that were computed once; and batches of them."""
+"""Compute the inputs of all stages once, keep them in the cache, and make batches of them.
+
+Inputs are pixels, or activations of the part of the network that no stage changes.
+"""
 
 import contextlib
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from featx.finetune.activations import (
-    PIXELS,
-    ImageReader,
-    MirroredNetwork,
-    MirroredRows,
-    PixelNetwork,
-    compute_rows,
-    make_network,
-)
+import numpy as np
+
 from featx.finetune.batches import Batches, RowSource
 from featx.finetune.cache import RowFiles, open_cache
-from featx.finetune.stages import StagePlan
-from featx.finetune.task import Task
-from featx.images import FLIPS
-from featx.inference import Network
-from featx.networks import describe_device, load_keras
+from featx.finetune.stages import PIXELS, StagePlan
+from featx.finetune.task import ImageDataset, Task
+from featx.images import FLIPS, flip
+from featx.inference import Network, PooledNetwork, compute_parts, run_frozen
+from featx.networks import WHOLE, FrozenBackbone, describe_device, load_keras
 from featx.networks.recipes import TunedNetwork, split_at
-from featx.system import available_cores, sha256_of
+from featx.store import Part
+from featx.system import available_cores, progress_bar, sha256_of
+
+
+class MirroredRows:
+    """Rows of pixels of mirrored images; `view` is one of `featx.images.FLIPS`."""
+
+    def __init__(self, pixels: RowSource, view: str) -> None:
+        self._pixels = pixels
+        self._view = view
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Read images: ndarray of shape (len(rows), image_size, image_size, 3), uint8."""
+        return flip(self._pixels.take(rows), self._view)
+
+
+class MirroredNetwork:
+    """A network that mirrors every image first; `view` is one of `featx.images.FLIPS`."""
+
+    def __init__(self, network: Network, view: str) -> None:
+        self._network = network
+        self._view = view
+        self.batch_size = network.batch_size
+        self.n_channels = network.n_channels
+        self.has_own_device = network.has_own_device
+
+    def submit(self, pixels: np.ndarray) -> Callable[[], dict[str, np.ndarray]]:
+        """Start what calling does, and return a function that waits for it."""
+        return self._network.submit(np.ascontiguousarray(flip(pixels, self._view)))
+
+    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Push the mirrored images through the network."""
+        return self.submit(pixels)()
+
+
+class PixelNetwork:
+    """A network whose features are the pixels themselves."""
+
+    has_own_device = False
+
+    def __init__(self, image_size: int, *, batch_size: int = 32) -> None:
+        self.batch_size = batch_size
+        self.n_channels = {PIXELS: 3 * image_size**2}
+
+    def submit(self, pixels: np.ndarray) -> Callable[[], dict[str, np.ndarray]]:
+        """Return a function that returns the pixels."""
+        return partial(self, pixels)
+
+    def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the pixels, one row per image."""
+        return {PIXELS: pixels.reshape(len(pixels), -1)}
+
+
+def make_network(frozen: FrozenBackbone, *, engine: str = "auto") -> PooledNetwork:
+    """Give a frozen network an engine that returns whole activations."""
+    return run_frozen(frozen, (WHOLE,), engine=engine)
+
+
+def compute_rows(
+    network: Network, images: ImageDataset, files: Mapping[str, RowFiles], *, title: str = "", progress: bool = False
+) -> int:
+    """Push images through a network, and write its outputs into the files of their names; return how many images.
+
+    Blocks that exist in all files are not computed again. The files have the same blocks.
+    """
+    blocks = next(iter(files.values())).blocks()
+    gaps = [(start, stop) for start, stop in blocks if not all(rows.has(start) for rows in files.values())]
+    n_left = sum(stop - start for start, stop in gaps)
+    with (
+        progress_bar(len(images), initial=len(images) - n_left, wanted=progress) as bar,
+        contextlib.closing(compute_parts(network, images.root, images.paths, images.options.reader(), gaps)) as parts,
+    ):
+        bar.set_description(title)
+        for start, stop in gaps:
+            block = {
+                name: np.empty((stop - start, int(np.prod(rows.shape))), rows.dtype) for name, rows in files.items()
+            }
+            n_done = start
+            while n_done < stop:
+                part = next(parts)
+                _check_part(images, part)
+                for name, rows in block.items():
+                    rows[part.start - start : part.stop - start] = part.features[name]
+                n_done = part.stop
+                bar.update(part.stop - part.start)
+            for name, rows in block.items():
+                files[name].write(start, rows)
+    return n_left
+
+
+def _check_part(images: ImageDataset, part: Part) -> None:
+    for row, reason in part.rejected.items():
+        raise images.unreadable(row, reason)
+    images.check_digests(part.rows, [digest.decode() for digest in part.sha256.tolist()])
+
+
+def time_images(network: Network, images: ImageDataset, rows: np.ndarray) -> float:
+    """Return the seconds per image from file to the network's output, for one or more rows, without the first batch."""
+    paths = images.paths[rows]
+    warm = [(0, min(network.batch_size, len(paths)))]
+    for gaps in (warm, [(0, len(paths))]):
+        started = time.monotonic()
+        with contextlib.closing(compute_parts(network, images.root, paths, images.options.reader(), gaps)) as parts:
+            deque(parts, maxlen=0)
+    return (time.monotonic() - started) / len(paths)
 
 
 @dataclass(frozen=True)
-class Once:
+class CachePlan:
     """What is computed once for all stages.
 
     Attributes
     ----------
     key : str
-        Of its entry in the cache; says what is in there.
+        Name of the entry in the cache, which is a digest of all that its rows depend on.
     cuts : dict of str to list of str
-        By view, the layers whose activations stages take: a pass through the network each.
+        By view, the layers whose activations stages take; one pass through the network each.
     shapes : dict of str to (shape of a row, dtype)
-        Of all that is kept, by the name that it has in the cache.
+        All kept rows, by their names in the cache.
     """
 
     key: str
@@ -43,36 +146,30 @@ class Once:
     shapes: dict[str, tuple[tuple[int, ...], str]]
 
 
-def plan_sources(task: Task, network: TunedNetwork, plans: Sequence[StagePlan], *, engine: str) -> Once:
-    """Say what `open_sources` computes and keeps.
-
-    Parameters
-    ----------
-    task, network, plans, engine
-        See `open_sources`.
-    """
-    size = task.images.image_size
+def plan_cache(task: Task, network: TunedNetwork, plans: Sequence[StagePlan], *, engine: str) -> CachePlan:
+    """Plan what `open_sources` computes and keeps."""
+    size = task.images.options.image_size
     cuts = {plan.source for plan in plans} - {PIXELS}
     trunk = split_at(network, cuts).model if cuts else None
     outputs = trunk.output if cuts else {}
     # By view, so that one pass serves every stage that takes it.
-    wanted = {
+    by_view = {
         view: [cut for cut in outputs if any(cut == plan.source and view in plan.views for plan in plans)]
         for view in FLIPS["both"]
     }
     shapes = {
         _name_view(cut, view): (tuple(outputs[cut].shape[1:]), "float32")
-        for view, names in wanted.items()
+        for view, names in by_view.items()
         for cut in names
     }
     shapes |= {PIXELS: ((size, size, 3), "uint8")} if any(plan.source == PIXELS for plan in plans) else {}
-    # By their kinds and precisions, too: a mean and a maximum have the same name and shape.
-    layers = (
-        [(type(layer).__name__, layer.name, layer.dtype_policy.name) for layer in trunk.layers[1:]] if cuts else None
-    )
-    parts = (network.backbone.weights_sha256, layers, task.settings.preprocessing, engine)
-    key = _digest(task.images.digest, shapes, *(parts if cuts else ()))
-    return Once(key[:16], {view: names for view, names in wanted.items() if names}, shapes)
+    parts = [task.images.digest, shapes]
+    if trunk is not None:
+        # Kinds and precisions too: a mean and a maximum have the same name and shape.
+        layers = [(type(layer).__name__, layer.name, layer.dtype_policy.name) for layer in trunk.layers[1:]]
+        parts += [network.backbone.weights_sha256, layers, task.settings.preprocessing, engine]
+    key = sha256_of(repr(tuple(parts)))[:16]
+    return CachePlan(key, {view: names for view, names in by_view.items() if names}, shapes)
 
 
 @contextlib.contextmanager
@@ -86,19 +183,19 @@ def open_sources(
     keep: bool,
     progress: bool,
     echo: Callable[[str], None],
-) -> Iterator[dict[str, RowSource]]:
-    """Compute what the stages take, once, and keep it as long as it is used.
+) -> Iterator[Mapping[str, RowSource]]:
+    """Compute the inputs of all stages once, and keep them as long as they are used.
 
     Parameters
     ----------
     task : Task
     network : TunedNetwork
-        With the weights that it begins with.
+        With its initial weights.
     plans : list of StagePlan
     engine : str
-        What runs the frozen part; see `featx.inference.engines.ENGINES`.
+        Library that runs the frozen part; see `featx.inference.engines.ENGINES`.
     limit : int
-        Bytes that the cache may take; 0: images are read anew each time, which the plans must be made for.
+        Bytes that the cache may take; 0: images are read every time, and all plans take pixels.
     keep, echo
         See `featx.finetune.cache.open_cache`.
     progress : bool
@@ -106,83 +203,55 @@ def open_sources(
 
     Yields
     ------
-    dict of str to RowSource
-        By the names that the plans have for it; see `make_batches`.
+    mapping of str to RowSource
+        By the plans' names; see `make_batches`.
 
     Raises
     ------
     FeatxError
-        If a file isn't as it was when the store was made, or the cache can't take it.
+        If a file is not as it was when the store was made, or the cache can't take it.
     """
     if limit == 0:
-        yield {PIXELS: ImageReader(task.images)}
+        yield {PIXELS: task.images}
         return
-    once = plan_sources(task, network, plans, engine=engine)
-    with open_cache(once.key, len(task.images), once.shapes, limit=limit, keep=keep, echo=echo) as files:
-        for view, names in once.cuts.items():
-            found = choose_files(files, names, view)
-            if not _is_whole(found):
-                runner = make_runner(network, names, view, engine=engine)
-                compute_rows(runner, task.images, found, what=" ".join(found), progress=progress)
+    plan = plan_cache(task, network, plans, engine=engine)
+    with open_cache(plan.key, len(task.images), plan.shapes, limit=limit, keep=keep, echo=echo) as files:
+        for view, cuts in plan.cuts.items():
+            rows = {cut: files[_name_view(cut, view)] for cut in cuts}
+            if not all(each.has(start) for each in rows.values() for start, _ in each.blocks()):
+                runner = make_network(split_at(network, cuts), engine=engine)
+                runner = MirroredNetwork(runner, view) if view else runner
+                compute_rows(runner, task.images, rows, title=" ".join(rows), progress=progress)
         if PIXELS in files:
-            pixels = PixelNetwork(task.images.image_size)
-            compute_rows(pixels, task.images, {PIXELS: files[PIXELS]}, what=PIXELS, progress=progress)
+            runner = PixelNetwork(task.images.options.image_size)
+            compute_rows(runner, task.images, {PIXELS: files[PIXELS]}, title=PIXELS, progress=progress)
         yield files
-
-
-def make_runner(network: TunedNetwork, cuts: Sequence[str], view: str, *, engine: str) -> Network:
-    """Return what gives the activations of some layers for a view of an image, by the layers' names."""
-    runner = make_network(split_at(network, cuts), engine=engine)
-    return MirroredNetwork(runner, view) if view else runner
-
-
-def choose_files(files: Mapping[str, RowFiles], cuts: Sequence[str], view: str) -> dict[str, RowFiles]:
-    """Return what the activations of some layers for a view of an image are written to, by the layers' names."""
-    return {cut: files[_name_view(cut, view)] for cut in cuts}
 
 
 def make_batches(
     task: Task, plan: StagePlan, sources: Mapping[str, RowSource], *, seed: int
 ) -> tuple[Batches, Batches]:
-    """Return the batches of train and of validation rows, without those of weight 0.
+    """Return the batches of train and of validation rows, without rows of weight 0.
 
-    Parameters
-    ----------
-    task : Task
-    plan : StagePlan
-    sources : mapping of str to RowSource
-        See `open_sources`.
-    seed : int
-        Of the train rows' order and views.
+    `sources` is what `open_sources` yields; `seed` decides the order of the train rows, and their views.
     """
     targets, stage, source = task.targets, plan.stage, sources[plan.source]
     if plan.source == PIXELS:
         mirrored = [MirroredRows(source, view) for view in plan.views[1:]]
     else:
         mirrored = [sources[_name_view(plan.source, view)] for view in plan.views[1:]]
-    # Files are read by several threads. Rows of a cache are there, and on a CPU a thread more would only be in the way.
+    # Several threads read files. Rows of a cache are quick to read, and on a CPU more threads would only disturb.
     on_cpu = describe_device(load_keras()).startswith("cpu")
-    n_workers = available_cores() if isinstance(source, ImageReader) or not on_cpu else 1
-    made = []
-    for split, class_weight, options in (
-        ("train", stage.class_weight, {"seed": seed, "mirrored": mirrored}),
-        ("validation", None, {}),
-    ):
+    n_workers = available_cores() if isinstance(source, ImageDataset) or not on_cpu else 1
+
+    def batches_of(split: str, class_weight: str | None, **options: int | Sequence[RowSource]) -> Batches:
         rows, weights = task.rows.with_weight(task.rows.of(split)), task.weights_for(class_weight)
-        made.append(
-            Batches(source, rows, targets[rows], weights[rows], stage.batch_size, n_workers=n_workers, **options)
-        )
-    return made[0], made[1]
+        return Batches(source, rows, targets[rows], weights[rows], stage.batch_size, n_workers=n_workers, **options)
+
+    train = batches_of("train", stage.class_weight, seed=seed, mirrored=mirrored)
+    return train, batches_of("validation", None)
 
 
 def _name_view(cut: str, view: str) -> str:
-    """Return what the activations of a view are called in the cache."""
+    """Return the name of a view's activations in the cache."""
     return f"{cut}-{view}" if view else cut
-
-
-def _is_whole(files: Mapping[str, RowFiles]) -> bool:
-    return all(rows.has(start) for rows in files.values() for start, _ in rows.blocks())
-
-
-def _digest(*parts: object) -> str:
-    return sha256_of(repr(parts))

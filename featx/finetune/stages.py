@@ -1,10 +1,9 @@
-"""What each stage of a recipe trains, where its inputs come from, and the Keras model between those and classes."""
+"""Plan the stages of a recipe: what each trains, its inputs, and the Keras model from these to the classes."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from featx.finetune.activations import PIXELS
 from featx.images import FLIPS
 from featx.networks import load_keras, preprocess
 from featx.networks.recipes import (
@@ -20,6 +19,9 @@ from featx.networks.recipes import (
     unfrozen_layers,
 )
 
+# The inputs of stages that take images.
+PIXELS = "pixels"
+
 
 @dataclass(frozen=True)
 class StagePlan:
@@ -29,14 +31,13 @@ class StagePlan:
     ----------
     stage : Stage
     unfrozen : tuple of str
-        The backbone's layers that it trains beside the head.
+        The backbone's layers that it trains, in addition to the head.
     cut : str
-        Up to this layer nothing has changed when the stage begins, nor will; `` if there is no such layer.
+        The last layer up to which no stage so far changes the network; '' if there is none.
     source : str
-        What its inputs are: the cut, computed once, or `pixels`.
+        Its inputs: activations of the cut, computed once, or `pixels`.
     views : tuple of str
-        The views of an image that training chooses from, at random; see `featx.images.FLIPS`. Validation sees the
-        first.
+        Views of an image from which training chooses at random; see `featx.images.FLIPS`. Validation takes the first.
     n_trainable, n_frozen : int
         Weights, counted one by one.
     """
@@ -58,13 +59,13 @@ def plan_stages(network: TunedNetwork, recipe: Recipe, *, is_cached: bool = True
     network : TunedNetwork
     recipe : Recipe
     is_cached : bool, default True
-        Whether frozen parts are to run once, for each view of an image where a stage flips images. They never are while
-        images are augmented otherwise.
+        Whether frozen parts run once, for each view if a stage flips images. In stages with other augmentation they
+        never do.
 
     Raises
     ------
     FeatxError
-        If a stage unfreezes what the backbone lacks.
+        If a stage unfreezes a layer that the backbone doesn't have.
     """
     plans = []
     trained: set[str] = set()
@@ -89,22 +90,10 @@ def plan_stages(network: TunedNetwork, recipe: Recipe, *, is_cached: bool = True
 
 
 def build_stage_model(network: TunedNetwork, plan: StagePlan, *, seed: int = 0) -> object:
-    """Build the Keras model that a stage trains, of the network's own layers.
+    """Build the Keras model that a stage trains, of the network's own layers: the plan's source to probabilities.
 
-    What is before the cut runs as it does outside training: its batch normalizations use the statistics that they came
-    with, and nothing is dropped.
-
-    Parameters
-    ----------
-    network : TunedNetwork
-    plan : StagePlan
-    seed : int, default 0
-        Of the augmentation.
-
-    Returns
-    -------
-    keras.Model
-        The plan's source in, class probabilities out.
+    Layers before the cut run as outside training: batch normalizations use their stored statistics, and nothing is
+    dropped. `seed` is the augmentation's.
     """
     freeze_all_but(network, plan.unfrozen)
     tail = tail_of(network, plan.cut)
@@ -124,15 +113,9 @@ def build_stage_model(network: TunedNetwork, plan: StagePlan, *, seed: int = 0) 
 
 
 def make_augmentation(augmentation: Augmentation, *, seed: int = 0) -> list[object]:
-    """Make Keras's layers that change images at random while a network is trained; what moves in is the edge's colour.
-
-    Parameters
-    ----------
-    augmentation : Augmentation
-    seed : int, default 0
-    """
+    """Make Keras layers that change images at random in training; pixels that move in have the edge's colour."""
     layers = load_keras().layers
-    # Of one seed, all would draw the same numbers: the farther an image is turned, the farther it would move.
+    # With one seed, all layers would draw the same numbers: the more an image is turned, the more it would move.
     seeds = count_seeds(seed)
     made = []
     if augmentation.flip != "none":

@@ -1,13 +1,14 @@
-"""Fine-tune several recipes on one store, one after the other or each as a task on a cluster."""
+"""Fine-tune several recipes on one store, one after the other or as tasks on a cluster."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from featx.cluster import Cluster, when_free
 from featx.errors import FeatxError, StoppedError
 from featx.finetune.folder import TrainingFolder
-from featx.finetune.tune import fine_tune
+from featx.finetune.options import TuneOptions
 from featx.networks import is_source
 from featx.networks.recipes import read_recipe, recipe_record, shipped_recipes
 from featx.results import Run, put_back, read_run
@@ -16,12 +17,12 @@ from featx.system import progress_bar, sha256_of, whole_file
 
 
 def name_runs(recipes: Sequence[str], output: Path) -> dict[Path, str]:
-    """Return where each recipe's run goes: one to the output itself, several into it, each under its recipe's name.
+    """Return the folder of each recipe's run: the output for one recipe, a folder in it per recipe for several.
 
     Raises
     ------
     FeatxError
-        If two have the same name.
+        If two recipes have the same name.
 
     Examples
     --------
@@ -35,61 +36,76 @@ def name_runs(recipes: Sequence[str], output: Path) -> dict[Path, str]:
         twice = next(name for name in names if names.count(name) > 1)
         which = " and ".join(recipe for recipe in recipes if Path(recipe).stem == twice)
         raise FeatxError(
-            f"--recipe: {which} have one name, {twice}, and each recipe's run is a folder of its name: leave one out, "
-            "or copy its file to another name"
+            f"{which} have the same name, {twice}, which is the name of the run's folder; leave one out, or copy its "
+            "file to another name",
+            parameter="recipe",
         )
     return {output / name: recipe for name, recipe in zip(names, recipes, strict=True)}
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of `featx.fine_tune` that all recipes share."""
+
+    changes: Mapping[str, object] | None
+    options: TuneOptions
+    overwrite: bool
 
 
 def fine_tune_all(
     store_path: str | Path,
     runs: Mapping[Path, str | Path],
+    options: TuneOptions | None = None,
     *,
     changes: Mapping[str, object] | None = None,
-    cluster: "Cluster | None" = None,
+    cluster: Cluster | None = None,
     overwrite: bool = False,
     progress: bool = False,
     echo: Callable[[str], None] = lambda line: None,
-    **options: object,
 ) -> dict[Path, Run]:
     """Fine-tune a store's backbone by each of several recipes.
 
-    Of several runs, one that is there already, of the same recipe, store and options, stays as it is; with `overwrite`,
-    if a call with `overwrite` that was stopped has made it. Where one fails, the others are trained all the same.
+    If there are several, an existing run of the same recipe, store and options is kept; with `overwrite`, only if an
+    interrupted call with `overwrite` has made it. If one recipe fails, the others are trained all the same.
 
     Parameters
     ----------
     store_path : path
     runs : mapping of Path to (str or path)
-        Each run's folder, and its recipe, as of `featx.fine_tune`; see `name_runs`.
+        The folder of each run, and its recipe; see `name_runs`.
+    options : TuneOptions, optional
+        Default: those of `featx.fine_tune`.
     changes : mapping of str to object, optional
-        In every recipe.
+        Changes to every recipe; see `featx.fine_tune`.
     cluster : Cluster, optional
-        Workers that train a recipe each; see `featx.cluster.open_cluster`. Default: this process, one after the other.
-    overwrite, progress, echo, **options
-        As of `featx.fine_tune`.
+        Workers that train one recipe each; see `featx.cluster.open_cluster`. Default: this process trains them all.
+    overwrite, progress, echo
+        See `featx.fine_tune`.
 
     Returns
     -------
     dict of Path to Run
-        By their folders, in their order.
+        The runs by their folders, in the order of `runs`.
 
     Raises
     ------
     FeatxError
-        If a recipe can't be read, before anything is trained; or with what the first that failed has met.
+        If a recipe can't be read, before anything is trained; or the error of the first recipe that failed.
     """
+    request = Request(changes, options or TuneOptions(), overwrite)
     records = {path: recipe_record(read_recipe(recipe, changes=changes)) for path, recipe in runs.items()}
-    # Before any folder is made.
+    # An error about the store comes before any folder is made.
     Store(store_path).close()
     for parent in {path.parent for path in runs}:
         _make(parent)
-    done = _find_done(store_path, records, options, echo, overwrite=overwrite) if len(runs) > 1 else {}
+    done = dict(_find_done(store_path, records, request, echo)) if len(runs) > 1 else {}
     left = {path: recipe for path, recipe in runs.items() if path not in done}
-    options |= {"changes": changes, "overwrite": overwrite}
     failed: dict[Path, FeatxError] = {}
-    train = _train_here if cluster is None else _train_there
-    for path, run in train(cluster, store_path, left, options, progress, echo):
+    if cluster is None:
+        results = _train_here(store_path, left, request, progress=progress, echo=echo)
+    else:
+        results = tune_on(cluster, store_path, left, request, progress=progress, echo=echo)
+    for path, run in results:
         if isinstance(run, FeatxError):
             failed[path] = run
         else:
@@ -114,27 +130,23 @@ def _make(folder: Path) -> None:
 def _find_done(
     store_path: str | Path,
     records: Mapping[Path, Mapping[str, object]],
-    options: Mapping[str, object],
+    request: Request,
     echo: Callable[[str], None],
-    *,
-    overwrite: bool,
-) -> dict[Path, Run]:
-    """Return the runs that stay; what is there and is something else is left for `fine_tune` to refuse or replace."""
-    found = {}
+) -> Iterator[tuple[Path, Run]]:
+    """Yield the existing runs to keep; `fine_tune` refuses or replaces the others."""
     for path, record in records.items():
-        if overwrite and remember_replaced(path) == digest_run(path):
+        if request.overwrite and remember_replaced(path) == digest_run(path):
             continue
-        if (run := find_run(path, store_path, record, options)) is not None:
-            echo(f"{path}: there already")
-            found[path] = run
-    return found
+        if (run := find_run(path, store_path, record, request.options)) is not None:
+            echo(f"{path}: exists")
+            yield path, run
 
 
 def _train_here(
-    cluster: None,
     store_path: str | Path,
     runs: Mapping[Path, str | Path],
-    options: Mapping[str, object],
+    request: Request,
+    *,
     progress: bool,
     echo: Callable[[str], None],
 ) -> Iterator[tuple[Path, Run | FeatxError]]:
@@ -142,58 +154,51 @@ def _train_here(
         if len(runs) > 1:
             echo(f"{path}: training")
         try:
-            yield path, fine_tune(store_path, recipe, path, progress=progress, echo=echo, **options)
+            yield path, _fine_tune(store_path, recipe, path, request, progress=progress, echo=echo)
         except StoppedError:
             raise
         except FeatxError as error:
             yield path, error
 
 
-def _train_there(
-    cluster: "Cluster",
+def _fine_tune(
     store_path: str | Path,
-    runs: Mapping[Path, str | Path],
-    options: Mapping[str, object],
-    progress: bool,
+    recipe: str | Path,
+    path: Path,
+    request: Request,
+    *,
+    progress: bool = False,
     echo: Callable[[str], None],
-) -> Iterator[tuple[Path, Run | FeatxError]]:
-    # Imported here: dask is an extra.
+) -> Run:
+    # Keras takes seconds to load, and one who asks for existing runs needs none.
+    from featx.finetune.tune import fine_tune
 
-    return tune_on(cluster, store_path, runs, options, progress=progress, echo=echo)
+    arguments = {"changes": request.changes, "overwrite": request.overwrite, "progress": progress, "echo": echo}
+    return fine_tune(store_path, recipe, path, **arguments, **request.options.keywords())
 
 
 def tune_on(
     cluster: Cluster,
     store_path: str | Path,
     runs: Mapping[Path, str | Path],
-    options: Mapping[str, object],
+    request: Request,
     *,
     progress: bool = False,
     echo: Callable[[str], None] = lambda line: None,
 ) -> Iterator[tuple[Path, Run | FeatxError]]:
-    """Train a recipe on each worker, and yield each one's folder and its run, or what it failed with, as they end.
+    """Train recipes on workers, and yield each run's folder with the run, or with its error, as they end.
 
-    A recipe whose worker is lost goes on from its last finished epoch on another.
-
-    Parameters
-    ----------
-    cluster : Cluster
-    store_path : path
-        Every worker must see it, recipes' files and the folders to write to under the same paths.
-    runs : mapping of Path to (str or path)
-        Each run's folder, in one that is there, and its recipe.
-    options : mapping of str to object
-        Further ones of `featx.fine_tune`.
-    progress : bool, default False
-    echo : callable, optional
+    A recipe whose worker is lost resumes after its last finished epoch on another. Every worker must see the store, the
+    recipes' files and the folders of the runs under the same paths.
     """
     store_path = Path(store_path).absolute()
     by_key = {str(path): path for path in runs}
     recipes = {str(path): _absolute(recipe) for path, recipe in runs.items()}
-    options, named = _for_workers(options)
-    # What is there now is none of these tasks' work.
+    options, named = _for_workers(request.options)
+    request = replace(request, options=options)
+    # Existing runs are not of these tasks.
     tasks = [
-        (key, (store_path, recipes[key], path.absolute(), options, digest_run(path))) for key, path in by_key.items()
+        (key, (store_path, recipes[key], path.absolute(), request, digest_run(path))) for key, path in by_key.items()
     ]
     seen = [store_path, *(path.absolute().parent for path in runs), *named]
     seen += [recipe for recipe in recipes.values() if isinstance(recipe, Path)]
@@ -209,105 +214,73 @@ def tune_on(
                 yield by_key[key], outcome.result
     except KeyboardInterrupt as error:
         raise StoppedError(
-            "stopped: finished recipes, and finished epochs of the others, are kept. Run the same command again to go "
-            "on"
+            "stopped: finished recipes, and finished epochs of the others, are kept. Run the same again to resume"
         ) from error
 
 
 def tune(
-    store_path: Path,
-    recipe: str | Path,
-    run_path: Path,
-    options: Mapping[str, object],
-    before: str,
-    *,
-    echo: Callable[[str], None],
+    store_path: Path, recipe: str | Path, run_path: Path, request: Request, before: str, *, echo: Callable[[str], None]
 ) -> Run:
-    """Train a recipe on a worker; a run that another worker has made of this task, and was lost then, is the answer.
+    """Train a recipe on a worker, unless a worker that was lost has finished the run.
 
-    Parameters
-    ----------
-    store_path, recipe, run_path, options, echo
-        See `tune_on`.
-    before : str
-        What was there as the task was sent; see `featx.finetune.sweep.digest_run`.
+    `before` is the digest of what existed when the task was sent; see `digest_run`.
     """
     folder = TrainingFolder(run_path)
 
     def train() -> Run:
         if digest_run(run_path) != before:
-            record = recipe_record(read_recipe(recipe, changes=options.get("changes")))
-            if (run := find_run(run_path, store_path, record, options)) is not None:
+            record = recipe_record(read_recipe(recipe, changes=request.changes))
+            if (run := find_run(run_path, store_path, record, request.options)) is not None:
                 if folder.path.exists():
-                    # Not before the other one is through.
+                    # The other worker may still hold it.
                     with folder.lock():
                         folder.remove()
                 return run
-        return fine_tune(store_path, recipe, run_path, echo=echo, **options)
+        return _fine_tune(store_path, recipe, run_path, request, echo=echo)
 
     return when_free(train, folder.n_epochs)
 
 
-def _for_workers(options: Mapping[str, object]) -> tuple[dict[str, object], list[Path]]:
-    """Return options that mean the same in the folder that workers were started in, and the paths in them."""
-    found = {"root": options.get("root"), "weights": options.get("weights")}
-    if found["weights"] is not None and (is_source(found["weights"]) or not Path(found["weights"]).exists()):
-        found["weights"] = None
-    paths = {name: Path(value).absolute() for name, value in found.items() if value is not None}
-    # What isn't here either is no matter of workers.
-    there = [path for path in paths.values() if path.exists()]
-    return {**options, **{name: str(path) for name, path in paths.items()}}, there
+def _for_workers(options: TuneOptions) -> tuple[TuneOptions, list[Path]]:
+    """Return options with absolute paths, as workers run in another folder, and those of the paths that exist."""
+    weights = options.weights
+    is_path = weights is not None and not is_source(weights) and Path(weights).exists()
+    named = {"root": options.root, "weights": weights if is_path else None}
+    paths = {name: Path(value).absolute() for name, value in named.items() if value is not None}
+    options = replace(options, **{name: str(path) for name, path in paths.items()})
+    # The error about a path that doesn't exist is not about workers.
+    return options, [path for path in paths.values() if path.exists()]
 
 
 def _absolute(recipe: str | Path) -> str | Path:
-    """Return where a recipe's file is; the name of one that comes with featx stays."""
+    """Return the absolute path of a recipe's file, or the name of a recipe that comes with featx."""
     return recipe if recipe in shipped_recipes() else Path(recipe).absolute()
 
 
-_PROTOCOL = {
-    **{"seed": 0, "label": "label", "where": None, "sample_weight": None, "split": "split"},
-    # Runs that were made before there was a choice do not say it.
-    "drop_duplicates": False,
-}
+# The options that a run's protocol records.
+_PROTOCOL = ("seed", "label", "where", "sample_weight", "split", "drop_duplicates")
 
 
 _NOTHING = "nothing"
 
 
-def find_run(
-    run_path: Path, store_path: str | Path, recipe: Mapping[str, object], options: Mapping[str, object]
-) -> Run | None:
-    """Return the run that is there, if it is of this recipe, store and options.
-
-    Parameters
-    ----------
-    run_path : Path
-    store_path : path
-    recipe : mapping of str to object
-        Its record; see `featx.networks.recipes.recipe_record`.
-    options : mapping of str to object
-        Of `featx.fine_tune`.
-
-    Raises
-    ------
-    FeatxError
-        If store or run can't be read.
-    """
+def find_run(run_path: Path, store_path: str | Path, recipe: Mapping[str, object], options: TuneOptions) -> Run | None:
+    """Return the existing run if it is of this recipe (its record), this store and these options."""
     put_back(run_path)
     if not (run_path / "run.json").exists():
         return None
     with Store(store_path) as store:
         run_id = store.attributes.get("run_id")
     run = read_run(run_path)
-    same = run.is_finetuned and run.store.get("run_id") == run_id
-    same = same and run.baseline["recipe"] == json.loads(json.dumps(recipe))
-    wanted = {name: options.get(name, default) for name, default in _PROTOCOL.items()}
-    made = _PROTOCOL | run.protocol
-    return run if same and all(made[name] == value for name, value in wanted.items()) else None
+    if not run.is_finetuned or run.store.get("run_id") != run_id:
+        return None
+    if run.baseline["recipe"] != json.loads(json.dumps(recipe)):
+        return None
+    return run if all(run.protocol.get(name) == getattr(options, name) for name in _PROTOCOL) else None
 
 
 def digest_run(run_path: Path) -> str:
-    """Return what tells the run that is there from another, made of the same even; a word where there is none."""
+    """Return the digest of an existing run's record, which two runs of one request don't share; or a word for none."""
     put_back(run_path)
     try:
         return sha256_of(run_path / "run.json")
@@ -316,14 +289,9 @@ def digest_run(run_path: Path) -> str:
 
 
 def remember_replaced(run_path: Path) -> str:
-    """Return the digest of what was there when a call with `overwrite` began, this one or a stopped one before it.
+    """Return the digest of what existed when a call with `overwrite` began, this one or an interrupted one before it.
 
-    It is noted in a file beside the run's place until `forget_replaced`.
-
-    Raises
-    ------
-    FeatxError
-        If the file can't be read or written.
+    A file next to the run keeps it until `forget_replaced`.
     """
     note = _note(run_path)
     try:
@@ -337,7 +305,7 @@ def remember_replaced(run_path: Path) -> str:
 
 
 def forget_replaced(run_path: Path) -> None:
-    """Delete what `remember_replaced` has noted: the next call with `overwrite` replaces what is there then."""
+    """Delete the file of `remember_replaced`: the next call with `overwrite` replaces what exists then."""
     _note(run_path).unlink(missing_ok=True)
 
 

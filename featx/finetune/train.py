@@ -1,10 +1,10 @@
-"""Train one stage of a fine-tuning with Keras's `fit`, from where it stopped to its best epoch."""
+"""Train one stage of a fine-tuning with Keras's `fit`, to the weights of its best epoch."""
 
 import contextlib
 import sys
+import time
 import warnings
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from featx.errors import FeatxError
 from featx.finetune.batches import Batches, RowSource
-from featx.finetune.checkpoints import BeginEpochs, Curves, KeepEpochs, NoteEpochs, Retell, StageFolder, all_layers
+from featx.finetune.folder import Curves, StageFolder, Trained
 from featx.inference import is_out_of_memory
 from featx.networks import compile_model, describe_device, load_keras
 from featx.networks.recipes import Recipe, Stage
@@ -22,35 +22,8 @@ keras = load_keras()
 
 _MODES = {"val_accuracy": "max", "val_loss": "min"}
 
-
-@dataclass(frozen=True)
-class Trained:
-    """What a stage came to.
-
-    Attributes
-    ----------
-    curves : list of dict
-        An entry an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy, learning_rate, seconds; None where a
-        figure is no number.
-    best_epoch : int
-        Whose weights the model has now; 0 if the first epoch's loss was no number already, so that there are none.
-    ended : str
-        epochs, patience, or diverged.
-    """
-
-    curves: Curves
-    best_epoch: int
-    ended: str
-
-    @property
-    def best(self) -> dict[str, float]:
-        """The figures of the best epoch; those of the first, without validation figures, if there is none."""
-        return self.curves[max(self.best_epoch, 1) - 1]
-
-    @property
-    def seconds(self) -> float:
-        """Of all epochs, whichever process ran them."""
-        return round(sum(figures["seconds"] for figures in self.curves), 3)
+# The most numbers that a layer draws in a training step.
+_MOST_DRAWS = 16
 
 
 def train_stage(
@@ -66,29 +39,12 @@ def train_stage(
 ) -> Trained:
     """Train a model through a stage, and give it the weights of its best epoch.
 
-    Parameters
-    ----------
-    model : keras.Model
-        Its trainable layers are those of the stage.
-    stage : Stage
-    recipe : Recipe
-        For what counts in every stage: precision and compilation.
-    train, validation : Batches
-    folder : StageFolder
-        Epochs that are there are taken up.
-    pretrained : collection of str
-        Layers that learn at the stage's `backbone_rate`.
-    progress : bool, default False
-        Show a progress bar, if standard error is a terminal.
-
-    Raises
-    ------
-    FeatxError
-        If a batch can't be read or doesn't fit into the device's memory, or an epoch can't be written.
+    The model's trainable layers are those of the stage; layers in `pretrained` learn at the stage's `backbone_rate`.
+    Training resumes after the last epoch in the folder.
     """
     compile_for_training(model, stage, recipe, pretrained=pretrained, n_steps=stage.epochs * len(train))
     if not _has_ended(stage, folder.curves):
-        # TerminateOnNaN has something to say, on standard output, which is for results.
+        # TerminateOnNaN writes to standard output, which is for results.
         with (
             contextlib.redirect_stdout(sys.stderr),
             _plain_errors(folder, stage, recipe, train, validation),
@@ -106,7 +62,7 @@ def train_stage(
     best = folder.best_path()
     if best is not None:
         with warnings.catch_warnings():
-            # Where all epochs were there already, the optimizer has nothing yet that a file's would fit.
+            # If all epochs were finished before, the optimizer has no variables yet.
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
             model.load_weights(best)
     return Trained(
@@ -118,7 +74,7 @@ def train_stage(
 
 @contextlib.contextmanager
 def _plain_errors(folder: StageFolder, stage: Stage, recipe: Recipe, *batches: Batches) -> Iterator[None]:
-    """Raise what a user can mend as what it is: TensorFlow wraps what happens while it waits for a batch."""
+    """Raise errors that a user can fix as what they are: TensorFlow wraps those that happen in batches."""
     try:
         yield
     except Exception as error:
@@ -128,38 +84,25 @@ def _plain_errors(folder: StageFolder, stage: Stage, recipe: Recipe, *batches: B
         if isinstance(error, OSError):
             raise FeatxError(
                 f"{folder.path}: writing failed ({error.strerror or error}); the epochs before are kept. Free some "
-                "disk, and run the same command again"
+                "disk space, and run the same again"
             ) from error
         if is_out_of_memory(error):
-            raise too_large_batch(stage, recipe) from error
+            raise FeatxError(
+                f"recipe {recipe.name!r}, stage {stage.name!r}: a batch of {stage.batch_size:,} images doesn't fit "
+                f"into the memory of {describe_device(keras)}. Give a smaller `batch_size` in `changes`"
+            ) from error
         raise
 
 
-def too_large_batch(stage: Stage, recipe: Recipe) -> FeatxError:
-    """Return the error of a batch that doesn't fit into the device's memory."""
-    return FeatxError(
-        f"recipe {recipe.name!r}, stage {stage.name!r}: a batch of {stage.batch_size:,} images doesn't fit into the "
-        f"memory of {describe_device(keras)}. Give a smaller one (--set batch_size=...)"
-    )
-
-
 def is_compiled(model: object, recipe: Recipe) -> bool:
-    """Whether XLA compiles a model's steps: if the recipe says so, and no layer forbids it, as those that zoom do."""
+    """Return whether XLA compiles a model's steps: if the recipe says so, and all layers allow it (zoom does not)."""
     return recipe.compile and all(getattr(layer, "supports_jit", True) for layer in all_layers(model))
 
 
 def compile_for_training(
     model: object, stage: Stage, recipe: Recipe, *, pretrained: Collection[str] = (), n_steps: int
 ) -> None:
-    """Give a model its loss and its optimizer.
-
-    Parameters
-    ----------
-    model, stage, recipe, pretrained
-        See `train_stage`.
-    n_steps : int
-        Batches of the whole stage.
-    """
+    """Give a model its loss and its optimizer; `n_steps` is the number of batches in the whole stage."""
     slow = [
         variable for layer in all_layers(model) if layer.name in pretrained for variable in layer.trainable_variables
     ]
@@ -167,12 +110,12 @@ def compile_for_training(
     model.compile(
         optimizer=make_optimizer(keras, stage, slow, n_steps=n_steps, scales_loss=scales_loss),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=stage.label_smoothing),
-        # Where rows have weights, they count in accuracies as they do in the classifiers'.
+        # Weights of rows count in accuracies, as they do for classifiers.
         weighted_metrics=["accuracy"],
         # JAX runs compiled or hardly at all.
         jit_compile="auto" if keras.backend.backend() == "jax" else is_compiled(model, recipe),
     )
-    # What training would create in its first step, there already: TensorFlow would trace the step once more for it.
+    # Otherwise training creates these in its first step, and TensorFlow traces the step twice.
     model.optimizer.build(model.trainable_variables)
     nothing = keras.ops.zeros((1, int(model.outputs[0].shape[-1])))
     model.compute_metrics(None, nothing, nothing)
@@ -180,19 +123,7 @@ def compile_for_training(
 
 
 def predict_rows(model: object, source: RowSource, rows: np.ndarray, *, batch_size: int) -> np.ndarray:
-    """Return a model's class probabilities of some rows.
-
-    Parameters
-    ----------
-    model : keras.Model
-    source : RowSource
-    rows : ndarray of int
-    batch_size : int
-
-    Returns
-    -------
-    ndarray of shape (len(rows), n_classes), float32
-    """
+    """Return a model's class probabilities for some rows: ndarray of shape (len(rows), n_classes), float32."""
     run = compile_model(keras, model, exact=True)
     starts = range(0, len(rows), batch_size)
     batches = [keras.ops.convert_to_numpy(run(source.take(rows[start : start + batch_size]))) for start in starts]
@@ -200,7 +131,7 @@ def predict_rows(model: object, source: RowSource, rows: np.ndarray, *, batch_si
 
 
 def _make_callbacks(stage: Stage, train: Batches, folder: StageFolder, advance: Callable[[dict], None]) -> list[object]:
-    """Return the callbacks of a stage, in the order in which they must be told."""
+    """Return the callbacks of a stage, in the order in which Keras must call them."""
     callbacks = keras.callbacks
     counting = [] if stage.patience is None else [_make_counter(stage)]
     if stage.plateau is not None:
@@ -220,7 +151,7 @@ def _make_callbacks(stage: Stage, train: Batches, folder: StageFolder, advance: 
         mode=_MODES[stage.keep],
         save_best_only=True,
         save_weights_only=True,
-        # Never None, with which the first epoch would be taken for the best even where its figures are no numbers.
+        # With None, the first epoch would be the best even if its figures are no numbers.
         initial_value_threshold=_best_so_far(stage, folder.curves),
     )
     return [
@@ -229,10 +160,107 @@ def _make_callbacks(stage: Stage, train: Batches, folder: StageFolder, advance: 
         callbacks.TerminateOnNaN(),
         NoteEpochs(folder),
         *counting,
-        Retell(counting, folder.curves),
+        CountAgain(counting, folder.curves),
         keep_best,
-        folder.make_backup(),
+        callbacks.BackupAndRestore(folder.backup_path, delete_checkpoint=False),
         KeepEpochs(folder),
+    ]
+
+
+class KeepEpochs(keras.callbacks.Callback):
+    """Have the stage's folder keep each epoch; it comes after `BackupAndRestore`."""
+
+    def __init__(self, folder: StageFolder) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Keep the epoch."""
+        self._folder.keep_epoch()
+
+
+class NoteEpochs(keras.callbacks.Callback):
+    """Add each epoch's figures to the curves before anything of the epoch is kept; it comes first.
+
+    An epoch whose loss is no number is the last, and gets no validation figures: weights that are no numbers would
+    have an accuracy.
+    """
+
+    def __init__(self, folder: StageFolder) -> None:
+        super().__init__()
+        self._folder = folder
+        self._started = 0.0
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Add an entry."""
+        if not all(np.isfinite(logs[name]) for name in ("loss", "val_loss")):
+            # The callbacks that follow are given the same dictionary.
+            logs |= dict.fromkeys((name for name in logs if name.startswith("val_")), float("nan"))
+            self.model.stop_training = True
+        figures = {name: float(value) for name, value in logs.items()}
+        figures["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        # With what it took to keep the epoch before.
+        now = time.monotonic()
+        figures["seconds"], self._started = round(now - self._started, 3), now
+        self._folder.curves.append(
+            {"epoch": epoch + 1} | {name: value if np.isfinite(value) else None for name, value in figures.items()}
+        )
+
+
+class CountAgain(keras.callbacks.Callback):
+    """Have EarlyStopping and ReduceLROnPlateau count the epochs that an earlier process has run.
+
+    It comes after them, and before `BackupAndRestore`, which has the last word on the learning rate.
+    """
+
+    def __init__(self, callbacks: Sequence[object], curves: Curves) -> None:
+        super().__init__()
+        self._callbacks = callbacks
+        self._curves = list(curves)
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """Count."""
+        for figures in self._curves:
+            known = {name: float("nan") if value is None else value for name, value in figures.items()}
+            for callback in self._callbacks:
+                callback.on_epoch_end(int(figures["epoch"]) - 1, dict(known))
+
+
+class BeginEpochs(keras.callbacks.Callback):
+    """Set order, dropout and augmentation to the epoch's, so that a resumed training draws the same numbers."""
+
+    def __init__(self, batches: Batches) -> None:
+        super().__init__()
+        self._batches = batches
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Set what is drawn at random."""
+        self._batches.epoch = epoch
+        for generator in _generators(self.model):
+            state = np.array(keras.ops.convert_to_numpy(generator.state))
+            # A seed and a count: a training step takes a few numbers, validation none.
+            state[1] = _MOST_DRAWS * epoch * len(self._batches)
+            generator.state.assign(state)
+
+
+def all_layers(layer: object) -> Iterator[object]:
+    """Yield a layer and all layers within it, also those of models within models."""
+    yield layer
+    for inner in getattr(layer, "layers", ()):
+        yield from all_layers(inner)
+
+
+def _generators(model: object) -> list[object]:
+    """Return the random generators of a model's layers."""
+    return [
+        value
+        for layer in all_layers(model)
+        for value in vars(layer).values()
+        if isinstance(value, keras.random.SeedGenerator)
     ]
 
 
@@ -246,12 +274,12 @@ def _best_so_far(stage: Stage, curves: Curves) -> float:
 
 
 def _has_ended(stage: Stage, curves: Curves) -> bool:
-    """Whether nothing of a stage is left to run."""
+    """Return whether all epochs of a stage are finished."""
     return bool(curves) and (len(curves) >= stage.epochs or _how_ended(stage, curves) != "epochs")
 
 
 def _how_ended(stage: Stage, curves: Curves) -> str:
-    """Return why the last of these epochs is, or would be, the last; epochs if nothing but their number ends it."""
+    """Return why the stage ends after these epochs; `epochs` if only their number can end it."""
     if any(value is None for value in curves[-1].values()):
         return "diverged"
     if stage.patience is None:
@@ -265,14 +293,14 @@ def _how_ended(stage: Stage, curves: Curves) -> str:
 
 
 class _Stop:
-    """What EarlyStopping says that a model is to do."""
+    """A model for EarlyStopping, which sets this one attribute."""
 
     stop_training = False
 
 
 @contextlib.contextmanager
 def _bar(stage: Stage, train: Batches, curves: Curves, wanted: bool) -> Iterator[Callable[[dict], None]]:
-    """Show a bar that counts batches, where it is wanted and standard error is a terminal."""
+    """Show a bar that counts batches, if standard error is a terminal."""
     total, done = stage.epochs * len(train), len(curves) * len(train)
     # disable=None: only where standard error is a terminal.
     with tqdm(
@@ -292,16 +320,8 @@ def make_optimizer(
 ) -> object:
     """Make the optimizer of a stage.
 
-    Parameters
-    ----------
-    keras : module
-    stage : Stage
-    pretrained : collection of keras.Variable
-        Those of the weights to train that learn at the stage's `backbone_rate`.
-    n_steps : int
-        Batches of the whole stage, for the cosine schedule.
-    scales_loss : bool, default False
-        Whether the loss is scaled against underflow, as float16 needs.
+    Variables in `pretrained` learn at the stage's `backbone_rate`; `n_steps`, the number of batches in the whole stage,
+    is for the cosine schedule; float16 needs `scales_loss` against underflow.
     """
     kind = {"adam": keras.optimizers.Adam, "rmsprop": keras.optimizers.RMSprop, "sgd": keras.optimizers.SGD}[
         stage.optimizer
@@ -325,9 +345,9 @@ def _plan_rate(keras: ModuleType, stage: Stage, n_steps: int) -> object:
 
 
 def _pace(kind: type, slow: Collection[int], rate: float) -> type:
-    """Return a kind of optimizer that trains some variables at a part of the learning rate.
+    """Return a kind of optimizer that trains some variables at a fraction of the learning rate.
 
-    The step itself is scaled, not its gradient, to whose scale Adam and RMSprop are blind.
+    It scales the step, not the gradient, whose scale Adam and RMSprop ignore.
     """
 
     class Paced(kind):

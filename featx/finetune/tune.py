@@ -1,4 +1,4 @@
-"""Stage 3, store to results: the store's own backbone, fine-tuned on the store's rows, scored once on its test rows."""
+"""Fine-tune a store's backbone on the store's rows, and score it once on the test rows."""
 
 import contextlib
 import time
@@ -9,12 +9,11 @@ import numpy as np
 
 import featx
 from featx.errors import FeatxError, StoppedError
-from featx.finetune.activations import make_network, time_images
 from featx.finetune.batches import RowSource
 from featx.finetune.folder import TrainingFolder
 from featx.finetune.options import TuneOptions
-from featx.finetune.record import Outcome, describe_outcome, describe_run, write_fine_tuned
-from featx.finetune.sources import make_batches, open_sources
+from featx.finetune.record import Outcome, format_outcome, run_record, write_fine_tuned
+from featx.finetune.sources import make_batches, make_network, open_sources, time_images
 from featx.finetune.stages import StagePlan, build_stage_model, count_weights, plan_stages
 from featx.finetune.task import Task, choose_weights, read_task
 from featx.finetune.train import is_compiled, predict_rows, train_stage
@@ -31,9 +30,9 @@ from featx.networks.recipes import (
 )
 from featx.results import Run, check_free
 from featx.store import digest_rows
-from featx.system import sha256_of, takes, without_numpy
+from featx.system import sha256_of, takes
 
-# So many test images, at most, say how long an image takes from its file to its label.
+# The most test images that are timed from file to label.
 _N_TIMED = 64
 
 
@@ -61,42 +60,41 @@ def fine_tune(
 ) -> Run:
     """Fine-tune a store's backbone by a recipe, keep the epoch that is best on validation rows, score it once on test.
 
-    What no stage changes runs once: its activations go to a cache, and every epoch trains only what is trained. Stages
-    that augment images, or train everything, take the pixels, decoded once; with a cache_limit of 0 images are read in
-    every epoch. A training that was stopped goes on from
-    its last finished epoch when it is started again with the same arguments.
+    The part of the network that no stage changes runs once: its activations go to a cache, and every epoch trains the
+    rest. Stages that augment images, or train everything, take the pixels, decoded once; with a `cache_limit` of 0
+    images are read in every epoch. A training that was stopped resumes after its last finished epoch when it is started
+    again with the same arguments.
 
     Parameters
     ----------
     store_path : path
-        A store with labels, and train and validation rows; its images are where they were extracted from.
+        A store with labels, and train and validation rows.
     recipe : str or path
-        The name of a recipe of featx's, or a file; see `featx.networks.recipes.read_recipe`.
+        Name of a recipe of featx's, or a file; see `featx.networks.recipes.read_recipe`.
     output : path
-        The folder to write, one a run.
+        Folder of the run.
     changes : mapping of str to object, optional
-        What is to be other than in the recipe; see `featx.networks.recipes.read_recipe`.
+        Changes to the recipe; see `featx.networks.recipes.read_recipe`.
     {options}
     overwrite : bool, default False
-        Replace a run that is there, and an unfinished training of something else.
+        Replace an existing run, and an unfinished training with other options.
     progress : bool, default False
         Show progress bars, if standard error is a terminal.
     echo : callable, optional
-        Is told what a user should know, a line at a time.
+        Receives messages for the user, one line each.
 
     Returns
     -------
     Run
-        As it was written to `output`; a cell a stage.
+        As written to `output`, with one cell per stage.
 
     Raises
     ------
     FeatxError
-        If recipe, store, files, disk or memory don't allow it, or the loss is no number from the first epoch on.
+        If recipe, store, files, disk or memory don't allow it, or the loss of the first epoch is no number.
     """
     output = Path(output)
     check_free(output, overwrite=overwrite)
-    seed = without_numpy(seed)
     chosen_recipe = read_recipe(recipe, changes=changes)
     columns = {"label": label, "where": where, "sample_weight": sample_weight, "split": split}
     columns |= {"drop_duplicates": drop_duplicates}
@@ -116,21 +114,21 @@ def fine_tune(
     )
     plans = plan_stages(network, chosen_recipe, is_cached=cache_limit > 0)
     folder = TrainingFolder(output)
-    with folder.lock(), _in_words(folder):
-        # Another process may have finished it meanwhile.
+    with folder.lock(), _plain_errors(folder):
+        # Another process may have finished it by now.
         check_free(output, overwrite=overwrite)
         folder.begin(_identify(task, chosen_recipe, network, seed), overwrite=overwrite)
         cache = {"engine": engine, "limit": cache_limit, "keep": keep_cache, "progress": progress, "echo": echo}
-        begun = time.monotonic()
+        started = time.monotonic()
         with open_sources(task, network, plans, **cache) as sources:
-            once_seconds = round(time.monotonic() - begun, 3)
+            once_seconds = round(time.monotonic() - started, 3)
             options = {"seed": seed, "progress": progress, "echo": echo}
             outcomes = _train_all(network, chosen_recipe, plans, task, sources, folder, **options)
             chosen = _choose(outcomes)
             weights_path = folder.weights_path(chosen)
             network.model.load_weights(weights_path)
             probabilities = _predict_test(network, outcomes[chosen].plan, task, sources)
-        run = describe_run(
+        run = run_record(
             task,
             chosen_recipe,
             outcomes,
@@ -149,8 +147,8 @@ def fine_tune(
 
 
 @contextlib.contextmanager
-def _in_words(folder: TrainingFolder) -> Iterator[None]:
-    """Say of a stop, or of a disk that fails, what is kept and how to go on."""
+def _plain_errors(folder: TrainingFolder) -> Iterator[None]:
+    """Turn a stop, or an error of the disk, into an error that says what is kept and how to resume."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -160,12 +158,12 @@ def _in_words(folder: TrainingFolder) -> Iterator[None]:
                 "stopped before the first epoch was done; activations that are computed are kept"
             ) from error
         raise StoppedError(
-            f"stopped: {n_epochs:,} epochs are done and kept in {folder.path}. Run the same command again to go on"
+            f"stopped: {n_epochs:,} epochs are done and kept in {folder.path}. Run the same again to resume"
         ) from error
     except OSError as error:
         raise FeatxError(
-            f"{error.filename or folder.path}: can't be read or written ({error.strerror or error}); epochs that are "
-            "done are kept. Free some disk, or mend that file, and run the same command again"
+            f"{error.filename or folder.path}: can't be read or written ({error.strerror or error}); finished epochs "
+            "are kept. Free some disk space, or fix that file, and run the same again"
         ) from error
 
 
@@ -181,7 +179,7 @@ def _train_all(
     progress: bool,
     echo: Callable[[str], None],
 ) -> list[Outcome]:
-    """Train one stage after another, each from the best epoch of the one before; a finished one is read."""
+    """Train one stage after another, each from the best epoch of the one before; read finished stages."""
     outcomes = []
     for number, plan in enumerate(plans):
         trained = folder.load_stage(number)
@@ -205,25 +203,25 @@ def _train_all(
             if not trained.best_epoch and not number:
                 raise FeatxError(
                     f"recipe {recipe.name!r}, stage {plan.stage.name!r}: the loss of the first epoch is no number, so "
-                    "that there are no weights to keep. Give a smaller learning rate (--set learning_rate=...)"
+                    "that there are no weights to keep. Give a smaller `learning_rate` in `changes`"
                 )
             folder.finish_stage(number, trained, network.model)
         outcomes.append(Outcome(plan, trained))
-        echo(describe_outcome(outcomes[-1]))
+        echo(format_outcome(outcomes[-1]))
         if trained.ended == "diverged":
             break
     return outcomes
 
 
 def _predict_test(network: TunedNetwork, plan: StagePlan, task: Task, sources: Mapping[str, RowSource]) -> np.ndarray:
-    """Return the class probabilities of the test rows, maybe none."""
+    """Return the class probabilities of the test rows."""
     model = build_stage_model(network, plan)
     test = task.rows.with_weight(task.rows.of("test"))
     return predict_rows(model, sources[plan.source], test, batch_size=plan.stage.batch_size)
 
 
 def _time_prediction(network: TunedNetwork, task: Task, engine: str) -> float | None:
-    """Return the seconds that a thousand images take from their files to their labels, by the whole network."""
+    """Return the seconds for a thousand images from files to labels by the whole network; None without test rows."""
     test = task.rows.with_weight(task.rows.of("test"))[:_N_TIMED]
     if not len(test):
         return None
@@ -244,7 +242,7 @@ def _count_trained(network: TunedNetwork, plans: list[StagePlan]) -> int:
 
 
 def _choose(outcomes: list[Outcome]) -> int:
-    """Return the number of the stage whose best epoch is the best, the first of equals."""
+    """Return the index of the stage with the best epoch, the first of equals."""
     keep = outcomes[-1].plan.stage.keep
     sign = 1 if keep == "val_accuracy" else -1
     usable = [number for number, outcome in enumerate(outcomes) if outcome.trained.best_epoch]
@@ -252,7 +250,7 @@ def _choose(outcomes: list[Outcome]) -> int:
 
 
 def _identify(task: Task, recipe: Recipe, network: TunedNetwork, seed: int) -> dict[str, object]:
-    """Return what a training depends on, by the words that a message has for it."""
+    """Return what a training depends on, by its names in messages."""
     keras = load_keras()
     return {
         "recipe": recipe_record(recipe),

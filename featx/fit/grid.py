@@ -247,7 +247,7 @@ def fit_grid(
     """
     output = Path(output)
     check_free(output, overwrite=overwrite)
-    options = FitOptions(
+    options = FitOptions.make(
         grid=grid,
         layers=layers,
         discretize=discretize,

@@ -291,7 +291,7 @@ def fit_repeats(
     """
     output = Path(output)
     check_free(output, overwrite=overwrite)
-    options = RepeatOptions(
+    options = RepeatOptions.make(
         n_repeats=n_repeats,
         test_share=test_share,
         train_per_class=train_per_class,

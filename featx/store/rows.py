@@ -85,7 +85,7 @@ def read_rows(
 
     Parameters
     ----------
-    store : Store, or featx.finetune.StoreToBe
+    store : Store, or featx.finetune.PlannedStore
     layers : sequence of str
     label : str, default "label"
         The column that holds the labels.

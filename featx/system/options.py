@@ -12,10 +12,10 @@ import re
 import textwrap
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from decimal import Decimal
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from featx.errors import FeatxError
 from featx.system.mistakes import Problems, close_names, show_value
@@ -235,7 +235,7 @@ class Option:
     values: Values
     is_list: bool
     is_optional: bool
-    default: object
+    default: Any
     help: str
     unset: str | None
     flag: str | None
@@ -270,15 +270,20 @@ class Option:
         return taken
 
 
-@functools.cache
 def options_of(record: type) -> dict[str, Option]:
     """Return the options of a record by name, in the order of its fields."""
+    return _read_options(record)
+
+
+@functools.cache
+def _read_options(record: type) -> dict[str, Option]:
     hints = typing.get_type_hints(record, include_extras=True)
     return {each.name: _read_field(each, hints[each.name]) for each in fields(record)}
 
 
-def _read_field(declared: object, annotation: object) -> Option:
-    default = declared.default if declared.default_factory is MISSING else declared.default_factory()
+def _read_field(declared: Field, annotation: object) -> Option:
+    factory = declared.default_factory
+    default = declared.default if factory is MISSING else factory()
     about = declared.metadata
     members, marks = _members(annotation)
     is_optional = NoneType in members
@@ -326,6 +331,15 @@ class Options:
     def __post_init__(self) -> None:
         for name, each in options_of(type(self)).items():
             object.__setattr__(self, name, each.check(getattr(self, name)))
+
+    @classmethod
+    def make(cls, **values: Any) -> Self:
+        """Make a record of values that a type checker can't know to be right, such as any text; they are checked."""
+        return cls(**values)
+
+    def change(self, **values: Any) -> Self:
+        """Return the record with other values, which are checked."""
+        return type(self)(**self.keywords() | values)
 
     def keywords(self, record: type | None = None) -> dict[str, Any]:
         """Return the values by name, to be given to a function; of another record's options, if it is given."""
@@ -391,7 +405,7 @@ def takes(*records: type[Options], without: Collection[str] = ()) -> Callable[[F
             function.__doc__ or "",
             flags=re.MULTILINE,
         )
-        return call
+        return typing.cast("Function", call)
 
     return decorate
 

@@ -574,4 +574,4 @@ def test_real_networks_on_a_worker(tuned_store, tmp_path):
     assert all(run.is_finetuned and (path / "network.weights.h5").exists() for path, run in runs.items())
     lines = []
     assert fine_tune_all(tuned_store, recipes, changes=changes, echo=lines.append) == runs
-    assert lines == [f"{path}: there already" for path in runs]
+    assert lines == [f"{path}: exists" for path in runs]

@@ -95,7 +95,7 @@ def test_a_dry_run_checks_the_settings_and_says_that_it_is_of_one_process(tmp_pa
     assert "workers.yaml: jobs: only for slurm" in call(*settings, "--cluster", "local:2").output
     done = call("--cluster", "local:2")
     assert done.exit_code == 0, done.output
-    assert "of one process on this machine, not of the workers of --cluster local:2\n" in done.stderr
+    assert "for one process on this machine, not for the workers of --cluster local:2\n" in done.stderr
 
 
 def test_what_a_file_leaves_out_stands_at_its_default(tmp_path):

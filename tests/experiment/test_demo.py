@@ -72,7 +72,7 @@ def test_the_demo_goes_the_whole_way(demo):
     assert list(featx.read_experiment(folder / "experiment.yaml").fits) == ["rf", "rf-ternary", "svm", "svm-ternary"]
     again = CliRunner().invoke(main, ["demo", "--images", "60", "-o", str(folder), "--json"])
     assert again.exit_code == 0, again.stderr
-    assert "there already" in again.stderr
+    assert "exists already" in again.stderr
     assert "stage block5" not in again.stderr
     assert (folder / "report.html").read_text(encoding="utf-8") == page
     report = json.loads(again.stdout)

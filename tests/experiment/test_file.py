@@ -239,7 +239,7 @@ def test_every_mistake_is_named_at_once_with_its_key(path):
             "fits.rf.sample_weight: knn takes no",
         ),
         ({"fits.rf.where": "type = 'mono'"}, "can't be read; expected comparisons"),
-        ({"finetunes.net.where": "type in 'mono'"}, "in and not in take a list"),
+        ({"finetunes.net.where": "type in 'mono'"}, "a list, other comparisons one value"),
         ({"source.path": "photos", "output": "./photos/"}, "output: the folder of the images: give another one"),
         ({"fits.svm.choose_by": "log_loss"}, "fits.svm.choose_by: log_loss is not defined for GramSVC"),
         (

@@ -1,4 +1,4 @@
-"""The cache of activations: within its limit, for one user at a time, gone afterwards."""
+"""Rows in files, and the cache of them: within its limit, for one user at a time, deleted afterwards."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from featx import FeatxError
-from featx.finetune.cache import check_room, open_cache
+from featx.finetune.cache import RowFiles, choose_block, open_cache
 from featx.system import hold
 
 SHAPES = {"block4_pool": ((2, 2, 8), "float32"), "pixels": ((4, 4, 3), "uint8")}
@@ -66,12 +66,12 @@ def test_an_error_leaves_what_was_computed(folder):
 
 def test_over_the_limit(folder):
     with pytest.raises(
-        FeatxError, match=r"take 0\.00 GB, more than the cache may .*--cache-limit 0\.01 or more, or --no"
+        FeatxError, match=r"take 0\.00 GB, more than the cache may .*`cache_limit` of 0\.01 GB or more, or of 0"
     ):
         fill("a", limit=N_BYTES - 1)
     fill("a", limit=N_BYTES)
     # What the message says to give is enough.
-    with pytest.raises(FeatxError, match=r"--cache-limit 20\.43 or more"):
+    with pytest.raises(FeatxError, match=r"`cache_limit` of 20\.43 GB or more"):
         fill("b", n_rows=round(20.423 * 10**10 / N_BYTES), limit=20 * 10**9)
 
 
@@ -122,7 +122,7 @@ def test_a_disk_without_room(folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**28 + N_BYTES - 1))
         with pytest.raises(
-            FeatxError, match=r"GB more of the disk, and .* are left to use at .*FEATX_CACHE.*--no-cache"
+            FeatxError, match=r"GB more of the disk, and .* are left to use at .*FEATX_CACHE.*`cache_limit` of 0"
         ):
             fill("a")
         assert entries(folder) == []
@@ -157,19 +157,95 @@ def test_a_folder_that_can_not_be_written(tmp_path, taken):
         fill("a")
 
 
-def test_room_is_looked_for_and_nothing_changed(folder, monkeypatch):
-    assert check_room("a", 10, SHAPES, limit=N_BYTES) == N_BYTES
-    assert not folder.parent.exists()
-    with pytest.raises(FeatxError, match=r"more than the cache may .*--cache-limit 0\.01 or more"):
-        check_room("a", 10, SHAPES, limit=N_BYTES - 1)
-    fill("old", age=300)
-    fill("new", age=100)
-    usage = shutil.disk_usage(folder)
-    # What would go is as good as free: of two entries, the older one, then both.
-    for limit, freed in ((3 * N_WRITTEN, 0), (2 * N_WRITTEN, N_WRITTEN), (N_WRITTEN, 2 * N_WRITTEN)):
-        monkeypatch.setattr(shutil, "disk_usage", lambda path, f=freed: usage._replace(free=2**28 + N_BYTES - f))
-        assert check_room("now", 10, SHAPES, limit=limit) == N_BYTES
-        monkeypatch.setattr(shutil, "disk_usage", lambda path, f=freed: usage._replace(free=2**28 + N_BYTES - f - 1))
-        with pytest.raises(FeatxError, match="GB more of the disk"):
-            check_room("now", 10, SHAPES, limit=limit)
-    assert entries(folder) == ["new", "old"]
+def rows_of(n_rows, shape, seed=0):
+    return np.random.default_rng(seed).standard_normal((n_rows, *shape)).astype(np.float32)
+
+
+def write_all(files, rows):
+    for start, stop in files.blocks():
+        files.write(start, rows[start:stop])
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Eleven rows in files of four."""
+    files = RowFiles(tmp_path / "rows", 11, (2, 3), "float32", block_rows=4)
+    write_all(files, rows_of(11, (2, 3)))
+    return files
+
+
+def test_round_trip_in_any_order_across_files(files):
+    expected = rows_of(11, (2, 3))
+    for rows in ([10, 0, 4, 3, 4, 10], [7], list(range(11)), []):
+        taken = files.take(np.array(rows, dtype=int))
+        assert taken.dtype == np.float32
+        assert np.array_equal(taken, expected[rows])
+    assert files.blocks() == [(0, 4), (4, 8), (8, 11)]
+    assert (len(files), files.n_bytes) == (11, 11 * 6 * 4)
+
+
+def test_rows_may_come_flat_and_of_another_type(tmp_path):
+    files = RowFiles(tmp_path / "rows", 3, (2, 2), "uint8", block_rows=3)
+    files.write(0, np.arange(12.0).reshape(3, 4))
+    assert files.take(np.array([2])).tolist() == [[[8, 9], [10, 11]]]
+    assert files.take(np.array([2])).dtype == np.uint8
+
+
+def test_what_is_taken_is_a_copy(files):
+    taken = files.take(np.array([1]))
+    taken[:] = 0
+    assert np.array_equal(files.take(np.array([1])), rows_of(11, (2, 3))[[1]])
+
+
+def test_a_half_written_file_is_not_there(files, tmp_path):
+    (tmp_path / "rows" / "0000000004.npy").rename(tmp_path / "rows" / "abc.tmp")
+    assert [files.has(start) for start, _ in files.blocks()] == [True, False, True]
+    with pytest.raises(FeatxError, match=r"0000000004\.npy: can't be read .*\. Delete it, and run it again"):
+        files.take(np.array([5]))
+    assert files.take(np.array([3, 8])).shape == (2, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-5]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_text("no array"),
+        lambda path: np.save(path, np.zeros((3, 2, 3), np.float32)),
+        lambda path: np.save(path, np.zeros((4, 2, 3), np.float64)),
+        lambda path: np.save(path, np.array([{}] * 4), allow_pickle=True),
+    ],
+    ids=["cut", "empty", "text", "too few rows", "another type", "pickle"],
+)
+def test_a_damaged_file_is_named(files, tmp_path, damage):
+    damage(tmp_path / "rows" / "0000000004.npy")
+    with pytest.raises(FeatxError, match=r"0000000004\.npy: can't be read .*\. Delete it, and run it again") as caught:
+        files.take(np.array([5]))
+    # Such as NumPy's of a file that is no array.
+    assert "load it unsafely" not in str(caught.value)
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("")
+    files = RowFiles(tmp_path / "file", 3, (2,), "float32", block_rows=3)
+    with pytest.raises(FeatxError, match=r"writing failed .*Free some disk space, .*`cache_limit` of 0"):
+        files.write(0, rows_of(3, (2,)))
+    files = RowFiles(tmp_path / "rows", 3, (2,), "float32", block_rows=3)
+    with pytest.raises(ValueError, match="reshape"):
+        files.write(0, rows_of(3, (5,)))
+    assert not list((tmp_path / "rows").iterdir())
+
+
+def test_files_that_are_closed_are_opened_again(files, tmp_path):
+    expected = files.take(np.array([5, 1]))
+    files.close()
+    assert np.array_equal(files.take(np.array([5, 1])), expected)
+    files.close()
+    write_all(files, 2 * rows_of(11, (2, 3)))
+    assert np.array_equal(files.take(np.array([5, 1])), 2 * expected)
+
+
+def test_the_largest_file_has_64_mib():
+    block = choose_block({"map": ((28, 28, 512), "float32"), "pixels": ((224, 224, 3), "uint8")})
+    assert block * 28 * 28 * 512 * 4 <= 2**26 < (block + 1) * 28 * 28 * 512 * 4
+    assert choose_block({"huge": ((2**30,), "float32")}) == 1

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from featx import FeatxError
-from featx.finetune.folder import TrainingFolder
-from featx.finetune.train import Trained
+from featx.finetune.folder import Trained, TrainingFolder
 
 IDENTITY = {"recipe": {"name": "small", "stages": ("head",)}, "rows": "abc", "seed": 0}
 
@@ -59,7 +58,7 @@ def test_the_same_goes_on(folder):
 def test_another_is_refused_by_name(folder):
     other = IDENTITY | {"rows": "abd", "seed": 1}
     with folder.lock():
-        with pytest.raises(FeatxError, match=r"run\.training: .* begun with other rows, other seed, 0, now 1\. Give"):
+        with pytest.raises(FeatxError, match=r"run\.training: .* started with other rows, other seed, 0, now 1\. Give"):
             folder.begin(other, overwrite=False)
         assert folder.n_epochs() == 2
         folder.begin(other, overwrite=True)
@@ -72,10 +71,10 @@ def test_another_is_refused_by_name(folder):
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ("", r"training\.json: can't be read .*Give --overwrite to begin anew"),
-        ("[]x", r"training\.json: can't be read .*Give --overwrite to begin anew"),
-        ("[]", r"training\.json: can't be read .*Give --overwrite to begin anew"),
-        ('{"rows": "abc"}', "begun with other "),
+        ("", r"training\.json: can't be read .*Give `overwrite` to start again"),
+        ("[]x", r"training\.json: can't be read .*Give `overwrite` to start again"),
+        ("[]", r"training\.json: can't be read .*Give `overwrite` to start again"),
+        ('{"rows": "abc"}', "started with other "),
     ],
 )
 def test_a_record_that_can_not_be_read(folder, record, message):

@@ -6,8 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from featx.finetune.activations import PIXELS
-from featx.finetune.stages import build_stage_model, count_weights, make_augmentation, plan_stages
+from featx.finetune.stages import PIXELS, build_stage_model, count_weights, make_augmentation, plan_stages
 from featx.networks import BACKBONES, build_backbone, load_keras, preprocess
 from featx.networks.recipes import Augmentation, Recipe, Stage, head_source, read_recipe, shipped_recipes, split_at
 from featx.networks.recipes.network import attach_head

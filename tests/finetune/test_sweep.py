@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,8 +10,8 @@ from samples import small_recipe
 
 from featx import FeatxError
 from featx.errors import StoppedError, TakenError
-from featx.finetune import fine_tune, fine_tune_all, name_runs
-from featx.finetune.sweep import digest_run, tune, tune_on
+from featx.finetune import TuneOptions, fine_tune, fine_tune_all, name_runs
+from featx.finetune.sweep import Request, digest_run, tune, tune_on
 from featx.results import read_run
 
 
@@ -20,7 +21,7 @@ def test_runs_are_named_by_their_recipes(tmp_path):
         tmp_path / "mame-i": "mame-i",
         tmp_path / "b5": "own/b5.yaml",
     }
-    with pytest.raises(FeatxError, match=r"--recipe: own/b5\.yaml and b5 have one name, b5, .*leave one out, or copy"):
+    with pytest.raises(FeatxError, match=r"^recipe: own/b5\.yaml and b5 have the same name, b5, .*leave one out"):
         name_runs(["own/b5.yaml", "b5"], tmp_path)
 
 
@@ -37,9 +38,9 @@ def test_a_recipe_that_fails_leaves_the_others(tuned_store, tmp_path):
     lines.clear()
     with pytest.raises(FeatxError, match="resnet50"):
         fine_tune_all(tuned_store, runs, echo=lines.append, **options)
-    assert f"{tmp_path / 'runs' / 'good'}: there already" in lines
+    assert f"{tmp_path / 'runs' / 'good'}: exists" in lines
     with pytest.raises(FeatxError, match=r"runs/bad: .*\(0 of 2 recipes are done"):
-        fine_tune_all(tuned_store, runs, seed=1, **options)
+        fine_tune_all(tuned_store, runs, TuneOptions(seed=1), **options)
     # A recipe that can't be read: nothing is trained.
     with pytest.raises(FeatxError, match="no such file"):
         fine_tune_all(tuned_store, {tmp_path / "x": str(good), tmp_path / "y": "nowhere.yaml"}, **options)
@@ -82,7 +83,7 @@ def test_overwriting_several_goes_on_where_it_was_stopped(tuned_store, trained, 
 
     def train(**ends):
         trainings, lines = Trainings(source, ends), []
-        monkeypatch.setattr("featx.finetune.sweep.fine_tune", trainings)
+        monkeypatch.setattr("featx.finetune.tune.fine_tune", trainings)
         try:
             fine_tune_all(tuned_store, runs, echo=lines.append, **options)
         except FeatxError as error:
@@ -92,12 +93,12 @@ def test_overwriting_several_goes_on_where_it_was_stopped(tuned_store, trained, 
     assert train(c=StoppedError("stopped"))[0] == ["a", "b"]
     made, lines = train(c=FeatxError("too little memory"))
     assert made == []
-    assert lines[:2] == [f"{tmp_path / name}: there already" for name in "ab"]
+    assert lines[:2] == [f"{tmp_path / name}: exists" for name in "ab"]
     assert "2 of 3 recipes are done" in lines[-1]
     # Of another protocol they are made anew.
-    options["seed"] = 1
+    options["options"] = TuneOptions(seed=1)
     assert train(c=StoppedError("stopped"))[0] == ["a", "b"]
-    del options["seed"]
+    del options["options"]
     assert train()[0] == ["c"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
     # That one is over.
@@ -116,16 +117,16 @@ def test_a_task_is_done_once(tuned_store, trained, tmp_path, monkeypatch, overwr
         trainings(*arguments, **options)
         raise TakenError("another featx trains this run")
 
-    monkeypatch.setattr("featx.finetune.sweep.fine_tune", by_another)
+    monkeypatch.setattr("featx.finetune.tune.fine_tune", by_another)
     monkeypatch.setattr("featx.cluster.worker._LOOK_SECONDS", 0)
-    options = {"changes": {"epochs": 1}, "overwrite": overwrite}
-    run = tune(tuned_store, recipe, path, options, digest_run(path), echo=list)
+    request = Request({"epochs": 1}, TuneOptions(), overwrite)
+    run = tune(tuned_store, recipe, path, request, digest_run(path), echo=list)
     assert trainings.made == ["run"]
     assert run == read_run(path)
     # What was there before, and is not to be replaced, is no task's work.
-    monkeypatch.setattr("featx.finetune.sweep.fine_tune", trainings)
+    monkeypatch.setattr("featx.finetune.tune.fine_tune", trainings)
     with pytest.raises(FeatxError, match="exists"):
-        tune(tuned_store, recipe, path, options | {"overwrite": False}, digest_run(path), echo=list)
+        tune(tuned_store, recipe, path, replace(request, overwrite=False), digest_run(path), echo=list)
 
 
 def test_workers_are_told_where_files_are(tuned_store, tmp_path, monkeypatch):
@@ -138,14 +139,15 @@ def test_workers_are_told_where_files_are(tuned_store, tmp_path, monkeypatch):
         sent.append((tasks, paths))
         return []
 
+    def tasks_of(**options):
+        request = Request(None, TuneOptions(**options), False)
+        assert list(tune_on(SimpleNamespace(run=run), tuned_store, {tmp_path / "a": "mame-i"}, request)) == []
+        return sent.pop()
+
     for weights, expected in (("own.weights.h5", str(tmp_path / "own.weights.h5")), ("random", "random")):
-        options = {"weights": weights, "root": "photos", "seed": 3}
-        assert list(tune_on(SimpleNamespace(run=run), tuned_store, {tmp_path / "a": "mame-i"}, options)) == []
-        tasks, paths = sent.pop()
-        assert tasks[0][1][3] == {"weights": expected, "root": str(tmp_path / "photos"), "seed": 3}
+        tasks, paths = tasks_of(weights=weights, root="photos", seed=3)
+        assert tasks[0][1][3].options == TuneOptions(weights=expected, root=str(tmp_path / "photos"), seed=3)
         assert tmp_path / "photos" in paths
         assert (tmp_path / "own.weights.h5" in paths) == (weights != "random")
-    # A folder that isn't here either is no matter of what workers see.
-    options = {"root": "photoz", "seed": 3}
-    assert list(tune_on(SimpleNamespace(run=run), tuned_store, {tmp_path / "a": "mame-i"}, options)) == []
-    assert tmp_path / "photoz" not in sent.pop()[1]
+    # A folder that doesn't exist here either is not about workers.
+    assert tmp_path / "photoz" not in tasks_of(root="photoz")[1]

@@ -12,11 +12,12 @@ from samples import SMALL, small_recipe
 import featx
 from featx import FeatxError
 from featx.errors import SourceError, WeightsError
-from featx.finetune import choose_weights, read_task
+from featx.finetune import read_task
 from featx.finetune import tune as finetune
-from featx.finetune.record import Outcome, describe_run, write_fine_tuned
+from featx.finetune.folder import Trained
+from featx.finetune.record import Outcome, run_record, write_fine_tuned
 from featx.finetune.stages import StagePlan
-from featx.finetune.train import Trained
+from featx.finetune.task import choose_weights
 from featx.networks.recipes import Stage, read_recipe
 from featx.store import Settings
 
@@ -37,8 +38,8 @@ def test_rows_and_their_files(tuned_store, tree):
     classes = np.array(task.classes)[task.targets.argmax(axis=1)]
     assert classes.tolist() == task.rows.y.tolist()
     assert task.targets.sum() == 30
-    assert task.described["backbone"] == "vgg16"
-    assert task.described["n_features"] == 0
+    assert task.store["backbone"] == "vgg16"
+    assert task.store["n_features"] == 0
 
 
 def test_rows_that_are_left_out_leave_their_files_out(tuned_store):
@@ -84,10 +85,13 @@ def test_balanced_classes_of_rows_with_weights(tuned_store):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "unjudged"}, r"store\.h5: no validation rows, .*test rows are never used .*--split 0\.6,0\.2,0\.2"),
+        (
+            {"split": "unjudged"},
+            r"store\.h5: no validation rows, .*test rows are never used .*another column as `split`",
+        ),
         (
             {"split": "unlearned"},
-            r"the class 'cedar' \(8 rows\) has none in train.*or leave the class out with --where",
+            r"the class 'cedar' \(8 rows\) has none in train.*or leave the class out by `where`",
         ),
         ({"label": "species"}, "no column 'species'"),
         ({"where": "split != 'train'"}, "no labelled train rows"),
@@ -103,7 +107,7 @@ def test_rows_that_nothing_can_be_trained_on(options, message, tuned_store):
 def test_images_that_were_moved(tuned_store, tree, tmp_path):
     moved = shutil.copytree(tree, tmp_path / "moved")
     (moved / "birch" / "003.png").unlink()
-    message = r"moved/birch/003\.png: no such file \(1 of 30 images are not there\)\. If .*--root.*\(--overwrite\)$"
+    message = r"moved/birch/003\.png: no such file \(1 of 30 images are missing\)\. If .*`root`.*with `overwrite`$"
     with pytest.raises(SourceError, match=message):
         read_task(tuned_store, root=moved)
     shutil.copy(tree / "birch" / "003.png", moved / "birch" / "003.png")
@@ -111,7 +115,7 @@ def test_images_that_were_moved(tuned_store, tree, tmp_path):
 
 
 def test_images_of_absolute_paths(tree, tmp_path):
-    """Where they start can't be given anew."""
+    """Another root can't be given."""
     moved = shutil.copytree(tree, tmp_path / "moved")
     paths = sorted(moved.rglob("*.png"))
     splits = ["train", "train", "validation", "test"] * 8
@@ -235,7 +239,7 @@ def test_a_network_is_not_scored_on_rows_of_weight_0(tuned_store, tmp_path, monk
     probabilities = finetune._predict_test(None, plan, task, {"pixels": None})
     costs = {"n_parameters": 1, "predict_seconds": None, "weights_sha256": "0" * 64, "once_seconds": 0.0}
     protocol = {"seed": 0, "sample_weight": "weight"}
-    run = describe_run(task, recipe, [outcome], 0, probabilities, protocol=protocol, **costs)
+    run = run_record(task, recipe, [outcome], 0, probabilities, protocol=protocol, **costs)
     (tmp_path / "weights").touch()
     files = {"weights_path": tmp_path / "weights", "overwrite": False}
     write_fine_tuned(tmp_path / "run", run, task, [outcome], recipe, probabilities, **files)

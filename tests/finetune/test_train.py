@@ -11,8 +11,8 @@ import pytest
 from featx import FeatxError
 from featx.errors import SourceError
 from featx.finetune.batches import Batches
-from featx.finetune.checkpoints import KeepEpochs, StageFolder, count_epochs
-from featx.finetune.train import compile_for_training, is_compiled, predict_rows, train_stage
+from featx.finetune.folder import StageFolder, count_epochs
+from featx.finetune.train import KeepEpochs, compile_for_training, is_compiled, predict_rows, train_stage
 from featx.networks import load_keras
 from featx.networks.recipes import Augmentation, Recipe, Stage
 from featx.networks.recipes.schema import AveragePool, CosineSchedule, Plateau
@@ -239,7 +239,7 @@ def test_a_batch_that_is_too_large_is_said_in_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr("keras.Model.fit", fail)
     with pytest.raises(
-        FeatxError, match=r"stage 'head': a batch of 8 images doesn't fit .*\(--set batch_size=\.\.\.\)$"
+        FeatxError, match=r"stage 'head': a batch of 8 images doesn't fit .*Give a smaller `batch_size` in `changes`$"
     ):
         train(tmp_path)
 

@@ -14,7 +14,7 @@ from samples import small_recipe
 import featx
 from featx import FeatxError
 from featx.errors import StoppedError
-from featx.finetune import checkpoints, fine_tune
+from featx.finetune import fine_tune, folder
 from featx.finetune import sources as training_sources
 from featx.finetune import tune as finetune
 from featx.networks import load_keras
@@ -281,7 +281,7 @@ def test_the_weights_and_figures_are_those_of_the_predictions(undisturbed, tuned
 
 def stop_after(patch, n_epochs, *, is_whole=True, error=KeyboardInterrupt):
     """Stop the process once so many epochs are kept, or when the last of them is all but kept."""
-    original, n_kept = checkpoints.StageFolder.keep_epoch, 0
+    original, n_kept = folder.StageFolder.keep_epoch, 0
 
     def keep_epoch(self):
         nonlocal n_kept
@@ -291,7 +291,7 @@ def stop_after(patch, n_epochs, *, is_whole=True, error=KeyboardInterrupt):
         if n_kept == n_epochs:
             raise error
 
-    patch.setattr(checkpoints.StageFolder, "keep_epoch", keep_epoch)
+    patch.setattr(folder.StageFolder, "keep_epoch", keep_epoch)
 
 
 def test_stopped_in_every_stage_it_ends_the_same(tuned_store, recipe, undisturbed, tmp_path, cache):
@@ -323,7 +323,7 @@ def test_stopped_in_every_stage_it_ends_the_same(tuned_store, recipe, undisturbe
         ({"seed": 1}, "seed"),
         ({"where": "weight < 2"}, "rows"),
     ):
-        message = f"run.training: this unfinished training was begun with other .*{name}.*--overwrite to begin anew"
+        message = f"run.training: this unfinished training was started with other .*{name}.*`overwrite` to start again"
         with pytest.raises(FeatxError, match=message):
             fine_tune(tuned_store, recipe, output, engine="keras", **options)
     # In the second stage, while its first epoch is being written.
@@ -402,7 +402,7 @@ def test_what_is_kept_is_used_again_by_the_same_network_alone(tuned_store, tmp_p
 def test_a_loss_that_is_no_number(tuned_store, recipe, tmp_path, cache):
     """From the first epoch on there is nothing to keep; in a later stage, what the ones before gave."""
     with pytest.raises(
-        FeatxError, match=r"recipe 'small', stage 'head': the loss of the first epoch is no number.*--set"
+        FeatxError, match=r"recipe 'small', stage 'head': the loss of the first epoch is no number.*`changes`"
     ):
         fine_tune(tuned_store, recipe, tmp_path / "first", changes={"learning_rate": 1e38}, engine="keras")
     # What the message says to do, can be done.
@@ -456,7 +456,7 @@ def test_augmented_from_kept_pixels_and_from_files(tuned_store, tmp_path):
         ({"split": "unjudged"}, "no validation rows, by which fine-tuning chooses its epoch"),
         ({"split": "unlearned"}, "the class 'cedar' .* has none in train"),
         ({"weights": "random:1"}, "weights 'random:1': not those that made the features"),
-        ({"cache_limit": 10}, r"more than the cache may \(0\.00 GB\)\. Give --cache-limit"),
+        ({"cache_limit": 10}, r"more than the cache may \(0\.00 GB\)\. Give a `cache_limit`"),
     ],
 )
 def test_what_is_refused_leaves_nothing(options, message, tuned_store, recipe, tmp_path, cache):

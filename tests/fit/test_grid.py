@@ -455,7 +455,7 @@ def test_shards_on_the_command_line(noisy_store, tmp_path):
         return CliRunner().invoke(main, ["fit", "rf", str(noisy_store), *map(str, arguments)])
 
     grid = ["--n-estimators", "2,3", "--min-samples-leaf", "2,5", "--each-layer"]
-    assert "--shard leaves its scores beside --output" in run(*grid, "--shard", "1/2").stderr
+    assert "--shard: scores are kept next to --output" in run(*grid, "--shard", "1/2").stderr
     done = run(*grid, "-o", tmp_path / "run", "--shard", "1/2")
     assert done.exit_code == 0, done.output
     assert "2 scores of shard 1/2, 2 of them made now" in done.stdout

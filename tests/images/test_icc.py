@@ -284,4 +284,4 @@ def test_whatever_reads_the_images_again_does_it_as_the_store_did(choice, tmp_pa
     assert np.allclose(found["probability_a"][:-1], expected["probability_a"], atol=1e-9)
     is_said = f"images with {UNUSED_PROFILE}: 1 ({tmp_path / 'broken.png'})" in lines
     assert is_said == (choice == "convert")
-    assert read_task(path).images.icc == choice
+    assert read_task(path).images.options.icc == choice

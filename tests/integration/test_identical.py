@@ -14,7 +14,7 @@ from featx.cli import main
 from featx.inference import PooledNetwork
 from featx.store import PartialStore
 
-LAYERS = "block1"
+LAYERS = "block1_conv1"
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def shared_networks() -> Iterator[None]:
             lines = []
             return build_backbone(backbone, weights=weights, echo=lines.append, **options), lines
 
-        built, lines = frozen.make((backbone, weights, content, *sorted(options.items())), build)
+        built, lines = frozen.make((backbone, weights, content, repr(sorted(options.items()))), build)
         for line in lines:
             echo(line)
         return built

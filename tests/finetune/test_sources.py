@@ -1,4 +1,4 @@
-"""Pixels and activations, computed once: in the rows' order, of the store's own files, gone on with where it ended."""
+"""Pixels and activations, computed once: in the rows' order, of the store's own files, resumed where they stopped."""
 
 import hashlib
 import shutil
@@ -9,8 +9,9 @@ import pytest
 
 from featx.errors import SourceError
 from featx.finetune import read_task
-from featx.finetune.activations import PIXELS, ImageReader, PixelNetwork, compute_rows, make_network, time_images
 from featx.finetune.cache import RowFiles
+from featx.finetune.sources import PixelNetwork, compute_rows, make_network, time_images
+from featx.finetune.stages import PIXELS
 from featx.images import read_picture
 from featx.networks import build_backbone
 
@@ -36,7 +37,7 @@ def test_pixels_from_files_and_from_the_cache(images, pixel_files):
     assert compute_rows(PixelNetwork(32, batch_size=7), images, pixel_files) == 30
     rows = np.array([29, 3, 3, 0, 14])
     assert np.array_equal(pixel_files[PIXELS].take(rows), expected[rows])
-    assert np.array_equal(ImageReader(images).take(rows), expected[rows])
+    assert np.array_equal(images.take(rows), expected[rows])
 
 
 @pytest.mark.parametrize("engine", ["keras", "ncnn"])
@@ -71,7 +72,7 @@ def test_what_is_there_is_not_computed_again(images, pixel_files):
         (lambda path: shutil.copy(path.with_name("000.png"), path), r"not the file that the store's .*extract again"),
         (
             lambda path: path.write_bytes(path.read_bytes()[:400]),
-            r"could be read when .*anew without it \(--overwrite\)$",
+            r"could be read when .*again without it, with `overwrite`$",
         ),
         (lambda path: path.write_bytes(b""), r"empty file; it could be read when the store was made"),
         (lambda path: path.unlink(), r"No such file.*; it could be read when the store was made"),
@@ -84,23 +85,23 @@ def test_a_file_that_is_another_one(damage, message, images, pixel_files):
     damage(path)
     for read in (
         lambda: compute_rows(PixelNetwork(32), images, pixel_files),
-        lambda: ImageReader(images).take(np.array([2, row])),
+        lambda: images.take(np.array([2, row])),
     ):
         with pytest.raises(SourceError, match=rf"{path.parent.name}/{path.name}: .*{message}"):
             read()
     # The blocks before it are kept.
     assert [pixel_files[PIXELS].has(start) for start in (0, 12, 24)] == [True, False, False]
-    assert ImageReader(images).take(np.array([2])).shape == (1, 32, 32, 3)
+    assert images.take(np.array([2])).shape == (1, 32, 32, 3)
 
 
 def test_a_digest_of_all_that_decides_pixels(images):
     assert images.digest == replace(images, root=images.root.parent, paths=images.paths[::-1]).digest
+    read = images.options
     others = [
-        replace(images, image_size=64),
-        replace(images, resize="crop"),
-        replace(images, interpolation="bicubic"),
-        replace(images, jpeg="scaled"),
-        replace(images, icc="ignore"),
+        *(replace(images, options=replace(read, image_size=64)), replace(images, options=replace(read, resize="crop"))),
+        replace(images, options=replace(read, interpolation="bicubic")),
+        replace(images, options=replace(read, jpeg="scaled")),
+        replace(images, options=replace(read, icc="ignore")),
         replace(images, sha256=images.sha256[::-1]),
         replace(images, sha256=images.sha256[1:]),
     ]
