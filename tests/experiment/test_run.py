@@ -311,7 +311,7 @@ def stop_extraction(monkeypatch, path, changes):
     with monkeypatch.context() as patch:
         patch.setattr(PooledNetwork, "__call__", stopping)
         patch.setattr("featx.inference.pipeline.PART_SIZE", 4)
-        with pytest.raises(featx.errors.StoppedError, match="Run the same command again to go on"):
+        with pytest.raises(featx.errors.StoppedError, match="Run the same command again to resume"):
             run(path, changes, only=["stores"])
 
 
