@@ -19,6 +19,7 @@ check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/codespell --dictionary - --dictionary plain-words.txt featx docs README.md
 
 clean:
 	rm -rf $(VENV) build *.egg-info

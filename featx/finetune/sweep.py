@@ -214,7 +214,8 @@ def tune_on(
                 yield by_key[key], outcome.result
     except KeyboardInterrupt as error:
         raise StoppedError(
-            "stopped: finished recipes, and finished epochs of the others, are kept. Run the same again to resume"
+            "stopped: finished recipes, and finished epochs of the others, are kept. Run the same command again to "
+            "resume"
         ) from error
 
 

@@ -84,7 +84,7 @@ def _plain_errors(folder: StageFolder, stage: Stage, recipe: Recipe, *batches: B
         if isinstance(error, OSError):
             raise FeatxError(
                 f"{folder.path}: writing failed ({error.strerror or error}); the epochs before are kept. Free some "
-                "disk space, and run the same again"
+                "disk space, and run the same command again"
             ) from error
         if is_out_of_memory(error):
             raise FeatxError(

@@ -158,12 +158,12 @@ def _plain_errors(folder: TrainingFolder) -> Iterator[None]:
                 "stopped before the first epoch was done; activations that are computed are kept"
             ) from error
         raise StoppedError(
-            f"stopped: {n_epochs:,} epochs are done and kept in {folder.path}. Run the same again to resume"
+            f"stopped: {n_epochs:,} epochs are done and kept in {folder.path}. Run the same command again to resume"
         ) from error
     except OSError as error:
         raise FeatxError(
             f"{error.filename or folder.path}: can't be read or written ({error.strerror or error}); finished epochs "
-            "are kept. Free some disk space, or fix that file, and run the same again"
+            "are kept. Free some disk space, or fix that file, and run the same command again"
         ) from error
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from samples import SMALL, make_tree
+from samples import SMALL, make_tree, small_recipe
 
 import featx
 from featx.fit import read_strata
 from featx.fit.splits import draw_split
+from featx.networks.recipes import Stage
 from featx.results import read_repeats
 from featx.store import read_rows
 
@@ -79,8 +80,10 @@ def test_elpv_s_options_that_can_not_be_meant_are_refused_in_a_line(elpv_folder,
 
 
 def test_elpv_fine_tunes_on_the_splits_of_the_binary_protocol(elpv_folder, capsys):
-    run_elpv("fine-tuned", "-o", elpv_folder, "--repeats", 1, "--small")
-    assert "featx, fine-tuned VGG16 (solar)" in capsys.readouterr().out
+    stages = (Stage("head", epochs=1, batch_size=16),)
+    recipe = small_recipe(elpv_folder / "small.yaml", from_layer="block1_pool", stages=stages)
+    run_elpv("fine-tuned", "-o", elpv_folder, "--repeats", 1, "--small", "--recipe", recipe)
+    assert f"featx, fine-tuned VGG16 ({recipe})" in capsys.readouterr().out
     network = pd.read_csv(elpv_folder / "fine-tuned-0" / "predictions.csv")
     with featx.open(elpv_folder / "elpv.h5") as store:
         table = store.images

@@ -9,7 +9,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("benchmarks", "docs", "featx", "pipelines", "tests")
-FILES = ("CHANGELOG.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "pyproject.toml", "setup.cfg")
+FILES = (
+    "CHANGELOG.md",
+    "LICENSE",
+    "MANIFEST.in",
+    "Makefile",
+    "README.md",
+    "plain-words.txt",
+    "pyproject.toml",
+    "setup.cfg",
+)
 
 
 def test_tests_run_from_a_source_distribution(tmp_path):
