@@ -54,7 +54,7 @@ class RowFiles:
         except OSError as error:
             raise FeatxError(
                 f"{self.path}: writing failed ({error.strerror or error}); what is written is kept. Free some "
-                "disk space, set FEATX_CACHE to a folder on another disk, or give a `cache_limit` of 0"
+                "disk space, set FEATX_CACHE to a folder on another disk, or use no cache"
             ) from error
 
     def take(self, rows: np.ndarray) -> np.ndarray:
@@ -180,7 +180,7 @@ def _check_limit(files: Mapping[str, RowFiles], limit: int) -> tuple[int, str]:
     if needed > limit:
         raise FeatxError(
             f"{what} take {needed / 1e9:,.2f} GB, more than the cache may ({limit / 1e9:,.2f} GB). Give a "
-            f"`cache_limit` of {math.ceil(needed / 1e7) / 100:g} GB or more, or of 0 to compute them in every epoch"
+            f"`cache_limit` of {math.ceil(needed / 1e7) / 100:g} GB or more, or use no cache"
         )
     return needed, what
 
@@ -203,7 +203,7 @@ def _check_disk(folder: Path, what: str, missing: int) -> None:
     if missing > free:
         raise FeatxError(
             f"{what} take {missing / 1e9:,.2f} GB more of the disk, and {max(free, 0) / 1e9:,.2f} GB are left to use "
-            f"at {folder}. Free some, set FEATX_CACHE to a folder on another disk, or give a `cache_limit` of 0"
+            f"at {folder}. Free some, set FEATX_CACHE to a folder on another disk, or use no cache"
         )
 
 

@@ -66,7 +66,7 @@ def test_an_error_leaves_what_was_computed(folder):
 
 def test_over_the_limit(folder):
     with pytest.raises(
-        FeatxError, match=r"take 0\.00 GB, more than the cache may .*`cache_limit` of 0\.01 GB or more, or of 0"
+        FeatxError, match=r"take 0\.00 GB, more than the cache may .*`cache_limit` of 0\.01 GB or more, or use no cache"
     ):
         fill("a", limit=N_BYTES - 1)
     fill("a", limit=N_BYTES)
@@ -122,7 +122,7 @@ def test_a_disk_without_room(folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**28 + N_BYTES - 1))
         with pytest.raises(
-            FeatxError, match=r"GB more of the disk, and .* are left to use at .*FEATX_CACHE.*`cache_limit` of 0"
+            FeatxError, match=r"GB more of the disk, and .* are left to use at .*FEATX_CACHE.*use no cache"
         ):
             fill("a")
         assert entries(folder) == []
@@ -228,7 +228,7 @@ def test_a_damaged_file_is_named(files, tmp_path, damage):
 def test_a_write_that_fails_leaves_nothing(tmp_path):
     (tmp_path / "file").write_text("")
     files = RowFiles(tmp_path / "file", 3, (2,), "float32", block_rows=3)
-    with pytest.raises(FeatxError, match=r"writing failed .*Free some disk space, .*`cache_limit` of 0"):
+    with pytest.raises(FeatxError, match=r"writing failed .*Free some disk space, .*use no cache"):
         files.write(0, rows_of(3, (2,)))
     files = RowFiles(tmp_path / "rows", 3, (2,), "float32", block_rows=3)
     with pytest.raises(ValueError, match="reshape"):

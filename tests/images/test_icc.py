@@ -19,7 +19,6 @@ from featx.finetune import read_task
 from featx.images import icc, read_picture
 from featx.images.decode import UNUSED_PROFILE, decode
 from featx.report.figures import draw_top_images
-from featx.store import Settings
 
 N = 32
 X, Y = np.meshgrid(np.arange(N) * 8, np.arange(N) * 8)
@@ -238,14 +237,6 @@ def test_ignoring_profiles_is_recorded_and_kept(photos, tmp_path):
     again, attributes = features_by_name(path)
     assert attributes["icc"] == "ignore"
     assert np.array_equal(found["p3.png"], again["p3.png"])
-
-
-def test_a_store_from_before_there_was_a_choice_ignored_profiles(photos, tmp_path):
-    extract(photos, tmp_path / "s.h5", "--icc", "ignore")
-    _, attributes = features_by_name(tmp_path / "s.h5")
-    del attributes["icc"]
-    settings = Settings.from_record(attributes)
-    assert (settings.icc, settings.sha256) == ("ignore", attributes["settings_sha256"])
 
 
 def test_pages_show_what_the_network_saw(photos, tmp_path):

@@ -158,5 +158,5 @@ def test_a_store_that_does_not_know_its_files_says_so(leaky):
 
     from featx.store import read_rows
 
-    with pytest.raises(FeatxError, match=r"s\.h5: --drop-duplicates: this store doesn't say which files are identical"):
+    with pytest.raises(FeatxError, match=r"s\.h5 has no digests of its files, which `drop_duplicates` needs"):
         read_rows(Unknowing(), [], drop_duplicates=True)

@@ -21,7 +21,7 @@ import featx
 from featx import FeatxError
 from featx.cli import main
 from featx.experiment import read_experiment, run_experiment
-from featx.experiment.images import read_and_check_images
+from featx.experiment.images import check_images, read_divided_images
 from featx.networks import BACKBONES
 from featx.networks.recipes import Stage, parse_changes
 from featx.networks.recipes.schema import AveragePool, Dense
@@ -155,7 +155,9 @@ def test_mame_keeps_its_grid_and_recipes(tmp_path):
 @pytest.mark.parametrize("name", GENERATED)
 def test_images_have_what_every_fit_and_fine_tuning_asks_for(name, tmp_path):
     """Columns, splits, folds and classes, as `featx run` checks them before it begins."""
-    manifest = read_and_check_images(read_small(name, set_up(name, tmp_path)))
+    experiment = read_small(name, set_up(name, tmp_path))
+    manifest = read_divided_images(experiment)
+    check_images(experiment, manifest, {})
     images = manifest.table
     by_class = images.groupby(["label", "split"]).size().unstack()
     if name == "caltech256":
