@@ -15,7 +15,7 @@ from types import ModuleType
 
 from featx.cluster.settings import Address, ClusterSettings, no_worker, parse_address, read_settings
 from featx.cluster.tasks import Cluster
-from featx.cluster.worker import PRELOAD, describe_versions, threads_for, visible_gpus
+from featx.cluster.worker import PRELOAD, required_versions, threads_for, visible_gpus
 from featx.errors import FeatxError
 from featx.system import SHARED_BY, available_cores
 
@@ -64,7 +64,7 @@ def open_cluster(
     opens = {"local": _open_local, "slurm": _open_slurm, "running": _open_running}[address.kind]
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet())
-        stack.enter_context(dask.config.set(choices_of_featx(dask, settings)))
+        stack.enter_context(dask.config.set(dask_settings(dask, settings)))
         client, n_workers = opens(stack, address, settings, uses_gpus, echo)
         _wait(client, address, settings, echo)
         check_workers(client, address)
@@ -79,7 +79,7 @@ def check_workers(client: object, address: Address) -> None:
     FeatxError
         With the address of the first.
     """
-    wanted = describe_versions()
+    wanted = required_versions()
     found = client.get_versions(packages=["featx"])
     processes = {"the scheduler": found["scheduler"]}
     processes |= {f"the worker {worker}": record for worker, record in found["workers"].items()}
@@ -219,7 +219,7 @@ def _open_running(
     wait = f"{settings.wait:g} seconds"
     _check_certificates(address)
     try:
-        with _tell_later(echo, f"waiting for the scheduler at {address}, up to {wait}"):
+        with _echo_later(echo, f"waiting for the scheduler at {address}, up to {wait}"):
             client = stack.enter_context(
                 Client(address.url, timeout=settings.wait, security=Security(), set_as_default=False)
             )
@@ -254,14 +254,14 @@ def _wait(client: object, address: Address, settings: ClusterSettings, echo: Cal
     line = f"waiting for a worker of {address}, up to {settings.wait:g} seconds"
     try:
         # Of workers that are started from here, a user has been told.
-        with _tell_later(echo, line) if address.kind == "running" else contextlib.nullcontext():
+        with _echo_later(echo, line) if address.kind == "running" else contextlib.nullcontext():
             client.wait_for_workers(1, timeout=settings.wait)
     except DaskTimeoutError as error:
         raise no_worker(address, settings) from error
 
 
 @contextlib.contextmanager
-def _tell_later(echo: Callable[[str], None], line: str) -> Iterator[None]:
+def _echo_later(echo: Callable[[str], None], line: str) -> Iterator[None]:
     """Tell what is waited for, unless it comes at once."""
     timer = threading.Timer(_SILENT_SECONDS, echo, [line])
     timer.start()
@@ -317,7 +317,7 @@ def keep_signals() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def choices_of_featx(dask: ModuleType, settings: ClusterSettings) -> dict[str, object]:
+def dask_settings(dask: ModuleType, settings: ClusterSettings) -> dict[str, object]:
     """Return what featx has to say to dask's configuration, of schedulers and workers that it starts."""
     given = dask.config.get("distributed.deploy.lost-worker-timeout", "15s")
     lost = max(_LOST_SECONDS, dask.utils.parse_timedelta(given))

@@ -131,7 +131,7 @@ def read_settings(address: Address, path: Path | None = None) -> ClusterSettings
         # What YAML reads as a number are minutes.
         slurm["walltime"] = str(slurm["walltime"])
     if "memory" in slurm:
-        slurm["memory"] = describe_memory(slurm["memory"])
+        slurm["memory"] = format_memory(slurm["memory"])
     return ClusterSettings(wait=float(record.get("wait", _PATIENCE[address.kind])), slurm=slurm, **own)
 
 
@@ -154,12 +154,12 @@ def wall_seconds(text: str) -> int | None:
     return first * 60 + second
 
 
-def describe_memory(value: str | int) -> str:
+def format_memory(value: str | int) -> str:
     """Return a size as dask reads it: what sbatch takes (megabytes, or a letter for a unit) is meant in powers of 1024.
 
     Examples
     --------
-    >>> describe_memory("32G"), describe_memory(32000), describe_memory("32GB")
+    >>> format_memory("32G"), format_memory(32000), format_memory("32GB")
     ('32GiB', '32000MiB', '32GB')
     """
     found = _MEMORY.fullmatch(str(value))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from featx.cluster.settings import Address, ClusterSettings, no_worker
-from featx.cluster.worker import Answer, Expected, describe_memory, describe_versions, rebuild, run_here
+from featx.cluster.worker import Answer, Expected, measure_memory, required_versions, run_here, unwrap
 from featx.errors import FeatxError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Cluster:
         """
         from distributed import CancelledError
 
-        expected, waiting = Expected(describe_versions(), _absolute(paths)), iter(tasks)
+        expected, waiting = Expected(required_versions(), _absolute(paths)), iter(tasks)
         running: dict[Future, _Running] = {}
         done: queue.Queue[Future] = queue.Queue()
         sent = None if shared is None else self._scatter(shared)
@@ -134,7 +134,7 @@ class Cluster:
                 without_since = None
                 task = running.pop(future)
                 try:
-                    outcome = rebuild(future.result())
+                    outcome = unwrap(future.result())
                 except CancelledError as error:
                     if sent is None or self.client.status != "running":
                         raise FeatxError(self._lost(), parameter="cluster") from error
@@ -175,7 +175,7 @@ class Cluster:
         FeatxError
             If the scheduler is gone.
         """
-        found = self._ask(lambda: self.client.run(describe_memory, on_error="ignore")).values()
+        found = self._ask(lambda: self.client.run(measure_memory, on_error="ignore")).values()
         n_here = Counter(host for host, _, _ in found)
         return min((free // max(count, n_here[host]) for host, count, free in found), default=None)
 

@@ -43,7 +43,7 @@ class Expected:
     Attributes
     ----------
     versions : mapping of str to str
-        See `describe_versions`.
+        See `required_versions`.
     paths : tuple of str
         Files and folders that it must see.
     """
@@ -86,10 +86,10 @@ def dask_setup(worker: object) -> None:
     number = str(worker.name).rpartition("-")[2]
     if count < 2 or not number.isdecimal():
         return
-    take_share(int(number), count)
+    pin_resources(int(number), count)
 
 
-def take_share(number: int, count: int) -> None:
+def pin_resources(number: int, count: int) -> None:
     """Keep this process to one GPU, where there are any, and to its part of the cores.
 
     Parameters
@@ -127,7 +127,7 @@ def visible_gpus() -> list[str]:
     return listed.stdout.split()
 
 
-def describe_versions() -> dict[str, str]:
+def required_versions() -> dict[str, str]:
     """Return the versions that all processes of a cluster must agree on."""
     found = {"featx": featx.__version__, "python": ".".join(platform.python_version_tuple()[:2])}
     for name in ("dask", "distributed"):
@@ -146,7 +146,7 @@ def check_here(expected: Expected) -> None:
     FeatxError
         With this machine's name.
     """
-    here = describe_versions()
+    here = required_versions()
     if different := [f"{name} {here[name]}" for name, wanted in expected.versions.items() if here[name] != wanted]:
         wanted = ", ".join(f"{name} {expected.versions[name]}" for name in expected.versions)
         raise FeatxError(
@@ -187,7 +187,7 @@ def run_here(function: Callable, arguments: Sequence[object], expected: Expected
     return Answer(result, tuple(lines), os.getpid(), failure)
 
 
-def rebuild(answer: Answer) -> Answer | FeatxError:
+def unwrap(answer: Answer) -> Answer | FeatxError:
     """Return the error that a task ended with, or its answer."""
     if answer.failure is None:
         return answer
@@ -225,7 +225,7 @@ def when_free(function: Callable[[], object], count: Callable[[], int]) -> objec
             time.sleep(_LOOK_SECONDS)
 
 
-def describe_memory() -> tuple[str, int, int]:
+def measure_memory() -> tuple[str, int, int]:
     """Return this machine's name, how many workers share what this one has of it, and the free bytes of that."""
     return socket.gethostname(), sharing_processes(), available_memory()
 

@@ -11,7 +11,7 @@ _WITHOUT_EDGES = ("n_estimators",)
 _N_NEXT = 2
 
 
-def describe_edges(
+def format_edges(
     model: str,
     cells: Sequence[CellPlan],
     chosen: int,
@@ -39,7 +39,7 @@ def describe_edges(
     Examples
     --------
     >>> cells = [("none", {"kernel": "rbf", "C": C, "gamma": "scale"}) for C in (0.1, 1.0, 10.0)]
-    >>> describe_edges("svm", cells, 2, {})
+    >>> format_edges("svm", cells, 2, {})
     ['C=10 is the largest tried: try 100, 1000']
     """
     discretize, best = cells[chosen]

@@ -58,7 +58,7 @@ class Refit:
 
 
 @contextmanager
-def failures_told(cell: CellPlan, where: str = "") -> Iterator[None]:
+def name_failing_cell(cell: CellPlan, where: str = "") -> Iterator[None]:
     """Turn what the cell to score fails with into one line: there is no other cell to take in its place.
 
     Parameters
@@ -101,7 +101,7 @@ def refit(model: str, cell: CellPlan, rows: Rows, *, seed: int = 0, class_weight
     known, test = rows.of("train", "validation"), rows.with_weight(rows.of("test"))
     begun = time.monotonic()
     best = make_estimator(model, *cell, seed=seed, class_weight=class_weight)
-    with failures_told(cell):
+    with name_failing_cell(cell):
         fit_estimator(best, rows, known)
     seconds = time.monotonic() - begun
     if model == "rf":
@@ -112,7 +112,7 @@ def refit(model: str, cell: CellPlan, rows: Rows, *, seed: int = 0, class_weight
         return Refit(best, np.array([], dtype=str), None, seconds, None, n_parameters)
     X = rows.X[test]
     begun = time.monotonic()
-    with failures_told(cell):
+    with name_failing_cell(cell):
         predicted = best.predict(X)
     predict_seconds = (time.monotonic() - begun) * 1000 / len(test)
     scores = tell_scores(best, X)

@@ -11,12 +11,12 @@ import numpy as np
 
 from featx.errors import FeatxError
 from featx.fit.cells import convergence_noted, fit_estimator, score_cells
-from featx.fit.edges import describe_edges
+from featx.fit.edges import format_edges
 from featx.fit.journal import Key
 from featx.fit.models import CellPlan, check_cells, make_estimator, plan_cells
-from featx.fit.refit import failures_told
+from featx.fit.refit import name_failing_cell
 from featx.fit.scoring import choose_cell
-from featx.fit.splits import digest_draws, draw_per_class, draw_split, make_folds, read_strata
+from featx.fit.splits import digest_draws, draw_holdout, draw_per_class, make_folds, read_strata
 from featx.fit.task import RepeatOptions, ScoredShare, Task, plan_for_memory, read_stored_rows, score_all, score_share
 from featx.results import Repeat, RepeatedRun, check_free, score, summarise, tell_scores, write_repeats
 from featx.store import Fold, Rows, notes_on_identical, notes_on_weights, told_with
@@ -65,7 +65,7 @@ class RepeatsTask(Task):
         if self.options.train_per_class is not None:
             train, test = draw_per_class(self.rows, self.options.train_per_class, seed)
         else:
-            train, test = draw_split(self.rows, self.strata, self.options.test_share, seed)
+            train, test = draw_holdout(self.rows, self.strata, self.options.test_share, seed)
         test = self.rows.with_weight(test)
         if not len(test):
             raise FeatxError(
@@ -102,7 +102,7 @@ class RepeatsTask(Task):
         folds = self.inner_folds(train, number)
         chosen, validation_accuracy, validation_score = self._choose(folds, seed) if folds else (0, None, None)
         best = make_estimator(self.model, *self.cells[chosen], seed=seed, class_weight=self.options.class_weight)
-        with failures_told(self.cells[chosen], f"seed {seed}: "), convergence_noted() as noted:
+        with name_failing_cell(self.cells[chosen], f"seed {seed}: "), convergence_noted() as noted:
             fit_estimator(best, rows, train)
             if self.model == "rf":
                 # Several threads would add up a forest's trees in any order, and labels may depend on the last digit.
@@ -364,7 +364,7 @@ def _notes_on_choices(task: RepeatsTask, repeats: Sequence[Repeat]) -> list[str]
     for repeat in repeats:
         chosen = task.cells.index((repeat.discretize, repeat.params))
         most = {"n_neighbors": repeat.n_train - repeat.n_train // task.options.cv}
-        edges.update(describe_edges(task.model, task.cells, chosen, most | {"max_features": task.rows.X.shape[1]}))
+        edges.update(format_edges(task.model, task.cells, chosen, most | {"max_features": task.rows.X.shape[1]}))
     notes = [(count, edge) for edge, count in edges.items() if 2 * count > len(repeats)]
     notes += [
         (count, f"the chosen cell {note}") for note, count in Counter(repeat.note for repeat in repeats).items() if note

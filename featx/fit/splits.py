@@ -55,7 +55,7 @@ def read_strata(store: Store, rows: Rows, stratify: Sequence[str], label: str) -
     return np.array([_BETWEEN.join(map(text_of, values)) for values in zip(*columns, strict=True)], dtype=object)
 
 
-def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_holdout(rows: Rows, strata: np.ndarray | None, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Divide rows at random: scikit-learn's `train_test_split`, or whole groups where there are groups.
 
     Parameters
@@ -177,7 +177,7 @@ def draw_per_class(rows: Rows, train_per_class: int, seed: int) -> tuple[np.ndar
 
 
 def digest_draws(rows: Rows, strata: np.ndarray | None) -> str:
-    """Digest what `draw_split` and the folds of a split's train rows depend on, beside shares and seeds.
+    """Digest what `draw_holdout` and the folds of a split's train rows depend on, beside shares and seeds.
 
     The rows' own splits are none of that: stores of the same images with other splits, or none, draw the same.
     """

@@ -14,7 +14,7 @@ from featx.cluster import open_cluster, parse_address, read_settings, when_free
 from featx.cluster.open import load_dask
 from featx.cluster.settings import Address, ClusterSettings, wall_seconds
 from featx.cluster.slurm import as_files, slurm_arguments
-from featx.cluster.worker import THREADS, take_share, threads_for, visible_gpus
+from featx.cluster.worker import THREADS, pin_resources, threads_for, visible_gpus
 from featx.errors import TakenError
 
 SLURM = parse_address("slurm")
@@ -292,14 +292,14 @@ def test_a_worker_takes_its_gpu_and_its_part_of_the_cores(monkeypatch):
     found = []
     for number in range(3):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b,GPU-c")
-        take_share(number, 3)
+        pin_resources(number, 3)
         found.append(os.environ["CUDA_VISIBLE_DEVICES"])
     assert found == ["GPU-a", "GPU-b", "GPU-c"]
     assert taken == [[0, 1], [2, 3], [4, 5]]
     # Workers that replace others may count on.
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     for number in (3, 4, 5):
-        take_share(number, 3)
+        pin_resources(number, 3)
     assert taken[3:] == taken[:3]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert visible_gpus() == []

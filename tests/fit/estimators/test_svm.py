@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from featx import FeatxError, TernaryDiscretizer
 from featx.fit.estimators import GramSVC, SharedGram
-from featx.fit.estimators.svm import fit_cells, one_against_rest, row_blocks, vote
+from featx.fit.estimators.svm import fit_cells, ovo_vote, ovr_decision, row_blocks
 
 # As of scikit-learn's own SVC, for the same reason: the solver stops within a tolerance.
 XFAIL = {"check_sample_weight_equivalence_on_dense_data": "as of SVC, weights equal repeats only within tolerance"}
@@ -210,7 +210,7 @@ def test_many_classes_take_little_memory_and_answer_as_in_scikit_learn():
 
 def test_a_thousand_classes_take_as_much_as_a_few_copies_of_their_pairs():
     pairs = np.random.default_rng(0).normal(size=(2, 499_500))
-    for decide in (vote, one_against_rest):
+    for decide in (ovo_vote, ovr_decision):
         _, peak = peak_memory(lambda decide=decide: decide(pairs, 1000))
         assert peak < 5 * pairs.nbytes
     assert max(block.stop - block.start for block in row_blocks(100, 1000)) * 499_500 * 8 < 50e6
