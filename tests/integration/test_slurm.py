@@ -180,8 +180,9 @@ def test_a_task_that_fails_keeps_all_that_follows_from_running(work, photos):
 
 
 def test_time_that_is_over_too_often_is_a_failure(work, photos):
-    array = work.extract(photos, sbatch=["--array=2"], RESTARTS="0", **{DELAY: "2"})
-    work.slurm.wait_until(lambda: list(work.folder.glob("*.parts")))
+    notes = work.folder / "notes"
+    array = work.extract(photos, sbatch=["--array=2"], RESTARTS="0", **{DELAY: "2", NOTES: str(notes)})
+    work.slurm.wait_until(lambda: notes.exists() and "begun" in notes.read_text())
     # What Slurm does near a time limit.
     work.slurm.call("scancel", "--batch", "--signal=USR1", array)
     assert work.slurm.wait(array) == ["FAILED"]
