@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from featx.cluster.settings import Address, ClusterSettings, no_worker
-from featx.cluster.worker import Answer, Expected, measure_memory, required_versions, run_here, unwrap
+from featx.cluster.worker import Expected, TaskResult, measure_memory, required_versions, run_here, unwrap
 from featx.errors import FeatxError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Cluster:
         *,
         shared: object = None,
         paths: Sequence[str | Path] = (),
-    ) -> Iterator[tuple[str, Answer | FeatxError]]:
+    ) -> Iterator[tuple[str, TaskResult | FeatxError]]:
         """Run tasks on workers, one at a time on each, and yield their results in the order that they end.
 
         A task whose worker is lost starts again on another. Only as many tasks as there are workers leave this process
@@ -100,7 +100,7 @@ class Cluster:
         ------
         str
             A task's key.
-        Answer or FeatxError
+        TaskResult or FeatxError
             `KilledError` where its worker died whenever it was tried.
 
         Raises

@@ -53,7 +53,7 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Answer:
+class TaskResult:
     """Result of a task.
 
     Attributes
@@ -164,7 +164,7 @@ def _is_seen(path: Path) -> bool:
     return False
 
 
-def run_here(function: Callable, arguments: Sequence[object], expected: Expected, *shared: object) -> Answer:
+def run_here(function: Callable, arguments: Sequence[object], expected: Expected, *shared: object) -> TaskResult:
     """Check this worker, and run a task on it: call the function with what is shared, the arguments, and `echo`."""
     lines: list[str] = []
     result = failure = None
@@ -173,18 +173,18 @@ def run_here(function: Callable, arguments: Sequence[object], expected: Expected
         result = function(*shared, *arguments, echo=lines.append)
     except FeatxError as error:
         failure = (type(error).__name__, error.text, error.parameter)
-    return Answer(result, tuple(lines), os.getpid(), failure)
+    return TaskResult(result, tuple(lines), os.getpid(), failure)
 
 
-def unwrap(answer: Answer) -> Answer | FeatxError:
-    """Return the error that a task ended with, or its answer."""
-    if answer.failure is None:
-        return answer
-    name, text, parameter = answer.failure
+def unwrap(result: TaskResult) -> TaskResult | FeatxError:
+    """Return the error that a task ended with, or its result."""
+    if result.failure is None:
+        return result
+    name, text, parameter = result.failure
     return getattr(errors, name, FeatxError)(text, parameter=parameter)
 
 
-def when_free(function: Callable[[], object], count: Callable[[], int]) -> object:
+def wait_for_lock(function: Callable[[], object], count: Callable[[], int]) -> object:
     """Call a function, and wait while another process holds the lock of what it writes.
 
     A scheduler may give up a worker that still works: the worker that gets its task then finds its lock.

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from featx.cluster import Cluster, when_free
+from featx.cluster import Cluster, wait_for_lock
 from featx.errors import FeatxError, StoppedError
 from featx.finetune.folder import TrainingFolder
 from featx.finetune.tune import fine_tune
@@ -246,7 +246,7 @@ def tune(
                 return run
         return fine_tune(store_path, recipe, run_path, echo=echo, **options)
 
-    return when_free(train, folder.n_epochs)
+    return wait_for_lock(train, folder.n_epochs)
 
 
 def _for_workers(options: Mapping[str, object]) -> tuple[dict[str, object], list[Path]]:

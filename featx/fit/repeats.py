@@ -18,7 +18,7 @@ from featx.fit.refit import name_failing_cell
 from featx.fit.scoring import choose_cell
 from featx.fit.splits import digest_draws, draw_holdout, draw_per_class, make_folds, read_strata
 from featx.fit.task import RepeatOptions, ScoredShare, Task, plan_for_memory, read_stored_rows, score_all, score_share
-from featx.results import Repeat, RepeatedRun, check_free, score, summarise, tell_scores, write_repeats
+from featx.results import Repeat, RepeatedRun, check_free, predict_scores, score, summarise, write_repeats
 from featx.store import Fold, Rows, notes_on_identical, notes_on_weights, told_with
 from featx.system import Shard
 
@@ -111,7 +111,7 @@ class RepeatsTask(Task):
         figures = {
             "classes": best.classes_,
             "majority": rows.most_frequent(train),
-            **tell_scores(best, rows.X[test]),
+            **predict_scores(best, rows.X[test]),
             "seed": seed,
         }
         y, weights = rows.y[test].astype(str), rows.weights_of(test)

@@ -10,7 +10,7 @@ from samples import make_tree
 
 from featx import FeatxError
 from featx.cli import main
-from featx.cluster import open_cluster, parse_address, read_settings, when_free
+from featx.cluster import open_cluster, parse_address, read_settings, wait_for_lock
 from featx.cluster.open import load_dask
 from featx.cluster.settings import Address, ClusterSettings, wall_seconds
 from featx.cluster.slurm import as_files, slurm_arguments
@@ -324,6 +324,6 @@ def test_what_is_taken_is_waited_for_as_long_as_it_gets_on(monkeypatch):
 
     monkeypatch.setattr("featx.cluster.worker.time.sleep", sleep)
     with pytest.raises(TakenError, match="another featx"):
-        when_free(refuse, lambda: done[0])
+        wait_for_lock(refuse, lambda: done[0])
     # While it got on, and ten minutes more.
     assert 3400 <= now[0] <= 3800

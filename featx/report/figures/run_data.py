@@ -18,9 +18,9 @@ from featx.results import (
     load_model,
     name_runs,
     note_other_measure,
+    predict_scores,
     read_predictions,
     read_run,
-    tell_scores,
 )
 from featx.results import read_scores as read_columns
 from featx.store import Store
@@ -260,7 +260,7 @@ def _compute_scores(folder: Path, run: Run, answers: pd.DataFrame, store: str | 
             if getattr(model, "n_features_in_", None) != X.shape[1]:
                 raise FeatxError(f"{path}: not the store that {folder} was fitted on: it has {X.shape[1]:,} features")
             found.setdefault("predicted", []).append(np.asarray(model.predict(X)).astype(str))
-            for name, scores in tell_scores(model, X).items():
+            for name, scores in predict_scores(model, X).items():
                 found.setdefault(name, []).append(scores)
             bar.update(len(X))
     whole = {name: np.concatenate(blocks) for name, blocks in found.items()}
