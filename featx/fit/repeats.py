@@ -96,7 +96,7 @@ class RepeatsTask(Task):
             yield key, self._fit(*key)
 
     def _fit(self, number: int) -> Repeat:
-        begun = time.monotonic()
+        started = time.monotonic()
         rows, seed = self.rows, self.options.seed + number
         train, test = self.draw(number)
         folds = self.inner_folds(train, number)
@@ -125,7 +125,7 @@ class RepeatsTask(Task):
             validation_accuracy=validation_accuracy,
             test=score(y, predicted, **figures),
             test_weighted=None if weights is None else score(y, predicted, **figures, sample_weight=weights),
-            seconds=round(time.monotonic() - begun, 3),
+            seconds=round(time.monotonic() - started, 3),
             validation_score=validation_score,
             note=noted[0] if noted else None,
         )

@@ -55,8 +55,10 @@ def compare(shared, plain, X):
     np.testing.assert_allclose(shared.decision, decision, rtol=1e-7, atol=1e-8)
 
 
-@pytest.mark.parametrize("discretize", ["none", "ternary"])
-@pytest.mark.parametrize("name", ["digits", "cancer", "2", "3", "9"])
+@pytest.mark.parametrize(
+    ("name", "discretize"),
+    [("digits", "none"), ("cancer", "none"), ("cancer", "ternary"), ("2", "ternary"), ("3", "none"), ("9", "ternary")],
+)
 def test_every_cell_predicts_as_its_pipeline(name, discretize):
     X, y = load(name)
     rows = np.random.default_rng(0).permutation(len(X))
@@ -136,8 +138,9 @@ def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", ["digits", "cancer", "2", "5"])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("digits", np.float32), ("cancer", np.float64), ("2", np.float32), ("5", np.float64)]
+)
 @pytest.mark.parametrize(
     "params",
     [
