@@ -8,17 +8,22 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featx.cluster.settings import ClusterSettings, wall_seconds
 from featx.cluster.worker import PRELOAD, THREADS
 from featx.errors import FeatxError
 from featx.system import SHARED_BY
 
+if TYPE_CHECKING:
+    from dask_jobqueue import SLURMCluster
+    from distributed import Security
+
 # dask's HTTP server has no password: it listens to this machine only.
 HTTP = "127.0.0.1:0"
 
 
-def make_slurm(settings: ClusterSettings, security: object) -> tuple[object, int]:
+def make_slurm(settings: ClusterSettings, security: "Security") -> tuple["SLURMCluster", int]:
     """Return a scheduler here, without jobs yet, and the number of workers per job; see `as_files` for `security`."""
     from dask_jobqueue import SLURMCluster
 
@@ -100,7 +105,7 @@ def slurm_arguments(settings: ClusterSettings) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def as_files(security: object, settings: ClusterSettings) -> Iterator[object]:
+def as_files(security: "Security", settings: ClusterSettings) -> Iterator["Security"]:
     """Write the certificates of this run to a folder that only its owner's jobs see, and delete it after the block.
 
     It lies in the `shared_temp_directory` of the settings or of dask's configuration; default: the working folder.

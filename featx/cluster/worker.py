@@ -11,11 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import featx
 from featx import errors
 from featx.errors import FeatxError, TakenError
 from featx.system import available_cores, available_memory, sharing_processes
+
+if TYPE_CHECKING:
+    from distributed import Worker
 
 PRELOAD = "featx.cluster.worker"
 """The module that dask runs when a worker starts."""
@@ -74,7 +78,7 @@ class TaskResult:
     failure: tuple[str, str, str | None] | None = None
 
 
-def dask_setup(worker: object) -> None:
+def dask_setup(worker: "Worker") -> None:
     """Take this worker's share of cores and GPUs; dask calls it when a worker starts.
 
     The number at the end of its name says which of several workers of a machine, or of a job, it is.
