@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 
 from featx.errors import FeatxError, SourceError
-from featx.experiment.option_names import in_keys
+from featx.experiment.option_names import explain, in_keys
 from featx.experiment.schema import OF_ONE_SPLIT, Experiment, FinetuneSpec, FitSpec
 from featx.experiment.stages import divide_images, read_images
 from featx.finetune import StoreToBe, check_task
@@ -193,12 +193,12 @@ def _row_problems(store: StoreToBe, spec: FitSpec | FinetuneSpec) -> Iterator[tu
     except FeatxError as error:
         if error.parameter is not None:
             key = error.parameter
-            yield f".grid.{key}" if key in spec.grid else f".{key}", in_keys(error.text)
+            yield f".grid.{key}" if key in spec.grid else f".{key}", explain(FeatxError(error.text))
             return
         text = str(error).removeprefix(f"{store.path}: ")
         option = _OPTION.match(text)
         if option is None:
-            yield "", in_keys(text)
+            yield "", explain(FeatxError(text))
             return
         key = option[1].replace("-", "_")
         yield f".grid.{key}" if key in spec.grid else f".{key}", in_keys(text[option.end() :])

@@ -678,15 +678,15 @@ def listed(short):
         ),
         (
             {"fits.again.stratify": ["label", "kind"]},
-            "fits.again: one row only is of 'ash' and 'odd', and a random split that keeps shares takes two",
+            "fits.again.stratify: only one row has 'ash' and 'odd', and a random split that keeps shares needs two",
         ),
         (
             {"fits.rf.choose_by": "roc_auc"},
-            "fits.rf.choose_by: it is not defined where no row to score is of the class 'cedar'. Choose by balanced",
+            "fits.rf.choose_by: roc_auc is not defined: no row to score has the class 'cedar'. Choose by balanced",
         ),
         (
             {"fits.rf": {"store": "plain", "model": "knn", "grid": {"n_neighbors": [3, 21]}}},
-            "fits.rf.grid.n_neighbors: expected 20 or less, because some cells are fitted on 20 rows",
+            "fits.rf.grid.n_neighbors: expected 20 or less, found 21: some cells are fitted on 20 rows",
         ),
         (
             {"fits.rf": {"store": "plain", "model": "knn", "grid": {"n_neighbors": [1, 15]}, "cv": 2}},
@@ -700,14 +700,18 @@ def listed(short):
             {"fits.again.model": "knn", "fits.again.grid": {"n_neighbors": [25]}},
             "fits.again.grid.n_neighbors: expected 24 or less",
         ),
-        ({"fits.again.cv": 7}, "fits.again: seed 0: the class 'cedar' has 6 train rows, fewer than 7 folds. Use cv 6"),
+        (
+            {"fits.again.cv": 7},
+            "fits.again.cv: the class 'cedar' has 6 rows to train on in the random split of seed 0, fewer than 7 "
+            "folds. Give cv 6",
+        ),
         (
             {"fits.rf.cv": 3, "source.group_column": "group"},
-            "fits.rf.cv: only 2 groups outside test. Use cv 2, or extract again with source.group_column: ''",
+            "fits.rf.cv: only 2 groups outside test, fewer than 3 folds. Give cv 2, or extract again with source.group_column: ''",
         ),
         (
             {"fits.again.test_share": 0.9},
-            "has 1 train row, fewer than 2 folds. Give every class more train rows, or leave it out with where",
+            "fewer than 2 folds. Add images of it, or leave the class out with where",
         ),
     ],
 )
