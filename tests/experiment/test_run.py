@@ -707,7 +707,8 @@ def listed(short):
         ),
         (
             {"fits.rf.cv": 3, "source.group_column": "group"},
-            "fits.rf.cv: only 2 groups outside test, fewer than 3 folds. Give cv 2, or extract again with source.group_column: ''",
+            "fits.rf.cv: only 2 groups outside test, fewer than 3 folds. Give cv 2, or extract again with "
+            "source.group_column: ''",
         ),
         (
             {"fits.again.test_share": 0.9},
