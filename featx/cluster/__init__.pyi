@@ -20,8 +20,8 @@ from .tasks import (
     keep_on_worker as keep_on_worker,
 )
 from .worker import (
-    Answer as Answer,
+    TaskResult as TaskResult,
 )
 from .worker import (
-    when_free as when_free,
+    wait_for_lock as wait_for_lock,
 )

@@ -1,7 +1,4 @@
-"""Open a Dask cluster here, on Slurm, or where one runs; check it, keep it running, and close it.
-
-This module and the other `cluster_*` ones are all that import dask, and not before it is needed.
-"""
+"""Open a Dask cluster here, on Slurm, or at a running scheduler; check it, keep it running, and close it."""
 
 import contextlib
 import logging
@@ -12,18 +9,22 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from featx.cluster.settings import Address, ClusterSettings, no_worker, parse_address, read_settings
 from featx.cluster.tasks import Cluster
-from featx.cluster.worker import PRELOAD, describe_versions, threads_for, visible_gpus
+from featx.cluster.worker import PRELOAD, required_versions, threads_for, visible_gpus
 from featx.errors import FeatxError
 from featx.system import SHARED_BY, available_cores
+
+if TYPE_CHECKING:
+    from distributed import Client, Security, SpecCluster
 
 # How often lost workers are replaced.
 _LOOK_SECONDS = 1.0
 
 
-# What takes longer is told.
+# What takes longer is echoed.
 _SILENT_SECONDS = 1.0
 
 
@@ -42,11 +43,11 @@ def open_cluster(
     where : str or Address
         `local`, `local:N`, `slurm`, or the address of a running scheduler, which is left running.
     settings : ClusterSettings or path, optional
-        Or the YAML file that holds them.
+        The settings, or their YAML file.
     uses_gpus : bool, default True
-        Whether a local worker stands for a GPU, where there are any.
+        Start one local worker per GPU, if there are GPUs.
     echo : callable, optional
-        Is told what a user should know, a line at a time.
+        Receives lines for the user.
 
     Yields
     ------
@@ -64,32 +65,26 @@ def open_cluster(
     opens = {"local": _open_local, "slurm": _open_slurm, "running": _open_running}[address.kind]
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet())
-        stack.enter_context(dask.config.set(choices_of_featx(dask, settings)))
+        stack.enter_context(dask.config.set(dask_settings(dask, settings)))
         client, n_workers = opens(stack, address, settings, uses_gpus, echo)
         _wait(client, address, settings, echo)
         check_workers(client, address)
         yield Cluster(client, address, settings, n_workers)
 
 
-def check_workers(client: object, address: Address) -> None:
-    """Refuse a scheduler or workers of other versions, and workers that run several tasks in one process.
-
-    Raises
-    ------
-    FeatxError
-        With the address of the first.
-    """
-    wanted = describe_versions()
-    found = client.get_versions(packages=["featx"])
-    processes = {"the scheduler": found["scheduler"]}
-    processes |= {f"the worker {worker}": record for worker, record in found["workers"].items()}
+def check_workers(client: "Client", address: Address) -> None:
+    """Raise an error for a process of other versions, or for workers that run several tasks in one process."""
+    required = required_versions()
+    versions = client.get_versions(packages=["featx"])
+    processes = {"the scheduler": versions["scheduler"]}
+    processes |= {f"the worker {worker}": record for worker, record in versions["workers"].items()}
     for name, record in processes.items():
         packages = record["packages"] | {"python": ".".join(record["host"]["python"].split(".")[:2])}
         different = [
-            f"{package} {packages.get(package)}" for package in wanted if packages.get(package) != wanted[package]
+            f"{package} {packages.get(package)}" for package in required if packages.get(package) != required[package]
         ]
         if different:
-            expected = ", ".join(f"{package} {wanted[package]}" for package in wanted)
+            expected = ", ".join(f"{package} {required[package]}" for package in required)
             raise FeatxError(
                 f"{name} of {address} has {', '.join(different)}; expected {expected}: start it from the same "
                 "environment as featx",
@@ -104,8 +99,8 @@ def check_workers(client: object, address: Address) -> None:
         )
 
 
-def _security() -> object:
-    """Return the certificates that dask's configuration names, or new ones of this run alone."""
+def _security() -> "Security":
+    """Return the certificates that dask's configuration names, or new ones for this run alone."""
     from distributed import Security
 
     configured = Security()
@@ -113,13 +108,7 @@ def _security() -> object:
 
 
 def _check_certificates(address: Address) -> None:
-    """Refuse an encrypted address where dask's configuration names no certificates to show there.
-
-    Raises
-    ------
-    FeatxError
-        If it names none, or they can't be read.
-    """
+    """Raise an error for an encrypted address if dask's configuration names no certificates that can be read."""
     from distributed import Security
 
     if not str(address).startswith("tls"):
@@ -142,7 +131,7 @@ def _check_certificates(address: Address) -> None:
 
 def _open_local(
     stack: contextlib.ExitStack, address: Address, settings: ClusterSettings, uses_gpus: bool, echo: Callable
-) -> tuple[object, int]:
+) -> tuple["Client", int]:
     from dask import config
     from distributed import Client, Nanny, Scheduler, SpecCluster
 
@@ -159,13 +148,13 @@ def _open_local(
     worker = {
         **here,
         "nthreads": 1,
-        # A process that grows is the system's affair: dask would pause it for good.
+        # The system takes care of processes that grow: dask would pause them forever.
         "memory_limit": 0,
         "silence_logs": logging.CRITICAL,
         "preload": [*config.get("distributed.worker.preload"), PRELOAD],
         "env": {SHARED_BY: str(n_workers)} | ({} if uses_gpus else {"CUDA_VISIBLE_DEVICES": ""}),
     }
-    # Libraries read it as they are loaded, so it is there before the processes are; dask puts it into this one's too.
+    # Libraries read it while they are loaded, so it is set before the processes start; dask sets it in this one too.
     environment = {**config.get("distributed.nanny.pre-spawn-environ"), **threads_for(n_workers)}
     stack.enter_context(_keep_environment([*environment, "PYTHONHASHSEED"]))
     stack.enter_context(config.set({"distributed.nanny.pre-spawn-environ": environment}))
@@ -186,7 +175,7 @@ def _open_local(
 
 @contextlib.contextmanager
 def _keep_environment(names: Sequence[str]) -> Iterator[None]:
-    """Put some of this process's variables back at the end."""
+    """Restore some of this process's variables at the end."""
     before = {name: os.environ.get(name) for name in names}
     try:
         yield
@@ -200,7 +189,7 @@ def _keep_environment(names: Sequence[str]) -> Iterator[None]:
 
 def _open_slurm(
     stack: contextlib.ExitStack, address: Address, settings: ClusterSettings, uses_gpus: bool, echo: Callable
-) -> tuple[object, int]:
+) -> tuple["Client", int]:
     from distributed import Client
 
     from featx.cluster.slurm import as_files, make_slurm
@@ -213,13 +202,13 @@ def _open_slurm(
 
 def _open_running(
     stack: contextlib.ExitStack, address: Address, settings: ClusterSettings, uses_gpus: bool, echo: Callable
-) -> tuple[object, int]:
+) -> tuple["Client", int]:
     from distributed import Client, Security
 
     wait = f"{settings.wait:g} seconds"
     _check_certificates(address)
     try:
-        with _tell_later(echo, f"waiting for the scheduler at {address}, up to {wait}"):
+        with _echo_later(echo, f"waiting for the scheduler at {address}, up to {wait}"):
             client = stack.enter_context(
                 Client(address.url, timeout=settings.wait, security=Security(), set_as_default=False)
             )
@@ -232,8 +221,8 @@ def _open_running(
     return client, max(1, len(client.nthreads()))
 
 
-def _keep_up(stack: contextlib.ExitStack, cluster: object, n: int) -> None:
-    """Ask again and again for as many workers as there should be: those that are lost come back."""
+def _keep_up(stack: contextlib.ExitStack, cluster: "SpecCluster", n: int) -> None:
+    """Keep the number of workers: those that are lost are replaced."""
     from tornado.ioloop import PeriodicCallback
 
     stack.callback(_close, cluster)
@@ -242,27 +231,27 @@ def _keep_up(stack: contextlib.ExitStack, cluster: object, n: int) -> None:
     stack.callback(cluster.loop.add_callback, periodic.stop)
 
 
-def _close(cluster: object) -> None:
-    # Workers that are gone already, or don't answer, are no reason to keep a user waiting.
+def _close(cluster: "SpecCluster") -> None:
+    # A user should not wait for workers that are gone already or don't answer.
     with contextlib.suppress(Exception):
         cluster.close(timeout=20)
 
 
-def _wait(client: object, address: Address, settings: ClusterSettings, echo: Callable[[str], None]) -> None:
+def _wait(client: "Client", address: Address, settings: ClusterSettings, echo: Callable[[str], None]) -> None:
     from distributed import TimeoutError as DaskTimeoutError
 
     line = f"waiting for a worker of {address}, up to {settings.wait:g} seconds"
     try:
-        # Of workers that are started from here, a user has been told.
-        with _tell_later(echo, line) if address.kind == "running" else contextlib.nullcontext():
+        # For workers that are started from here, a line was echoed already.
+        with _echo_later(echo, line) if address.kind == "running" else contextlib.nullcontext():
             client.wait_for_workers(1, timeout=settings.wait)
     except DaskTimeoutError as error:
         raise no_worker(address, settings) from error
 
 
 @contextlib.contextmanager
-def _tell_later(echo: Callable[[str], None], line: str) -> Iterator[None]:
-    """Tell what is waited for, unless it comes at once."""
+def _echo_later(echo: Callable[[str], None], line: str) -> Iterator[None]:
+    """Echo a line unless the block ends at once."""
     timer = threading.Timer(_SILENT_SECONDS, echo, [line])
     timer.start()
     try:
@@ -282,13 +271,7 @@ _LOST_SECONDS = 10
 
 
 def load_dask() -> ModuleType:
-    """Import dask.
-
-    Raises
-    ------
-    FeatxError
-        If it, or a part of it, isn't installed.
-    """
+    """Import dask, or raise an error if a part of it isn't installed."""
     try:
         import cryptography  # noqa: F401
         import dask
@@ -303,7 +286,7 @@ def load_dask() -> ModuleType:
 
 @contextlib.contextmanager
 def keep_signals() -> Iterator[None]:
-    """Leave Ctrl-C and SIGTERM to what takes care of them: importing dask-jobqueue would have them end everything."""
+    """Keep the handlers of Ctrl-C and SIGTERM, which importing dask-jobqueue would replace."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -312,26 +295,26 @@ def keep_signals() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            # None: not Python's, and left alone.
+            # None: not set by Python.
             if handler is not None:
                 signal.signal(number, handler)
 
 
-def choices_of_featx(dask: ModuleType, settings: ClusterSettings) -> dict[str, object]:
-    """Return what featx has to say to dask's configuration, of schedulers and workers that it starts."""
-    given = dask.config.get("distributed.deploy.lost-worker-timeout", "15s")
-    lost = max(_LOST_SECONDS, dask.utils.parse_timedelta(given))
+def dask_settings(dask: ModuleType, settings: ClusterSettings) -> dict[str, object]:
+    """Return featx's changes of dask's configuration, for schedulers and workers that it starts."""
+    timeout = dask.config.get("distributed.deploy.lost-worker-timeout", "15s")
+    lost = max(_LOST_SECONDS, dask.utils.parse_timedelta(timeout))
     return {
         "distributed.deploy.lost-worker-timeout": f"{lost}s",
         "distributed.scheduler.no-workers-timeout": f"{settings.wait}s",
-        # One task in a worker's hands, so that its death is blamed on no other.
+        # One task per worker, so that a death is blamed on no other task.
         "distributed.scheduler.worker-saturation": 1.0,
     }
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back dask's own log: what matters comes as an error's one line."""
+    """Hide dask's own log: what matters is raised as an error."""
     families = ("distributed", "tornado", "asyncio", "dask_jobqueue")
     # Some have levels of their own.
     names = {*families, *(name for name in logging.root.manager.loggerDict if name.partition(".")[0] in families)}

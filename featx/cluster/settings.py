@@ -1,4 +1,4 @@
-"""Which cluster is meant, and what its settings file says: checked before anything starts, every mistake named."""
+"""Read a cluster's address and its settings file, and report every mistake before anything starts."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -8,32 +8,32 @@ from pathlib import Path
 from featx.errors import FeatxError
 from featx.system import close_names, read_yaml, show_value
 
-# A day in a queue is no rarity; a process of this machine that hasn't come within a minute doesn't come.
+# Seconds to wait: a job may be in a queue for a day; a process of this machine starts within a minute.
 _PATIENCE = {"local": 60.0, "running": 60.0, "slurm": 86_400.0}
 
 
 _ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:]+\]|[^\s/:\[\]]+):([0-9]{1,5})")
 
 
-# Megabytes, or a letter for a unit, as sbatch takes them; or a unit of dask's.
+# Megabytes, or a letter for a unit, as in sbatch; or a unit of dask.
 _MEMORY = re.compile(r"(?P<number>[0-9]*[1-9][0-9]*(\.[0-9]+)?) ?((?P<letter>[kKmMgGtT]?)|[kKMGT]i?B)")
 
 
-# What sbatch takes: minutes, M:S, H:M:S, D-H, D-H:M, D-H:M:S.
+# Times of sbatch: minutes, M:S, H:M:S, D-H, D-H:M, D-H:M:S.
 _WALL_TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
 
 
 @dataclass(frozen=True)
 class Address:
-    """Which cluster.
+    """The kind of a cluster and where it is.
 
     Attributes
     ----------
     kind : {"local", "slurm", "running"}
     n_workers : int or None
-        Of a local one; None: one a GPU, or one a core where there is none.
+        Of a local cluster; None: one per GPU, or one per core without GPUs.
     url : str or None
-        Of a running scheduler.
+        Address of a running scheduler.
     """
 
     kind: str
@@ -47,18 +47,18 @@ class Address:
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """What a settings file may say.
+    """Settings of a cluster, as in its file.
 
     Attributes
     ----------
     wait : float
-        Seconds that at least one worker may take to come, at the start and whenever none is left.
+        Seconds to wait for a first worker, at the start and whenever none is left.
     shard_size : int
-        The most images of a task.
+        Largest number of images per task.
     jobs : int
-        Of Slurm, at once.
+        Number of Slurm jobs at once.
     gpus : int
-        Of each job.
+        Number of GPUs per job.
     slurm : mapping of str to object
         Further arguments of dask-jobqueue's `SLURMCluster`, by its own names.
     """
@@ -76,7 +76,7 @@ def parse_address(text: str) -> Address:
     Raises
     ------
     FeatxError
-        If it names none.
+        If the text names no cluster.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def parse_address(text: str) -> Address:
         return Address(text)
     if kind == "local" and count.isdecimal() and 1 <= int(count) <= 4096:
         return Address("local", n_workers=int(count))
-    if (found := _ADDRESS.fullmatch(text)) and 1 <= int(found[3]) <= 65535:
+    if (match := _ADDRESS.fullmatch(text)) and 1 <= int(match[3]) <= 65535:
         return Address("running", url=text)
     raise FeatxError(
         f"expected local, local:N (N workers, from 1 to 4096), slurm, or the address of a running scheduler such as "
@@ -98,7 +98,7 @@ def parse_address(text: str) -> Address:
 
 
 def read_settings(address: Address, path: Path | None = None) -> ClusterSettings:
-    """Read a settings file, or take the defaults.
+    """Read a settings file, or return the defaults.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def read_settings(address: Address, path: Path | None = None) -> ClusterSettings
     Raises
     ------
     FeatxError
-        If it can't be read; or with all that is wrong in it.
+        If it can't be read, or with all its mistakes.
     """
     record = read_yaml(path) if path is not None else {}
     if not isinstance(record, dict):
@@ -128,44 +128,44 @@ def read_settings(address: Address, path: Path | None = None) -> ClusterSettings
     own = {key: record[key] for key in ("shard_size", "jobs", "gpus") if key in record}
     slurm = {_KEYS[key][0]: value for key, value in record.items() if _KEYS[key][0]}
     if "walltime" in slurm:
-        # What YAML reads as a number are minutes.
+        # A number in YAML means minutes.
         slurm["walltime"] = str(slurm["walltime"])
     if "memory" in slurm:
-        slurm["memory"] = describe_memory(slurm["memory"])
+        slurm["memory"] = format_memory(slurm["memory"])
     return ClusterSettings(wait=float(record.get("wait", _PATIENCE[address.kind])), slurm=slurm, **own)
 
 
 def wall_seconds(text: str) -> int | None:
-    """Return the seconds of a wall time as sbatch reads it; None: it has no end, or is no such time.
+    """Return the seconds of a wall time as sbatch reads it; None if it has no end, or is no such time.
 
     Examples
     --------
     >>> wall_seconds("08:00:00"), wall_seconds("90"), wall_seconds("1-12"), wall_seconds("UNLIMITED")
     (28800, 5400, 129600, None)
     """
-    found = _WALL_TIME.fullmatch(text.strip())
-    if found is None:
+    match = _WALL_TIME.fullmatch(text.strip())
+    if match is None:
         return None
-    first, second, third = (int(found[name] or 0) for name in ("first", "second", "third"))
-    if found["days"] is not None:
-        return int(found["days"]) * 86_400 + first * 3600 + second * 60 + third
-    if found["third"] is not None:
+    first, second, third = (int(match[name] or 0) for name in ("first", "second", "third"))
+    if match["days"] is not None:
+        return int(match["days"]) * 86_400 + first * 3600 + second * 60 + third
+    if match["third"] is not None:
         return first * 3600 + second * 60 + third
     return first * 60 + second
 
 
-def describe_memory(value: str | int) -> str:
-    """Return a size as dask reads it: what sbatch takes (megabytes, or a letter for a unit) is meant in powers of 1024.
+def format_memory(value: str | int) -> str:
+    """Return a size as dask reads it; sbatch's sizes (megabytes, or a letter for a unit) are in powers of 1024.
 
     Examples
     --------
-    >>> describe_memory("32G"), describe_memory(32000), describe_memory("32GB")
+    >>> format_memory("32G"), format_memory(32000), format_memory("32GB")
     ('32GiB', '32000MiB', '32GB')
     """
-    found = _MEMORY.fullmatch(str(value))
-    if found is None or found["letter"] is None:
+    match = _MEMORY.fullmatch(str(value))
+    if match is None or match["letter"] is None:
         return str(value)
-    return f"{found['number']}{found['letter'].upper() or 'M'}iB"
+    return f"{match['number']}{match['letter'].upper() or 'M'}iB"
 
 
 def no_worker(address: Address, settings: ClusterSettings) -> FeatxError:
@@ -217,7 +217,7 @@ def _is_mapping(value: object) -> bool:
 _Kind = tuple[str, str, Callable[[object], bool]]
 
 
-# By key: what SLURMCluster calls it ("" for featx's own), what it wants, and whether a value is that.
+# By key: its name in SLURMCluster ("" for featx's own), what is expected, and a check of that.
 _COMMON: dict[str, _Kind] = {
     "wait": ("", "seconds, more than 0", _is_seconds),
     "shard_size": ("", "a whole number from 1 up", _is_count),

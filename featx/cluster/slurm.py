@@ -1,4 +1,4 @@
-"""Slurm's part of a cluster: jobs that run workers, as dask-jobqueue submits them."""
+"""Make a cluster of Slurm jobs that run workers, which dask-jobqueue submits."""
 
 import contextlib
 import logging
@@ -8,36 +8,23 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featx.cluster.settings import ClusterSettings, wall_seconds
 from featx.cluster.worker import PRELOAD, THREADS
 from featx.errors import FeatxError
 from featx.system import SHARED_BY
 
-# What dask tells without a password goes nowhere.
+if TYPE_CHECKING:
+    from dask_jobqueue import SLURMCluster
+    from distributed import Security
+
+# dask's HTTP server has no password: it listens to this machine only.
 HTTP = "127.0.0.1:0"
 
 
-def make_slurm(settings: ClusterSettings, security: object) -> tuple[object, int]:
-    """Make a scheduler here whose workers will be jobs of Slurm, and say how many workers a job has.
-
-    Parameters
-    ----------
-    settings : ClusterSettings
-    security : distributed.Security
-        Certificates, in files that jobs see; see `as_files`.
-
-    Returns
-    -------
-    SLURMCluster
-        Without jobs.
-    int
-
-    Raises
-    ------
-    FeatxError
-        If Slurm isn't here, or refuses such a job.
-    """
+def make_slurm(settings: ClusterSettings, security: "Security") -> tuple["SLURMCluster", int]:
+    """Return a scheduler here, without jobs yet, and the number of workers per job; see `as_files` for `security`."""
     from dask_jobqueue import SLURMCluster
 
     if shutil.which("sbatch") is None:
@@ -59,18 +46,17 @@ def make_slurm(settings: ClusterSettings, security: object) -> tuple[object, int
 
 
 def slurm_arguments(settings: ClusterSettings) -> dict[str, object]:
-    """Return what `SLURMCluster` is given: what the settings and dask's configuration say, and what featx needs.
+    """Return arguments of `SLURMCluster`: those of the settings and of dask's configuration, and what featx needs.
 
-    A worker ends a little before its job's wall time does, so that its task goes on elsewhere without counting as a
-    failure.
+    A worker ends a little before its job's wall time, so that its task resumes elsewhere without counting as a failure.
     """
     from dask import config
 
-    given = dict(settings.slurm)
+    own = dict(settings.slurm)
 
     def one(name: str) -> object:
-        # An empty list is said as well: none of what dask's configuration has.
-        return given[name] if name in given else config.get(f"jobqueue.slurm.{name.replace('_', '-')}", None)
+        # An empty list replaces the one of dask's configuration.
+        return own[name] if name in own else config.get(f"jobqueue.slurm.{name.replace('_', '-')}", None)
 
     def lists(name: str) -> list[str]:
         return list(one(name) or [])
@@ -98,14 +84,14 @@ def slurm_arguments(settings: ClusterSettings) -> dict[str, object]:
     if seconds:
         margin = min(300, max(1, seconds // 10))
         extra += ["--lifetime", f"{seconds - margin}s", "--lifetime-stagger", f"{margin // 2}s"]
-    # dask would give a worker one thread; what a user has set stays.
+    # dask would give a worker one thread; variables that a user has set stay.
     n_threads = max(1, int(one("cores")) // processes)
     first, *others = THREADS
     exports = {SHARED_BY: processes, first: f"${{{first}:-{n_threads}}}"}
     exports |= {name: f"${{{name}:-${first}}}" for name in others}
     directives = [f"--gres=gpu:{settings.gpus}"] if settings.gpus else []
     return {
-        **{name: value for name, value in given.items() if name != "shared_temp_directory"},
+        **{name: value for name, value in own.items() if name != "shared_temp_directory"},
         "processes": processes,
         "job_extra_directives": [*directives, *lists("job_extra_directives")],
         "job_script_prologue": [
@@ -119,24 +105,11 @@ def slurm_arguments(settings: ClusterSettings) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def as_files(security: object, settings: ClusterSettings) -> Iterator[object]:
-    """Write the certificates of this run to a folder that jobs see, and nobody else, for as long as the block.
+def as_files(security: "Security", settings: ClusterSettings) -> Iterator["Security"]:
+    """Write the certificates of this run to a folder that only its owner's jobs see, and delete it after the block.
 
-    Parameters
-    ----------
-    security : distributed.Security
-        One whose certificates are files already is given back as it is.
-    settings : ClusterSettings
-        Their `shared_temp_directory`, or that of dask's configuration, holds the folder; default: the working folder.
-
-    Yields
-    ------
-    distributed.Security
-
-    Raises
-    ------
-    FeatxError
-        If nothing can be written there, or a job's script can't name it.
+    It lies in the `shared_temp_directory` of the settings or of dask's configuration; default: the working folder.
+    Certificates that are files already are yielded as they are.
     """
     from dask import config
     from distributed import Security
@@ -148,8 +121,8 @@ def as_files(security: object, settings: ClusterSettings) -> Iterator[object]:
     shared = Path(named or "").expanduser().absolute()
     if any(char.isascii() and shlex.quote(char) != char for char in str(shared)):
         raise FeatxError(
-            f"{shared}: this path goes into jobs' scripts without quotes (dask-jobqueue has none), so that it may have "
-            "no blanks and nothing else that a shell takes for itself. Name another folder that jobs see as "
+            f"{shared}: this path stands in jobs' scripts without quotes (dask-jobqueue adds none), so it may have "
+            "no blanks and no other special characters of a shell. Name another folder that jobs see as "
             "shared_temp_directory in `cluster_settings`"
         )
     with contextlib.ExitStack() as stack:
@@ -164,12 +137,12 @@ def as_files(security: object, settings: ClusterSettings) -> Iterator[object]:
                 f"{shared}: certificates for workers can't be written here ({error.strerror or error}). "
                 "Name a folder that jobs see as shared_temp_directory in `cluster_settings`"
             ) from error
-        own = {f"tls_{role}_{kind}": str(paths[kind]) for role in ("client", "scheduler", "worker") for kind in paths}
-        yield Security(tls_ca_file=str(paths["cert"]), require_encryption=True, **own)
+        files = {f"tls_{role}_{kind}": str(paths[kind]) for role in ("client", "scheduler", "worker") for kind in paths}
+        yield Security(tls_ca_file=str(paths["cert"]), require_encryption=True, **files)
 
 
 def _try_script(script: str) -> None:
-    """Ask Slurm whether it would take a job, before dask submits it in the background, where refusals are lost."""
+    """Ask Slurm if it would accept a job, before dask submits it in the background, where errors are lost."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "job.sh")
         path.write_text(script, encoding="utf-8")

@@ -1,6 +1,7 @@
-"""Tasks on a cluster's workers: one at a time on each, begun again where a worker is lost, errors in featx's words."""
+"""Run tasks on a cluster's workers: one at a time on each, started again where a worker is lost."""
 
 import contextlib
+import itertools
 import queue
 import time
 from collections import Counter
@@ -10,13 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from featx.cluster.settings import Address, ClusterSettings, no_worker
-from featx.cluster.worker import Answer, Expected, describe_memory, describe_versions, rebuild, run_here
+from featx.cluster.worker import Expected, TaskResult, measure_memory, required_versions, run_here, unwrap
 from featx.errors import FeatxError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 _LOOK_SECONDS = 1.0
+
+
+# How often data is sent to workers that die meanwhile.
+_N_SCATTERS = 20
 
 
 T = TypeVar("T")
@@ -53,7 +58,7 @@ class Cluster:
     address : Address
     settings : ClusterSettings
     n_workers : int
-        How many are asked for, or are there.
+        How many workers are requested, or exist.
 
     Attributes
     ----------
@@ -74,7 +79,7 @@ class Cluster:
         *,
         shared: object = None,
         paths: Sequence[str | Path] = (),
-    ) -> Iterator[tuple[str, Answer | FeatxError]]:
+    ) -> Iterator[tuple[str, TaskResult | FeatxError]]:
         """Run tasks on workers, one at a time on each, and yield their results in the order that they end.
 
         A task whose worker is lost starts again on another. Only as many tasks as there are workers leave this process
@@ -95,7 +100,7 @@ class Cluster:
         ------
         str
             A task's key.
-        Answer or FeatxError
+        TaskResult or FeatxError
             `KilledError` where its worker died whenever it was tried.
 
         Raises
@@ -105,7 +110,7 @@ class Cluster:
         """
         from distributed import CancelledError
 
-        expected, waiting = Expected(describe_versions(), _absolute(paths)), iter(tasks)
+        expected, waiting = Expected(required_versions(), _absolute(paths)), iter(tasks)
         running: dict[Future, _Running] = {}
         done: queue.Queue[Future] = queue.Queue()
         sent = None if shared is None else self._scatter(shared)
@@ -134,7 +139,7 @@ class Cluster:
                 without_since = None
                 task = running.pop(future)
                 try:
-                    outcome = rebuild(future.result())
+                    outcome = unwrap(future.result())
                 except CancelledError as error:
                     if sent is None or self.client.status != "running":
                         raise FeatxError(self._lost(), parameter="cluster") from error
@@ -160,24 +165,23 @@ class Cluster:
         """Send something to a worker; the others that need it fetch it from there, once each."""
         # Not under a name of its content: the scheduler may still be forgetting what an earlier call has sent.
         without_since = None
-        while True:
+        for n_tries in itertools.count(1):
             try:
                 return self.client.scatter([shared], hash=False, timeout=_LOOK_SECONDS)[0]
-            except (TimeoutError, OSError):
-                # No worker is there yet, or one that was about to die was to have it.
+            except (TimeoutError, OSError, KeyError) as error:
+                # No worker is there yet, or the chosen one has just died; the scheduler then misses it in a table.
                 without_since = self._check_workers(without_since)
+                if without_since is None and n_tries >= _N_SCATTERS:
+                    raise FeatxError(
+                        f"data can't be sent to a worker ({type(error).__name__}: {error})", parameter="cluster"
+                    ) from error
+                time.sleep(_LOOK_SECONDS / 4)
 
     def memory_each(self) -> int | None:
-        """Return the free bytes of the worker that has the fewest, its share of its machine; None: none tells.
-
-        Raises
-        ------
-        FeatxError
-            If the scheduler is gone.
-        """
-        found = self._ask(lambda: self.client.run(describe_memory, on_error="ignore")).values()
-        n_here = Counter(host for host, _, _ in found)
-        return min((free // max(count, n_here[host]) for host, count, free in found), default=None)
+        """Return the fewest free bytes of a worker, by its share of its machine; None if no worker answers."""
+        answers = self._ask(lambda: self.client.run(measure_memory, on_error="ignore")).values()
+        n_here = Counter(host for host, _, _ in answers)
+        return min((free // max(count, n_here[host]) for host, count, free in answers), default=None)
 
     def _explain(self, error: Exception) -> KilledError:
         """Return the outcome of a task whose workers died; raise other errors, dask's own as a FeatxError."""
@@ -214,7 +218,7 @@ class Cluster:
         return len(self._ask(self.client.nthreads))
 
     def _ask(self, function: Callable[[], T]) -> T:
-        """Ask the scheduler, or say that it is gone."""
+        """Ask the scheduler, or raise an error that it is gone."""
         from distributed import TimeoutError as DaskTimeoutError
 
         try:
@@ -224,7 +228,7 @@ class Cluster:
 
 
 def keep_on_worker(key: object, make: Callable[[], object]) -> object:
-    """Return what this worker keeps under a key; if it keeps something else, or nothing, that is made first."""
+    """Return the object that this worker keeps under a key, after making it if there is none; others are dropped."""
     from distributed import get_worker
 
     kept = vars(get_worker()).setdefault("featx_kept", {})

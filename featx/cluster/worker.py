@@ -1,4 +1,4 @@
-"""What runs on a worker of a cluster: its share of the machine, what it checks first, and how it waits its turn."""
+"""Run tasks on a worker of a cluster: take its share of the machine, check it, and wait for locks."""
 
 import os
 import platform
@@ -11,21 +11,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import featx
 from featx import errors
 from featx.errors import FeatxError, TakenError
 from featx.system import available_cores, available_memory, sharing_processes
 
+if TYPE_CHECKING:
+    from distributed import Worker
+
 PRELOAD = "featx.cluster.worker"
-"""What dask runs as a worker starts: this module."""
+"""The module that dask runs when a worker starts."""
 
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""The environment variables by which libraries know how many threads to take."""
+"""Environment variables by which libraries know how many threads to use."""
 
 
-# Another process that holds a lock and gets no further for so long is not waited for any more.
+# How long to wait for another process that holds a lock and makes no progress.
 _PATIENCE_SECONDS = 600.0
 
 
@@ -38,12 +42,12 @@ _N_LOOKS = 5
 
 @dataclass(frozen=True)
 class Expected:
-    """What a worker must have in common with the process that sends it tasks.
+    """Versions and paths that a worker must have in common with the process that sends it tasks.
 
     Attributes
     ----------
     versions : mapping of str to str
-        See `describe_versions`.
+        See `required_versions`.
     paths : tuple of str
         Files and folders that it must see.
     """
@@ -53,16 +57,16 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a task gives.
+class TaskResult:
+    """Result of a task.
 
     Attributes
     ----------
     result : object
     lines : tuple of str
-        What a user should know.
+        Lines for the user.
     pid : int
-        Of the process that ran it.
+        Process that ran it.
     failure : tuple of (str, str, str or None), optional
         Class, text and parameter of the `FeatxError` that it ended with. An exception itself would come with a
         traceback of dask's, and may not survive pickling.
@@ -74,30 +78,25 @@ class Answer:
     failure: tuple[str, str, str | None] | None = None
 
 
-def dask_setup(worker: object) -> None:
-    """Take this worker's share of cores and GPUs; dask calls it as a worker starts.
+def dask_setup(worker: "Worker") -> None:
+    """Take this worker's share of cores and GPUs; dask calls it when a worker starts.
 
-    Several workers of one machine, or of one job, are told apart by the number that their name ends with.
+    The number at the end of its name says which of several workers of a machine, or of a job, it is.
     """
     if threading.current_thread() is threading.main_thread():
-        # Ctrl-C reaches every process of a terminal, and is for the one that started this one.
+        # Ctrl-C reaches every process of a terminal, and is meant for the one that started this one.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     count = sharing_processes()
     number = str(worker.name).rpartition("-")[2]
     if count < 2 or not number.isdecimal():
         return
-    take_share(int(number), count)
+    pin_resources(int(number), count)
 
 
-def take_share(number: int, count: int) -> None:
-    """Keep this process to one GPU, where there are any, and to its part of the cores.
+def pin_resources(number: int, count: int) -> None:
+    """Restrict this process to one GPU, if there are GPUs, and to its part of the cores.
 
-    Parameters
-    ----------
-    number : int
-        Which worker, from 0; one that replaces another may have a number of its own, from `count` up.
-    count : int
-        How many there are.
+    `number` counts workers from 0; a worker that replaces another may have a number from `count` up.
     """
     number %= count
     if gpus := visible_gpus():
@@ -110,10 +109,10 @@ def take_share(number: int, count: int) -> None:
 
 
 def visible_gpus() -> list[str]:
-    """Return what CUDA_VISIBLE_DEVICES calls each GPU that this process may use; none without NVIDIA's driver."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+    """Return names of the GPUs that this process may use, as in CUDA_VISIBLE_DEVICES; none without NVIDIA's driver."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if names is not None:
+        return [name.strip() for name in names.split(",") if name.strip() not in ("", "-1")]
     try:
         listed = subprocess.run(
             ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],  # noqa: S607 (the system's own)
@@ -127,30 +126,24 @@ def visible_gpus() -> list[str]:
     return listed.stdout.split()
 
 
-def describe_versions() -> dict[str, str]:
-    """Return the versions that all processes of a cluster must agree on."""
-    found = {"featx": featx.__version__, "python": ".".join(platform.python_version_tuple()[:2])}
+def required_versions() -> dict[str, str]:
+    """Return the versions that all processes of a cluster must have."""
+    versions = {"featx": featx.__version__, "python": ".".join(platform.python_version_tuple()[:2])}
     for name in ("dask", "distributed"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "none"
-    return found
+            versions[name] = "none"
+    return versions
 
 
 def check_here(expected: Expected) -> None:
-    """Refuse to work where featx is another, or a path can't be seen.
-
-    Raises
-    ------
-    FeatxError
-        With this machine's name.
-    """
-    here = describe_versions()
-    if different := [f"{name} {here[name]}" for name, wanted in expected.versions.items() if here[name] != wanted]:
-        wanted = ", ".join(f"{name} {expected.versions[name]}" for name in expected.versions)
+    """Raise an error if this worker has other versions, or doesn't see a path."""
+    here = required_versions()
+    if different := [f"{name} {here[name]}" for name, required in expected.versions.items() if here[name] != required]:
+        required = ", ".join(f"{name} {value}" for name, value in expected.versions.items())
         raise FeatxError(
-            f"the worker on {socket.gethostname()} has {', '.join(different)}; expected {wanted}: start workers from "
+            f"the worker on {socket.gethostname()} has {', '.join(different)}; expected {required}: start workers from "
             "the same environment"
         )
     for path in map(Path, expected.paths):
@@ -175,7 +168,7 @@ def _is_seen(path: Path) -> bool:
     return False
 
 
-def run_here(function: Callable, arguments: Sequence[object], expected: Expected, *shared: object) -> Answer:
+def run_here(function: Callable, arguments: Sequence[object], expected: Expected, *shared: object) -> TaskResult:
     """Check this worker, and run a task on it: call the function with what is shared, the arguments, and `echo`."""
     lines: list[str] = []
     result = failure = None
@@ -184,56 +177,56 @@ def run_here(function: Callable, arguments: Sequence[object], expected: Expected
         result = function(*shared, *arguments, echo=lines.append)
     except FeatxError as error:
         failure = (type(error).__name__, error.text, error.parameter)
-    return Answer(result, tuple(lines), os.getpid(), failure)
+    return TaskResult(result, tuple(lines), os.getpid(), failure)
 
 
-def rebuild(answer: Answer) -> Answer | FeatxError:
-    """Return the error that a task ended with, or its answer."""
-    if answer.failure is None:
-        return answer
-    name, text, parameter = answer.failure
+def unwrap(result: TaskResult) -> TaskResult | FeatxError:
+    """Return the error that a task ended with, or its result."""
+    if result.failure is None:
+        return result
+    name, text, parameter = result.failure
     return getattr(errors, name, FeatxError)(text, parameter=parameter)
 
 
-def when_free(function: Callable[[], object], count: Callable[[], int]) -> object:
-    """Call a function; where another process holds what it writes, wait for that.
+def wait_for_lock(function: Callable[[], object], count: Callable[[], int]) -> object:
+    """Call a function, and wait while another process holds the lock of what it writes.
 
-    A scheduler may take a worker for lost that still works: whoever is given its task meets the worker's lock.
+    A scheduler may give up a worker that still works: the worker that gets its task then finds its lock.
 
     Parameters
     ----------
     function : callable
-        Raises `TakenError` where it is taken.
+        Raises `TakenError` while another process holds the lock.
     count : callable
-        Tells how far the other one is; as long as that grows, it is waited for.
+        Returns how far the other process is; as long as that grows, it is waited for.
 
     Raises
     ------
     FeatxError
-        The function's; of what is taken, once it has got no further for ten minutes.
+        The function's; `TakenError` once the other process has made no progress for ten minutes.
     """
-    begun, before = time.monotonic(), -1
+    started, before = time.monotonic(), -1
     while True:
         try:
             return function()
         except TakenError:
             done = count()
             if done != before:
-                begun, before = time.monotonic(), done
-            if time.monotonic() - begun > _PATIENCE_SECONDS:
+                started, before = time.monotonic(), done
+            if time.monotonic() - started > _PATIENCE_SECONDS:
                 raise
             time.sleep(_LOOK_SECONDS)
 
 
-def describe_memory() -> tuple[str, int, int]:
-    """Return this machine's name, how many workers share what this one has of it, and the free bytes of that."""
+def measure_memory() -> tuple[str, int, int]:
+    """Return this machine's name, the number of workers that share this one's memory, and its free bytes."""
     return socket.gethostname(), sharing_processes(), available_memory()
 
 
 def threads_for(count: int) -> dict[str, str]:
-    """Return the environment that gives each of so many workers its part of this machine's threads.
+    """Return environment variables that give each of `count` workers its part of this machine's threads.
 
-    dask would give it one thread; what a user has set stays, and OMP_NUM_THREADS counts for the others.
+    dask would give it one thread; variables that a user has set stay, and OMP_NUM_THREADS is used for the others.
     """
     chosen = os.environ.get(THREADS[0]) or str(max(1, available_cores() // count))
     return {name: os.environ.get(name) or chosen for name in THREADS}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from featx.cluster import Answer, Cluster, KilledError, keep_on_worker, when_free
+from featx.cluster import Cluster, KilledError, TaskResult, keep_on_worker, wait_for_lock
 from featx.errors import FeatxError, SourceError, StoppedError, StoreError
 from featx.extract.merge import merge_shards, was_merging
 from featx.extract.options import ExtractOptions
@@ -216,7 +216,7 @@ def _run_shards(
         raise _blame(manifest, store_path, paths[0], killers)
 
 
-def _show(answer: Answer, said: set[str], echo: Callable[[str], None]) -> None:
+def _show(answer: TaskResult, said: set[str], echo: Callable[[str], None]) -> None:
     """Show lines of several shards once."""
     for line in answer.lines:
         if line not in said and not line.startswith("resuming"):
@@ -322,7 +322,7 @@ def make_shard(
         options_of_shard = {"shard": shard, "origin": origin, "overwrite": overwrite, "network": network}
         return extract_shard(manifest, store_path, request, **options_of_shard, **options)
 
-    return when_free(make, PartialStore(path).n_done)
+    return wait_for_lock(make, PartialStore(path).n_done)
 
 
 def add_to(
@@ -336,7 +336,7 @@ def add_to(
 ) -> Extraction:
     """Add to a store, on a worker."""
     options = {"max_rejected": max_rejected, "log_every": log_every, "echo": echo}
-    return when_free(
+    return wait_for_lock(
         lambda: run_extraction(manifest, store_path, request, overwrite=False, progress=False, **options),
         PartialStore(store_path).n_done,
     )

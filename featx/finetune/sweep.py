@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from featx.cluster import Cluster, when_free
+from featx.cluster import Cluster, wait_for_lock
 from featx.errors import FeatxError, StoppedError
 from featx.finetune.folder import TrainingFolder
 from featx.finetune.options import TuneOptions
@@ -239,7 +239,7 @@ def tune(
                 return run
         return _fine_tune(store_path, recipe, run_path, request, echo=echo)
 
-    return when_free(train, folder.n_epochs)
+    return wait_for_lock(train, folder.n_epochs)
 
 
 def _for_workers(options: TuneOptions) -> tuple[TuneOptions, list[Path]]:

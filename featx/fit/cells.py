@@ -1,4 +1,4 @@
-"""All cells of a grid on one fold: what they share is computed once, and what one fails with stays its own."""
+"""Score all cells of a grid on one fold: what they share is computed once, and a cell that fails harms no other."""
 
 import time
 import warnings
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline
 
 from featx.errors import FeatxError
 from featx.fit.estimators.forest import PrefixForestClassifier, fit_forest
@@ -16,20 +17,20 @@ from featx.fit.estimators.gram import FoldGram, SharedGram
 from featx.fit.estimators.svm import iter_cells
 from featx.fit.models import CellPlan, Params, make_estimator
 from featx.fit.scoring import check_choice, measure_accuracy, measure_choice
-from featx.results import tell_scores
+from featx.results import predict_scores
 from featx.store import Fold, Rows
 from featx.system import available_memory
 
-# What a classifier may have against its data or its parameters; scikit-learn 1.9's LDA without shrinkage meets constant
-# features with an IndexError.
+# Errors of a classifier about its data or its parameters; scikit-learn 1.9's LDA without shrinkage raises IndexError
+# for constant features.
 FIT_ERRORS = (ValueError, ArithmeticError, MemoryError, IndexError)
 
 
 NOT_CONVERGED = "did not converge"
-"""The note on a fit that ended at its most steps."""
+"""Note on a fit that ended at its largest number of steps."""
 
 
-# Which warnings were passed on: each is shown once, as by Python itself.
+# Registry of warnings that were shown: each is shown once, as by Python itself.
 _WARNED: dict[object, object] = {}
 
 
@@ -46,13 +47,13 @@ class CellScore:
     accuracy : float or None
         On the rows to score, weighted where rows have weights; None if the cell failed.
     seconds : float
-        To fit and to score; of a Gram matrix or a forest that serves several cells, a share.
+        Seconds to fit and to score, with a share of a Gram matrix or a forest that serves several cells.
     error : str or None
-        What the cell failed with.
+        The error that the cell failed with.
     score : float or None
-        What cells are chosen by, measured and weighted as the accuracy is; None if the cell failed.
+        The score that cells are chosen by, weighted as the accuracy; None if the cell failed.
     note : str or None
-        `NOT_CONVERGED`, where that is so.
+        `NOT_CONVERGED`, or None.
     """
 
     accuracy: float | None
@@ -72,29 +73,11 @@ def score_cells(
     class_weight: str | None = None,
     choose_by: str = "accuracy",
 ) -> Iterator[tuple[int, CellScore]]:
-    """Fit cells on a fold's rows, score them on its others, and yield each one's number as soon as it is done.
+    """Fit and score cells on a fold, and yield each one's index and score as soon as it is done.
 
     SVMs that differ in C and gamma only share a Gram matrix (`featx.fit.estimators.gram`), forests that differ in
     n_estimators only share their trees (`featx.fit.estimators.forest`); both predict what each cell's own scikit-learn
-    pipeline would.
-
-    Parameters
-    ----------
-    model : str
-        One of `featx.fit.MODELS`.
-    cells : sequence of (discretization, parameters)
-    rows : Rows
-    fold : (rows to fit, rows to score)
-        Of the rows to fit, those of weight 0 are left out.
-    seed : int, default 0
-    class_weight : {"balanced"}, optional
-    choose_by : str, default "accuracy"
-        One of `featx.fit.CHOOSE_BY`.
-
-    Raises
-    ------
-    FeatxError
-        If the score to choose by can't be had of this model or on these rows.
+    pipeline would. Rows of weight 0 are left out.
     """
     serve = {"svm": _score_svms, "rf": _score_forests}.get(model, _score_one_by_one)
     options = {"seed": seed, "class_weight": class_weight, "choose_by": choose_by}
@@ -123,12 +106,12 @@ def _score_svms(
     choose_by: str,
 ) -> Iterator[tuple[int, CellScore]]:
     discretize = next(iter(cells.values()))[0]
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         gram = SharedGram(rows.X, discretize=discretize, memory_limit=gram_memory()).fold(*fold)
     except FeatxError as error:
         raise FeatxError(f"{error}, or featx fit linear-svm, which needs no Gram matrix") from error
-    gram_seconds = (time.monotonic() - begun) / len(cells)
+    gram_seconds = (time.monotonic() - started) / len(cells)
     plans = {number: params for number, (_, params) in cells.items()}
     options = {"class_weight": class_weight, "choose_by": choose_by}
     yield from score_svms(gram, plans, rows, fold, **options, gram_seconds=gram_seconds)
@@ -137,16 +120,16 @@ def _score_svms(
 def choose_model(
     model: str, rows: Rows, n_fit: int, n_score: int, *, worker_memory: int | None = None
 ) -> tuple[str, list[str]]:
-    """Return the model that serves these rows, and what to say of it: Gram matrices must fit into memory.
+    """Return the model to use for these rows, and notes: Gram matrices must fit into memory.
 
     Parameters
     ----------
     model : str
     rows : Rows
     n_fit, n_score : int
-        The most rows that one fit takes, and the most that are scored at once.
+        The largest number of rows that one fit uses, and that are scored at once.
     worker_memory : int, optional
-        The bytes that each of a cluster's workers has, the features that it is yet to be sent included.
+        Free bytes of each of a cluster's workers, before it receives the features.
     """
     if model != "svm":
         return model, []
@@ -162,11 +145,7 @@ def choose_model(
 
 
 def gram_memory() -> int:
-    """Return how many bytes Gram matrices may take here.
-
-    Workers that share a machine have had their part counted by `choose_model`; what one of them takes is no longer
-    available to the next.
-    """
+    """Return how many bytes Gram matrices may use here; `choose_model` counts for workers that share a machine."""
     return int(available_memory() * _MEMORY_SHARE)
 
 
@@ -180,32 +159,21 @@ def score_svms(
     choose_by: str = "accuracy",
     gram_seconds: float = 0.0,
 ) -> Iterator[tuple[int, CellScore]]:
-    """Fit SVMs on a fold's Gram matrices, and yield each one's number and score as soon as it is done.
-
-    Parameters
-    ----------
-    gram : FoldGram
-    cells : mapping of int to dict
-        Parameters of each one, under its number.
-    rows : Rows
-    fold : (rows to fit, rows to score)
-        Those that `gram` was made of.
-    class_weight : {"balanced"}, optional
-    choose_by : str, default "accuracy"
-        One of `featx.fit.CHOOSE_BY`.
-    gram_seconds : float, default 0.0
-        Each one's share of the time that `gram` took.
-    """
+    """Fit SVMs on the Gram matrices of a fold; `gram_seconds` is each cell's share of the time that they took."""
     fit, score = fold
     plans = [{**params, "class_weight": class_weight} for params in cells.values()]
     numbers = list(cells)
     fitted = iter_cells(gram, rows.y[fit].astype(str), plans, sample_weight=rows.weights_of(fit), n_jobs=-1)
-    for place, prediction in fitted:
+    for index, prediction in fitted:
         if isinstance(prediction, Exception):
-            yield numbers[place], _failed(prediction, gram_seconds)
+            yield numbers[index], _failed(prediction, gram_seconds)
         else:
-            told = {"predicted": prediction.predicted, "classes": prediction.classes, "decision": prediction.decision}
-            yield numbers[place], _measure(rows, score, choose_by, gram_seconds + prediction.seconds, **told)
+            outputs = {
+                "predicted": prediction.predicted,
+                "classes": prediction.classes,
+                "decision": prediction.decision,
+            }
+            yield numbers[index], _measure(rows, score, choose_by, gram_seconds + prediction.seconds, **outputs)
 
 
 def _score_forests(
@@ -226,7 +194,7 @@ def _score_forests(
     fit, score = fold
     X_fit, X_score = _discretize(next(iter(cells.values()))[0], rows, fold)
     for others, sizes in groups.items():
-        begun = time.monotonic()
+        started = time.monotonic()
         ascending = sorted(set(sizes.values()))
         forest = PrefixForestClassifier(
             n_estimators=ascending[-1], **dict(others), class_weight=class_weight, random_state=seed, n_jobs=-1
@@ -235,13 +203,13 @@ def _score_forests(
             forest.fit(X_fit, rows.y[fit].astype(str), rows.weights_of(fit))
             staged = dict(zip(ascending, forest.staged_predict_proba(X_score, ascending), strict=True))
         except FIT_ERRORS as error:
-            yield from ((number, _failed(error, time.monotonic() - begun)) for number in sizes)
+            yield from ((number, _failed(error, time.monotonic() - started)) for number in sizes)
             continue
-        seconds_a_tree = (time.monotonic() - begun) / ascending[-1]
+        seconds_per_tree = (time.monotonic() - started) / ascending[-1]
         for number, n_trees in sizes.items():
-            told = {"classes": forest.classes_, "probabilities": staged[n_trees]}
+            outputs = {"classes": forest.classes_, "probabilities": staged[n_trees]}
             predicted = forest.classes_.take(staged[n_trees].argmax(axis=1))
-            yield number, _measure(rows, score, choose_by, seconds_a_tree * n_trees, predicted, **told)
+            yield number, _measure(rows, score, choose_by, seconds_per_tree * n_trees, predicted, **outputs)
 
 
 def _discretize(discretize: str, rows: Rows, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
@@ -267,45 +235,37 @@ def _score_one_by_one(
 ) -> Iterator[tuple[int, CellScore]]:
     fit, score = fold
     for number, (discretize, params) in cells.items():
-        begun = time.monotonic()
+        started = time.monotonic()
         estimator = make_estimator(model, discretize, params, seed=seed, class_weight=class_weight)
         try:
             with convergence_noted() as noted:
                 fit_estimator(estimator, rows, fit)
-            told = {"predicted": estimator.predict(rows.X[score]), "classes": estimator.classes_}
-            told |= {} if choose_by == "accuracy" else tell_scores(estimator, rows.X[score])
+            outputs = {"predicted": estimator.predict(rows.X[score]), "classes": estimator.classes_}
+            outputs |= {} if choose_by == "accuracy" else predict_scores(estimator, rows.X[score])
         except FIT_ERRORS as error:
-            yield number, _failed(error, time.monotonic() - begun)
+            yield number, _failed(error, time.monotonic() - started)
         else:
-            found = _measure(rows, score, choose_by, time.monotonic() - begun, **told)
-            yield number, replace(found, note=noted[0]) if noted else found
+            measured = _measure(rows, score, choose_by, time.monotonic() - started, **outputs)
+            yield number, replace(measured, note=noted[0]) if noted else measured
 
 
 @contextmanager
 def convergence_noted() -> Iterator[list[str]]:
-    """Yield a list, and put a note into it if a fit ends before it converges; other warnings go on their way."""
+    """Yield a list, and put a note into it if a fit does not converge; other warnings are passed on."""
     noted: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         yield noted
     for warning in caught:
         if not issubclass(warning.category, ConvergenceWarning):
-            place = warning.filename, warning.lineno
-            warnings.warn_explicit(warning.message, warning.category, *place, registry=_WARNED)
+            where = warning.filename, warning.lineno
+            warnings.warn_explicit(warning.message, warning.category, *where, registry=_WARNED)
         elif not noted:
             noted.append(NOT_CONVERGED)
 
 
-def fit_estimator(estimator: object, rows: Rows, known: np.ndarray) -> object:
-    """Fit a cell's pipeline on some rows, with their weights where rows have weights; those of weight 0 are left out.
-
-    Raises
-    ------
-    FeatxError
-        If rows have weights and the classifier takes none.
-    One of FIT_ERRORS
-        What the classifier has against the rows or its parameters.
-    """
+def fit_estimator(estimator: Pipeline, rows: Rows, known: np.ndarray) -> Pipeline:
+    """Fit a cell's pipeline on some rows, with their weights if they have any; those of weight 0 are left out."""
     known = rows.with_weight(known)
     X, y, weights = rows.X[known], rows.y[known].astype(str), rows.weights_of(known)
     if isinstance(estimator[-1], RandomForestClassifier):
@@ -323,16 +283,16 @@ def fit_estimator(estimator: object, rows: Rows, known: np.ndarray) -> object:
 
 
 def _measure(
-    rows: Rows, score: np.ndarray, choose_by: str, seconds: float, predicted: np.ndarray, **told: np.ndarray
+    rows: Rows, score: np.ndarray, choose_by: str, seconds: float, predicted: np.ndarray, **outputs: np.ndarray
 ) -> CellScore:
-    """Make a cell's record of what it tells of the rows to score."""
-    found = accuracy = measure_accuracy(rows, score, predicted)
+    """Make a cell's record of its outputs for the rows to score."""
+    value = accuracy = measure_accuracy(rows, score, predicted)
     if choose_by != "accuracy":
-        found = measure_choice(choose_by, rows, score, predicted, **told)
-    if found is None:
-        error = f"{choose_by} is not defined: what the cell tells is not finite, or lacks classes"
+        value = measure_choice(choose_by, rows, score, predicted, **outputs)
+    if value is None:
+        error = f"{choose_by} is not defined: outputs of the cell are not finite, or classes are missing"
         return CellScore(None, round(seconds, 4), error)
-    return CellScore(accuracy, round(seconds, 4), score=found)
+    return CellScore(accuracy, round(seconds, 4), score=value)
 
 
 def _failed(error: Exception, seconds: float) -> CellScore:

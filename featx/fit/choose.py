@@ -17,8 +17,8 @@ from featx.results import (
     RepeatedRun,
     check_free,
     name_runs,
-    rank,
     read_repeats,
+    signed_score,
     summarise,
     write_repeats,
 )
@@ -128,7 +128,7 @@ def _check_same(paths: Sequence[Path], runs: dict[str, RepeatedRun]) -> None:
 def _choose(runs: dict[str, RepeatedRun], number: int) -> Repeat:
     """Return a split as in the best run, the first of equals."""
     choose_by = next(iter(runs.values())).protocol["choose_by"]
-    name = max(runs, key=lambda name: rank(runs[name].repeats[number].validation_score, choose_by))
+    name = max(runs, key=lambda name: signed_score(runs[name].repeats[number].validation_score, choose_by))
     seconds = sum(run.repeats[number].seconds for run in runs.values())
     return replace(runs[name].repeats[number], run=name, seconds=round(seconds, 3))
 

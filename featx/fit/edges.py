@@ -1,4 +1,4 @@
-"""Whether a grid reached far enough: a best cell at an edge of it may have better ones beyond."""
+"""Find best cells at an edge of their grid: better cells may lie beyond it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,14 +6,14 @@ from featx.fit.models import CellPlan
 from featx.fit.options import AXES
 from featx.system import Values
 
-# More trees are never worse but for chance, and cost time: they have no best number to look for.
+# More trees are never worse except by chance, and cost time: there is no best number to find.
 _WITHOUT_EDGES = ("n_estimators",)
 
 
 _N_NEXT = 2
 
 
-def describe_edges(
+def format_edges(
     model: str,
     cells: Sequence[CellPlan],
     chosen: int,
@@ -23,9 +23,9 @@ def describe_edges(
 ) -> list[str]:
     """Name the chosen cell's numbers that are the largest or the smallest of their axis, with the next ones to try.
 
-    An axis is what cells tell that differ from the chosen one in this parameter alone. Words (gamma's `scale`) are no
-    numbers, and counts of features no shares of them. What has no next value is no edge (1 row a leaf, say), nor is
-    what is no better than the value before it.
+    An axis has the cells that differ from the chosen one in this parameter alone. Words (gamma's `scale`) are not
+    numbers, and counts of features are not shares of them. A value without a next one (1 row per leaf) is no edge, nor
+    is one that is no better than the value before it.
 
     Parameters
     ----------
@@ -34,14 +34,14 @@ def describe_edges(
     cells : sequence of (discretization, parameters)
     chosen : int
     most : mapping of str to int
-        The largest whole number of each parameter that has one: no more neighbours than rows, say.
+        The largest whole number of each parameter that has one, such as the number of rows for neighbours.
     scores : sequence of float or None, optional
-        What each cell was chosen by.
+        Score of each cell.
 
     Examples
     --------
     >>> cells = [("none", {"kernel": "rbf", "C": C, "gamma": "scale"}) for C in (0.1, 1.0, 10.0)]
-    >>> describe_edges("svm", cells, 2, {})
+    >>> format_edges("svm", cells, 2, {})
     ['C=10 is the largest tried: try 100, 1000']
     """
     discretize, best = cells[chosen]
@@ -77,14 +77,14 @@ def _is_whole(value: float, axis: Values) -> bool:
 
 
 def _continue(before: float, last: float, axis: Values, most: int | None) -> list[float]:
-    """Return the next numbers of an axis, as far from each other as its last two; none beyond what it takes."""
+    """Return the next numbers of an axis, as far from each other as its last two, within its range."""
     is_whole = _is_whole(last, axis)
     low, high = (1, most) if is_whole else (axis.range.low, axis.range.high)
     following: list[float] = []
     for step in range(1, _N_NEXT + 1):
-        found = last * (last / before) ** step if before and last else last + (last - before) * step
-        found = round(found) if is_whole else float(f"{found:.6g}")
-        found = max(found, low) if high is None else min(max(found, low), high)
-        if abs(found - before) > abs(last - before) and found not in following and axis.take(found) is not None:
-            following.append(found)
+        value = last * (last / before) ** step if before and last else last + (last - before) * step
+        value = round(value) if is_whole else float(f"{value:.6g}")
+        value = max(value, low) if high is None else min(max(value, low), high)
+        if abs(value - before) > abs(last - before) and value not in following and axis.take(value) is not None:
+            following.append(value)
     return following

@@ -13,7 +13,7 @@ import sklearn
 import featx
 from featx.errors import FeatxError
 from featx.fit.cells import NOT_CONVERGED, CellScore, convergence_noted, score_cells
-from featx.fit.edges import describe_edges
+from featx.fit.edges import format_edges
 from featx.fit.journal import Journal, Key
 from featx.fit.layerwise import LayerAblations, ablate_layers, check_ablations
 from featx.fit.models import CellPlan, check_cells, make_estimator, plan_cells
@@ -372,7 +372,7 @@ def _note_convergence(notes: Sequence[str | None]) -> str | None:
 def _note_edges(model: str, cells: Sequence[Cell], chosen: int, most: Mapping[str, int]) -> Cell:
     """Return the chosen cell with a note on where the grid may have to reach further."""
     plans, scores = [(cell.discretize, cell.params) for cell in cells], [cell.validation_score for cell in cells]
-    edges = describe_edges(model, plans, chosen, most, scores=scores)
+    edges = format_edges(model, plans, chosen, most, scores=scores)
     best = cells[chosen]
     return replace(best, note="; ".join([*([best.note] if best.note else []), *edges]) or None)
 

@@ -1,4 +1,4 @@
-"""What a grid has finished, line by line, so that one that is stopped goes on from there."""
+"""Keep finished records of a grid line by line, so that a grid that is stopped resumes from there."""
 
 import json
 import re
@@ -16,21 +16,21 @@ Key = tuple[int, ...]
 class Journal:
     """Records of one kind, appended to a file as they come.
 
-    The file's first line says what the records depend on. A file of another grid is begun anew; a last line that was
-    cut short by a kill is passed over.
+    The file's first line has everything that the records depend on. A file of another grid is replaced; a last line
+    that was cut short by a kill is ignored.
 
     Parameters
     ----------
     path : path
     identity : mapping of str to object
-        Everything that the records depend on; JSON can hold it.
+        Everything that the records depend on, as JSON can hold it.
     kind : type
         The records' dataclass.
 
     Attributes
     ----------
     records : dict of tuple of int to record
-        What is done.
+        Finished records.
     taken_up : list of Path
         Files of shares whose records are among them.
     """
@@ -49,7 +49,7 @@ class Journal:
             return {}
         records = {}
         if first == self._identity:
-            # What follows the last line break was cut short.
+            # The text after the last line break was cut short.
             for line in lines[:-1]:
                 try:
                     entry = json.loads(line)
@@ -61,7 +61,7 @@ class Journal:
 
     @property
     def is_other(self) -> bool:
-        """Whether the file is there, and is not of this identity."""
+        """Return whether the file exists and has another identity."""
         return self.path.exists() and not self._begins_alike()
 
     def of_same(self, path: Path) -> "Journal":
@@ -70,19 +70,13 @@ class Journal:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Be the journal's only writer.
-
-        Raises
-        ------
-        FeatxError
-            If another process is.
-        """
+        """Be the journal's only writer; raise an error if another process is."""
         lock_path = self.path.with_name(self.path.name + ".lock")
         with hold(lock_path, f"{self.path}: another featx is fitting this"):
             try:
                 yield
             finally:
-                # While it is held: who opened it meanwhile sees that it has no name any more.
+                # While it is held: a process that opened it meanwhile sees that it has no name any more.
                 lock_path.unlink(missing_ok=True)
 
     def __enter__(self) -> "Journal":
@@ -92,7 +86,7 @@ class Journal:
             raise FeatxError(f"{self.path}: can't be written: {error.strerror}. Give another `output`") from error
         with ExitStack() as stack:
             stack.enter_context(self.held())
-            # Another process may have gone on with it since it was read.
+            # Another process may have added records since it was read.
             self.records = self._read() | self.records
             self._open()
             self._stack = stack.pop_all()
@@ -125,10 +119,10 @@ class Journal:
             ) from error
 
     def remove(self) -> None:
-        """Delete the file, and those of shares: the run that they were kept for is there."""
+        """Delete the file and those of shares, once the run exists."""
         self.path.unlink(missing_ok=True)
         for path in self.taken_up:
-            # One that somebody has begun to go on with stays his.
+            # A share that another process is writing stays.
             with suppress(FeatxError), self.of_same(path).held():
                 path.unlink(missing_ok=True)
 
@@ -141,7 +135,7 @@ class Journal:
 
 
 def journal_of_shard(path: Path, shard: Shard) -> Path:
-    """Return where a share of a journal's records is kept: beside it, with the shard in its name.
+    """Return the path of a share's journal: next to the journal, with the shard in its name.
 
     Examples
     --------
@@ -153,18 +147,18 @@ def journal_of_shard(path: Path, shard: Shard) -> Path:
 
 
 def take_up_shards(journal: Journal) -> list[str]:
-    """Add the records of all shares that lie beside a journal; return what is to be said of those of another grid."""
+    """Add the records of all shares next to a journal; return notes on shares of another grid."""
     run, kind, ending = journal.path.name.rsplit(".", 2)
     pattern = re.compile(rf"{re.escape(run)}\.shard-\d+-of-\d+\.{kind}\.{ending}")
-    beside = journal.path.parent
+    folder = journal.path.parent
     notes = []
-    for path in sorted(beside.iterdir() if beside.is_dir() else []):
+    for path in sorted(folder.iterdir() if folder.is_dir() else []):
         if pattern.fullmatch(path.name):
             share = journal.of_same(path)
             if share.is_other:
                 notes.append(
-                    f"{path}: scores of another grid, store or version, or of another model for want of memory; they "
-                    "were not taken up. Delete it if nobody needs them"
+                    f"{path}: scores of another grid, store or version, or of another model because memory was short; "
+                    "they were not used. Delete the file if nobody needs them"
                 )
                 continue
             journal.records |= share.records

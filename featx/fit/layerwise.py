@@ -1,6 +1,6 @@
-"""Where a run's accuracy comes from: its chosen cell on each layer, on growing sets, without each, with each shuffled.
+"""Ablate layers: score the chosen cell on each layer, on growing sets, without each layer, and with each shuffled.
 
-All figures are of the rows that choices may see, the validation rows or the folds', never of the test rows.
+All figures are measured on the validation rows or the folds, never on the test rows.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,16 +21,16 @@ Layers = tuple[str, ...]
 
 @dataclass(frozen=True)
 class LayerAblations:
-    """What to ask of every layer.
+    """What to measure for every layer.
 
     Attributes
     ----------
     each_layer : bool
-        How well it does alone, and together with the layers before it.
+        Score the layer alone, and together with the layers before it.
     leave_one_layer_out : bool
-        How well the others do without it.
+        Score all layers but this one.
     importance : int
-        How many times to shuffle it; 0 for not at all.
+        How many times to shuffle the layer; 0 for not at all.
     """
 
     each_layer: bool = False
@@ -55,21 +55,7 @@ class _Task:
 
 
 def check_ablations(ablations: LayerAblations, selection: str, layers: Sequence[str]) -> None:
-    """Refuse ablations that can't be answered.
-
-    Parameters
-    ----------
-    ablations : LayerAblations
-    selection : {"validation", "cv", "none"}
-        How the run's cells are compared.
-    layers : sequence of str
-        The run's layers.
-
-    Raises
-    ------
-    FeatxError
-        If there are no rows to answer them on, no other layer to leave in, or a number of shuffles below 0.
-    """
+    """Raise an error for ablations without rows to score on, without another layer, or with fewer than 0 shuffles."""
     if ablations.importance < 0:
         raise FeatxError(f"expected 0 or more shuffles, found {ablations.importance}", parameter="importance")
     if ablations and selection == "none":
@@ -93,7 +79,7 @@ def ablate_layers(
     class_weight: str | None = None,
     progress: bool = False,
 ) -> tuple[tuple[dict[str, str | int | float | None], ...], list[str]]:
-    """Answer ablations about every layer, with one cell's discretization and parameters.
+    """Ablate every layer, with one cell's discretization and parameters.
 
     Parameters
     ----------
@@ -103,10 +89,10 @@ def ablate_layers(
     rows : Rows
     folds : sequence of (rows to fit, rows to score)
     widths : mapping of str to int
-        Layers and how many columns of `rows.X` each has, in their order, the network's.
+        Layers, in the network's order, and how many columns of `rows.X` each has.
     ablations : LayerAblations
     seed : int, default 0
-        Of classifiers and shuffles.
+        Seed of classifiers and shuffles.
     class_weight : {"balanced"}, optional
     progress : bool, default False
         Show a progress bar, if standard error is a terminal.
@@ -114,48 +100,47 @@ def ablate_layers(
     Returns
     -------
     tuple of dict
-        One a layer; empty if nothing was asked. layer, n_features; alone, cumulative: accuracy on this layer, and on
-        it and all before it ("what if the softmax sat here"); without: on all others; importance,
-        importance_deviation: what shuffling it costs the accuracy on all layers. Accuracies are weighted where rows
-        have weights, and means over folds; importance is the mean over folds and shuffles, and its deviation the
-        standard deviation over both. None where a fit failed.
+        One per layer; empty without ablations. layer, n_features; alone, cumulative: accuracy on this layer, and on it
+        and all layers before it; without: on all other layers; importance, importance_deviation: the loss of accuracy
+        on all layers when this one is shuffled. Accuracies are weighted where rows have weights, and means over folds;
+        importance is the mean over folds and shuffles, and its deviation the standard deviation over both. None where
+        a fit failed.
     list of str
-        Notes: what fits failed with, or that they did not converge.
+        Notes: errors of fits, or that they did not converge.
 
     Notes
     -----
     Importance is the permutation importance of Breiman 2001 (doi:10.1023/A:1010933404324) with a layer's columns as one
     group: the classifier stays as it is, and the layer's values go to other rows, all columns by the same permutation.
     Shuffle k of fold f is the k-th ``permutation(n_score)`` of ``numpy.random.default_rng([seed, f])``, the same for
-    every layer, so that layers differ by what they hold. Layers that say the same can stand in for each other, and each
-    of them then shows little importance.
+    every layer, so that layers differ by their content only. Layers with the same information can replace each other,
+    and each of them then has little importance.
 
     gamma="scale" and max_features follow the columns of each subset, as in a pipeline of their own. SVMs add up each
-    subset's Gram matrices from its layers' where all of these fit into memory, and make each subset's anew where they
-    don't.
+    subset's Gram matrices from its layers' where all of these fit into memory, and compute each subset's otherwise.
     """
     if not ablations:
         return (), []
     from tqdm import tqdm
 
     subsets = _plan_subsets(tuple(widths), ablations)
-    asked = list(dict.fromkeys(subset for named in subsets.values() for subset in named.values()))
-    scores: dict[Layers, list[CellScore]] = {subset: [] for subset in asked}
+    all_subsets = list(dict.fromkeys(subset for named in subsets.values() for subset in named.values()))
+    scores: dict[Layers, list[CellScore]] = {subset: [] for subset in all_subsets}
     drops: dict[str, list[float]] = {layer: [] for layer in widths}
-    n_steps = len(asked) + (len(widths) if ablations.importance else 0)
+    n_steps = len(all_subsets) + (len(widths) if ablations.importance else 0)
     # disable=None: only where standard error is a terminal.
     with tqdm(total=len(folds) * n_steps, unit="layer set", disable=None if progress else True) as bar:
         for number, known in enumerate(folds):
             fold = tuple(map(rows.with_weight, known))
             layers = _open(_Task(model, cell, rows, fold, widths, seed, class_weight))
-            for subset in asked:
+            for subset in all_subsets:
                 scores[subset].append(layers.score(subset))
                 bar.update()
             if ablations.importance:
                 rng = np.random.default_rng([seed, number])
                 orders = [rng.permutation(len(fold[1])) for _ in range(ablations.importance)]
-                for layer, found in layers.shuffle(orders):
-                    drops[layer].extend(found)
+                for layer, losses in layers.shuffle(orders):
+                    drops[layer].extend(losses)
                     bar.update()
     figures = []
     for layer, named in subsets.items():
@@ -171,18 +156,18 @@ def ablate_layers(
 
 
 def _plan_subsets(layers: Layers, ablations: LayerAblations) -> dict[str, dict[str, Layers]]:
-    """Return, for every layer, which layers each of its figures is of."""
+    """Return, for every layer and figure, the layers that the figure is measured on."""
     subsets: dict[str, dict[str, Layers]] = {layer: {} for layer in layers}
-    for place, layer in enumerate(layers):
+    for index, layer in enumerate(layers):
         if ablations.each_layer:
-            subsets[layer] |= {"alone": (layer,), "cumulative": layers[: place + 1]}
+            subsets[layer] |= {"alone": (layer,), "cumulative": layers[: index + 1]}
         if ablations.leave_one_layer_out:
-            subsets[layer]["without"] = layers[:place] + layers[place + 1 :]
+            subsets[layer]["without"] = layers[:index] + layers[index + 1 :]
     return subsets
 
 
 def _mean(scores: Sequence[CellScore]) -> float | None:
-    accuracies = [found.accuracy for found in scores]
+    accuracies = [score.accuracy for score in scores]
     return None if None in accuracies else float(np.mean(accuracies))
 
 
@@ -191,13 +176,13 @@ def _list_failures(
 ) -> Iterator[str]:
     for layer, named in subsets.items():
         for name, subset in named.items():
-            remarks = [found.error or found.note for found in scores[subset] if found.error or found.note]
+            remarks = [score.error or score.note for score in scores[subset] if score.error or score.note]
             if remarks:
                 yield f"{layer}, {name}: {remarks[0]}"
 
 
 def _open(task: _Task) -> "_LayerGrams | _LayerColumns":
-    """Return what answers a fold's ablations: Gram matrices of an SVM's layers if they fit, else columns."""
+    """Return Gram matrices of an SVM's layers if they fit into memory, else the layers' columns."""
     if task.model == "svm":
         gram = SharedGram(task.rows.X, layers=task.widths, discretize=task.cell[0])
         # The layers' own, one sum of them, and one with a layer shuffled.
@@ -225,7 +210,7 @@ class _LayerGrams:
         return dict(score_svms(self._sum(layers), cells, task.rows, task.fold, class_weight=task.class_weight))[0]
 
     def shuffle(self, orders: Sequence[np.ndarray]) -> Iterator[tuple[str, list[float]]]:
-        """Yield every layer, and what each of its shuffles costs."""
+        """Yield every layer, and the loss of accuracy by each shuffle."""
         task = self._task
         fit, score = task.fold
         whole = self._sum(tuple(self._grams))
@@ -239,7 +224,7 @@ class _LayerGrams:
         for layer, own in self._grams.items():
             drops = []
             for order in orders:
-                # Products add up over columns, so those of a shuffled layer take the place of its own.
+                # Products add up over columns, so those of the shuffled layer replace its own.
                 matrix = whole.score + (own.score[order] - own.score)
                 if kernel == "rbf":
                     moved = own.score_squares[order] - own.score_squares
@@ -255,7 +240,7 @@ class _LayerColumns:
         self._task = task
 
     def _columns(self, layers: Layers) -> np.ndarray:
-        """Return which columns are these layers', shape (n_features,), bool."""
+        """Return a mask of these layers' columns, shape (n_features,)."""
         widths = self._task.widths
         return np.repeat([layer in layers for layer in widths], list(widths.values()))
 
@@ -267,7 +252,7 @@ class _LayerColumns:
         return dict(score_cells(task.model, [task.cell], rows, task.fold, **options))[0]
 
     def shuffle(self, orders: Sequence[np.ndarray]) -> Iterator[tuple[str, list[float]]]:
-        """Yield every layer, and what each of its shuffles costs."""
+        """Yield every layer, and the loss of accuracy by each shuffle."""
         task = self._task
         fit, score = task.fold
         estimator = make_estimator(task.model, *task.cell, seed=task.seed, class_weight=task.class_weight)

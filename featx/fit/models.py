@@ -25,11 +25,11 @@ DISCRETIZATIONS = {"none": ("none",), "ternary": ("ternary",), "both": ("none", 
 
 
 MOST_CELLS = 10_000
-"""The most cells of one grid."""
+"""Largest number of cells of one grid."""
 
 
-# The default C of an SVM ends here but for the RBF kernel: where classes can't be parted, a linear SVM takes minutes to
-# converge at 100 that it takes seconds to at 1, and is no better.
+# Largest default C of an SVM without the RBF kernel: where classes overlap, a linear SVM needs minutes to converge at
+# 100 and seconds at 1, and is no better.
 _MOST_C = 10.0
 
 
@@ -46,11 +46,11 @@ class Model:
     Attributes
     ----------
     grid : dict of str to tuple
-        Its axes, under scikit-learn's names, and their default values.
+        Axes of its grid, by scikit-learn's names, and their default values.
     build : callable
-        `build(params, seed=..., class_weight=...)` gives the classifier.
+        `build(params, seed=..., class_weight=...)` returns the classifier.
     is_scaled : bool
-        Whether it sees features standardised where they are not discretized.
+        Whether features that are not discretized are standardised.
     """
 
     grid: Mapping[str, tuple]
@@ -107,20 +107,20 @@ MODELS: dict[str, Model] = {
     "knn": Model(grid=default_grid("knn"), build=_build_knn),
     "lda": Model(grid=default_grid("lda"), build=_build_lda),
 }
-"""By the names that `featx fit` takes. svm-large is what svm becomes where Gram matrices don't fit into memory. An axis
-without values is one that scikit-learn's default stands for."""
+"""Classifiers by the names that `featx fit` uses. svm-large replaces svm where Gram matrices don't fit into memory. An
+axis without values has scikit-learn's default."""
 
 
 def plan_cells(model: str, grid: Mapping[str, Sequence], discretize: str) -> list[CellPlan]:
     """List (discretization, parameters) of every cell, in the order of the grid's axes.
 
-    The default values of an SVM's C over 10 are of the RBF kernel alone; other lists are taken as they are.
+    The default values of an SVM's C over 10 are used for the RBF kernel only; other lists are used as they are.
 
     Raises
     ------
     FeatxError
         If the model, the discretization or an axis is unknown, an axis has no values or a number out of its range, or
-        there are more than `MOST_CELLS`.
+        there are more cells than `MOST_CELLS`.
 
     Examples
     --------
@@ -153,7 +153,7 @@ def plan_cells(model: str, grid: Mapping[str, Sequence], discretize: str) -> lis
         for values in product(*values_of.values()):
             params = dict(zip(values_of, values, strict=True))
             if params.get("kernel") == "linear":
-                # gamma is of the other kernels: such cells would all be the same.
+                # The linear kernel has no gamma: such cells would all be the same.
                 del params["gamma"]
             if is_default_C and params["C"] > _MOST_C and not (model == "svm" and params["kernel"] == "rbf"):
                 continue

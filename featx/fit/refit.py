@@ -1,4 +1,4 @@
-"""Fit the chosen cell on all rows but the test rows, score it there once, and count its numbers."""
+"""Fit the chosen cell on all rows but the test rows, score it on the test rows once, and count its parameters."""
 
 import time
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ from featx.fit.estimators.large_svm import LargeSVC
 from featx.fit.estimators.svm import GramSVC
 from featx.fit.estimators.ternary import TernaryDiscretizer
 from featx.fit.models import CellPlan, make_estimator
-from featx.results import describe_params, score, tell_scores
+from featx.results import describe_params, predict_scores, score
 from featx.store import Rows
 
 
 @dataclass(frozen=True)
 class Refit:
-    """A cell that was fitted for good.
+    """A cell that was fitted on all rows but the test rows.
 
     Attributes
     ----------
@@ -38,14 +38,14 @@ class Refit:
     test : dict or None
         See `featx.results.score`; None without test rows.
     seconds : float
-        To fit.
+        Seconds to fit.
     predict_seconds : float or None
-        To label a thousand rows of features; None without test rows.
+        Seconds to label a thousand rows of features; None without test rows.
     n_parameters : int
         See `featx.fit.refit.count_parameters`.
     scores : dict
-        Probabilities and decision values of the test rows, those of the two that it tells: see
-        `featx.results.tell_scores`. Empty without test rows.
+        Probabilities and decision values of the test rows, as far as the classifier has them: see
+        `featx.results.predict_scores`. Empty without test rows.
     """
 
     estimator: Pipeline
@@ -58,19 +58,8 @@ class Refit:
 
 
 @contextmanager
-def failures_told(cell: CellPlan, where: str = "") -> Iterator[None]:
-    """Turn what the cell to score fails with into one line: there is no other cell to take in its place.
-
-    Parameters
-    ----------
-    cell : (discretization, parameters)
-    where : str, optional
-        What the line begins with.
-
-    Raises
-    ------
-    FeatxError
-    """
+def name_failing_cell(cell: CellPlan, where: str = "") -> Iterator[None]:
+    """Turn an error of the cell to score into a FeatxError that names it; `where` begins the message."""
     try:
         yield
     except FIT_ERRORS as error:
@@ -81,41 +70,25 @@ def failures_told(cell: CellPlan, where: str = "") -> Iterator[None]:
 
 
 def refit(model: str, cell: CellPlan, rows: Rows, *, seed: int = 0, class_weight: str | None = None) -> Refit:
-    """Fit a cell on train and validation rows together, and label the test rows that weigh something.
-
-    Parameters
-    ----------
-    model : str
-        One of `featx.fit.MODELS`.
-    cell : (discretization, parameters)
-    rows : Rows
-    seed : int, default 0
-        Of the classifier, and of the interval's resamples.
-    class_weight : {"balanced"}, optional
-
-    Raises
-    ------
-    FeatxError
-        If the cell fails: where there was nothing to choose, nobody has tried it before.
-    """
+    """Fit a cell on train and validation rows together, and score it on the test rows with a weight over 0."""
     known, test = rows.of("train", "validation"), rows.with_weight(rows.of("test"))
-    begun = time.monotonic()
+    started = time.monotonic()
     best = make_estimator(model, *cell, seed=seed, class_weight=class_weight)
-    with failures_told(cell):
+    with name_failing_cell(cell):
         fit_estimator(best, rows, known)
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - started
     if model == "rf":
-        # Several threads add up a forest's trees in the order they come; predictions are to be the same every time.
+        # Several threads would add up a forest's trees in any order; predictions must be the same every time.
         best[-1].set_params(n_jobs=1)
     n_parameters = count_parameters(best)
     if not len(test):
         return Refit(best, np.array([], dtype=str), None, seconds, None, n_parameters)
     X = rows.X[test]
-    begun = time.monotonic()
-    with failures_told(cell):
+    started = time.monotonic()
+    with name_failing_cell(cell):
         predicted = best.predict(X)
-    predict_seconds = (time.monotonic() - begun) * 1000 / len(test)
-    scores = tell_scores(best, X)
+    predict_seconds = (time.monotonic() - started) * 1000 / len(test)
+    scores = predict_scores(best, X)
     figures = score(
         rows.y[test].astype(str),
         predicted,
@@ -131,7 +104,7 @@ def refit(model: str, cell: CellPlan, rows: Rows, *, seed: int = 0, class_weight
 _LINEAR = ("coef_", "intercept_")
 
 
-# What each kind reads to predict; a variance that is kept beside its deviation, say, isn't read.
+# Arrays that each kind reads to predict; a variance that is kept next to its deviation, for example, is not read.
 _ARRAYS: dict[type[BaseEstimator], tuple[str, ...]] = {
     StandardScaler: ("mean_", "scale_"),
     TernaryDiscretizer: ("lower_", "upper_"),
@@ -140,7 +113,7 @@ _ARRAYS: dict[type[BaseEstimator], tuple[str, ...]] = {
     LinearSVC: _LINEAR,
     LogisticRegression: _LINEAR,
     LinearDiscriminantAnalysis: _LINEAR,
-    # scikit-learn has no public name for the rows, and their labels, that it looks for neighbours among.
+    # scikit-learn has no public name for the rows among which it looks for neighbours, and their labels.
     KNeighborsClassifier: ("_fit_X", "_y"),
 }
 
@@ -148,19 +121,9 @@ _ARRAYS: dict[type[BaseEstimator], tuple[str, ...]] = {
 def count_parameters(estimator: BaseEstimator) -> int:
     """Count the numbers that a fitted estimator keeps and reads to predict.
 
-    Means, deviations and thresholds of what comes before a classifier count too; names of classes, and what was given
-    rather than fitted (a kernel's gamma, say), don't. An SVM keeps its support vectors, and nearest neighbours all rows
-    that were fitted. A node of a tree is its feature, its threshold, its two children and a value a class.
-
-    Parameters
-    ----------
-    estimator : fitted estimator
-        A pipeline of `featx.fit.make_estimator`, or a part of one.
-
-    Raises
-    ------
-    TypeError
-        If it is of a kind that featx doesn't fit.
+    Means, deviations and thresholds of transformers count too; names of classes and parameters that are not fitted (a
+    kernel's gamma, for example) don't. An SVM keeps its support vectors, and nearest neighbours all fitted rows. A node
+    of a tree has its feature, its threshold, its two children and one value per class.
 
     Examples
     --------

@@ -11,15 +11,15 @@ import numpy as np
 
 from featx.errors import FeatxError
 from featx.fit.cells import convergence_noted, fit_estimator, score_cells
-from featx.fit.edges import describe_edges
+from featx.fit.edges import format_edges
 from featx.fit.journal import Key
 from featx.fit.models import CellPlan, check_cells, make_estimator, plan_cells
 from featx.fit.options import RepeatOptions
-from featx.fit.refit import failures_told
+from featx.fit.refit import name_failing_cell
 from featx.fit.scoring import choose_cell
-from featx.fit.splits import digest_draws, draw_per_class, draw_split, make_folds, read_strata
+from featx.fit.splits import digest_draws, draw_holdout, draw_per_class, make_folds, read_strata
 from featx.fit.task import ScoredShare, Task, plan_for_memory, read_stored_rows, score_all, score_share
-from featx.results import Repeat, RepeatedRun, check_free, score, summarise, tell_scores, write_repeats
+from featx.results import Repeat, RepeatedRun, check_free, predict_scores, score, summarise, write_repeats
 from featx.store import Fold, Rows, describe_where, notes_on_identical, notes_on_weights
 from featx.system import Shard
 
@@ -66,7 +66,7 @@ class RepeatsTask(Task):
         if self.options.train_per_class is not None:
             train, test = draw_per_class(self.rows, self.options.train_per_class, seed)
         else:
-            train, test = draw_split(self.rows, self.strata, self.options.test_share, seed)
+            train, test = draw_holdout(self.rows, self.strata, self.options.test_share, seed)
         test = self.rows.with_weight(test)
         if not len(test):
             raise FeatxError(
@@ -97,13 +97,13 @@ class RepeatsTask(Task):
             yield key, self._fit(*key)
 
     def _fit(self, number: int) -> Repeat:
-        begun = time.monotonic()
+        started = time.monotonic()
         rows, seed = self.rows, self.options.seed + number
         train, test = self.draw(number)
         folds = self.inner_folds(train, number)
         chosen, validation_accuracy, validation_score = self._choose(folds, seed) if folds else (0, None, None)
         best = make_estimator(self.model, *self.cells[chosen], seed=seed, class_weight=self.options.class_weight)
-        with failures_told(self.cells[chosen], f"seed {seed}: "), convergence_noted() as noted:
+        with name_failing_cell(self.cells[chosen], f"seed {seed}: "), convergence_noted() as noted:
             fit_estimator(best, rows, train)
             if self.model == "rf":
                 # Several threads would add up a forest's trees in any order, and labels may depend on the last digit.
@@ -112,7 +112,7 @@ class RepeatsTask(Task):
         figures = {
             "classes": best.classes_,
             "majority": rows.most_frequent(train),
-            **tell_scores(best, rows.X[test]),
+            **predict_scores(best, rows.X[test]),
             "seed": seed,
         }
         y, weights = rows.y[test].astype(str), rows.weights_of(test)
@@ -126,7 +126,7 @@ class RepeatsTask(Task):
             validation_accuracy=validation_accuracy,
             test=score(y, predicted, **figures),
             test_weighted=None if weights is None else score(y, predicted, **figures, sample_weight=weights),
-            seconds=round(time.monotonic() - begun, 3),
+            seconds=round(time.monotonic() - started, 3),
             validation_score=validation_score,
             note=noted[0] if noted else None,
         )
@@ -348,7 +348,7 @@ def _notes_on_choices(task: RepeatsTask, repeats: Sequence[Repeat]) -> list[str]
     for repeat in repeats:
         chosen = task.cells.index((repeat.discretize, repeat.params))
         most = {"n_neighbors": repeat.n_train - repeat.n_train // task.options.cv}
-        edges.update(describe_edges(task.model, task.cells, chosen, most | {"max_features": task.rows.X.shape[1]}))
+        edges.update(format_edges(task.model, task.cells, chosen, most | {"max_features": task.rows.X.shape[1]}))
     notes = [(count, edge) for edge, count in edges.items() if 2 * count > len(repeats)]
     notes += [
         (count, f"the chosen cell {note}") for note, count in Counter(repeat.note for repeat in repeats).items() if note

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from featx.errors import FeatxError
-from featx.results import FIGURES, gather_answers, rank
+from featx.results import FIGURES, gather_answers, signed_score
 from featx.store import Fold, Rows
 
 CHOOSE_BY = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
@@ -108,4 +108,4 @@ def choose_cell(scores: Sequence[float | None], choose_by: str, error: str | Non
     usable = [cell for cell, score in enumerate(scores) if score is not None]
     if not usable:
         raise FeatxError(f"{where}every cell failed; the first with {error}. Give other values")
-    return max(usable, key=lambda cell: rank(scores[cell], choose_by))
+    return max(usable, key=lambda cell: signed_score(scores[cell], choose_by))

@@ -12,31 +12,31 @@ from featx.images import divide_groups, draw_by_class, text_of
 from featx.store import WITHOUT_GROUPS, Fold, Rows, Store, digest_rows
 from featx.system import sha256_of
 
-# Between what a row is stratified by, in its stratum; no text of a store has it.
+# Separates the values of a row's stratum; no text of a store contains it.
 _BETWEEN = "\0"
 
 
 def read_strata(store: Store, rows: Rows, stratify: Sequence[str], label: str) -> np.ndarray | None:
-    """Return what each row is stratified by.
+    """Return the stratum of each row: its values of the columns whose shares are kept.
 
     Parameters
     ----------
     store : Store
     rows : Rows
     stratify : sequence of str
-        Columns of the store; `label` is what is to be told, whichever column it comes from.
+        Columns of the store; `label` stands for the column of the labels.
     label : str
         That column.
 
     Returns
     -------
     ndarray of shape (n_rows,), str, or None
-        None where there is nothing to stratify by.
+        None without columns.
 
     Raises
     ------
     FeatxError
-        If a column isn't there, or it says which rows stay together.
+        If a column does not exist, or is the group column.
     """
     if not stratify:
         return None
@@ -55,27 +55,8 @@ def read_strata(store: Store, rows: Rows, stratify: Sequence[str], label: str) -
     return np.array([_BETWEEN.join(map(text_of, values)) for values in zip(*columns, strict=True)], dtype=object)
 
 
-def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Divide rows at random: scikit-learn's `train_test_split`, or whole groups where there are groups.
-
-    Parameters
-    ----------
-    rows : Rows
-    strata : ndarray of shape (n_rows,), str, or None
-        See `read_strata`.
-    test_share : float
-    seed : int
-
-    Returns
-    -------
-    train, test : ndarray of int
-        Numbers of rows.
-
-    Raises
-    ------
-    FeatxError
-        If a stratum has too few rows, or train or test would have none, or train one class only.
-    """
+def draw_holdout(rows: Rows, strata: np.ndarray | None, test_share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide rows at random: scikit-learn's `train_test_split`, or whole groups where there are groups."""
     everything = np.arange(len(rows))
     if rows.groups is not None:
         shares = {"train": 1 - test_share, "test": test_share}
@@ -102,19 +83,19 @@ def draw_split(rows: Rows, strata: np.ndarray | None, test_share: float, seed: i
 
 
 def _check_classes(rows: Rows, train: np.ndarray, seed: int) -> None:
-    found = sorted(set(rows.y[rows.with_weight(train)]))
-    if len(found) > 1:
+    classes = sorted(set(rows.y[rows.with_weight(train)]))
+    if len(classes) > 1:
         return
     is_by_weights = len(set(rows.y[train])) > 1
     of_weight = " of a weight over 0" if is_by_weights else ""
-    mend = (
+    remedy = (
         "Give rows of more classes a weight over 0"
         if is_by_weights
         else "Give a smaller `test_share`, add images, or `stratify` by label"
     )
     raise FeatxError(
-        f"seed {seed}: {f'one class only ({found[0]!r})' if found else 'no row'} in the train rows{of_weight} of this "
-        f"random split; a classifier needs two. {mend}"
+        f"seed {seed}: {f'one class only ({classes[0]!r})' if classes else 'no row'} in the train rows{of_weight} of "
+        f"this random split; a classifier needs two. {remedy}"
     )
 
 
@@ -137,25 +118,7 @@ def _check_strata(strata: np.ndarray | None) -> None:
 
 
 def draw_per_class(rows: Rows, train_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw so many train rows of every class; all others are test rows.
-
-    Parameters
-    ----------
-    rows : Rows
-        Without groups of several rows.
-    train_per_class : int
-    seed : int
-
-    Returns
-    -------
-    train, test : ndarray of int
-        Numbers of rows, ascending.
-
-    Raises
-    ------
-    FeatxError
-        If a class has no row left to test on, or rows have groups.
-    """
+    """Draw a number of train rows of every class; all other rows are test rows."""
     if rows.groups is not None and len(set(rows.groups)) < len(rows):
         raise FeatxError(
             "the rows have groups, which stay together, so that a class can't have a given number of train rows: give "
@@ -177,9 +140,9 @@ def draw_per_class(rows: Rows, train_per_class: int, seed: int) -> tuple[np.ndar
 
 
 def digest_draws(rows: Rows, strata: np.ndarray | None) -> str:
-    """Digest what `draw_split` and the folds of a split's train rows depend on, beside shares and seeds.
+    """Digest everything that random splits and their folds depend on, except shares and seeds.
 
-    The rows' own splits are none of that: stores of the same images with other splits, or none, draw the same.
+    The rows' own splits are not part of it: stores of the same images with other splits, or none, give the same.
     """
     of_rows = digest_rows(replace(rows, split=np.full(len(rows), "", dtype=object)))
     kept = None if strata is None else strata.tolist()

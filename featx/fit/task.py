@@ -21,9 +21,8 @@ from featx.system import Shard, progress_bar
 
 if TYPE_CHECKING:
     from featx.cluster import Cluster
+    from featx.fit.cells import CellScore
     from featx.results import Repeat
-
-    from .cells import CellScore
 
 # Tasks for each worker, so that all end at about the same time.
 _TASKS_PER_WORKER = 2

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from featx.networks import BACKBONES
-from featx.results import ComparedRun, Pair, Run, describe_validation, pair_runs, rank
+from featx.results import ComparedRun, Pair, Run, describe_validation, pair_runs, signed_score
 
 SIGNIFICANCE = 0.05
 """A difference is called significant where McNemar's p is under it."""
@@ -166,7 +166,7 @@ def _validation_rank(run: Run) -> float | None:
     # A recipe's loss is its own, with what L2 and smoothed labels add: it chooses stages, not runs.
     if choose_by in ("accuracy", "loss"):
         return run.best.validation_accuracy
-    return None if run.best.validation_score is None else rank(run.best.validation_score, str(choose_by))
+    return None if run.best.validation_score is None else signed_score(run.best.validation_score, str(choose_by))
 
 
 def _choose(candidates: Sequence[Candidate]) -> Candidate | None:

@@ -71,7 +71,7 @@ from .metrics import (
     gather_answers as gather_answers,
 )
 from .metrics import (
-    rank as rank,
+    predict_scores as predict_scores,
 )
 from .metrics import (
     report_classes as report_classes,
@@ -80,7 +80,7 @@ from .metrics import (
     score as score,
 )
 from .metrics import (
-    tell_scores as tell_scores,
+    signed_score as signed_score,
 )
 from .model import (
     load_model as load_model,

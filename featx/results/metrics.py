@@ -22,7 +22,7 @@ from featx.errors import FeatxError
 from featx.images import sort_labels
 
 
-def tell_scores(estimator: object, X: np.ndarray) -> dict[str, np.ndarray]:
+def predict_scores(estimator: object, X: np.ndarray) -> dict[str, np.ndarray]:
     """Return a classifier's probabilities and decision values, as far as it has them.
 
     Parameters
@@ -39,7 +39,7 @@ def tell_scores(estimator: object, X: np.ndarray) -> dict[str, np.ndarray]:
     return {name: getattr(estimator, method)(X) for name, method in methods.items() if hasattr(estimator, method)}
 
 
-def rank(score: float | np.ndarray, choose_by: str) -> float | np.ndarray:
+def signed_score(score: float | np.ndarray, choose_by: str) -> float | np.ndarray:
     """Return a score with the sign for which larger is better.
 
     Means over folds are compared as they are, with all digits, as scikit-learn's GridSearchCV does: of the same scores
@@ -47,7 +47,7 @@ def rank(score: float | np.ndarray, choose_by: str) -> float | np.ndarray:
 
     Examples
     --------
-    >>> rank(0.75, "roc_auc"), rank(0.5, "log_loss")
+    >>> signed_score(0.75, "roc_auc"), signed_score(0.5, "log_loss")
     (0.75, -0.5)
     """
     return -score if choose_by == "log_loss" else score

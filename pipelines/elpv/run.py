@@ -16,7 +16,7 @@ os.environ.setdefault("FEATX_CACHE", str(HERE.parents[1] / "cache"))
 
 import featx  # noqa: E402
 from featx.fit import CHOOSE_BY, fit_repeats, plan_cells, read_strata  # noqa: E402
-from featx.fit.splits import draw_split  # noqa: E402
+from featx.fit.splits import draw_holdout  # noqa: E402
 from featx.images import read_elpv  # noqa: E402
 from featx.networks.recipes import read_recipe, recipe_record  # noqa: E402
 from featx.results import RepeatedRun  # noqa: E402
@@ -190,7 +190,7 @@ def add_splits(store_path: Path, seeds: range) -> None:
         rows, _ = read_rows(store, [], needs_split=False)
         strata = read_strata(store, rows, BINARY_SPLITS["stratify"], "label")
     for seed in seeds:
-        known, test = draw_split(rows, strata, BINARY_SPLITS["test_share"], seed)
+        known, test = draw_holdout(rows, strata, BINARY_SPLITS["test_share"], seed)
         _, validation = train_test_split(known, test_size=VALIDATION_SHARE, random_state=seed, stratify=strata[known])
         split = np.full(len(rows), "train", dtype=object)
         split[test], split[validation] = "test", "validation"

@@ -22,7 +22,7 @@ import featx
 from featx import FeatxError
 from featx.cli import main
 from featx.cluster import Cluster, KilledError, open_cluster, parse_address
-from featx.cluster.open import check_workers, choices_of_featx
+from featx.cluster.open import check_workers, dask_settings
 from featx.cluster.settings import ClusterSettings
 from featx.errors import TakenError
 from featx.extract import ExtractOptions, take_shard
@@ -350,7 +350,7 @@ def test_workers_that_see_other_files_or_are_of_other_versions_are_named(single,
     assert re.search(rf"the worker on \S+ doesn't see {tmp_path}/nowhere/a.png: put it on a file system", str(error))
     wanted = {"featx": "0.0.1", "python": "2.7", "dask": dask.__version__, "distributed": distributed.__version__}
     for module in ("cluster.open", "cluster.tasks"):
-        monkeypatch.setattr(f"featx.{module}.describe_versions", lambda: wanted)
+        monkeypatch.setattr(f"featx.{module}.required_versions", lambda: wanted)
     with pytest.raises(
         FeatxError, match=rf"has featx {featx.__version__}, python 3.\d+; expected featx 0.0.1, python 2.7"
     ):
@@ -455,7 +455,7 @@ def test_a_wall_time_that_ends_is_a_lost_worker(monkeypatch):
     short = {"distributed.worker.lifetime.duration": "3s", "distributed.deploy.lost-worker-timeout": "1s"}
     with dask.config.set(short):
         # No sooner is a worker called lost that may only be slow.
-        assert choices_of_featx(dask, ClusterSettings(wait=1))["distributed.deploy.lost-worker-timeout"] == "10s"
+        assert dask_settings(dask, ClusterSettings(wait=1))["distributed.deploy.lost-worker-timeout"] == "10s"
         monkeypatch.setattr("featx.cluster.open._LOST_SECONDS", 1)
         with open_cluster("local:1", uses_gpus=False) as cluster:
             answers = [answer for _, answer in cluster.run(nap, [(str(n), (1,)) for n in range(5)])]

@@ -10,11 +10,11 @@ from samples import make_tree
 
 from featx import FeatxError
 from featx.cli import main
-from featx.cluster import open_cluster, parse_address, read_settings, when_free
+from featx.cluster import open_cluster, parse_address, read_settings, wait_for_lock
 from featx.cluster.open import load_dask
 from featx.cluster.settings import Address, ClusterSettings, wall_seconds
 from featx.cluster.slurm import as_files, slurm_arguments
-from featx.cluster.worker import THREADS, take_share, threads_for, visible_gpus
+from featx.cluster.worker import THREADS, pin_resources, threads_for, visible_gpus
 from featx.errors import TakenError
 
 SLURM = parse_address("slurm")
@@ -292,14 +292,14 @@ def test_a_worker_takes_its_gpu_and_its_part_of_the_cores(monkeypatch):
     found = []
     for number in range(3):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b,GPU-c")
-        take_share(number, 3)
+        pin_resources(number, 3)
         found.append(os.environ["CUDA_VISIBLE_DEVICES"])
     assert found == ["GPU-a", "GPU-b", "GPU-c"]
     assert taken == [[0, 1], [2, 3], [4, 5]]
     # Workers that replace others may count on.
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     for number in (3, 4, 5):
-        take_share(number, 3)
+        pin_resources(number, 3)
     assert taken[3:] == taken[:3]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert visible_gpus() == []
@@ -324,6 +324,6 @@ def test_what_is_taken_is_waited_for_as_long_as_it_gets_on(monkeypatch):
 
     monkeypatch.setattr("featx.cluster.worker.time.sleep", sleep)
     with pytest.raises(TakenError, match="another featx"):
-        when_free(refuse, lambda: done[0])
+        wait_for_lock(refuse, lambda: done[0])
     # While it got on, and ten minutes more.
     assert 3400 <= now[0] <= 3800

@@ -676,17 +676,17 @@ def listed(short):
         (
             {"fits.again.cv": 7},
             (
-                "fits.again",
+                "fits.again.cv",
                 "the class 'cedar' has 6 rows to train on in the random split of seed 0, fewer than 7 folds",
             ),
         ),
         (
             {"fits.rf.cv": 3, "source.group_column": "group"},
-            ("fits.rf", "only 2 groups outside test"),
+            ("fits.rf.cv", "only 2 groups outside test, fewer than 3 folds. Give cv 2"),
         ),
         (
             {"fits.again.test_share": 0.9},
-            ("fits.again", "has 1 row to train on in the random split of seed 0, fewer than 2 folds"),
+            ("fits.again.cv", "has 1 row to train on in the random split of seed 0, fewer than 2 folds"),
         ),
     ],
 )

@@ -15,7 +15,7 @@ import featx
 from featx.cli import main
 from featx.fit import MODELS, plan_cells
 from featx.fit.cells import convergence_noted
-from featx.fit.edges import describe_edges
+from featx.fit.edges import format_edges
 from featx.fit.models import Model
 from featx.results import read_repeats
 
@@ -25,7 +25,7 @@ MOST = {"n_neighbors": 40, "max_features": 300}
 def edges_of(model, grid, best, discretize="none"):
     cells = plan_cells(model, grid, discretize)
     chosen = next(n for n, (_, params) in enumerate(cells) if params == {**params, **best})
-    return describe_edges(model, cells, chosen, MOST)
+    return format_edges(model, cells, chosen, MOST)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_the_next_values_go_on_as_the_last_two_do(model, grid, best, expected):
 def test_what_is_no_better_than_the_value_before_is_no_edge(scores, is_edge):
     cells = plan_cells("linear-svm", {"C": (0.1, 1.0, 10.0)}, "none")
     expected = ["C=0.1 is the smallest tried: try 0.01, 0.001"] if is_edge else []
-    assert describe_edges("linear-svm", cells, 0, {}, scores=scores) == expected
+    assert format_edges("linear-svm", cells, 0, {}, scores=scores) == expected
 
 
 def test_by_default_the_rbf_kernel_has_c_to_1000_and_the_linear_one_to_10():

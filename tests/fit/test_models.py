@@ -26,11 +26,11 @@ def test_an_unknown_axis_is_answered_with_those_there():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("svn", {}, "none"), "model: expected one of rf, svm, .*, got 'svn'"),
-        (("svm", {}, "binary"), "discretize: expected one of none, ternary, both, got 'binary'"),
-        (("svm", {"C": 1}, "none"), r"svm: C: expected several values, got 1\. Give a list"),
-        (("svm", {"kernel": "rbf"}, "none"), "svm: kernel: expected several values, got 'rbf'"),
-        (("svm", {"C": []}, "none"), r"svm: C has no values\. Give some, or leave it out for its default"),
+        (("svn", {}, "none"), "model: expected one of rf, svm, .*, found 'svn'"),
+        (("svm", {}, "binary"), "discretize: expected one of none, ternary, both, found 'binary'"),
+        (("svm", {"C": 1}, "none"), r"C: expected a list of values, found 1"),
+        (("svm", {"kernel": "rbf"}, "none"), "kernel: expected a list of values, found 'rbf'"),
+        (("svm", {"C": []}, "none"), r"C: no values\. Give some, or leave it out for its default"),
     ],
 )
 def test_what_is_no_grid_is_said(arguments, message):
@@ -59,7 +59,7 @@ def test_every_default_cell_fits_and_predicts(model, discretize):
 
 @pytest.mark.parametrize("model", ["knn", "lda"])
 def test_class_weights_where_there_are_none(model):
-    with pytest.raises(FeatxError, match=f"{model} knows no class weights"):
+    with pytest.raises(FeatxError, match=f"{model} takes no class weights"):
         make_estimator(model, "none", plan_cells(model, {}, "none")[0][1], class_weight="balanced")
 
 

@@ -20,7 +20,7 @@ from featx import FeatxError
 from featx.cli import main
 from featx.fit import fit_repeats, repeat_share
 from featx.fit.repeats import RepeatsTask
-from featx.fit.splits import draw_split
+from featx.fit.splits import draw_holdout
 from featx.store import Rows
 from featx.system import Shard
 
@@ -234,7 +234,7 @@ def test_rows_that_can_not_be_split_say_what_to_do(y, groups, share, message):
     groups = None if groups is None else np.array(list(groups), dtype=object)
     rows = Rows(np.zeros((len(y), 1)), y, np.full(len(y), ""), np.arange(len(y)).astype(str), groups)
     with pytest.raises(FeatxError, match=message):
-        draw_split(rows, y, share, 7)
+        draw_holdout(rows, y, share, 7)
 
 
 def test_a_random_split_of_one_class_to_train_on_is_refused():
@@ -242,7 +242,7 @@ def test_a_random_split_of_one_class_to_train_on_is_refused():
     rows = Rows(np.zeros((4, 1)), y, np.full(4, ""), np.arange(4).astype(str))
     with pytest.raises(FeatxError, match=r"one class only .* `stratify` by label"):
         for seed in range(20):
-            draw_split(rows, None, 0.5, seed)
+            draw_holdout(rows, None, 0.5, seed)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from featx import FeatxError, Manifest, make_count_splits, make_splits
 from featx.cli import main
-from featx.fit.splits import draw_split
+from featx.fit.splits import draw_holdout
 from featx.store import Rows
 
 
@@ -203,7 +203,7 @@ def test_a_rare_class_of_few_groups_is_in_both_sides_of_a_random_split():
     groups = np.array([f"g{row // 4}" for row in range(40)] + ["h"] * 9 + ["i"], dtype=object)
     rows = Rows(np.zeros((50, 1)), y, np.full(50, ""), np.arange(50).astype(str), groups)
     for seed in range(5):
-        train, test = draw_split(rows, y, 0.02, seed)
+        train, test = draw_holdout(rows, y, 0.02, seed)
         assert set(y[train]) == set(y[test]) == {"a", "b"}
 
 
@@ -260,5 +260,5 @@ def test_splits_that_studies_were_made_with_stay_as_they_were(n_groups, of_split
     drawn = []
     for seed, table in enumerate(tables):
         y, groups = table["label"].to_numpy(object), table["group"].to_numpy(object) if n_groups else None
-        drawn += draw_split(Rows(np.zeros((240, 1)), y, y, table["path"].to_numpy(object), groups), y, 0.25, seed)
+        drawn += draw_holdout(Rows(np.zeros((240, 1)), y, y, table["path"].to_numpy(object), groups), y, 0.25, seed)
     assert digest(drawn) == of_draws

@@ -14,7 +14,7 @@ from samples import SMALL, make_tree, small_recipe
 
 import featx
 from featx.fit import read_strata
-from featx.fit.splits import draw_split
+from featx.fit.splits import draw_holdout
 from featx.networks.recipes import Stage
 from featx.results import read_repeats
 from featx.store import read_rows
@@ -89,7 +89,7 @@ def test_elpv_fine_tunes_on_the_splits_of_the_binary_protocol(elpv_folder, capsy
         table = store.images
         rows, _ = read_rows(store, [], needs_split=False)
         strata = read_strata(store, rows, ("label", "type"), "label")
-    _, test = draw_split(rows, strata, 0.25, 0)
+    _, test = draw_holdout(rows, strata, 0.25, 0)
     assert network["path"].tolist() == rows.paths[np.sort(test)].tolist()
     assert set(table["split_0"]) == {"train", "validation", "test"}
     assert (table["weight_0"][table["split_0"] != "train"] == 1).all()

@@ -57,13 +57,14 @@ def undisturbed(photos, tmp_path_factory):
 
 
 class Work:
-    """A folder to submit from, with a featx on the PATH: that of tests/support/stub_network.py, or the real one."""
+    """A folder to submit from, with the featx of tests/support/stub_network.py on the PATH."""
 
-    def __init__(self, slurm, folder, program=ROOT / "tests" / "support" / "stub_network.py"):
+    def __init__(self, slurm, folder):
         self.slurm, self.folder = slurm, folder
         self.store = folder / "store.h5"
         featx_path = folder / "bin" / "featx"
         featx_path.parent.mkdir()
+        program = ROOT / "tests" / "support" / "stub_network.py"
         featx_path.write_text(FEATX.format(delay=DELAY, notes=NOTES, python=sys.executable, program=program))
         featx_path.chmod(0o755)
         path = f"{featx_path.parent}:{os.environ['PATH']}"
@@ -105,7 +106,8 @@ def near_its_limit(slurm, photos, tmp_path_factory):
     """A job whose time is over soon: the first of all, since Slurm looks at time limits every half minute."""
     work = Work(slurm, tmp_path_factory.mktemp("limit"))
     # As soon as that, since a minute's time limit is less than the two minutes before it.
-    job = work.extract(photos, sbatch=["--array=1-2", "--time=1"], SHARDS="2", **{DELAY: "8"})
+    gpus = ["--gres=gpu:1"] if slurm.n_gpus else []
+    job = work.extract(photos, sbatch=["--array=1-2", "--time=1", *gpus], SHARDS="2", **{DELAY: "8"})
     return work, job
 
 
@@ -178,30 +180,14 @@ def test_a_task_that_fails_keeps_all_that_follows_from_running(work, photos):
 
 
 def test_time_that_is_over_too_often_is_a_failure(work, photos):
-    array = work.extract(photos, sbatch=["--array=2"], RESTARTS="0", **{DELAY: "2"})
-    work.slurm.wait_until(lambda: list(work.folder.glob("*.parts")))
+    notes = work.folder / "notes"
+    array = work.extract(photos, sbatch=["--array=2"], RESTARTS="0", **{DELAY: "2", NOTES: str(notes)})
+    work.slurm.wait_until(lambda: notes.exists() and "begun" in notes.read_text())
     # What Slurm does near a time limit.
     work.slurm.call("scancel", "--batch", "--signal=USR1", array)
     assert work.slurm.wait(array) == ["FAILED"]
     assert work.slurm.tasks(array)[0]["ExitCode"] == "143:0"
     assert "stopped: " in work.log(array)
-
-
-def test_jobs_of_the_real_network_see_the_gpus_that_they_are_given(slurm, tree, tmp_path):
-    if not slurm.n_gpus:
-        pytest.skip("no devices can be made here (mknod): Slurm has no GPUs")
-    work = Work(slurm, tmp_path, program="-m featx")
-    options = {"layers": "block1", "weights": "random", "image_size": 32, "batch_size": 4, "engine": "ncnn"}
-    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
-    arguments = [tree, "-o", "store.h5", *words]
-    array = work.submit(["--array=1-2", "--gres=gpu:1"], "extract-array.sh", arguments, SHARDS="2")
-    merge = work.merge(after=array)
-    expected = tmp_path / "expected.h5"
-    featx.extract_features(featx.read_source(tree), expected, **options)
-    assert work.slurm.wait(array, merge) == ["COMPLETED"] * 3
-    assert sorted(re.findall(r"^gpu (\w+)", work.log(array), re.MULTILINE)) == ["0", "1"]
-    assert "gpu none" in work.log(merge)
-    assert_same(work.store, expected)
 
 
 def test_a_task_whose_time_is_over_goes_on_when_slurm_starts_it_again(near_its_limit, undisturbed):
@@ -216,6 +202,9 @@ def test_a_task_whose_time_is_over_goes_on_when_slurm_starts_it_again(near_its_l
     assert f"resuming: {n_done} of 12 images were done before" in log
     assert work.slurm.wait(work.merge(after=array)) == ["COMPLETED"]
     assert_same(work.store, undisturbed)
+    if work.slurm.n_gpus:
+        # Each task sees the GPU that it is given.
+        assert set(re.findall(r"^gpu (\w+)", work.log(array), re.MULTILINE)) == {"0", "1"}
 
 
 def test_dask_workers_are_jobs_and_one_that_is_cancelled_is_replaced(work, photos, undisturbed):

@@ -14,17 +14,7 @@ from featx.fit.estimators.row_weights import rows_to_fit
 def fit_forest(
     forest: RandomForestClassifier, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> RandomForestClassifier:
-    """Fit a forest, as its own `fit` does; labels of digits may have balanced class weights too.
-
-    scikit-learn 1.9 looks the weight of the class "1" up under the number 1, and finds none.
-
-    Parameters
-    ----------
-    forest : RandomForestClassifier
-    X : array of shape (n_samples, n_features)
-    y : array of shape (n_samples,)
-    sample_weight : array of shape (n_samples,), optional
-    """
+    """Fit a forest, as its own `fit` does; labels of digits may have balanced class weights too."""
     if forest.class_weight != "balanced":
         return forest.fit(X, y, sample_weight)
     classes, codes = np.unique(y, return_inverse=True)
@@ -132,7 +122,7 @@ class PrefixForestClassifier(ClassifierMixin, BaseEstimator):
         return [self.classes_.take(probabilities.argmax(axis=1)) for probabilities in staged]
 
     def staged_predict_proba(self, X: np.ndarray, n_estimators: Sequence[int]) -> list[np.ndarray]:
-        """Return each class's probability by the first n trees, for every n; each tree is asked once.
+        """Return each class's probability by the first n trees, for every n; each tree predicts once.
 
         Parameters
         ----------
@@ -144,7 +134,7 @@ class PrefixForestClassifier(ClassifierMixin, BaseEstimator):
         -------
         list of ndarray of shape (n_samples, n_classes), float64
             Trees are added up in their order, as by `RandomForestClassifier` in one thread; several threads add them
-            up in the order they come, which may change the last digit.
+            up in any order, which may change the last digit.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """Gram matrices that a whole grid of SVMs shares.
 
 An SVM sees its features through inner products only. These are the same for every C, and give the radial basis
-functions of every gamma, so one matrix product a fold serves the grid (`featx.fit.estimators.svm.fit_cells`).
+functions of every gamma, so one matrix product per fold serves the grid (`featx.fit.estimators.svm.fit_cells`).
 
 Features are float32, and so are standardised ones, as in scikit-learn; their products are float64. libsvm's steps
 follow the last digits of its input: from products in float32 it ends within its tolerance of the same optimum, but with
@@ -56,7 +56,7 @@ class FoldGram:
     total: float
 
     def gamma(self, gamma: str | float) -> float:
-        """Return the number that scikit-learn's SVC takes for gamma on these features."""
+        """Return the number that scikit-learn's SVC uses for gamma on these features."""
         n_values = len(self.fit) * self.n_features
         variance = float(self.fit.trace()) / n_values - (self.total / n_values) ** 2
         return choose_gamma(gamma, self.n_features, variance)
@@ -83,7 +83,7 @@ class FoldGram:
 
 
 class SharedGram:
-    """Make Gram matrices of a matrix's rows, transformed by what the rows to fit alone say.
+    """Make Gram matrices of a matrix's rows, transformed by means and thresholds of the rows to fit alone.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class SharedGram:
     discretize : {"none", "ternary"}, default "none"
         `StandardScaler` or `featx.TernaryDiscretizer`, fitted on the rows to fit.
     memory_limit : int, optional
-        Bytes that Gram matrices may take; see `predict_memory`.
+        Bytes that Gram matrices may use; see `predict_memory`.
 
     Notes
     -----
@@ -111,7 +111,9 @@ class SharedGram:
         memory_limit: int | None = None,
     ) -> None:
         if discretize not in _TRANSFORMERS:
-            raise FeatxError(f"discretize: expected one of {', '.join(_TRANSFORMERS)}, got {discretize!r}")
+            raise FeatxError(
+                f"expected one of {', '.join(_TRANSFORMERS)}, found {discretize!r}", parameter="discretize"
+            )
         self.X = check_array(X, dtype=[np.float32, np.float64])
         self.layers = {"all": self.X.shape[1]} if layers is None else dict(layers)
         if sum(self.layers.values()) != self.X.shape[1]:
@@ -120,7 +122,7 @@ class SharedGram:
         self.memory_limit = memory_limit
 
     def predict_memory(self, n_fit: int, n_score: int, *, n_folds: int = 1) -> int:
-        """Predict how many bytes Gram matrices and one cell at a time on them take at most, features not counted.
+        """Predict the largest number of bytes for Gram matrices and one cell at a time on them, without the features.
 
         Parameters
         ----------
@@ -155,19 +157,13 @@ class SharedGram:
         Raises
         ------
         FeatxError
-            If it would take more than the memory limit, or a layer is not there.
+            If it would need more than the memory limit, or a layer does not exist.
         """
         self._check_memory(len(fit_rows), len(score_rows), n_folds=1)
         return self._fold(fit_rows, score_rows, self.layers if layers is None else layers)
 
     def layer_folds(self, fit_rows: np.ndarray, score_rows: np.ndarray) -> dict[str, FoldGram]:
-        """Make each layer's Gram matrices by itself, for `sum_folds` to make any subset's.
-
-        Raises
-        ------
-        FeatxError
-            If they and one sum of them would take more than the memory limit.
-        """
+        """Make each layer's Gram matrices by itself, for `sum_folds` to make any subset's."""
         self._check_memory(len(fit_rows), len(score_rows), n_folds=len(self.layers) + 1)
         return {layer: self._fold(fit_rows, score_rows, [layer]) for layer in self.layers}
 
@@ -195,10 +191,10 @@ class SharedGram:
     def _blocks(self, layers: Sequence[str]) -> Iterator[slice]:
         """Yield the layers' columns; neighbours share a block, so that the usual case is few large products."""
         if not layers:
-            raise FeatxError(f"layers: expected some of {', '.join(self.layers)}, got none")
+            raise FeatxError(f"expected some of {', '.join(self.layers)}, found none", parameter="layers")
         unknown = [layer for layer in layers if layer not in self.layers]
         if unknown:
-            raise FeatxError(f"layer {unknown[0]!r}: not one of {', '.join(self.layers)}")
+            raise FeatxError(f"{unknown[0]!r} is not one of {', '.join(self.layers)}", parameter="layers")
         runs: list[list[int]] = []
         first = 0
         for layer, width in self.layers.items():
@@ -220,13 +216,7 @@ class SharedGram:
 
 
 def sum_folds(folds: Sequence[FoldGram]) -> FoldGram:
-    """Add up Gram matrices of different features of the same rows.
-
-    Parameters
-    ----------
-    folds : sequence of FoldGram
-        At least one, as from `SharedGram.layer_folds`.
-    """
+    """Add up Gram matrices of different features of the same rows."""
     first, *others = folds
     fit, score, score_squares = first.fit.copy(), first.score.copy(), first.score_squares.copy()
     for other in others:
@@ -238,20 +228,7 @@ def sum_folds(folds: Sequence[FoldGram]) -> FoldGram:
 
 
 def choose_gamma(gamma: str | float, n_features: int, variance: float) -> float:
-    """Return the number that gamma stands for.
-
-    Parameters
-    ----------
-    gamma : {"scale", "auto"} or float
-    n_features : int
-    variance : float
-        Of all values of the rows to fit.
-
-    Raises
-    ------
-    ValueError
-        If gamma is none of these, or below 0.
-    """
+    """Return the number that gamma stands for."""
     if gamma == "scale":
         return 1.0 / (n_features * variance) if variance > 0 else 1.0
     if gamma == "auto":
@@ -268,14 +245,7 @@ def column_blocks(start: int, stop: int) -> Iterator[slice]:
 
 
 def add_products(total: np.ndarray, A: np.ndarray, B: np.ndarray) -> None:
-    """Add A @ B.T to a matrix; only to its lower triangle where B is A, for `mirror` to complete.
-
-    Parameters
-    ----------
-    total : ndarray of shape (n_rows_A, n_rows_B), float64
-    A, B : ndarray of shape (n_rows, n_columns), float32 or float64
-        Multiplied in their own precision.
-    """
+    """Add A @ B.T to a matrix; only to its lower triangle where B is A, for `mirror` to complete."""
     for first in range(0, len(A), STRIP_ROWS):
         stop = min(first + STRIP_ROWS, len(A))
         until = stop if B is A else len(B)

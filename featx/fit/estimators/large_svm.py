@@ -27,7 +27,7 @@ class LargeSVC(ClassifierMixin, BaseEstimator):
         As of `SVC`.
     class_weight : dict or "balanced", optional
     n_components : int, default 2000
-        Rows that the RBF kernel is approximated by; all, if there are fewer.
+        Number of rows that approximate the RBF kernel; all rows if there are fewer.
     random_state : int or RandomState, optional
         Chooses these rows.
 

@@ -5,10 +5,10 @@ from sklearn.utils import check_consistent_length, column_or_1d
 
 
 def rows_to_fit(y: np.ndarray, sample_weight: np.ndarray | None) -> tuple[slice | np.ndarray, np.ndarray | None]:
-    """Return the rows that weigh something, and their weights.
+    """Return the rows with a weight over 0, and their weights.
 
-    Left to them, scikit-learn's classifiers treat rows of weight 0 each in a way of its own: they count them when they
-    balance classes, standardise and draw by them, or lose count of the classes.
+    scikit-learn's classifiers treat rows of weight 0 each in their own way: they count them when they balance classes,
+    standardise and draw by them, or lose count of the classes.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ def rows_to_fit(y: np.ndarray, sample_weight: np.ndarray | None) -> tuple[slice 
     Returns
     -------
     slice or ndarray of int
-        Row numbers; a slice of all rows where each of them weighs something.
+        Row indices; a slice of all rows if all have a weight over 0.
     ndarray or None
         Shape (n_kept,), float64; None where no weights are given.
 

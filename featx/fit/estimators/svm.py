@@ -1,8 +1,8 @@
 """Fit SVMs on kernel matrices from BLAS: one alone, or all cells of a grid on shared matrices.
 
 The pairs are (0, 1), (0, 2), ..., (1, 2), ... All is as in libsvm (Chang and Lin 2011, doi:10.1145/1961189.1961199)
-and scikit-learn's `SVC`. A thousand classes make half a million pairs: whoever asks for their values asks for some rows
-at a time.
+and scikit-learn's `SVC`. A thousand classes make half a million pairs: their values are computed for some rows at a
+time.
 """
 
 import time
@@ -29,8 +29,8 @@ class GramSVC(ClassifierMixin, BaseEstimator):
     """Support vector classification as by scikit-learn's `SVC`, with kernel matrices from BLAS.
 
     On many features `SVC` spends nearly all its time on one inner product after another; here they are one matrix
-    product, in float64 whatever the features are. The solver is the same (libsvm: Chang and Lin 2011,
-    doi:10.1145/1961189.1961199), and so are predictions. The price is a kernel matrix of the rows to fit, 8 bytes a
+    product, always in float64. The solver is the same (libsvm: Chang and Lin 2011,
+    doi:10.1145/1961189.1961199), and so are predictions. The price is a kernel matrix of the rows to fit, 8 bytes per
     value.
 
     Parameters
@@ -39,7 +39,7 @@ class GramSVC(ClassifierMixin, BaseEstimator):
     C : float, default 1.0
         Inverse strength of the regularization, above 0.
     gamma : {"scale", "auto"} or float, default "scale"
-        Of the radial basis functions: 1 / (n_features * X.var()), 1 / n_features, or a number from 0 up.
+        Width of the radial basis functions: 1 / (n_features * X.var()), 1 / n_features, or a number from 0 up.
     class_weight : dict or "balanced", optional
         Multiplies C class by class.
 
@@ -53,9 +53,9 @@ class GramSVC(ClassifierMixin, BaseEstimator):
     n_support_ : ndarray of shape (n_classes,), int32
     dual_coef_ : ndarray of shape (n_classes - 1, n_support), float64
     intercept_ : ndarray of shape (n_classes * (n_classes - 1) / 2,), float64
-        One a pair of classes. Both as those of `SVC`.
+        One per pair of classes. Both as those of `SVC`.
     gamma_ : float
-        The number that gamma stood for.
+        The number that was used for gamma.
     n_features_in_ : int
 
     Examples
@@ -113,7 +113,7 @@ class GramSVC(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_samples,) or (n_samples, n_classes), float64
             As of `SVC` with its default, `decision_function_shape="ovr"`.
         """
-        return self._decide(X, one_against_rest)
+        return self._decide(X, ovr_decision)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return each row's class.
@@ -122,11 +122,11 @@ class GramSVC(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples,)
         """
-        winners = self._decide(X, vote)
+        winners = self._decide(X, ovo_vote)
         return self.classes_.take(winners)
 
     def _decide(self, X: np.ndarray, decide: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
-        """Return what the decision values of all pairs of classes say of each row, some rows at a time."""
+        """Decide by the decision values of all pairs of classes, some rows at a time."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         n_classes, decided = len(self.classes_), []
@@ -154,7 +154,7 @@ class GramSVC(ClassifierMixin, BaseEstimator):
 
 @dataclass(frozen=True)
 class CellPrediction:
-    """What one cell says of a fold's score rows.
+    """Outputs of one cell for a fold's score rows.
 
     Attributes
     ----------
@@ -163,9 +163,9 @@ class CellPrediction:
     decision : ndarray of shape (n_score,) or (n_score, n_classes), float64
         As of `SVC.decision_function`.
     classes : ndarray of shape (n_classes,)
-        What the decision values are of, in the order of the columns.
+        The classes of the columns of `decision`.
     seconds : float
-        To fit and to score, without the shared matrices.
+        Seconds to fit and to score, without the shared matrices.
     """
 
     predicted: np.ndarray
@@ -193,7 +193,7 @@ def fit_cells(
     y : ndarray of shape (n_fit,)
         Labels of the rows to fit.
     cells : sequence of mapping
-        Parameters of `SVC`: kernel ("linear" or "rbf"), C, gamma, class_weight; those left out stand at its defaults.
+        Parameters of `SVC`: kernel ("linear" or "rbf"), C, gamma, class_weight; its defaults for those left out.
     sample_weight : ndarray of shape (n_fit,), optional
     n_jobs : int, optional
         Cells fitted at once, in threads that share the kernel matrix; each has a cache of its own of up to 200 MiB.
@@ -201,18 +201,18 @@ def fit_cells(
     Returns
     -------
     list of CellPrediction
-        One a cell, in their order; the same one for cells that were fitted once.
+        One per cell, in their order; the same one for cells that were fitted once.
 
     Raises
     ------
     FeatxError
-        If a cell has a parameter or a kernel that this can't serve.
+        If a cell has another parameter or kernel.
     """
-    found = dict(iter_cells(fold, y, cells, sample_weight=sample_weight, n_jobs=n_jobs))
-    for prediction in found.values():
+    predictions = dict(iter_cells(fold, y, cells, sample_weight=sample_weight, n_jobs=n_jobs))
+    for prediction in predictions.values():
         if isinstance(prediction, Exception):
             raise prediction
-    return [found[number] for number in range(len(cells))]
+    return [predictions[number] for number in range(len(cells))]
 
 
 def iter_cells(
@@ -223,10 +223,7 @@ def iter_cells(
     sample_weight: np.ndarray | None = None,
     n_jobs: int | None = None,
 ) -> Iterator[tuple[int, CellPrediction | Exception]]:
-    """Fit the cells of `fit_cells` and yield each one's number and prediction as soon as it is there.
-
-    What a single cell fails with is yielded in its prediction's place, and the others go on.
-    """
+    """Fit the cells of `fit_cells` and yield each one's number and prediction as soon as it is there."""
     for (kernel, gamma), group in _group_cells(fold, cells).items():
         fit, score = fold.kernel(kernel, gamma)
         distinct: list[dict[str, object]] = []
@@ -252,14 +249,14 @@ def _group_cells(
             raise FeatxError(f"an SVM on shared Gram matrices has no {unknown[0]!r}; it has {', '.join(_CELL_PARAMS)}")
         kernel, gamma = params.pop("kernel"), params.pop("gamma")
         if kernel not in KERNELS:
-            raise FeatxError(f"kernel: expected one of {', '.join(KERNELS)}, got {kernel!r}")
+            raise FeatxError(f"expected one of {', '.join(KERNELS)}, found {kernel!r}", parameter="kernel")
         key = (kernel, None if kernel == "linear" else fold.gamma(gamma))
         groups.setdefault(key, []).append((number, params))
     return groups
 
 
 def _try_cell(*arguments: object) -> CellPrediction | Exception:
-    """Fit one SVM, or return what its solver or its data had against it."""
+    """Fit one SVM, or return the error of its solver."""
     try:
         return _fit_cell(*arguments)
     except (ValueError, ArithmeticError, MemoryError) as error:
@@ -270,14 +267,14 @@ def _fit_cell(
     fit: np.ndarray, score: np.ndarray, y: np.ndarray, params: Mapping[str, object], sample_weight: np.ndarray | None
 ) -> CellPrediction:
     """Fit one SVM on a kernel matrix; labels follow from the same decision values, so rows are scored once."""
-    begun = time.monotonic()
+    started = time.monotonic()
     svc, used = solve(fit, y, sample_weight, **params)
     n_classes, predicted, decision = len(svc.classes_), [], []
     for block in row_blocks(len(score), n_classes):
         pairs = svc.decision_function(score[block, used])
-        predicted.append(svc.classes_.take(vote(pairs, n_classes)))
-        decision.append(one_against_rest(pairs, n_classes))
-    seconds = time.monotonic() - begun
+        predicted.append(svc.classes_.take(ovo_vote(pairs, n_classes)))
+        decision.append(ovr_decision(pairs, n_classes))
+    seconds = time.monotonic() - started
     return CellPrediction(np.concatenate(predicted), np.concatenate(decision), svc.classes_, seconds)
 
 
@@ -289,26 +286,7 @@ def solve(
     C: float = 1.0,
     class_weight: Mapping | str | None = None,
 ) -> tuple[SVC, slice | np.ndarray]:
-    """Fit an SVM on the rows of a kernel matrix that weigh something, and return it and these rows.
-
-    libsvm drops the others, and then counts the support vectors among the rest: with a precomputed kernel,
-    scikit-learn's SVC would read other rows' values (its issue 25380).
-
-    Parameters
-    ----------
-    matrix : ndarray of shape (n_fit, n_fit), float64
-    y : ndarray of shape (n_fit,)
-    sample_weight : ndarray of shape (n_fit,) or None
-    C : float, default 1.0
-    class_weight : dict or "balanced", optional
-
-    Returns
-    -------
-    SVC
-        Of a precomputed kernel; it tells classes of rows of an (n_rows, n_fit) kernel matrix by its columns `used`.
-    slice or ndarray of int
-        `used`.
-    """
+    """Fit an SVM on the rows of a kernel matrix with a weight over 0, and return it and these rows."""
     used, sample_weight = rows_to_fit(y, sample_weight)
     if not isinstance(used, slice):
         matrix, y = matrix[np.ix_(used, used)], np.asarray(y)[used]
@@ -330,23 +308,15 @@ _MOST_VALUES = 2**22
 
 
 def row_blocks(n_rows: int, n_classes: int) -> Iterator[slice]:
-    """Yield slices that cover all rows, each of so few that the values of their pairs take little memory."""
+    """Yield slices that cover all rows, each short enough that the values of its pairs need little memory."""
     n_pairs = n_classes * (n_classes - 1) // 2
     step = max(1, _MOST_VALUES // n_pairs)
     for first in range(0, n_rows, step):
         yield slice(first, min(first + step, n_rows))
 
 
-def vote(pairs: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return the number of the class that wins most pairs, the first of equals.
-
-    Parameters
-    ----------
-    pairs : ndarray of shape (n_rows,) or (n_rows, n_pairs), float64
-        Decision values as of `SVC` with `decision_function_shape="ovo"`: with two classes they speak for the second,
-        else each speaks for the first of its pair. A value of 0 goes to the second class, as in libsvm.
-    n_classes : int
-    """
+def ovo_vote(pairs: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return the index of the class that wins most pairs, the first of equals; a value of 0 is for the second class."""
     if n_classes == 2:
         return (pairs >= 0).astype(np.intp)
     votes = np.zeros((len(pairs), n_classes), dtype=np.intp)
@@ -357,19 +327,8 @@ def vote(pairs: np.ndarray, n_classes: int) -> np.ndarray:
     return votes.argmax(axis=1)
 
 
-def one_against_rest(pairs: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return one value a class: the pairs it wins, and by how much as a fraction that never outweighs a pair.
-
-    Parameters
-    ----------
-    pairs, n_classes
-        As of `vote`; two classes have one value, which comes back as it is.
-
-    Returns
-    -------
-    ndarray of shape (n_rows,) or (n_rows, n_classes), float64
-        What `SVC` calls `decision_function_shape="ovr"`.
-    """
+def ovr_decision(pairs: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return one value per class: the pairs it wins, and by how much as a fraction that never outweighs a pair."""
     if n_classes == 2:
         return pairs
     votes, margins = np.zeros((2, len(pairs), n_classes))
@@ -385,22 +344,7 @@ def one_against_rest(pairs: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 def decide_pairs(kernel: np.ndarray, dual_coef: np.ndarray, n_support: np.ndarray, intercept: np.ndarray) -> np.ndarray:
-    """Return the decision values of every pair of classes, as of `SVC` with `decision_function_shape="ovo"`.
-
-    Parameters
-    ----------
-    kernel : ndarray of shape (n_rows, n_support), float64
-        Of rows and support vectors.
-    dual_coef : ndarray of shape (n_classes - 1, n_support), float64
-        A vector of class i has its coefficient against class j in row j - 1, if i < j, and in row j, if i > j.
-    n_support : ndarray of shape (n_classes,), int
-        Support vectors of each class; they stand class by class.
-    intercept : ndarray of shape (n_pairs,), float64
-
-    Returns
-    -------
-    ndarray of shape (n_rows,) or (n_rows, n_pairs), float64
-    """
+    """Return the decision values of every pair of classes, as of `SVC` with `decision_function_shape="ovo"`."""
     n_classes = len(n_support)
     if n_classes == 2:
         return (kernel @ dual_coef.T + intercept).ravel()

@@ -30,10 +30,15 @@ def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("name", ["binary", "ten classes"])
-@pytest.mark.parametrize("seed", [0, 1, 123])
-@pytest.mark.parametrize("n_jobs", [None, 2])
-@pytest.mark.parametrize("params", [{}, {"min_samples_leaf": 3, "max_features": 0.3, "class_weight": "balanced"}])
+@pytest.mark.parametrize(
+    ("name", "seed", "n_jobs", "params"),
+    [
+        ("binary", 0, None, {}),
+        ("ten classes", 1, 2, {}),
+        ("binary", 123, 2, {"min_samples_leaf": 3, "max_features": 0.3, "class_weight": "balanced"}),
+        ("ten classes", 0, None, {"min_samples_leaf": 3, "max_features": 0.3, "class_weight": "balanced"}),
+    ],
+)
 def test_prefixes_are_separate_forests(name, seed, n_jobs, params):
     X, y, X_new = load(name)
     largest = PrefixForestClassifier(n_estimators=SIZES[-1], random_state=seed, n_jobs=n_jobs, **params).fit(X, y)

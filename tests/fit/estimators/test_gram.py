@@ -158,9 +158,9 @@ def test_what_does_not_fit_is_refused(X):
         SharedGram(X, layers={"low": 2099})
     with pytest.raises(FeatxError, match="discretize: expected one of none, ternary"):
         SharedGram(X, discretize="binary")
-    with pytest.raises(FeatxError, match="'top': not one of low, middle, high"):
+    with pytest.raises(FeatxError, match="'top' is not one of low, middle, high"):
         SharedGram(X, layers=LAYERS).fold(FIT, SCORE, layers=["top"])
-    with pytest.raises(FeatxError, match="got none"):
+    with pytest.raises(FeatxError, match="found none"):
         SharedGram(X, layers=LAYERS).fold(FIT, SCORE, layers=[])
     with pytest.raises(ValueError, match="gamma: expected"):
         SharedGram(X).fold(FIT, SCORE).gamma("wide")

@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from featx import FeatxError, TernaryDiscretizer
 from featx.fit.estimators import GramSVC, SharedGram
-from featx.fit.estimators.svm import fit_cells, one_against_rest, row_blocks, vote
+from featx.fit.estimators.svm import fit_cells, ovo_vote, ovr_decision, row_blocks
 
 # As of scikit-learn's own SVC, for the same reason: the solver stops within a tolerance.
 XFAIL = {"check_sample_weight_equivalence_on_dense_data": "as of SVC, weights equal repeats only within tolerance"}
@@ -55,8 +55,10 @@ def compare(shared, plain, X):
     np.testing.assert_allclose(shared.decision, decision, rtol=1e-7, atol=1e-8)
 
 
-@pytest.mark.parametrize("discretize", ["none", "ternary"])
-@pytest.mark.parametrize("name", ["digits", "cancer", "2", "3", "9"])
+@pytest.mark.parametrize(
+    ("name", "discretize"),
+    [("digits", "none"), ("cancer", "none"), ("cancer", "ternary"), ("2", "ternary"), ("3", "none"), ("9", "ternary")],
+)
 def test_every_cell_predicts_as_its_pipeline(name, discretize):
     X, y = load(name)
     rows = np.random.default_rng(0).permutation(len(X))
@@ -136,8 +138,9 @@ def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", ["digits", "cancer", "2", "5"])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("digits", np.float32), ("cancer", np.float64), ("2", np.float32), ("5", np.float64)]
+)
 @pytest.mark.parametrize(
     "params",
     [
@@ -210,7 +213,7 @@ def test_many_classes_take_little_memory_and_answer_as_in_scikit_learn():
 
 def test_a_thousand_classes_take_as_much_as_a_few_copies_of_their_pairs():
     pairs = np.random.default_rng(0).normal(size=(2, 499_500))
-    for decide in (vote, one_against_rest):
+    for decide in (ovo_vote, ovr_decision):
         _, peak = peak_memory(lambda decide=decide: decide(pairs, 1000))
         assert peak < 5 * pairs.nbytes
     assert max(block.stop - block.start for block in row_blocks(100, 1000)) * 499_500 * 8 < 50e6
