@@ -444,7 +444,7 @@ def compared_repeats_table(compared: Sequence[ComparedRepeats]) -> pd.DataFrame:
     """Return a comparison for a screen: one row per run, scores as mean ± deviation over its splits."""
     rows = []
     for run in compared:
-        figures = {f"test {name}": describe_mean(name, run.mean, run.deviation) for name in _SHOWN if name in run.mean}
+        scores = {f"test {name}": describe_mean(name, run.mean, run.deviation) for name in _SHOWN if name in run.mean}
         weighted = f", weighted by {run.weighted_by}" if run.weighted_by else ""
         validation = None if run.validation is None else f"{run.validation:.4f} ({run.choose_by}{weighted})"
         better = "" if run.n_better is None else f"{run.n_better} of {run.n_splits}"
@@ -455,7 +455,7 @@ def compared_repeats_table(compared: Sequence[ComparedRepeats]) -> pd.DataFrame:
                 "features": None if run.n_features is None else f"{run.n_features:,}",
                 "splits": run.n_splits,
                 "validation": validation,
-                **figures,
+                **scores,
                 "difference": "" if run.difference is None else f"{run.difference:+.4f}",
                 "better on": better,
             }

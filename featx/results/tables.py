@@ -7,7 +7,7 @@ import pandas as pd
 
 from featx.results.record import Run
 
-_TEST_FIGURES = ("balanced_accuracy", "macro_f1", "mcc", "roc_auc", "log_loss")
+_TEST_SCORES = ("balanced_accuracy", "macro_f1", "mcc", "roc_auc", "log_loss")
 
 
 def cells_table(run: Run) -> pd.DataFrame:
@@ -54,7 +54,7 @@ def describe_test(run: Run) -> str:
     interval = run.test.get("accuracy_interval")
     bounds = f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
     others = [
-        f"{name.replace('_', ' ')} {run.test[name]:.4f}" for name in _TEST_FIGURES if run.test.get(name) is not None
+        f"{name.replace('_', ' ')} {run.test[name]:.4f}" for name in _TEST_SCORES if run.test.get(name) is not None
     ]
     return (
         f"test accuracy {run.test['accuracy']:.4f}{bounds} on {run.protocol['n_test']:,} images{describe_weight(run)} "

@@ -119,7 +119,7 @@ def test_runs_chosen_otherwise_are_not_ranked(copied, changes):
     assert answer.sentence == (
         f"3 classifiers on frozen features {100 * min(accuracies):.1f}% to {100 * max(accuracies):.1f}%, fine-tuned "
         f"VGG16 {100 * tuned.accuracy:.1f}% [{100 * low:.1f}, {100 * high:.1f}]; no difference is tested, as "
-        "validation figures don't rank the classifiers on frozen features."
+        "validation scores don't rank the classifiers on frozen features."
     )
     assert (answer.classical, answer.finetuned, answer.pair, answer.is_significant) == (None, "tuned", None, None)
     assert "The classifiers on frozen features were not chosen on the same rows by the same measure" in answer.basis
@@ -163,10 +163,10 @@ def test_runs_without_validation_figures_are_not_ranked(copied):
         change(copied / name, cells=[cell | {"validation_accuracy": None} for cell in cells])
     answer = gather(copied).answer
     assert answer.classical == "svm"
-    assert "2 of the classifiers on frozen features have no validation figure." in answer.basis
+    assert "2 of the classifiers on frozen features have no validation score." in answer.basis
     answer = gather([copied / "bare", copied / "logreg"]).answer
     assert answer.classical is None
-    assert "have no validation figures, so they are not ranked: bare (none on record), logreg (none on" in answer.basis
+    assert "have no validation scores, so they are not ranked: bare (none on record), logreg (none on" in answer.basis
 
 
 def test_runs_that_can_answer_other_classes_are_left_out(copied):

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class FigureKind:
     source: str
     summary: str
     function: str
-    in_report: tuple[Mapping[str, object], ...] = field(default=({},))
+    in_report: tuple[Mapping[str, object], ...] = ({},)
 
     def draw(self, source: object, **options: object) -> Panel:
         """Draw one figure.
