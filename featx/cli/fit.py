@@ -177,7 +177,7 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
     from datetime import datetime
 
     from featx.fit import fit_grid
-    from featx.results import cells_table, describe_test, format_table, layers_table
+    from featx.results import cells_table, format_table, format_test, layers_table
 
     shard = options.pop("shard")
     if shard is not None and options["output"] is None:
@@ -220,7 +220,7 @@ def run_fit(model: str, store: Path, axes: tuple[str, ...], options: dict) -> No
     click.echo(format_table(cells_table(run)))
     if run.layers:
         click.echo(f"\n{format_table(layers_table(run))}")
-    click.echo(f"\n{describe_test(run)}")
+    click.echo(f"\n{format_test(run)}")
     layers = "layers.csv, " if run.layers else ""
     click.echo(f"{output}: run.json, cells.csv, {layers}predictions.csv, per_class.csv, confusion.csv, model.skops")
 
@@ -232,7 +232,7 @@ def run_repeats(
     from dataclasses import asdict
 
     from featx.fit import fit_repeats
-    from featx.results import describe_repeats, format_table, repeats_table
+    from featx.results import format_repeats, format_table, repeats_table
 
     run = fit_repeats(store, model, output, grid=grid, progress=True, **repeat_options(random, options))
     if as_json:
@@ -241,7 +241,7 @@ def run_repeats(
     for note in run.notes:
         say(note)
     click.echo(format_table(repeats_table(run)))
-    click.echo(f"\n{describe_repeats(run)}\n{output}: repeats.json, repeats.csv")
+    click.echo(f"\n{format_repeats(run)}\n{output}: repeats.json, repeats.csv")
 
 
 def repeat_options(random: dict, options: dict) -> dict:

@@ -15,7 +15,7 @@ from featx.fit import fit_grid, plan_cells
 from featx.images import Manifest, make_splits, read_elpv
 from featx.networks.recipes import read_recipe, recipe_record
 from featx.report import write_report
-from featx.results import FINETUNE, Run, describe_params, put_back, read_run
+from featx.results import FINETUNE, Run, format_params, put_back, read_run
 from featx.store import Store
 
 SPLIT = (0.6, 0.2, 0.2)
@@ -157,7 +157,7 @@ def demo_table(demo: Demo) -> pd.DataFrame:
     rows: list[dict[str, object]] = [
         {
             "method": _METHODS[run.model, run.best.discretize],
-            "chosen on validation rows": describe_params(run.best.params),
+            "chosen on validation rows": format_params(run.best.params),
             "validation": run.best.validation_accuracy,
             "test": run.test["accuracy"],
             "seconds": sum(cell.seconds for cell in run.cells) + run.refit_seconds,

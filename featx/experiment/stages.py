@@ -19,7 +19,7 @@ from featx.finetune import fine_tune_all
 from featx.fit import choose_among, fit_grid, fit_repeats
 from featx.images import Manifest, make_count_splits, make_splits, read_elpv, read_source
 from featx.report import gather, write_page
-from featx.results import RECORD, RepeatedRun, Run, describe_repeats, describe_test, read_repeats, read_run
+from featx.results import RECORD, RepeatedRun, Run, format_repeats, format_test, read_repeats, read_run
 from featx.store import Store
 from featx.system import close_names
 
@@ -227,7 +227,7 @@ class Work:
             progress=self.progress,
             echo=lambda line: self.echo(in_keys(line)),
         )
-        return [describe_test(runs[stage.path]) for stage in stages]
+        return [format_test(runs[stage.path]) for stage in stages]
 
     def fit(self, stage: Stage, *, overwrite: bool) -> str:
         """Fit a grid on the images' own splits, or on random ones."""
@@ -236,7 +236,7 @@ class Work:
         run = self._fit(self.experiment.store_path(spec.store), spec, stage.path, options)
         for note in run.notes:
             self.echo(in_keys(note))
-        return describe_test(run) if isinstance(run, Run) else describe_repeats(run)
+        return format_test(run) if isinstance(run, Run) else format_repeats(run)
 
     def _fit(self, store_path: Path, spec: FitSpec, path: Path, options: dict[str, object]) -> Run | RepeatedRun:
         names = ("layers", "discretize", "choose_by", "label", "where", "sample_weight", "class_weight")
@@ -252,7 +252,7 @@ class Work:
         run = choose_among(paths, stage.path, overwrite=overwrite)
         for note in run.notes:
             self.echo(note)
-        return describe_repeats(run)
+        return format_repeats(run)
 
     def report(self, stage: Stage, *, overwrite: bool) -> str | None:
         """Write the page about all runs on one split; it is the experiment's own, and replaced whenever it is old."""
@@ -277,8 +277,8 @@ def describe_stage(stage: Stage) -> str:
     if stage.section == "report":
         return ""
     if (stage.path / RECORD).is_file():
-        return describe_repeats(read_repeats(stage.path))
-    return describe_test(read_run(stage.path))
+        return format_repeats(read_repeats(stage.path))
+    return format_test(read_run(stage.path))
 
 
 def tuning_options(spec: FinetuneSpec) -> dict[str, object]:

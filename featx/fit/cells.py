@@ -16,7 +16,7 @@ from featx.fit.estimators.gram import FoldGram, SharedGram
 from featx.fit.estimators.svm import iter_cells
 from featx.fit.models import CellPlan, Params, make_estimator
 from featx.fit.scoring import check_choice, measure_accuracy, measure_choice
-from featx.results import tell_scores
+from featx.results import predict_scores
 from featx.store import Fold, Rows
 from featx.system import available_memory
 
@@ -273,7 +273,7 @@ def _score_one_by_one(
             with convergence_noted() as noted:
                 fit_estimator(estimator, rows, fit)
             told = {"predicted": estimator.predict(rows.X[score]), "classes": estimator.classes_}
-            told |= {} if choose_by == "accuracy" else tell_scores(estimator, rows.X[score])
+            told |= {} if choose_by == "accuracy" else predict_scores(estimator, rows.X[score])
         except FIT_ERRORS as error:
             yield number, _failed(error, time.monotonic() - begun)
         else:

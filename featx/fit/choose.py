@@ -18,9 +18,9 @@ from featx.results import (
     RepeatedRun,
     check_free,
     name_runs,
-    rank,
     read_repeats,
-    summarise,
+    signed_score,
+    summarize_repeats,
     write_repeats,
 )
 
@@ -84,7 +84,7 @@ def choose_among(run_paths: Sequence[str | Path], output: str | Path, *, overwri
         store=_in_common([run.store for run in runs.values()]),
         protocol=_in_common([run.protocol for run in runs.values()]) | {"among": among},
         repeats=repeats,
-        **dict(zip(("mean", "deviation"), summarise(repeats), strict=True)),
+        **dict(zip(("mean", "deviation"), summarize_repeats(repeats), strict=True)),
         notes=tuple(dict.fromkeys([*_notes_of(runs), *notes])),
         rows_sha256=first.rows_sha256,
     )
@@ -140,7 +140,7 @@ def _shapes(run: RepeatedRun) -> list[tuple[object, ...]]:
 def _choose(runs: dict[str, RepeatedRun], number: int) -> Repeat:
     """Return a split as the best run has it; max takes the first of equals."""
     choose_by = next(iter(runs.values())).protocol["choose_by"]
-    name = max(runs, key=lambda name: rank(runs[name].repeats[number].validation_score, choose_by))
+    name = max(runs, key=lambda name: signed_score(runs[name].repeats[number].validation_score, choose_by))
     seconds = sum(run.repeats[number].seconds for run in runs.values())
     return replace(runs[name].repeats[number], run=name, seconds=round(seconds, 3))
 

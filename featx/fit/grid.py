@@ -20,7 +20,7 @@ from featx.fit.layerwise import LayerQuestions, check_questions, score_layers
 from featx.fit.models import CellPlan
 from featx.fit.refit import Refit, refit
 from featx.fit.task import GridTask, Protocol, plan_grid
-from featx.results import Cell, Run, check_free, count_confusion, rank, report_classes, score_columns, write_run
+from featx.results import Cell, Run, check_free, count_confusion, report_classes, score_columns, signed_score, write_run
 from featx.store import Rows, notes_on_splits
 from featx.system import Shard, peak_memory, progress_bar, without_numpy
 
@@ -364,7 +364,7 @@ def _choose(cells: Sequence[Cell], choose_by: str) -> int:
     usable = [number for number, cell in enumerate(cells) if cell.error is None]
     if not usable:
         raise FeatxError(f"every cell failed; the first with {cells[0].error}. Give other values")
-    return max(usable, key=lambda number: (rank(cells[number].validation_score or 0.0, choose_by), -number))
+    return max(usable, key=lambda number: (signed_score(cells[number].validation_score or 0.0, choose_by), -number))
 
 
 def _describe_protocol(protocol: Protocol, rows: Rows) -> dict[str, object]:

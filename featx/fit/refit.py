@@ -22,7 +22,7 @@ from featx.fit.estimators.large_svm import LargeSVC
 from featx.fit.estimators.svm import GramSVC
 from featx.fit.estimators.ternary import TernaryDiscretizer
 from featx.fit.models import CellPlan, make_estimator
-from featx.results import describe_params, score, tell_scores
+from featx.results import format_params, predict_scores, score
 from featx.store import Rows
 
 
@@ -45,7 +45,7 @@ class Refit:
         See `featx.fit.refit.count_parameters`.
     scores : dict
         Probabilities and decision values of the test rows, those of the two that it tells: see
-        `featx.results.tell_scores`. Empty without test rows.
+        `featx.results.predict_scores`. Empty without test rows.
     """
 
     estimator: Pipeline
@@ -75,7 +75,7 @@ def failures_told(cell: CellPlan, where: str = "") -> Iterator[None]:
         yield
     except FIT_ERRORS as error:
         raise FeatxError(
-            f"{where}the cell to score, {describe_params(cell[1])}, failed with {type(error).__name__}: "
+            f"{where}the cell to score, {format_params(cell[1])}, failed with {type(error).__name__}: "
             f"{str(error).rstrip('.')}. Give other values"
         ) from error
 
@@ -115,7 +115,7 @@ def refit(model: str, cell: CellPlan, rows: Rows, *, seed: int = 0, class_weight
     with failures_told(cell):
         predicted = best.predict(X)
     predict_seconds = (time.monotonic() - begun) * 1000 / len(test)
-    scores = tell_scores(best, X)
+    scores = predict_scores(best, X)
     figures = score(
         rows.y[test].astype(str),
         predicted,

@@ -21,7 +21,16 @@ from featx.fit.models import CellPlan, check_cells, make_estimator, plan_cells
 from featx.fit.refit import failures_told
 from featx.fit.scoring import check_choice
 from featx.fit.splits import digest_draws, draw_per_class, draw_split, make_folds, read_strata
-from featx.results import Repeat, RepeatedRun, check_free, rank, score, summarise, tell_scores, write_repeats
+from featx.results import (
+    Repeat,
+    RepeatedRun,
+    check_free,
+    predict_scores,
+    score,
+    signed_score,
+    summarize_repeats,
+    write_repeats,
+)
 from featx.store import (
     Fold,
     Rows,
@@ -243,7 +252,7 @@ def _fit_once(
     figures = {
         "classes": best.classes_,
         "majority": rows.most_frequent(train),
-        **tell_scores(best, rows.X[test]),
+        **predict_scores(best, rows.X[test]),
         "seed": seed,
     }
     y, weights = rows.y[test].astype(str), rows.weights_of(test)
@@ -289,7 +298,7 @@ def _choose(
             means[:, number] += np.divide(pair, len(folds))
     if np.isnan(means).all():
         raise FeatxError(f"seed {options['seed']}: every cell failed; the first with {errors[0]}. Give other values")
-    chosen = int(np.nanargmax(rank(means[1], choose_by)))
+    chosen = int(np.nanargmax(signed_score(means[1], choose_by)))
     return chosen, *means[:, chosen].tolist()
 
 
@@ -382,7 +391,7 @@ def fit_repeats(
     _fit_splits(task, journal, range(n_repeats), cluster=cluster, progress=progress)
     repeats = tuple(journal.records[number,] for number in range(n_repeats))
     notes = (*task.notes, *share_notes, *_notes_on_shares(task, repeats), *_notes_on_choices(task, repeats))
-    figures = summarise(repeats)
+    figures = summarize_repeats(repeats)
     run = RepeatedRun(task.model, task.store, task.protocol, repeats, *figures, notes, task.digest_draws())
     write_repeats(output, run)
     journal.remove()

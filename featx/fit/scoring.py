@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from featx.errors import FeatxError
-from featx.results import FIGURES, gather_answers
+from featx.results import METRICS, gather_answers
 from featx.store import Fold, Rows
 
 CHOOSE_BY = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
@@ -123,4 +123,4 @@ def measure_choice(
     """
     y = rows.y[score].astype(str)
     answers = gather_answers(y, predicted.astype(str), classes, probabilities, decision, rows.weights_of(score))
-    return FIGURES[choose_by](answers)
+    return METRICS[choose_by](answers)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featx.results import ComparedRun, Pair, Run, describe_validation, pair_runs, rank
+from featx.results import ComparedRun, Pair, Run, format_validation, pair_runs, signed_score
 
 SIGNIFICANCE = 0.05
 """A difference is called significant if McNemar's p is under it."""
@@ -162,7 +162,7 @@ def _validation_rank(run: Run) -> float | None:
     # A recipe's loss includes L2 and smoothed labels: it can compare its stages, but not runs.
     if choose_by in ("accuracy", "loss"):
         return run.best.validation_accuracy
-    return None if run.best.validation_score is None else rank(run.best.validation_score, str(choose_by))
+    return None if run.best.validation_score is None else signed_score(run.best.validation_score, str(choose_by))
 
 
 def _choose(candidates: Sequence[Candidate]) -> Candidate | None:
@@ -227,4 +227,4 @@ def _say_validation(run: Run, compared: ComparedRun) -> str:
     is_accuracy = choose_by in ("accuracy", "loss")
     score = percent(run.best.validation_accuracy) if is_accuracy else f"{choose_by} {run.best.validation_score:.3f}"
     ending = "; its stage was chosen by the loss of its training" if choose_by == "loss" else ""
-    return f"{compared.name} ({score} {describe_validation(run)}{ending})"
+    return f"{compared.name} ({score} {format_validation(run)}{ending})"

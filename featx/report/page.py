@@ -15,7 +15,7 @@ from featx.report.dataset import ImageSizes, StoreData, format_sizes
 from featx.report.figures import short_name
 from featx.report.galleries import Galleries
 from featx.report.panels import Drawings
-from featx.results import Cell, Run, describe_params, describe_weight
+from featx.results import Cell, Run, format_params, format_weight
 
 MOST_ROWS = 1000
 """How many rows the table of cells has, and how many those of the classes of all runs have together."""
@@ -220,7 +220,7 @@ def _describe_measure(run: Run, cell: Cell) -> str:
 
 def _describe_cell(cell: Cell) -> str:
     discretized = "" if cell.discretize == "none" else f"{cell.discretize} "
-    return (discretized + describe_params(cell.params)).strip()
+    return (discretized + format_params(cell.params)).strip()
 
 
 def _run_view(run: ReportedRun, anchor: str, drawings: Drawings, galleries: Galleries, most: int) -> dict[str, object]:
@@ -250,7 +250,7 @@ def _run_facts(run: ReportedRun) -> list[tuple[str, str]]:
     if best.validation_accuracy is not None:
         facts.append(("Validation accuracy", percent(best.validation_accuracy) + _describe_measure(run.run, best)))
     # All scores of the record are weighted if rows have weights; the accuracy above is not.
-    weighted = describe_weight(run.run)
+    weighted = format_weight(run.run)
     if weighted and _is_number(test.get("accuracy")):
         facts.append((f"Test accuracy{weighted}", percent(test["accuracy"])))
     facts += [

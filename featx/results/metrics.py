@@ -22,7 +22,7 @@ from featx.errors import FeatxError
 from featx.images import sort_labels
 
 
-def tell_scores(estimator: object, X: np.ndarray) -> dict[str, np.ndarray]:
+def predict_scores(estimator: object, X: np.ndarray) -> dict[str, np.ndarray]:
     """Return a classifier's probabilities and decision values, as far as it has them.
 
     Parameters
@@ -39,7 +39,7 @@ def tell_scores(estimator: object, X: np.ndarray) -> dict[str, np.ndarray]:
     return {name: getattr(estimator, method)(X) for name, method in methods.items() if hasattr(estimator, method)}
 
 
-def rank(score: float | np.ndarray, choose_by: str) -> float | np.ndarray:
+def signed_score(score: float | np.ndarray, choose_by: str) -> float | np.ndarray:
     """Return a score with the sign for which larger is better.
 
     Means over folds are compared as they are, with all digits, as scikit-learn's GridSearchCV does: of the same scores
@@ -47,7 +47,7 @@ def rank(score: float | np.ndarray, choose_by: str) -> float | np.ndarray:
 
     Examples
     --------
-    >>> rank(0.75, "roc_auc"), rank(0.5, "log_loss")
+    >>> signed_score(0.75, "roc_auc"), signed_score(0.5, "log_loss")
     (0.75, -0.5)
     """
     return -score if choose_by == "log_loss" else score
@@ -113,7 +113,7 @@ def score(
         If the arrays don't fit each other.
     """
     answers = gather_answers(y, predicted, classes, probabilities, decision, sample_weight)
-    scores = {name: compute(answers) for name, compute in FIGURES.items()}
+    scores = {name: compute(answers) for name, compute in METRICS.items()}
     correct = answers.y == answers.predicted
     interval = accuracy_interval(correct, sample_weight=answers.weight, seed=seed, n_resamples=n_resamples)
     rate = float(np.average(answers.y == majority, weights=answers.weight))
@@ -371,7 +371,7 @@ def logarithmic_loss(answers: Answers) -> float | None:
     return float(log_loss(codes, probabilities, labels=list(range(n_classes)), sample_weight=answers.weight))
 
 
-FIGURES: dict[str, Callable[[Answers], float | None]] = {
+METRICS: dict[str, Callable[[Answers], float | None]] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
     "macro_f1": macro_f1,
