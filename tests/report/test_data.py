@@ -188,7 +188,7 @@ def test_where_there_is_one_kind_the_sentence_says_so(results, names, missing):
     assert answer.is_significant is None
 
 
-def test_a_significant_difference_is_told_with_its_direction(results):
+def test_a_significant_difference_has_its_direction(results):
     svm, tuned = (gather(results / name).runs[0] for name in ("svm", "tuned"))
     n_rows = 40
     wrong, right = np.zeros(n_rows, bool), np.ones(n_rows, bool)
@@ -240,7 +240,7 @@ def test_another_store_under_the_name_is_not_taken(copied):
     assert "another store than the run's" in report.notes[0]
 
 
-def test_a_store_that_is_gone_is_told(copied):
+def test_a_store_that_is_gone_is_named(copied):
     for path in copied.iterdir():
         change(path, store={"path": "gone.h5"})
     report = gather(copied)
@@ -248,7 +248,7 @@ def test_a_store_that_is_gone_is_told(copied):
     assert report.notes == ("gone.h5: the store isn't there; the report is without what it says of the data",)
 
 
-def test_runs_on_other_rows_are_told_and_left_out(results, tmp_path):
+def test_runs_on_other_rows_are_named_and_left_out(results, tmp_path):
     table = make_table(40)
     other = make_run(tmp_path / "other", table, store_path="gone.h5")
     report = gather([other, results])
@@ -267,7 +267,7 @@ def test_runs_on_other_rows_are_told_and_left_out(results, tmp_path):
         (lambda folder: os.truncate(folder / "run.json", 2**26 + 1), "no run of featx has more than 67,108,864"),
     ],
 )
-def test_a_run_that_cannot_be_read_is_told_and_left_out(copied, spoil, reason):
+def test_a_run_that_cannot_be_read_is_named_and_left_out(copied, spoil, reason):
     spoil(copied / "svm")
     report = gather(copied)
     assert [run.name for run in report.runs] == ["bare", "logreg", "tuned"]
@@ -289,7 +289,7 @@ def test_scores_and_curves_that_cannot_be_read_are_notes(copied):
     assert any("curves.csv: not as featx finetune writes it" in note for note in runs["tuned"].notes)
 
 
-def test_random_splits_and_nothing_are_told(results, tmp_path):
+def test_random_splits_and_missing_folders_are_named(results, tmp_path):
     (tmp_path / "some" / "repeated").mkdir(parents=True)
     (tmp_path / "some" / "repeated" / "repeats.json").write_text("{}")
     report = gather([results, tmp_path / "some", tmp_path / "nowhere"])

@@ -79,8 +79,8 @@ def test_the_command_takes_either_kind_of_run_not_both(tmp_path):
     assert "+0.1500" in done.output
     assert "2 of 2" in done.output
     assert "0.8050 (roc_auc)" in done.output
-    told = json.loads(CliRunner().invoke(main, ["compare", str(one), str(two), "--json"]).output)
-    assert [run["n_features"] for run in told["runs"]] == [1024, None]
+    shown = json.loads(CliRunner().invoke(main, ["compare", str(one), str(two), "--json"]).output)
+    assert [run["n_features"] for run in shown["runs"]] == [1024, None]
     with pytest.raises(FeatxError, match=r"is a run of random splits, .*none is none; compare them separately"):
         are_repeats([one, tmp_path / "none"])
     assert are_repeats([tmp_path / "none"]) is False

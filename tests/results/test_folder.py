@@ -90,7 +90,7 @@ class Stranger(BaseEstimator):
     """A type that no model of featx holds."""
 
 
-def test_the_test_accuracy_stands_with_the_chosen_cell_alone():
+def test_only_the_chosen_cell_has_a_test_accuracy():
     table = cells_table(run_of())
     assert table["test"].isna().tolist() == [True, False]
     assert table["chosen"].tolist() == ["", "*"]
