@@ -1,4 +1,4 @@
-"""Gather what a report says from the folders of runs, before anything is drawn or laid out."""
+"""Gather the contents of a report from the folders of runs, before anything is drawn or laid out."""
 
 import hashlib
 from collections import Counter
@@ -75,7 +75,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report says.
+    """The contents of a report.
 
     Attributes
     ----------

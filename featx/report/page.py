@@ -4,6 +4,7 @@ import base64
 import hashlib
 import importlib.resources
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from featx.report.figures import short_name
 from featx.report.galleries import Galleries
 from featx.report.panels import Drawings
 from featx.results import Cell, Run, format_params, format_weight
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 MOST_ROWS = 1000
 """How many rows the table of cells has, and how many those of the classes of all runs have together."""
@@ -64,7 +68,7 @@ def render_page(
         Of the store's images; None without a store.
     title : str
     notes : sequence of str
-        What else the page says at the end of the data.
+        Further lines at the end of the section of the data.
 
     Returns
     -------
@@ -98,7 +102,7 @@ def render_page(
     )
 
 
-def _template() -> object:
+def _template() -> "Template":
     try:
         import jinja2
     except ImportError as error:
@@ -195,11 +199,11 @@ def _cell_row(run: ReportedRun, cell: Cell, anchor: str) -> dict[str, object]:
         "anchor": anchor,
         "is_chosen": is_chosen,
         "model": name_model(run.run, discretize=cell.discretize),
-        "settings": _describe_cell(cell),
+        "settings": _format_cell(cell),
         "error": cell.error,
         "note": cell.note,
         "numbers": [
-            (validation, "" if validation is None else percent(validation) + spread + _describe_measure(run.run, cell)),
+            (validation, "" if validation is None else percent(validation) + spread + _format_measure(run.run, cell)),
             (test, "" if test is None else percent(test)),
             (bounds[0] if bounds else None, _interval(bounds) if bounds else ""),
             (cell.seconds, _seconds(cell.seconds)),
@@ -208,7 +212,7 @@ def _cell_row(run: ReportedRun, cell: Cell, anchor: str) -> dict[str, object]:
     }
 
 
-def _describe_measure(run: Run, cell: Cell) -> str:
+def _format_measure(run: Run, cell: Cell) -> str:
     """Return in brackets how a validation accuracy was measured, if not on plain validation rows."""
     folds, weight = run.protocol.get("cv"), run.protocol.get("sample_weight")
     choose_by, score = run.protocol.get("choose_by", "accuracy"), cell.validation_score
@@ -218,7 +222,7 @@ def _describe_measure(run: Run, cell: Cell) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def _describe_cell(cell: Cell) -> str:
+def _format_cell(cell: Cell) -> str:
     discretized = "" if cell.discretize == "none" else f"{cell.discretize} "
     return (discretized + format_params(cell.params)).strip()
 
@@ -231,7 +235,7 @@ def _run_view(run: ReportedRun, anchor: str, drawings: Drawings, galleries: Gall
         "name": run.name,
         "anchor": anchor,
         "model": name_model(run.run),
-        "chosen": _describe_cell(run.run.best),
+        "chosen": _format_cell(run.run.best),
         "facts": _run_facts(run),
         "drawn": drawings.runs.get(run.name, ()),
         "classes": [
@@ -248,7 +252,7 @@ def _run_facts(run: ReportedRun) -> list[tuple[str, str]]:
     compared, test, best = run.compared, run.run.test or {}, run.run.best
     facts = [("Test accuracy", f"{percent(compared.accuracy)} {_interval(compared.accuracy_interval)}")]
     if best.validation_accuracy is not None:
-        facts.append(("Validation accuracy", percent(best.validation_accuracy) + _describe_measure(run.run, best)))
+        facts.append(("Validation accuracy", percent(best.validation_accuracy) + _format_measure(run.run, best)))
     # All scores of the record are weighted if rows have weights; the accuracy above is not.
     weighted = format_weight(run.run)
     if weighted and _is_number(test.get("accuracy")):

@@ -138,14 +138,14 @@ def compare_runs(paths: str | Path | Sequence[str | Path]) -> Comparison:
     ]
     for run in others:
         check_same_classes(first.run, run.run, set(first.predictions["label"]), first.folder, run.folder)
-    described = [summarize_run(run.name, run.run, right) for run, right in zip(runs, correct, strict=True)]
+    summaries = [summarize_run(run.name, run.run, right) for run, right in zip(runs, correct, strict=True)]
     return Comparison(
         n_rows=len(first.predictions),
-        runs=tuple(run for run, _ in described),
+        runs=tuple(run for run, _ in summaries),
         pairs=tuple(
             pair_runs(first.name, run.name, correct[0], right) for run, right in zip(others, correct[1:], strict=True)
         ),
-        notes=tuple(note for _, note in described if note),
+        notes=tuple(note for _, note in summaries if note),
     )
 
 
@@ -262,7 +262,7 @@ def summarize_run(name: str, run: Run, correct: np.ndarray) -> tuple[ComparedRun
         name=name,
         model=f"fine-tuned {run.store.get('backbone', 'network')}" if run.is_finetuned else run.model,
         discretize=run.best.discretize,
-        params=_describe_stages(run) if run.is_finetuned else run.best.params,
+        params=_summarize_stages(run) if run.is_finetuned else run.best.params,
         accuracy=accuracy,
         accuracy_interval=accuracy_interval(correct),
         test_loss=None if note else (run.test or {}).get("log_loss"),
@@ -335,7 +335,7 @@ def check_same_classes(first_run: Run, run: Run, labels: Set[str], first: Path, 
             )
 
 
-def _describe_stages(run: Run) -> dict[str, object]:
+def _summarize_stages(run: Run) -> dict[str, object]:
     """Return recipe and stages in place of parameters, and the stage whose weights were kept if it is not the last."""
     stages = [str(cell.params["stage"]) for cell in run.cells]
     kept = {} if run.chosen == len(stages) - 1 else {"kept": stages[run.chosen]}
@@ -437,7 +437,7 @@ def compare_repeats(run_paths: Sequence[str | Path]) -> list[ComparedRepeats]:
     """
     paths = list_paths(run_paths)
     runs = [read_repeats(path) for path in paths]
-    return [_describe(name, run, runs[0]) for name, run in zip(name_runs(paths), runs, strict=True)]
+    return [_summarize(name, run, runs[0]) for name, run in zip(name_runs(paths), runs, strict=True)]
 
 
 def compared_repeats_table(compared: Sequence[ComparedRepeats]) -> pd.DataFrame:
@@ -463,7 +463,7 @@ def compared_repeats_table(compared: Sequence[ComparedRepeats]) -> pd.DataFrame:
     return pd.DataFrame(rows).dropna(axis="columns", how="all").fillna("")
 
 
-def _describe(name: str, run: RepeatedRun, first: RepeatedRun) -> ComparedRepeats:
+def _summarize(name: str, run: RepeatedRun, first: RepeatedRun) -> ComparedRepeats:
     scores = [repeat.validation_score for repeat in run.repeats]
     differences = None
     if run is not first and _draws(run) == _draws(first):
