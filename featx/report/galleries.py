@@ -15,7 +15,7 @@ from featx.report.data import Report, ReportedRun
 from featx.report.figures import read_pictures
 from featx.system import progress_bar
 
-MOST_IMAGES = 240
+MOST_IMAGES = 300
 """How many images a page shows: each gallery has an equal share of them."""
 
 
