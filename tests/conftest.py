@@ -23,7 +23,6 @@ LONGEST = (
         "cluster/test_open.py",
         "integration/test_slurm.py",
         "experiment/test_demo.py",
-        "report/test_size.py",
     ),
     *(
         "finetune/test_tune.py",
