@@ -75,7 +75,7 @@ def finetune(
     """
     from featx.finetune import fine_tune_all, name_runs
     from featx.networks.recipes import parse_changes
-    from featx.results import cells_table, describe_test, format_table
+    from featx.results import cells_table, format_table, format_test
 
     named = {"from_layer": from_layer, "precision": precision, "compile": compiled}
     named = {name: value for name, value in named.items() if value is not None}
@@ -110,7 +110,7 @@ def finetune(
     files = "run.json, cells.csv, curves.csv, predictions.csv, per_class.csv, confusion.csv, recipe.yaml"
     for path, run in runs.items():
         click.echo(format_table(cells_table(run)))
-        click.echo(f"\n{describe_test(run)}")
+        click.echo(f"\n{format_test(run)}")
         click.echo(f"{path}: {files}, network.weights.h5")
 
 

@@ -125,7 +125,7 @@ def check_shard(
 def fit_once(store: Path, model: str, output: Path, keywords: dict[str, Any], *, as_json: bool) -> None:
     """Fit a grid on the store's own split, and show its cells."""
     from featx.fit import fit_grid
-    from featx.results import cells_table, describe_test, format_table, layers_table
+    from featx.results import cells_table, format_table, format_test, layers_table
 
     run = fit_grid(store, model, output, **keywords)
     if as_json:
@@ -136,7 +136,7 @@ def fit_once(store: Path, model: str, output: Path, keywords: dict[str, Any], *,
     click.echo(format_table(cells_table(run)))
     if run.layers:
         click.echo(f"\n{format_table(layers_table(run))}")
-    click.echo(f"\n{describe_test(run)}")
+    click.echo(f"\n{format_test(run)}")
     layers = "layers.csv, " if run.layers else ""
     click.echo(f"{output}: run.json, cells.csv, {layers}predictions.csv, per_class.csv, confusion.csv, model.skops")
 
@@ -144,7 +144,7 @@ def fit_once(store: Path, model: str, output: Path, keywords: dict[str, Any], *,
 def fit_repeatedly(store: Path, model: str, output: Path, keywords: dict[str, Any], *, as_json: bool) -> None:
     """Fit a grid on random splits, and show how much its figures vary."""
     from featx.fit import fit_repeats
-    from featx.results import describe_repeats, format_table, repeats_table
+    from featx.results import format_repeats, format_table, repeats_table
 
     run = fit_repeats(store, model, output, **keywords)
     if as_json:
@@ -153,7 +153,7 @@ def fit_repeatedly(store: Path, model: str, output: Path, keywords: dict[str, An
     for note in run.notes:
         say(note)
     click.echo(format_table(repeats_table(run)))
-    click.echo(f"\n{describe_repeats(run)}\n{output}: repeats.json, repeats.csv")
+    click.echo(f"\n{format_repeats(run)}\n{output}: repeats.json, repeats.csv")
 
 
 def score_share(

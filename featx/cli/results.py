@@ -61,7 +61,7 @@ def choose(runs: tuple[Path, ...], output: Path, overwrite: bool, as_json: bool)
     from dataclasses import asdict
 
     from featx.fit import choose_among
-    from featx.results import describe_repeats, format_table, repeats_table
+    from featx.results import format_repeats, format_table, repeats_table
 
     run = choose_among(runs, output, overwrite=overwrite)
     if as_json:
@@ -71,5 +71,5 @@ def choose(runs: tuple[Path, ...], output: Path, overwrite: bool, as_json: bool)
         say(note)
     click.echo(format_table(repeats_table(run)))
     counts = ", ".join(f"{entry['run']} {entry['n_chosen']}" for entry in run.protocol["among"])
-    click.echo(f"\nchosen: {counts} of {len(run.repeats)} splits\n{describe_repeats(run)}")
+    click.echo(f"\nchosen: {counts} of {len(run.repeats)} splits\n{format_repeats(run)}")
     click.echo(f"{output}: repeats.json, repeats.csv")

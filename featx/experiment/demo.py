@@ -8,7 +8,7 @@ import pandas as pd
 
 from featx.experiment.file import read_experiment
 from featx.experiment.run import run_experiment
-from featx.results import FINETUNE, Run, describe_params, read_run
+from featx.results import FINETUNE, Run, format_params, read_run
 from featx.store import Store
 
 EXPERIMENT = Path(__file__).with_name("demo.yaml")
@@ -121,7 +121,7 @@ def demo_table(demo: Demo) -> pd.DataFrame:
     rows: list[dict[str, object]] = [
         {
             "method": _METHODS[run.model, run.best.discretize],
-            "chosen on validation rows": describe_params(run.best.params),
+            "chosen on validation rows": format_params(run.best.params),
             "validation": run.best.validation_accuracy,
             "test": run.test["accuracy"],
             "seconds": sum(cell.seconds for cell in run.cells) + run.refit_seconds,

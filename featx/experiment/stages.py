@@ -18,7 +18,7 @@ from featx.finetune import TuneOptions, fine_tune_all
 from featx.fit import GridOptions, choose_among, fit_grid, fit_repeats
 from featx.images import Manifest
 from featx.report import gather, write_page
-from featx.results import RECORD, Run, describe_repeats, describe_test, read_repeats, read_run
+from featx.results import RECORD, Run, format_repeats, format_test, read_repeats, read_run
 from featx.store import Store
 from featx.system import close_names, sha256_of
 
@@ -184,7 +184,7 @@ class Work:
             progress=self.progress,
             echo=self.note,
         )
-        return [describe_test(runs[stage.path]) for stage in stages]
+        return [format_test(runs[stage.path]) for stage in stages]
 
     def fit(self, stage: Stage, *, overwrite: bool) -> str:
         """Fit a grid on the images' own splits, or on random ones."""
@@ -196,7 +196,7 @@ class Work:
             run = fit_repeats(store_path, spec.model, stage.path, **spec.repeat_options().keywords(), **work)
         for note in run.notes:
             self.note(note)
-        return describe_test(run) if isinstance(run, Run) else describe_repeats(run)
+        return format_test(run) if isinstance(run, Run) else format_repeats(run)
 
     def choose(self, stage: Stage, *, overwrite: bool) -> str:
         """Choose the best of several fits for each random split."""
@@ -204,7 +204,7 @@ class Work:
         run = choose_among(paths, stage.path, overwrite=overwrite)
         for note in run.notes:
             self.echo(note)
-        return describe_repeats(run)
+        return format_repeats(run)
 
     def report(self, stage: Stage, *, overwrite: bool) -> str | None:
         """Write the page about all runs on one split; it is the experiment's own, and replaced whenever it is old."""
@@ -229,8 +229,8 @@ def summarize_stage(stage: Stage) -> str:
     if stage.section == "report":
         return ""
     if (stage.path / RECORD).is_file():
-        return describe_repeats(read_repeats(stage.path))
-    return describe_test(read_run(stage.path))
+        return format_repeats(read_repeats(stage.path))
+    return format_test(read_run(stage.path))
 
 
 def store_options(experiment: Experiment, spec: StoreSpec) -> ExtractOptions:

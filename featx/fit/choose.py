@@ -19,7 +19,7 @@ from featx.results import (
     name_runs,
     read_repeats,
     signed_score,
-    summarise,
+    summarize_repeats,
     write_repeats,
 )
 from featx.system import sha256_of
@@ -81,7 +81,7 @@ def choose_among(run_paths: Sequence[str | Path], output: str | Path, *, overwri
         store=_in_common([run.store for run in runs.values()]),
         protocol=_in_common([run.protocol for run in runs.values()]) | {"among": among},
         repeats=repeats,
-        **dict(zip(("mean", "deviation"), summarise(repeats), strict=True)),
+        **dict(zip(("mean", "deviation"), summarize_repeats(repeats), strict=True)),
         notes=tuple(dict.fromkeys(_notes_of(runs))),
         rows_sha256=next(iter(runs.values())).rows_sha256,
     )

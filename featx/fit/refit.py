@@ -22,7 +22,7 @@ from featx.fit.estimators.large_svm import LargeSVC
 from featx.fit.estimators.svm import GramSVC
 from featx.fit.estimators.ternary import TernaryDiscretizer
 from featx.fit.models import CellPlan, make_estimator
-from featx.results import describe_params, predict_scores, score
+from featx.results import format_params, predict_scores, score
 from featx.store import Rows
 
 
@@ -64,7 +64,7 @@ def name_failing_cell(cell: CellPlan, where: str = "") -> Iterator[None]:
         yield
     except FIT_ERRORS as error:
         raise FeatxError(
-            f"{where}the cell to score, {describe_params(cell[1])}, failed with {type(error).__name__}: "
+            f"{where}the cell to score, {format_params(cell[1])}, failed with {type(error).__name__}: "
             f"{str(error).rstrip('.')}. Give other values"
         ) from error
 

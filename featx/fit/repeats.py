@@ -19,7 +19,7 @@ from featx.fit.refit import name_failing_cell
 from featx.fit.scoring import choose_cell
 from featx.fit.splits import digest_draws, draw_holdout, draw_per_class, make_folds, read_strata
 from featx.fit.task import ScoredShare, Task, plan_for_memory, read_stored_rows, score_all, score_share
-from featx.results import Repeat, RepeatedRun, check_free, predict_scores, score, summarise, write_repeats
+from featx.results import Repeat, RepeatedRun, check_free, predict_scores, score, summarize_repeats, write_repeats
 from featx.store import Fold, Rows, describe_where, notes_on_identical, notes_on_weights
 from featx.system import Shard
 
@@ -311,7 +311,7 @@ def fit_repeats(
     task = plan_repeats(store_path, model, options, worker_memory=None if cluster is None else cluster.memory_each())
     journal, share_notes = score_all(task, output, cluster=cluster, progress=progress)
     repeats = tuple(journal.records[key] for key in task.all_keys())
-    mean, deviation = summarise(repeats)
+    mean, deviation = summarize_repeats(repeats)
     run = RepeatedRun(
         model=task.model,
         store=task.store,

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from featx.errors import FeatxError
-from featx.results import FIGURES, gather_answers, signed_score
+from featx.results import METRICS, gather_answers, signed_score
 from featx.store import Fold, Rows
 
 CHOOSE_BY = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
@@ -100,7 +100,7 @@ def measure_choice(
     """Compute the score to choose by as for test rows, weighted if rows have weights; None where it is not defined."""
     y = rows.y[score].astype(str)
     answers = gather_answers(y, predicted.astype(str), classes, probabilities, decision, rows.weights_of(score))
-    return FIGURES[choose_by](answers)
+    return METRICS[choose_by](answers)
 
 
 def choose_cell(scores: Sequence[float | None], choose_by: str, error: str | None, where: str = "") -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from featx.networks import BACKBONES
-from featx.results import ComparedRun, Pair, Run, describe_validation, pair_runs, signed_score
+from featx.results import ComparedRun, Pair, Run, format_validation, pair_runs, signed_score
 
 SIGNIFICANCE = 0.05
 """A difference is called significant where McNemar's p is under it."""
@@ -231,4 +231,4 @@ def _say_validation(run: Run, compared: ComparedRun) -> str:
     is_accuracy = choose_by in ("accuracy", "loss")
     figure = percent(run.best.validation_accuracy) if is_accuracy else f"{choose_by} {run.best.validation_score:.3f}"
     ending = "; its stage was chosen by the loss of its training" if choose_by == "loss" else ""
-    return f"{compared.name} ({figure} {describe_validation(run)}{ending})"
+    return f"{compared.name} ({figure} {format_validation(run)}{ending})"

@@ -1,4 +1,4 @@
-"""Gather what a report says from the folders of runs, before anything is drawn or laid out."""
+"""Gather the contents of a report from the folders of runs, before anything is drawn or laid out."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,14 +18,14 @@ from featx.results import (
     Run,
     SavedRun,
     Scores,
-    check_answers,
-    describe_run,
-    list_answers,
+    align_predictions,
+    check_same_classes,
+    list_unused_classes,
     majority_rate,
     name_runs,
     put_back,
-    put_in_order,
     report_classes,
+    summarize_run,
 )
 from featx.system import is_file, is_folder, sha256_of
 
@@ -74,7 +74,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report says.
+    """The contents of a report.
 
     Attributes
     ----------
@@ -146,7 +146,7 @@ def gather(results: str | Path | Sequence[str | Path]) -> Report:
         saved.name = name
     first = kept[0].predictions
     correct = [
-        put_in_order(first, saved.predictions, kept[0].folder, saved.folder) == first["label"].to_numpy()
+        align_predictions(first, saved.predictions, kept[0].folder, saved.folder) == first["label"].to_numpy()
         for saved in kept
     ]
     runs = tuple(map(_report, kept))
@@ -230,7 +230,9 @@ def _read(folder: Path) -> SavedRun:
 
 def _keep_same_rows(runs: Sequence[SavedRun]) -> tuple[list[SavedRun], list[LeftOut]]:
     """Return the runs on the test rows that most of them share, and why the others are none of these."""
-    keys = [(_digest_rows(run.predictions), *list_answers(run.run, set(run.predictions["label"]))) for run in runs]
+    keys = [
+        (_digest_rows(run.predictions), *list_unused_classes(run.run, set(run.predictions["label"]))) for run in runs
+    ]
     # Of equal counts the first: Counter keeps the order.
     most = Counter(keys).most_common(1)[0][0]
     kept = [run for run, key in zip(runs, keys, strict=True) if key == most]
@@ -239,8 +241,8 @@ def _keep_same_rows(runs: Sequence[SavedRun]) -> tuple[list[SavedRun], list[Left
         if key == most:
             continue
         try:
-            put_in_order(first.predictions, run.predictions, first.folder, run.folder)
-            check_answers(first.run, run.run, set(run.predictions["label"]), first.folder, run.folder)
+            align_predictions(first.predictions, run.predictions, first.folder, run.folder)
+            check_same_classes(first.run, run.run, set(run.predictions["label"]), first.folder, run.folder)
         except FeatxError as error:
             left_out.append(LeftOut(str(run.folder), str(error)))
     return kept, left_out
@@ -261,7 +263,7 @@ def _note_errors(notes: list[str]) -> Iterator[None]:
 
 def _report(saved: SavedRun) -> ReportedRun:
     """Return what a report says of a run, with a note about each file that can't be read."""
-    compared, note = describe_run(saved.name, saved.run, saved.correct)
+    compared, note = summarize_run(saved.name, saved.run, saved.correct)
     notes = [*map(one_line, saved.run.notes), *([note] if note else [])]
     scores = Scores()
     with _note_errors(notes):

@@ -17,7 +17,7 @@ from featx.system import is_file
 
 @dataclass(frozen=True)
 class StoreData:
-    """What a store says of its images.
+    """What a store knows of its images.
 
     Attributes
     ----------

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import importlib.resources
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +16,10 @@ from featx.report.dataset import ImageSizes, StoreData, format_sizes
 from featx.report.figures import short_name
 from featx.report.galleries import Galleries
 from featx.report.panels import Drawings
-from featx.results import Cell, Run, describe_params, describe_weight
+from featx.results import Cell, Run, format_params, format_weight
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 MOST_ROWS = 1000
 """How many rows the table of cells has, and how many those of the classes of all runs have together."""
@@ -27,7 +31,7 @@ _MOST_REJECTED = 50
 _MOST_CHARACTERS = 400
 
 
-_TEST_FIGURES = {
+_TEST_SCORES = {
     "balanced_accuracy": "Balanced accuracy",
     "macro_f1": "Macro F1",
     "mcc": "Matthews's correlation",
@@ -64,7 +68,7 @@ def render_page(
         Of the store's images; None without a store.
     title : str
     notes : sequence of str
-        What else the page says at the end of the data.
+        Further lines at the end of the section of the data.
 
     Returns
     -------
@@ -98,7 +102,7 @@ def render_page(
     )
 
 
-def _template() -> object:
+def _template() -> "Template":
     try:
         import jinja2
     except ImportError as error:
@@ -195,11 +199,11 @@ def _cell_row(run: ReportedRun, cell: Cell, anchor: str) -> dict[str, object]:
         "anchor": anchor,
         "is_chosen": is_chosen,
         "model": name_model(run.run, discretize=cell.discretize),
-        "settings": _describe_cell(cell),
+        "settings": _format_cell(cell),
         "error": cell.error,
         "note": cell.note,
         "numbers": [
-            (validation, "" if validation is None else percent(validation) + spread + _describe_measure(run.run, cell)),
+            (validation, "" if validation is None else percent(validation) + spread + _format_measure(run.run, cell)),
             (test, "" if test is None else percent(test)),
             (bounds[0] if bounds else None, _interval(bounds) if bounds else ""),
             (cell.seconds, _seconds(cell.seconds)),
@@ -208,8 +212,8 @@ def _cell_row(run: ReportedRun, cell: Cell, anchor: str) -> dict[str, object]:
     }
 
 
-def _describe_measure(run: Run, cell: Cell) -> str:
-    """Return in brackets what keeps a validation accuracy from being compared with others, if anything does."""
+def _format_measure(run: Run, cell: Cell) -> str:
+    """Return in brackets how a validation accuracy was measured, if not on plain validation rows."""
     folds, weight = run.protocol.get("cv"), run.protocol.get("sample_weight")
     choose_by, score = run.protocol.get("choose_by", "accuracy"), cell.validation_score
     parts = [f"{folds} folds"] if folds else []
@@ -218,24 +222,24 @@ def _describe_measure(run: Run, cell: Cell) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def _describe_cell(cell: Cell) -> str:
+def _format_cell(cell: Cell) -> str:
     discretized = "" if cell.discretize == "none" else f"{cell.discretize} "
-    return (discretized + describe_params(cell.params)).strip()
+    return (discretized + format_params(cell.params)).strip()
 
 
 def _run_view(run: ReportedRun, anchor: str, drawings: Drawings, galleries: Galleries, most: int) -> dict[str, object]:
-    # Those with the most test images, in the order of the others.
+    # The classes with the most test images, in their own order.
     largest = run.per_class["support"].nlargest(most).index
     per_class = run.per_class[run.per_class.index.isin(largest)]
     return {
         "name": run.name,
         "anchor": anchor,
         "model": name_model(run.run),
-        "chosen": _describe_cell(run.run.best),
-        "figures": _run_figures(run),
+        "chosen": _format_cell(run.run.best),
+        "facts": _run_facts(run),
         "drawn": drawings.runs.get(run.name, ()),
         "classes": [
-            (name, *(f"{figure:.3f}" for figure in (row.precision, row.recall, row.f1)), f"{row.support:,.0f}")
+            (name, *(f"{score:.3f}" for score in (row.precision, row.recall, row.f1)), f"{row.support:,.0f}")
             for name, row in zip(per_class.index, per_class.itertuples(index=False), strict=True)
         ],
         "settings": _run_settings(run),
@@ -244,26 +248,26 @@ def _run_view(run: ReportedRun, anchor: str, drawings: Drawings, galleries: Gall
     }
 
 
-def _run_figures(run: ReportedRun) -> list[tuple[str, str]]:
+def _run_facts(run: ReportedRun) -> list[tuple[str, str]]:
     compared, test, best = run.compared, run.run.test or {}, run.run.best
-    figures = [("Test accuracy", f"{percent(compared.accuracy)} {_interval(compared.accuracy_interval)}")]
+    facts = [("Test accuracy", f"{percent(compared.accuracy)} {_interval(compared.accuracy_interval)}")]
     if best.validation_accuracy is not None:
-        figures.append(("Validation accuracy", percent(best.validation_accuracy) + _describe_measure(run.run, best)))
+        facts.append(("Validation accuracy", percent(best.validation_accuracy) + _format_measure(run.run, best)))
     # All scores of the record are weighted if rows have weights; the accuracy above is not.
-    weighted = describe_weight(run.run)
+    weighted = format_weight(run.run)
     if weighted and _is_number(test.get("accuracy")):
-        figures.append((f"Test accuracy{weighted}", percent(test["accuracy"])))
-    figures += [
-        (label + weighted, f"{test[name]:.3f}") for name, label in _TEST_FIGURES.items() if _is_number(test.get(name))
+        facts.append((f"Test accuracy{weighted}", percent(test["accuracy"])))
+    facts += [
+        (label + weighted, f"{test[name]:.3f}") for name, label in _TEST_SCORES.items() if _is_number(test.get(name))
     ]
-    figures.append(("Training", f"{_seconds(compared.training_seconds)} s"))
+    facts.append(("Training", f"{_seconds(compared.training_seconds)} s"))
     if compared.predict_seconds is not None:
-        figures.append(("To label 1,000 images", f"{_seconds(compared.predict_seconds)} s"))
+        facts.append(("To label 1,000 images", f"{_seconds(compared.predict_seconds)} s"))
     if compared.n_parameters is not None:
-        figures.append(("Numbers fitted", f"{compared.n_parameters:,}"))
+        facts.append(("Numbers fitted", f"{compared.n_parameters:,}"))
     if run.run.peak_memory is not None:
-        figures.append(("Memory", f"{run.run.peak_memory / 1e9:.2f} GB"))
-    return figures
+        facts.append(("Memory", f"{run.run.peak_memory / 1e9:.2f} GB"))
+    return facts
 
 
 def _run_settings(run: ReportedRun) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-MOST_CHARACTERS = 2_500_000
+MOST_CHARACTERS = 2_400_000
 """When the figures of a page take this many characters, no more are drawn."""
 
 
@@ -85,7 +85,7 @@ class FigureBudget:
 
     Attributes
     ----------
-    most : int, default 2,500,000
+    most : int, default 2,400,000
         Characters.
     left_out : list of str
         Whose figures were not all drawn.

@@ -11,7 +11,7 @@ from .compare import (
     cells_of_runs as cells_of_runs,
 )
 from .compare import (
-    check_answers as check_answers,
+    check_same_classes as check_same_classes,
 )
 from .compare import (
     compare_repeats as compare_repeats,
@@ -26,10 +26,7 @@ from .compare import (
     comparison_table as comparison_table,
 )
 from .compare import (
-    describe_run as describe_run,
-)
-from .compare import (
-    list_answers as list_answers,
+    list_unused_classes as list_unused_classes,
 )
 from .compare import (
     majority_rate as majority_rate,
@@ -42,6 +39,9 @@ from .compare import (
 )
 from .compare import (
     pair_runs as pair_runs,
+)
+from .compare import (
+    summarize_run as summarize_run,
 )
 from .folder import (
     NETWORK_FILE as NETWORK_FILE,
@@ -59,7 +59,7 @@ from .folder import (
     write_run as write_run,
 )
 from .metrics import (
-    FIGURES as FIGURES,
+    METRICS as METRICS,
 )
 from .metrics import (
     accuracy_interval as accuracy_interval,
@@ -101,7 +101,7 @@ from .predictions import (
     Scores as Scores,
 )
 from .predictions import (
-    put_in_order as put_in_order,
+    align_predictions as align_predictions,
 )
 from .predictions import (
     read_predictions as read_predictions,
@@ -131,7 +131,7 @@ from .repeats import (
     RepeatedRun as RepeatedRun,
 )
 from .repeats import (
-    describe_repeats as describe_repeats,
+    format_repeats as format_repeats,
 )
 from .repeats import (
     read_repeats as read_repeats,
@@ -140,7 +140,7 @@ from .repeats import (
     repeats_table as repeats_table,
 )
 from .repeats import (
-    summarise as summarise,
+    summarize_repeats as summarize_repeats,
 )
 from .repeats import (
     write_repeats as write_repeats,
@@ -152,19 +152,19 @@ from .tables import (
     cells_table as cells_table,
 )
 from .tables import (
-    describe_params as describe_params,
-)
-from .tables import (
-    describe_test as describe_test,
-)
-from .tables import (
-    describe_validation as describe_validation,
-)
-from .tables import (
-    describe_weight as describe_weight,
+    format_params as format_params,
 )
 from .tables import (
     format_table as format_table,
+)
+from .tables import (
+    format_test as format_test,
+)
+from .tables import (
+    format_validation as format_validation,
+)
+from .tables import (
+    format_weight as format_weight,
 )
 from .tables import (
     layers_table as layers_table,

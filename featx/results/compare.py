@@ -12,11 +12,11 @@ from featx.errors import FeatxError
 from featx.images import list_paths
 from featx.results.folder import put_back, read_run
 from featx.results.metrics import accuracy_interval
-from featx.results.predictions import put_in_order
+from featx.results.predictions import align_predictions
 from featx.results.record import Run
-from featx.results.repeats import RECORD, RepeatedRun, describe_mean, read_repeats
+from featx.results.repeats import RECORD, RepeatedRun, format_mean, read_repeats
 from featx.results.saved import SavedRun
-from featx.results.tables import cells_table, describe_params, describe_weight
+from featx.results.tables import cells_table, format_params, format_weight
 from featx.system import is_file
 
 FEWEST_FOR_CHI_SQUARE = 25
@@ -132,20 +132,20 @@ def compare_runs(paths: str | Path | Sequence[str | Path]) -> Comparison:
     runs = [SavedRun(folder, name) for folder, name in zip(folders, name_runs(folders), strict=True)]
     first, *others = runs
     correct = [
-        put_in_order(first.predictions, run.predictions, first.folder, run.folder)
+        align_predictions(first.predictions, run.predictions, first.folder, run.folder)
         == first.predictions["label"].to_numpy()
         for run in runs
     ]
     for run in others:
-        check_answers(first.run, run.run, set(first.predictions["label"]), first.folder, run.folder)
-    described = [describe_run(run.name, run.run, right) for run, right in zip(runs, correct, strict=True)]
+        check_same_classes(first.run, run.run, set(first.predictions["label"]), first.folder, run.folder)
+    summaries = [summarize_run(run.name, run.run, right) for run, right in zip(runs, correct, strict=True)]
     return Comparison(
         n_rows=len(first.predictions),
-        runs=tuple(run for run, _ in described),
+        runs=tuple(run for run, _ in summaries),
         pairs=tuple(
             pair_runs(first.name, run.name, correct[0], right) for run, right in zip(others, correct[1:], strict=True)
         ),
-        notes=tuple(note for _, note in described if note),
+        notes=tuple(note for _, note in summaries if note),
     )
 
 
@@ -184,7 +184,7 @@ def comparison_table(comparison: Comparison) -> pd.DataFrame:
                 "run": run.name,
                 "model": run.model,
                 "discretize": run.discretize,
-                "params": describe_params(run.params),
+                "params": format_params(run.params),
                 "test loss": run.test_loss,
                 "test accuracy": run.accuracy,
                 "95% interval": f"{low_high[0]:.4f} to {low_high[1]:.4f}",
@@ -246,7 +246,7 @@ def name_runs(folders: Sequence[Path]) -> list[str]:
     return [str(folder) if names.count(name) > 1 else name for folder, name in zip(folders, names, strict=True)]
 
 
-def describe_run(name: str, run: Run, correct: np.ndarray) -> tuple[ComparedRun, str]:
+def summarize_run(name: str, run: Run, correct: np.ndarray) -> tuple[ComparedRun, str]:
     """Return a run as a comparison shows it, and a note if the scores of its record are of another measure.
 
     Parameters
@@ -262,7 +262,7 @@ def describe_run(name: str, run: Run, correct: np.ndarray) -> tuple[ComparedRun,
         name=name,
         model=f"fine-tuned {run.store.get('backbone', 'network')}" if run.is_finetuned else run.model,
         discretize=run.best.discretize,
-        params=_describe_stages(run) if run.is_finetuned else run.best.params,
+        params=_summarize_stages(run) if run.is_finetuned else run.best.params,
         accuracy=accuracy,
         accuracy_interval=accuracy_interval(correct),
         test_loss=None if note else (run.test or {}).get("log_loss"),
@@ -283,7 +283,7 @@ def note_other_measure(name: str, run: Run, accuracy: float) -> str:
     accuracy : float
         Share of the test rows that it gets right.
     """
-    weighted = describe_weight(run)
+    weighted = format_weight(run)
     recorded = (run.test or {}).get("accuracy", accuracy)
     if not weighted and abs(recorded - accuracy) < 1e-9:
         return ""
@@ -301,17 +301,17 @@ def majority_rate(runs: Sequence[Run]) -> float | None:
     runs : sequence of Run
         Of the same test rows.
     """
-    rates = [(run.test or {}).get("majority_class_rate") for run in runs if not describe_weight(run)]
+    rates = [(run.test or {}).get("majority_class_rate") for run in runs if not format_weight(run)]
     known = [rate for rate in rates if rate is not None]
     return known[0] if known and max(known) - min(known) < 1e-9 else None
 
 
-def list_answers(run: Run, labels: Set[str]) -> list[str]:
+def list_unused_classes(run: Run, labels: Set[str]) -> list[str]:
     """Return the classes that a run can predict and that no test row has."""
     return sorted({str(name) for name in run.protocol.get("classes", ())} - labels)
 
 
-def check_answers(first_run: Run, run: Run, labels: Set[str], first: Path, folder: Path) -> None:
+def check_same_classes(first_run: Run, run: Run, labels: Set[str], first: Path, folder: Path) -> None:
     """Raise an error if one of two runs can predict more classes: it has more ways to be wrong.
 
     Parameters
@@ -327,7 +327,7 @@ def check_answers(first_run: Run, run: Run, labels: Set[str], first: Path, folde
     FeatxError
     """
     for one, other, only_in in ((first_run, run, first), (run, first_run, folder)):
-        alone = sorted(set(list_answers(one, labels)) - set(list_answers(other, labels)))
+        alone = sorted(set(list_unused_classes(one, labels)) - set(list_unused_classes(other, labels)))
         if alone:
             raise FeatxError(
                 f"{first} and {folder}: not the same classes; {alone[0]!r}, which no test row is of, can only be "
@@ -335,7 +335,7 @@ def check_answers(first_run: Run, run: Run, labels: Set[str], first: Path, folde
             )
 
 
-def _describe_stages(run: Run) -> dict[str, object]:
+def _summarize_stages(run: Run) -> dict[str, object]:
     """Return recipe and stages in place of parameters, and the stage whose weights were kept if it is not the last."""
     stages = [str(cell.params["stage"]) for cell in run.cells]
     kept = {} if run.chosen == len(stages) - 1 else {"kept": stages[run.chosen]}
@@ -437,14 +437,14 @@ def compare_repeats(run_paths: Sequence[str | Path]) -> list[ComparedRepeats]:
     """
     paths = list_paths(run_paths)
     runs = [read_repeats(path) for path in paths]
-    return [_describe(name, run, runs[0]) for name, run in zip(name_runs(paths), runs, strict=True)]
+    return [_summarize(name, run, runs[0]) for name, run in zip(name_runs(paths), runs, strict=True)]
 
 
 def compared_repeats_table(compared: Sequence[ComparedRepeats]) -> pd.DataFrame:
     """Return a comparison for a screen: one row per run, scores as mean ± deviation over its splits."""
     rows = []
     for run in compared:
-        figures = {f"test {name}": describe_mean(name, run.mean, run.deviation) for name in _SHOWN if name in run.mean}
+        scores = {f"test {name}": format_mean(name, run.mean, run.deviation) for name in _SHOWN if name in run.mean}
         weighted = f", weighted by {run.weighted_by}" if run.weighted_by else ""
         validation = None if run.validation is None else f"{run.validation:.4f} ({run.choose_by}{weighted})"
         better = "" if run.n_better is None else f"{run.n_better} of {run.n_splits}"
@@ -455,7 +455,7 @@ def compared_repeats_table(compared: Sequence[ComparedRepeats]) -> pd.DataFrame:
                 "features": None if run.n_features is None else f"{run.n_features:,}",
                 "splits": run.n_splits,
                 "validation": validation,
-                **figures,
+                **scores,
                 "difference": "" if run.difference is None else f"{run.difference:+.4f}",
                 "better on": better,
             }
@@ -463,7 +463,7 @@ def compared_repeats_table(compared: Sequence[ComparedRepeats]) -> pd.DataFrame:
     return pd.DataFrame(rows).dropna(axis="columns", how="all").fillna("")
 
 
-def _describe(name: str, run: RepeatedRun, first: RepeatedRun) -> ComparedRepeats:
+def _summarize(name: str, run: RepeatedRun, first: RepeatedRun) -> ComparedRepeats:
     scores = [repeat.validation_score for repeat in run.repeats]
     differences = None
     if run is not first and _draws(run) == _draws(first):

@@ -113,11 +113,11 @@ def score(
         If the arrays don't fit each other.
     """
     answers = gather_answers(y, predicted, classes, probabilities, decision, sample_weight)
-    figures = {name: compute(answers) for name, compute in FIGURES.items()}
+    scores = {name: compute(answers) for name, compute in METRICS.items()}
     correct = answers.y == answers.predicted
     interval = accuracy_interval(correct, sample_weight=answers.weight, seed=seed, n_resamples=n_resamples)
     rate = float(np.average(answers.y == majority, weights=answers.weight))
-    return {"accuracy": figures.pop("accuracy"), "accuracy_interval": interval, **figures, "majority_class_rate": rate}
+    return {"accuracy": scores.pop("accuracy"), "accuracy_interval": interval, **scores, "majority_class_rate": rate}
 
 
 def accuracy_interval(
@@ -198,10 +198,8 @@ def report_classes(y: np.ndarray, predicted: np.ndarray, *, sample_weight: np.nd
     columns = ["precision", "recall", "f1", "support"]
     if not classes:
         return pd.DataFrame(columns=columns, index=pd.Index([], name="class"))
-    figures = precision_recall_fscore_support(
-        y, predicted, labels=classes, sample_weight=sample_weight, zero_division=0
-    )
-    return pd.DataFrame(dict(zip(columns, figures, strict=True)), index=pd.Index(classes, name="class"))
+    scores = precision_recall_fscore_support(y, predicted, labels=classes, sample_weight=sample_weight, zero_division=0)
+    return pd.DataFrame(dict(zip(columns, scores, strict=True)), index=pd.Index(classes, name="class"))
 
 
 def count_confusion(y: np.ndarray, predicted: np.ndarray, *, sample_weight: np.ndarray | None = None) -> pd.DataFrame:
@@ -373,7 +371,7 @@ def logarithmic_loss(answers: Answers) -> float | None:
     return float(log_loss(codes, probabilities, labels=list(range(n_classes)), sample_weight=answers.weight))
 
 
-FIGURES: dict[str, Callable[[Answers], float | None]] = {
+METRICS: dict[str, Callable[[Answers], float | None]] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
     "macro_f1": macro_f1,

@@ -2,9 +2,13 @@
 
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featx.errors import FeatxError
 from featx.results.folder import NETWORK_FILE, put_back
+
+if TYPE_CHECKING:
+    from sklearn.base import BaseEstimator
 
 # The only types beyond skops's own that a model of featx contains.
 TRUSTED_TYPES = (
@@ -15,7 +19,7 @@ TRUSTED_TYPES = (
 )
 
 
-def load_model(run_path: str | Path) -> object:
+def load_model(run_path: str | Path) -> "BaseEstimator":
     """Load a run's fitted estimator, unless the file contains a type that no model of featx has.
 
     Parameters

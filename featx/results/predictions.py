@@ -158,7 +158,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise FeatxError(f"{path}: can't be read as CSV: {error}. Make the run again") from error
 
 
-def put_in_order(reference: pd.DataFrame, table: pd.DataFrame, first: Path, folder: Path) -> np.ndarray:
+def align_predictions(reference: pd.DataFrame, table: pd.DataFrame, first: Path, folder: Path) -> np.ndarray:
     """Return a run's predictions in the order of the first run's rows.
 
     Parameters

@@ -10,14 +10,12 @@ import pandas as pd
 from featx.errors import FeatxError
 from featx.images import write_table
 from featx.results.folder import put_back, write_folder
+from featx.results.metrics import METRICS
 
 FORMAT = 1
 
 
 RECORD = "repeats.json"
-
-
-FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "roc_auc", "log_loss")
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,9 @@ def read_repeats(run_path: str | Path) -> RepeatedRun:
     return run
 
 
-def summarise(repeats: Sequence[Repeat], *, weighted: bool = False) -> tuple[dict[str, float], dict[str, float]]:
+def summarize_repeats(
+    repeats: Sequence[Repeat], *, weighted: bool = False
+) -> tuple[dict[str, float], dict[str, float]]:
     """Return mean and deviation of every test score that all repeats have; no deviations of one repeat.
 
     Parameters
@@ -133,11 +133,11 @@ def summarise(repeats: Sequence[Repeat], *, weighted: bool = False) -> tuple[dic
         Take the scores with the rows' weights.
     """
     tests = [repeat.test_weighted if weighted else repeat.test for repeat in repeats]
-    table = pd.DataFrame(tests)[list(FIGURES)].dropna(axis="columns").astype(float)
+    table = pd.DataFrame(tests)[list(METRICS)].dropna(axis="columns").astype(float)
     return table.mean().to_dict(), table.std(ddof=1).to_dict() if len(table) > 1 else {}
 
 
-def describe_mean(name: str, mean: Mapping[str, float], deviation: Mapping[str, float]) -> str:
+def format_mean(name: str, mean: Mapping[str, float], deviation: Mapping[str, float]) -> str:
     """Return a score's mean over random splits, with its deviation if there is one."""
     return f"{mean[name]:.4f}" + (f" ± {deviation[name]:.4f}" if name in deviation else "")
 
@@ -153,7 +153,7 @@ def repeats_table(run: RepeatedRun) -> pd.DataFrame:
             **repeat.params,
             "validation": repeat.validation_accuracy,
             **({} if choose_by == "accuracy" else {f"validation {choose_by}": repeat.validation_score}),
-            **{f"test {name}": repeat.test[name] for name in FIGURES if repeat.test[name] is not None},
+            **{f"test {name}": repeat.test[name] for name in METRICS if repeat.test[name] is not None},
             "seconds": repeat.seconds,
             **({} if repeat.note is None else {"note": repeat.note}),
         }
@@ -161,20 +161,20 @@ def repeats_table(run: RepeatedRun) -> pd.DataFrame:
     )
 
 
-def describe_repeats(run: RepeatedRun) -> str:
+def format_repeats(run: RepeatedRun) -> str:
     """Return the scores' means and deviations as a line of text, the weighted ones next to the plain ones."""
     is_one = len(run.repeats) == 1
     splits = "1 random split" if is_one else f"{len(run.repeats)} random splits"
     means = "" if is_one else " (mean ± deviation)"
     text = f"{splits}, test {_list_means(run.mean, run.deviation)}"
     if run.protocol.get("sample_weight") and all(repeat.test_weighted for repeat in run.repeats):
-        weighted = _list_means(*summarise(run.repeats, weighted=True))
+        weighted = _list_means(*summarize_repeats(run.repeats, weighted=True))
         text += f"; weighted by {run.protocol['sample_weight']}: {weighted}"
     return text + means
 
 
 def _list_means(mean: Mapping[str, float], deviation: Mapping[str, float]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {describe_mean(name, mean, deviation)}" for name in mean)
+    return ", ".join(f"{name.replace('_', ' ')} {format_mean(name, mean, deviation)}" for name in mean)
 
 
 def write_repeats(output: Path, run: RepeatedRun) -> None:

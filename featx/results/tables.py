@@ -7,7 +7,7 @@ import pandas as pd
 
 from featx.results.record import Run
 
-_TEST_FIGURES = ("balanced_accuracy", "macro_f1", "mcc", "roc_auc", "log_loss")
+_TEST_SCORES = ("balanced_accuracy", "macro_f1", "mcc", "roc_auc", "log_loss")
 
 
 def cells_table(run: Run) -> pd.DataFrame:
@@ -47,31 +47,31 @@ def layers_table(run: Run) -> pd.DataFrame:
     return table.astype({"layer": str} | dict.fromkeys(scores, float))
 
 
-def describe_test(run: Run) -> str:
+def format_test(run: Run) -> str:
     """Return the test scores as a line of text."""
     if run.test is None:
         return "no test rows: no test accuracy"
     interval = run.test.get("accuracy_interval")
     bounds = f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
     others = [
-        f"{name.replace('_', ' ')} {run.test[name]:.4f}" for name in _TEST_FIGURES if run.test.get(name) is not None
+        f"{name.replace('_', ' ')} {run.test[name]:.4f}" for name in _TEST_SCORES if run.test.get(name) is not None
     ]
     return (
-        f"test accuracy {run.test['accuracy']:.4f}{bounds} on {run.protocol['n_test']:,} images{describe_weight(run)} "
+        f"test accuracy {run.test['accuracy']:.4f}{bounds} on {run.protocol['n_test']:,} images{format_weight(run)} "
         f"(always the majority class: {run.test['majority_class_rate']:.4f}); {', '.join(others)}"
     )
 
 
-def describe_weight(run: Run) -> str:
+def format_weight(run: Run) -> str:
     """Return `, weighted by <column>` if a run's scores are weighted; else nothing."""
     weight = run.protocol.get("sample_weight")
     return f", weighted by {weight}" if weight else ""
 
 
-def describe_validation(run: Run) -> str:
+def format_validation(run: Run) -> str:
     """Return on what rows, and with which weights, a run's validation scores were measured."""
     folds = run.protocol.get("cv")
-    return (f"as the mean over {folds} folds" if folds else "on validation rows") + describe_weight(run)
+    return (f"as the mean over {folds} folds" if folds else "on validation rows") + format_weight(run)
 
 
 def format_table(table: pd.DataFrame) -> str:
@@ -98,6 +98,6 @@ def _format_value(value: object, number: str) -> str:
     return f"{value:.0f}" if is_count else number.format(value)
 
 
-def describe_params(params: Mapping[str, object]) -> str:
+def format_params(params: Mapping[str, object]) -> str:
     """Return `kernel=rbf C=10` and the like."""
     return " ".join(f"{name}={_format_value(value, '{:g}')}" for name, value in params.items())

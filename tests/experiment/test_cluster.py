@@ -67,9 +67,9 @@ def test_a_study_on_a_cluster_is_that_of_one_process(path, stub, cluster, monkey
         return {run: SimpleNamespace(name=run.name) for run in recipes}
 
     monkeypatch.setattr(experiment_work, "fine_tune_all", train)
-    plain = experiment_work.describe_test
+    plain = experiment_work.format_test
     monkeypatch.setattr(
-        *(experiment_work, "describe_test"), lambda run: f"test of {run.name}" if hasattr(run, "name") else plain(run)
+        *(experiment_work, "format_test"), lambda run: f"test of {run.name}" if hasattr(run, "name") else plain(run)
     )
     # Of two that go together, one was begun before.
     begun = path.parent / "output/runs/two.training"

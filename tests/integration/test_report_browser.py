@@ -13,6 +13,7 @@ import pytest
 from report_runs import make_results
 
 from featx.report import write_report
+from featx.report.figures import draw_dead
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -27,7 +28,10 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     results = make_results(tmp_path_factory.mktemp("browser"), n_images=40)
-    return write_report([results / "svm", results / "tuned"], results.parent / "a report.html")
+    with pytest.MonkeyPatch.context() as patch:
+        # One figure of the features stands for all of them.
+        patch.setattr("featx.report.write.summary_figures", lambda store, **options: [draw_dead(store)])
+        return write_report([results / "svm", results / "tuned"], results.parent / "a report.html")
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +63,12 @@ def opened(browser, path, *, width=1400, scheme="light", forgiven=None, **option
 
 
 def column(page, name):
-    """Return what a column says, of the rows that are seen, from the top."""
-    place = page.locator("#cells thead th").all_inner_texts().index(name)
+    """Return the texts of a column, of the visible rows, from the top."""
+    number = page.locator("#cells thead th").all_inner_texts().index(name)
     return page.evaluate(
-        "place => [...document.querySelector('#cells').tBodies[0].rows].filter(row => row.offsetParent)"
-        ".map(row => row.cells[place].textContent.trim())",
-        place,
+        "number => [...document.querySelector('#cells').tBodies[0].rows].filter(row => row.offsetParent)"
+        ".map(row => row.cells[number].textContent.trim())",
+        number,
     )
 
 

@@ -119,7 +119,7 @@ def test_runs_chosen_otherwise_are_not_ranked(copied, changes):
     assert answer.sentence == (
         f"3 classifiers on frozen features {100 * min(accuracies):.1f}% to {100 * max(accuracies):.1f}%, fine-tuned "
         f"VGG16 {100 * tuned.accuracy:.1f}% [{100 * low:.1f}, {100 * high:.1f}]; no difference is tested, as "
-        "validation figures don't rank the classifiers on frozen features."
+        "validation scores don't rank the classifiers on frozen features."
     )
     assert (answer.classical, answer.finetuned, answer.pair, answer.is_significant) == (None, "tuned", None, None)
     assert "The classifiers on frozen features were not chosen on the same rows by the same measure" in answer.basis
@@ -163,10 +163,10 @@ def test_runs_without_validation_figures_are_not_ranked(copied):
         change(copied / name, cells=[cell | {"validation_accuracy": None} for cell in cells])
     answer = gather(copied).answer
     assert answer.classical == "svm"
-    assert "2 of the classifiers on frozen features have no validation figure." in answer.basis
+    assert "2 of the classifiers on frozen features have no validation score." in answer.basis
     answer = gather([copied / "bare", copied / "logreg"]).answer
     assert answer.classical is None
-    assert "have no validation figures, so they are not ranked: bare (none on record), logreg (none on" in answer.basis
+    assert "have no validation scores, so they are not ranked: bare (none on record), logreg (none on" in answer.basis
 
 
 def test_runs_that_can_answer_other_classes_are_left_out(copied):
@@ -188,7 +188,7 @@ def test_where_there_is_one_kind_the_sentence_says_so(results, names, missing):
     assert answer.is_significant is None
 
 
-def test_a_significant_difference_is_told_with_its_direction(results):
+def test_a_significant_difference_has_its_direction(results):
     svm, tuned = (gather(results / name).runs[0] for name in ("svm", "tuned"))
     n_rows = 40
     wrong, right = np.zeros(n_rows, bool), np.ones(n_rows, bool)
@@ -240,7 +240,7 @@ def test_another_store_under_the_name_is_not_taken(copied):
     assert "another store than the run's" in report.notes[0]
 
 
-def test_a_store_that_is_gone_is_told(copied):
+def test_a_store_that_is_gone_is_named(copied):
     for path in copied.iterdir():
         change(path, store={"path": "gone.h5"})
     report = gather(copied)
@@ -248,7 +248,7 @@ def test_a_store_that_is_gone_is_told(copied):
     assert report.notes == ("gone.h5: the store isn't there; the report is without what it says of the data",)
 
 
-def test_runs_on_other_rows_are_told_and_left_out(results, tmp_path):
+def test_runs_on_other_rows_are_named_and_left_out(results, tmp_path):
     table = make_table(40)
     other = make_run(tmp_path / "other", table, store_path="gone.h5")
     report = gather([other, results])
@@ -267,7 +267,7 @@ def test_runs_on_other_rows_are_told_and_left_out(results, tmp_path):
         (lambda folder: os.truncate(folder / "run.json", 2**26 + 1), "no run of featx has more than 67,108,864"),
     ],
 )
-def test_a_run_that_cannot_be_read_is_told_and_left_out(copied, spoil, reason):
+def test_a_run_that_cannot_be_read_is_named_and_left_out(copied, spoil, reason):
     spoil(copied / "svm")
     report = gather(copied)
     assert [run.name for run in report.runs] == ["bare", "logreg", "tuned"]
@@ -289,7 +289,7 @@ def test_scores_and_curves_that_cannot_be_read_are_notes(copied):
     assert any("curves.csv: not as featx finetune writes it" in note for note in runs["tuned"].notes)
 
 
-def test_random_splits_and_nothing_are_told(results, tmp_path):
+def test_random_splits_and_missing_folders_are_named(results, tmp_path):
     (tmp_path / "some" / "repeated").mkdir(parents=True)
     (tmp_path / "some" / "repeated" / "repeats.json").write_text("{}")
     report = gather([results, tmp_path / "some", tmp_path / "nowhere"])

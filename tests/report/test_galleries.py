@@ -108,7 +108,7 @@ def test_of_two_classes_one_decision_value_says_the_confidence_in_both():
     assert rows.tolist() == [2, 1]
 
 
-def test_galleries_tell_what_they_show(report):
+def test_galleries_say_what_they_show(report):
     found = choose_galleries(report)
     assert set(found.wrong) == {run.name for run in report.runs}
     shown = found.wrong["logreg"]

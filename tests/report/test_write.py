@@ -119,7 +119,7 @@ def test_the_policy_names_the_styles_and_the_script_by_digest(page):
         assert rules[rule] == f"'sha256-{digest}'"
 
 
-def test_strangers_names_are_text(page, written):
+def test_untrusted_names_are_text(page, written):
     shown = "".join(page.text)
     for name in (*CLASSES, "a note with <b>markup</b>", 'it\'s a "store" <b>.h5', "What <i>we</i> found"):
         assert name in shown, name

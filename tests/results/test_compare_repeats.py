@@ -14,9 +14,9 @@ from featx.results import (
     are_repeats,
     compare_repeats,
     compared_repeats_table,
-    describe_repeats,
+    format_repeats,
     read_repeats,
-    summarise,
+    summarize_repeats,
     write_repeats,
 )
 
@@ -28,7 +28,9 @@ def make_run(folder, accuracies, **changes):
         Repeat(seed, 8, 2, "none", {"C": 1.0}, 0.7, {**others, "accuracy": accuracy}, None, 1.0, 0.8 + seed / 100)
         for seed, accuracy in enumerate(accuracies)
     )
-    run = RepeatedRun("svm", {"n_features": 1024}, {"choose_by": "roc_auc"}, repeats, *summarise(repeats), (), "digest")
+    run = RepeatedRun(
+        "svm", {"n_features": 1024}, {"choose_by": "roc_auc"}, repeats, *summarize_repeats(repeats), (), "digest"
+    )
     write_repeats(folder, replace(run, **changes))
     return folder
 
@@ -64,7 +66,7 @@ def test_the_measure_that_cells_were_chosen_by_is_said(tmp_path):
 def test_one_split_has_no_deviation(tmp_path):
     path = make_run(tmp_path / "one", [0.75])
     assert read_repeats(path).deviation == {}
-    assert describe_repeats(read_repeats(path)) == "1 random split, test accuracy 0.7500"
+    assert format_repeats(read_repeats(path)) == "1 random split, test accuracy 0.7500"
     assert compared_repeats_table(compare_repeats([path, path]))["test accuracy"].tolist() == ["0.7500", "0.7500"]
 
 
@@ -77,8 +79,8 @@ def test_the_command_takes_either_kind_of_run_not_both(tmp_path):
     assert "+0.1500" in done.output
     assert "2 of 2" in done.output
     assert "0.8050 (roc_auc)" in done.output
-    told = json.loads(CliRunner().invoke(main, ["compare", str(one), str(two), "--json"]).output)
-    assert [run["n_features"] for run in told["runs"]] == [1024, None]
+    shown = json.loads(CliRunner().invoke(main, ["compare", str(one), str(two), "--json"]).output)
+    assert [run["n_features"] for run in shown["runs"]] == [1024, None]
     with pytest.raises(FeatxError, match=r"is a run of random splits, .*none is none; compare them separately"):
         are_repeats([one, tmp_path / "none"])
     assert are_repeats([tmp_path / "none"]) is False

@@ -21,8 +21,8 @@ from featx.results import (
     Run,
     cells_table,
     check_free,
-    describe_test,
     format_table,
+    format_test,
     load_model,
     read_repeats,
     read_run,
@@ -90,7 +90,7 @@ class Stranger(BaseEstimator):
     """A type that no model of featx holds."""
 
 
-def test_the_test_accuracy_stands_with_the_chosen_cell_alone():
+def test_only_the_chosen_cell_has_a_test_accuracy():
     table = cells_table(run_of())
     assert table["test"].isna().tolist() == [True, False]
     assert table["chosen"].tolist() == ["", "*"]
@@ -395,14 +395,14 @@ def test_the_table_of_a_fine_tuned_run_has_a_row_a_stage():
     assert "discretize" not in table
     text = format_table(table)
     assert "| finetune | staged   | block5  | 19924737      | 0.8750       | 0.5000 | 61.2" in text
-    assert describe_test(finetuned_run(test={"accuracy": 0.5, "majority_class_rate": 0.25})).startswith(
+    assert format_test(finetuned_run(test={"accuracy": 0.5, "majority_class_rate": 0.25})).startswith(
         "test accuracy 0.5000 on 2 images (always the majority class: 0.2500)"
     )
     weighted = finetuned_run(
         test={"accuracy": 0.5, "accuracy_interval": [0.1, 0.9], "majority_class_rate": 0.25},
         protocol={"n_test": 2, "sample_weight": "sure"},
     )
-    assert describe_test(weighted).startswith("test accuracy 0.5000 [0.1000, 0.9000] on 2 images, weighted by sure (")
+    assert format_test(weighted).startswith("test accuracy 0.5000 [0.1000, 0.9000] on 2 images, weighted by sure (")
     assert json.loads(json.dumps(asdict(finetuned_run())))["baseline"]["stages"][1]["epochs"] == 4
 
 

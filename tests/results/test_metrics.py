@@ -104,7 +104,7 @@ def test_whole_weights_are_repeated_rows():
     assert once == pytest.approx(again, rel=1e-12)
 
 
-def test_the_columns_may_stand_in_any_order_of_classes():
+def test_the_columns_may_be_in_any_order_of_classes():
     model, X, y, _ = fitted(3)
     order = [2, 0, 1]
     one = score(y, model.predict(X), classes=model.classes_, majority="ash", probabilities=model.predict_proba(X))

@@ -1,4 +1,4 @@
-"""Scores of test rows on disk: what is written is what is read, and what is no score is refused by its row."""
+"""Scores of test rows in files: what is written is read back, and the row of a wrong value is named."""
 
 import numpy as np
 import pandas as pd
@@ -20,15 +20,15 @@ def write(folder, **scores):
 
 
 def test_probabilities_come_back_to_the_bit_of_float32(tmp_path):
-    told = np.random.default_rng(0).dirichlet([1, 1, 1], 2).astype(np.float32)
-    found = read_scores(write(tmp_path, **score_columns(CLASSES, probabilities=told)), CLASSES)
-    assert (found.probabilities.astype(np.float32) == told).all()
+    scores = np.random.default_rng(0).dirichlet([1, 1, 1], 2).astype(np.float32)
+    found = read_scores(write(tmp_path, **score_columns(CLASSES, probabilities=scores)), CLASSES)
+    assert (found.probabilities.astype(np.float32) == scores).all()
     assert found.decision is None
 
 
-def test_probabilities_stand_before_decision_values():
-    told = {"probabilities": np.full((1, 3), 1 / 3), "decision": np.ones((1, 3))}
-    assert list(score_columns(CLASSES, **told)) == ["probability_ash", "probability_birch", "probability_cedar"]
+def test_probabilities_come_before_decision_values():
+    scores = {"probabilities": np.full((1, 3), 1 / 3), "decision": np.ones((1, 3))}
+    assert list(score_columns(CLASSES, **scores)) == ["probability_ash", "probability_birch", "probability_cedar"]
 
 
 def test_of_two_classes_one_decision_value(tmp_path):
@@ -38,8 +38,9 @@ def test_of_two_classes_one_decision_value(tmp_path):
 
 def test_classes_may_be_called_anything(tmp_path):
     names = ["a,b", 'quo"te', "<script>"]
-    told = np.array([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]])
-    assert (read_scores(write(tmp_path, **score_columns(names, probabilities=told)), names).probabilities == told).all()
+    scores = np.array([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]])
+    found = read_scores(write(tmp_path, **score_columns(names, probabilities=scores)), names)
+    assert (found.probabilities == scores).all()
 
 
 def test_no_scores_are_no_scores(tmp_path):
@@ -57,7 +58,7 @@ def test_what_is_no_number_is_refused(tmp_path, value, message):
         read_scores(write(tmp_path, decision_birch=["0.5", value]), CLASSES[:2])
 
 
-def test_no_file_is_told(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FeatxError, match="no such file"):
         read_scores(tmp_path, CLASSES)
 
@@ -76,5 +77,4 @@ def test_a_run_keeps_what_its_model_says(tmp_path, model):
     else:
         assert found.decision == pytest.approx(fitted.decision_function(X), rel=1e-6)
     table = pd.read_csv(tmp_path / "run" / "predictions.csv")
-    told = found.probabilities if found.probabilities is not None else found.decision
-    assert table["predicted"].tolist() == [classes[place] for place in told.argmax(axis=1)]
+    assert table["predicted"].tolist() == [classes[column] for column in found.values.argmax(axis=1)]

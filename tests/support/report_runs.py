@@ -64,19 +64,19 @@ def make_run(
     test = table[table["split"] == "test"]
     classes = sorted(set(table["label"]))
     y = test["label"].to_numpy(str)
-    told = rng.dirichlet(np.ones(len(classes)), len(y))
+    values = rng.dirichlet(np.ones(len(classes)), len(y))
     truth = np.array([classes.index(label) for label in y])
-    best, is_right = told.argmax(axis=1), rng.random(len(y)) < right
+    best, is_right = values.argmax(axis=1), rng.random(len(y)) < right
     # The first test image, whose name is markup, is always among the wrong ones.
-    is_right[0], told[0] = False, np.roll(np.sort(told[0]), truth[0] + 2)
-    best[0] = told[0].argmax()
+    is_right[0], values[0] = False, np.roll(np.sort(values[0]), truth[0] + 2)
+    best[0] = values[0].argmax()
     rows = np.arange(len(y))
-    told[rows[is_right], best[is_right]], told[rows[is_right], truth[is_right]] = (
-        told[rows[is_right], truth[is_right]],
-        told[rows[is_right], best[is_right]],
+    values[rows[is_right], best[is_right]], values[rows[is_right], truth[is_right]] = (
+        values[rows[is_right], truth[is_right]],
+        values[rows[is_right], best[is_right]],
     )
-    predicted = np.array(classes)[told.argmax(axis=1)]
-    scores = {} if kind == "nothing" else {kind: told}
+    predicted = np.array(classes)[values.argmax(axis=1)]
+    scores = {} if kind == "nothing" else {kind: values}
     finetuned = model == "finetune"
     params = (
         [{"recipe": "small", "stage": stage} for stage in ("head", "block5")]

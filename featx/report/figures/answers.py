@@ -84,26 +84,9 @@ def plot_confusion(counts: pd.DataFrame, shares: bool = False) -> "Figure":
 def calibration_bins(y: np.ndarray, probabilities: np.ndarray, classes: Sequence) -> tuple[pd.DataFrame, float]:
     """Compare the predicted class's probability with how often it is right: Guo et al. 2017, arXiv:1706.04599.
 
-    Parameters
-    ----------
-    y : array of shape (n_rows,)
-        True labels; one that is none of `classes` is never answered right.
-    probabilities : array of shape (n_rows, n_classes), float
-    classes : sequence
-        In the order of the columns.
-
-    Returns
-    -------
-    DataFrame
-        One row for each of ten bins of equal width: low, high (in the bin), n_rows, probability (its mean), accuracy;
-        the last two NaN in an empty bin.
-    float
-        The expected calibration error: the mean of |accuracy - probability| over bins, weighted by their rows.
-
-    Raises
-    ------
-    FeatxError
-        If there are no rows, or a number is no probability.
+    Returns one row for each of ten bins of equal width: low, high (in the bin), n_rows, probability (its mean),
+    accuracy, the last two NaN in an empty bin; and the expected calibration error: the mean of |accuracy - probability|
+    over bins, weighted by their rows. A label that is none of `classes` is never predicted right.
 
     Examples
     --------
@@ -134,8 +117,16 @@ def plot_reliability(y: np.ndarray, probabilities: np.ndarray, classes: Sequence
 
     Parameters
     ----------
-    y, probabilities, classes
-        See `calibration_bins`.
+    y : array of shape (n_rows,)
+        True labels.
+    probabilities : array of shape (n_rows, n_classes), float
+    classes : sequence
+        In the order of the columns.
+
+    Raises
+    ------
+    FeatxError
+        If there are no rows, or a number is no probability.
     """
     bins, error = calibration_bins(y, probabilities, classes)
     figure, (curve, rows) = new_figure(4.8, 5.0, nrows=2, sharex=True, height_ratios=(3, 1))

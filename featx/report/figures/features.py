@@ -23,6 +23,7 @@ from featx.report.figures.style import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 
@@ -106,7 +107,7 @@ def _range_of(matrix: np.ndarray, kind: str) -> tuple[float, float, str]:
     return (-most, most, DIVERGING) if len(others) and others.min() < 0 else (0.0, most, SEQUENTIAL)
 
 
-def _stepped(name: str) -> object:
+def _stepped(name: str) -> "Colormap":
     """Return a map of few colours: the picture in the file is a quarter as large, and eyes see no difference."""
     from matplotlib import colormaps
 

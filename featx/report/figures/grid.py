@@ -23,6 +23,7 @@ from featx.report.figures.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 
 _MISSING = "–"
@@ -175,7 +176,7 @@ def _draw_map(
     below: str,
     score: str,
     scale: dict[str, object],
-) -> object:
+) -> "AxesImage":
     """Draw one heat map, over those values of its axes that it has cells for."""
     columns = [value for value in orders[below] if (cells[below] == value).any()]
     rows = [value for value in orders[side] if (cells[side] == value).any()]

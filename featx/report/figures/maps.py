@@ -11,7 +11,7 @@ KINDS = ("correlation", "covariance")
 
 
 METHODS = ("pca", "tsne", "umap")
-"""umap needs the package umap-learn, which featx doesn't bring."""
+"""umap needs the package umap-learn, which featx doesn't install."""
 
 
 FEWEST_ROWS = 4
@@ -36,19 +36,7 @@ class Embedding:
 
 
 def sample_rows(labels: np.ndarray, most: int, *, seed: int = 0) -> np.ndarray:
-    """Choose rows that keep the classes' shares, and at least one row of every class where there is room.
-
-    Parameters
-    ----------
-    labels : ndarray of shape (n_rows,)
-    most : int
-        How many rows; if there are no more, all are taken.
-    seed : int, default 0
-
-    Returns
-    -------
-    ndarray of int
-        Ascending.
+    """Choose at most `most` rows, ascending, that keep the classes' shares, and one row of every class if possible.
 
     Examples
     --------
@@ -71,7 +59,7 @@ def sample_rows(labels: np.ndarray, most: int, *, seed: int = 0) -> np.ndarray:
 
 
 def _share_out(counts: np.ndarray, most: int) -> np.ndarray:
-    """Divide rows by the classes' shares, at least one each; whole numbers as near to the shares as can be."""
+    """Divide rows by the classes' shares, at least one each; whole numbers as near to the shares as possible."""
     ideal = counts * (most / counts.sum())
     quotas = np.maximum(ideal.astype(int), 1)
     while quotas.sum() > most:
@@ -116,24 +104,9 @@ def _range_of(classes: Sequence[str], text: str) -> Sequence[str]:
 
 
 def correlate(X: np.ndarray, kind: str = "correlation") -> np.ndarray:
-    """Compare every image with every other one, over all features.
+    """Compare every image with every other one: Pearson's r or the covariance over all features.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_images, n_features)
-        At least two features, all finite.
-    kind : {"correlation", "covariance"}, default "correlation"
-        Pearson's r, or the covariance: over the features, as of `numpy.corrcoef` and `numpy.cov`.
-
-    Returns
-    -------
-    ndarray of shape (n_images, n_images), float64
-        NaN in the rows and columns of images whose features are all the same: those correlate with nothing.
-
-    Raises
-    ------
-    FeatxError
-        If there is one feature only, or one is not finite.
+    The rows and columns of images whose features are all the same are NaN: those correlate with nothing.
 
     Examples
     --------
@@ -147,50 +120,25 @@ def correlate(X: np.ndarray, kind: str = "correlation") -> np.ndarray:
         return np.atleast_2d(np.cov(X, dtype=np.float64))
     with np.errstate(divide="ignore", invalid="ignore"):
         matrix = np.atleast_2d(np.corrcoef(X, dtype=np.float64))
-    # Rounding can leave the mean of equal numbers a little beside them.
+    # By rounding, the mean of equal numbers can differ from them.
     is_flat = X.min(axis=1) == X.max(axis=1)
     matrix[is_flat] = matrix[:, is_flat] = np.nan
     return matrix
 
 
 def standardise(X: np.ndarray) -> np.ndarray:
-    """Bring every feature to mean 0 and deviation 1 over the images; constant ones become 0.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_images, n_features)
-
-    Returns
-    -------
-    ndarray of shape (n_images, n_features), float32
-    """
+    """Scale every feature to mean 0 and deviation 1 over the images; constant ones become 0."""
     from sklearn.preprocessing import StandardScaler
 
     return StandardScaler().fit_transform(np.asarray(X, dtype=np.float32))
 
 
 def embed(X: np.ndarray, method: str = "pca", *, seed: int = 0) -> Embedding:
-    """Place images in the plane so that those with like features are near each other.
+    """Place images in the plane so that images with like features are near each other.
 
     Features are standardised first. t-SNE (van der Maaten and Hinton 2008) and UMAP see the 50 first principal
-    components; distances between far groups, and the groups' sizes, mean little in theirs.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_images, n_features)
-        At least four images and two features, all finite.
-    method : {"pca", "tsne", "umap"}, default "pca"
-    seed : int, default 0
-
-    Returns
-    -------
-    Embedding
-        The same for the same input on the same machine: it takes one core.
-
-    Raises
-    ------
-    FeatxError
-        If there are too few images or features, one is not finite, all images have the same, or umap-learn isn't here.
+    components; distances between far groups, and the groups' sizes, mean little in theirs. The result is the same for
+    the same input on the same machine: it takes one core.
     """
     if method not in METHODS:
         raise FeatxError(f"expected one of {', '.join(METHODS)}, found {method!r}", parameter="method")
@@ -199,13 +147,13 @@ def embed(X: np.ndarray, method: str = "pca", *, seed: int = 0) -> Embedding:
     from sklearn.decomposition import PCA
     from threadpoolctl import threadpool_limits
 
-    # Sums of several threads come in no fixed order, and t-SNE makes other pictures of other last bits.
+    # Sums of several threads come in no fixed order, and t-SNE makes another picture if the last bits differ.
     with threadpool_limits(1):
         Z = standardise(X)
         if not Z.any():
             raise FeatxError("embedding: all images have the same features, so that there is nothing to show")
         n_components = 2 if method == "pca" else min(_N_COMPONENTS, *Z.shape)
-        # Both are exact; Arnoldi's iteration is the faster one where a few components of many are wanted.
+        # Both are exact; Arnoldi's iteration is faster for a few components of many.
         solver = "full" if min(Z.shape) <= 4 * n_components else "arpack"
         pca = PCA(n_components, svd_solver=solver, random_state=seed)
         reduced = pca.fit_transform(Z)
@@ -220,7 +168,7 @@ def embed(X: np.ndarray, method: str = "pca", *, seed: int = 0) -> Embedding:
 def _tsne(reduced: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.manifold import TSNE
 
-    # A neighbourhood of that many; of fewer images it can't be as wide.
+    # The size of a neighbourhood; with few images it can't be as wide.
     perplexity = min(30.0, (len(reduced) - 1) / 3)
     return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
 

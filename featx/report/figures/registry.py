@@ -3,12 +3,15 @@
 `featx plot` has one command per entry, and a report draws the entries of its runs. Importing this loads no library.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from featx.results import SavedRun
+    from featx.store import Store
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,9 @@ class FigureKind:
     source: str
     summary: str
     function: str
-    in_report: tuple[Mapping[str, object], ...] = field(default=({},))
+    in_report: tuple[Mapping[str, object], ...] = ({},)
 
-    def draw(self, source: object, **options: object) -> Panel:
+    def draw(self, source: "Store | SavedRun | Sequence[SavedRun]", **options: object) -> Panel:
         """Draw one figure.
 
         Raises

@@ -11,7 +11,7 @@ from featx.results import (
     SavedRun,
     accuracy_interval,
     cells_table,
-    describe_weight,
+    format_weight,
     majority_rate,
     note_other_measure,
 )
@@ -41,7 +41,7 @@ def draw_accuracies(runs: Sequence[SavedRun], *, echo: Callable[[str], None] = l
     majority = majority_rate([run.run for run in runs]) if len(rows) == 1 else None
     if len(rows) > 1:
         echo("the runs are of different test rows: their accuracies say little of which is better")
-    elif majority is None and not all(describe_weight(run.run) for run in runs):
+    elif majority is None and not all(format_weight(run.run) for run in runs):
         echo("the runs differ in the accuracy of always answering the majority class: the figure has no line for it")
     figure = plot_accuracies(
         [run.name for run in runs],
@@ -105,7 +105,7 @@ def draw_grid(run: SavedRun) -> Panel:
     return Panel(
         "The grid",
         plot_grid(cells, list_grid_axes(cells), score),
-        f"{name} of every cell{describe_weight(run.run)}; test rows are not used.",
+        f"{name} of every cell{format_weight(run.run)}; test rows are not used.",
     )
 
 
@@ -119,7 +119,7 @@ def draw_curves(run: SavedRun) -> Panel:
     if run.curves is None or run.curves.empty:
         what = "no such file" if run.curves is None else "no epoch"
         raise FeatxError(f"{run.folder / 'curves.csv'}: {what}; was the run's folder copied whole?")
-    caption = f"Train and validation rows, by epoch{describe_weight(run.run)}."
+    caption = f"Train and validation rows, by epoch{format_weight(run.run)}."
     return Panel("Training curves", plot_curves(run.curves), caption)
 
 
@@ -134,5 +134,5 @@ def draw_layers(run: SavedRun) -> Panel:
     return Panel(
         "What each layer gives",
         plot_layers(run.layers),
-        f"The chosen cell, on the rows that it was chosen on{describe_weight(run.run)}.",
+        f"The chosen cell, on the rows that it was chosen on{format_weight(run.run)}.",
     )

@@ -379,7 +379,7 @@ def find_alike(X: np.ndarray, labels: np.ndarray, n_classes: int = N_CLOSER) -> 
 def _draw_filters(store: Store) -> Panel:
     reason = what_filters_need(settings_of(store))
     if reason:
-        raise FeatxError(f"the first layer's filters: {reason}")
+        raise FeatxError(f"the first layer's filters can't be shown: {reason}")
     return draw_filters(store)
 
 

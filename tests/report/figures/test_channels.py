@@ -22,7 +22,7 @@ def dead_table(n_layers):
     )
 
 
-def test_dead_and_constant_features_stand_beside_each_other_in_network_order():
+def test_dead_and_constant_features_are_next_to_each_other_in_network_order():
     table = dead_table(5)
     left, right = plot_dead(table).axes
     bars = [(bar.get_y() + bar.get_height() / 2, bar.get_x(), bar.get_width()) for bar in left.patches]
@@ -62,7 +62,7 @@ def test_every_filter_is_there_once_in_order(n_filters, side):
     assert f"{n_filters} filters, {side} x {side} pixels" in axes.get_xlabel()
 
 
-def test_images_are_shown_with_value_name_and_label_and_gone_ones_are_told():
+def test_images_are_shown_with_value_name_and_label_or_a_text_if_gone():
     picture = np.random.default_rng(0).integers(0, 256, (20, 20, 3)).astype(np.uint8)
     figure = plot_top_images(
         [picture, None, picture, picture, picture],

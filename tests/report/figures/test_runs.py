@@ -40,12 +40,11 @@ def lines_of(ax):
 
 def assert_labelled(figure):
     for ax in figure.axes:
-        # What shares an axis with the one below it is told there; a colour bar has one axis.
-        told = ax.get_xlabel() or ax.get_ylabel()
-        assert told, ax
+        # An axis that is shared has its label below; a colour bar has one axis.
+        assert ax.get_xlabel() or ax.get_ylabel(), ax
 
 
-def test_runs_stand_where_their_accuracies_are():
+def test_runs_are_drawn_at_their_accuracies():
     names = ["rf", "svm", "network", "old"]
     figure = plot_accuracies(
         names,
@@ -102,8 +101,8 @@ def test_confusion_counts_and_shares():
     assert shares[0].tolist() == [0.8, 0.2, 0]
     assert np.isnan(shares[2]).all()
     # A class without rows stays empty; each number stands on its own cell.
-    told = {(text.get_position(), text.get_text()) for text in figure.axes[0].texts}
-    assert told == {((0, 0), "80%"), ((1, 0), "20%"), ((1, 1), "100%")}
+    texts = {(text.get_position(), text.get_text()) for text in figure.axes[0].texts}
+    assert texts == {((0, 0), "80%"), ((1, 0), "20%"), ((1, 1), "100%")}
     assert figure.axes[1].get_ylabel() == "share of the true class"
     with pytest.raises(FeatxError, match="one class or more"):
         plot_confusion(pd.DataFrame())
@@ -125,8 +124,8 @@ def test_numbers_on_cells_are_read_on_dark_and_on_light():
 
 
 def test_calibration_by_hand():
-    told = np.array([0.95, 0.9, 0.85, 0.6, 0.6])
-    probabilities = np.stack([told, 1 - told], axis=1)
+    highest = np.array([0.95, 0.9, 0.85, 0.6, 0.6])
+    probabilities = np.stack([highest, 1 - highest], axis=1)
     bins, error = calibration_bins(["a", "a", "b", "a", "z"], probabilities, ["a", "b"])
     assert bins["n_rows"].tolist() == [0, 0, 0, 0, 0, 2, 0, 0, 2, 1]
     # 0.9 is in the bin that ends there, and a label that no class is of is never right.
@@ -184,7 +183,7 @@ def test_two_classes_have_one_curve():
     assert ax.get_ylabel() == "share of c01 that is found"
 
 
-def test_each_class_stands_against_the_rest():
+def test_each_class_against_the_rest():
     y, scores, names = many_scores(4)
     (ax,) = plot_roc(np.where(y == "c03", "c02", y), scores, names).axes
     areas = {
@@ -197,7 +196,7 @@ def test_each_class_stands_against_the_rest():
     assert len(styles) == 4
 
 
-def test_more_classes_than_can_be_told_apart_are_averaged():
+def test_more_classes_than_can_be_distinguished_are_averaged():
     y, scores, names = many_scores(29, n_rows=2000)
     figure = plot_roc(y, scores, names)
     (ax,) = figure.axes
@@ -279,7 +278,7 @@ def test_too_many_heat_maps_become_one_of_the_best():
     assert bar.get_ylabel() == "validation log loss (less is better)"
 
 
-def test_a_failed_cell_is_told_and_what_can_not_be_drawn_refused():
+def test_a_failed_cell_is_named_and_a_grid_without_scores_is_an_error():
     cells = svm_cells().assign(error=None)
     cells.loc[0, "validation"] = np.nan
     figure = plot_grid(cells, ["kernel", "gamma", "C"], "validation")
@@ -329,7 +328,7 @@ def test_curves_follow_the_epochs_with_their_stages():
 
 
 @pytest.mark.parametrize("rate", [1e-4, 3.1e-5])
-def test_a_rate_that_never_changes_has_a_number_beside_it(rate):
+def test_a_rate_that_never_changes_has_a_number_next_to_it(rate):
     shown = texts_of(plot_curves(make_curves(["head"]).assign(learning_rate=rate)))
     assert {"0.0001", "1e-05"} & set(shown)
     assert not any("mathdefault" in text for text in shown)
@@ -350,7 +349,7 @@ def make_layers(n=6):
     return pd.concat([pd.DataFrame({"layer": [f"conv{i}" for i in range(n)], "n_features": 8}), figures], axis=1)
 
 
-def test_layers_stand_in_network_order():
+def test_layers_are_in_network_order():
     layers = make_layers()
     accuracy, importance = plot_layers(layers).axes
     lines = lines_of(accuracy)
@@ -427,7 +426,7 @@ def test_labels_that_are_numbers_are_named_as_classifiers_see_them():
     assert count_classes(table, label="p").index.tolist() == ["1", "0.5", "(no label)"]
 
 
-def test_images_without_label_or_split_are_told():
+def test_images_without_label_or_split_are_counted():
     table = pd.DataFrame({"label": ["a", "", ""], "split": ["", "train", "train"], "kind": ["x", "y", "y"]})
     counts = count_classes(table)
     assert (counts.index.tolist(), counts.columns.tolist()) == (["(no label)", "a"], ["train", ""])
@@ -475,7 +474,7 @@ def test_reliability_takes_strange_classes():
     assert "expected calibration error 0.0%, 4 images" in texts_of(figure)
 
 
-def test_splits_are_told_apart_in_grey():
+def test_splits_differ_in_grey():
     from matplotlib.colors import to_rgb
 
     bars = plot_class_counts(make_images()).axes[0].containers

@@ -50,7 +50,7 @@ def test_correlations_are_of_labelled_images_sorted_by_class(store):
     assert "as they are stored; 20 images" in drawn.caption
 
 
-def test_a_sample_is_told(store):
+def test_a_sample_is_named(store):
     drawn = draw_correlation(store, n_images=9, seed=5)
     assert shown(drawn).shape == (9, 9)
     assert "9 of 30 images, drawn with seed 5" in drawn.caption
@@ -110,7 +110,7 @@ def test_features_that_are_no_numbers_are_named_by_their_image(tmp_path):
         draw_correlation(store)
 
 
-def test_top_images_are_the_files_themselves_and_changed_ones_are_told(tmp_path):
+def test_top_images_are_the_files_themselves_and_changed_ones_are_named(tmp_path):
     X = np.zeros((10, 3))
     X[[7, 2, 4, 9], 1] = [4, 3, 2, 1]
     path = write_plain_store(tmp_path / "s.h5", {"block1_conv1": X}, ["ash"] * 10)

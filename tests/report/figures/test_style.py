@@ -153,7 +153,7 @@ def test_without_the_library_the_extra_is_named(monkeypatch):
         new_figure()
 
 
-def test_series_are_told_apart():
+def test_series_can_be_distinguished():
     looks = [series_look(number) for number in range(56)]
     assert len({(look["color"], look["marker"]) for look in looks}) == 56
     for one, two in pairwise(looks):

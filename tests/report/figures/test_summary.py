@@ -44,7 +44,7 @@ def test_every_figure_is_there_with_its_caption(store, drawn):
     assert headings[5].startswith("What excites channel ")
     assert "train images differ most" in panels[5].caption
     assert said == [
-        "a figure of the features is left out: the first layer's filters: its weights are random",
+        "a figure of the features is left out: the first layer's filters can't be shown: its weights are random",
     ]
     for panel, again in zip(panels, summary_figures(store), strict=True):
         svg = to_svg(panel.figure, title=panel.heading)
