@@ -58,14 +58,14 @@ LARGE_PIXELS = 2**25
 """Images that declare more pixels are decoded one at a time."""
 
 
-# Decoders that may see a stranger's file. Others (EPS starts Ghostscript) are never tried.
+# Decoders that untrusted files may reach. Others (EPS starts Ghostscript) are never tried.
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", NETPBM, HEIF)
 
 
 _NO_IMAGE = "not a JPEG, PNG, BMP, TIFF, WebP, GIF, AVIF, HEIC, PBM, PGM or PPM image"
 
 
-# What Pillow's decoders are known to raise on damaged files; warnings, where Python was told to raise them (-W error).
+# What Pillow's decoders are known to raise on damaged files; warnings, where Python raises them (-W error).
 _DECODING_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -123,7 +123,7 @@ _XMP = ("xmp", "XML:com.adobe.xmp")
 
 
 UNUSED_PROFILE = "an ICC profile that can't be used (broken, or for other colours)"
-"""What is to say of images whose profile is ignored for that."""
+"""The note on images whose profile is ignored for that."""
 
 
 _LONGEST_REASON = 200
@@ -166,7 +166,7 @@ def read_picture(
     image_size, resize, interpolation, jpeg, icc
         See `decode`.
     known : container of str, optional
-        Digests of files that need no decoding, since their features are there.
+        Digests of files that need no decoding: their features exist.
 
     Raises
     ------
@@ -404,7 +404,7 @@ def _tile_sizes(image: Image.Image) -> list[tuple[int, int]]:
 
 
 def _is_large(sides: tuple[int, int], most: int) -> bool:
-    """Whether a picture needs much memory: by its pixels, or by a very long side, whose weights resizing computes."""
+    """Return whether a picture needs much memory: it has many pixels, or a very long side."""
     return max(sides[0] * sides[1] * MAX_PIXELS // most, 32 * max(sides)) > LARGE_PIXELS
 
 

@@ -127,7 +127,7 @@ def find_range(samples: np.ndarray) -> tuple[float, float]:
 
 
 def _find_ends(values: np.ndarray, n_outliers: int) -> tuple[float, float]:
-    """Return the smallest and the largest value but for so many at either end."""
+    """Return the smallest and the largest value without this many values at either end."""
     n_kept = n_outliers + 1
     lowest = highest = values[:0]
     for start in range(0, len(values), _BAND_PIXELS):

@@ -28,7 +28,7 @@ _MOST_ENDINGS = 8
 
 @dataclass(frozen=True)
 class Found:
-    """What lies in a folder; hidden files are in no list.
+    """The contents of a folder; hidden files are in no list.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ def list_paths(paths: str | Path | Iterable[str | Path]) -> list[Path]:
 
 
 def has_image_name(path: Path) -> bool:
-    """Whether a name ends like an image's.
+    """Return whether a name ends like an image's.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def list_images(folder: Path, *, recurse: bool) -> Found:
         If a folder can't be read.
     """
     found = Found()
-    # A stack of its own: strangers' folders may lie deeper within one another than calls can. After a folder with an
+    # A stack of its own: untrusted folders may lie deeper within one another than calls can. After a folder with an
     # image's name and all below it, it comes up again, with how many images there were before.
     left: list[tuple[Path, int | None]] = [(folder, None)]
     while left:
@@ -233,7 +233,7 @@ def _names_like(name: str, folder: Path, listings: dict[Path, dict[str, list[str
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a file's name is text: others come with surrogates in place of their bytes."""
+    """Return whether a file's name is text: other names have surrogates in place of their bytes."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -260,7 +260,7 @@ def _look_into(folder: Path, found: Found) -> list[Path]:
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
-    """Whether it is a folder or leads to one; links that lead in circles, or nowhere, do not."""
+    """Return whether a path is a folder or a link to one; links in circles, or to nothing, are not."""
     if _is_link(entry):
         # Path's own raises where the link leads through a folder that may not be read.
         return os.path.isdir(entry)  # noqa: PTH112
@@ -272,7 +272,7 @@ def _is_of_system(entry: os.DirEntry) -> bool:
 
 
 def _is_link(entry: os.DirEntry) -> bool:
-    # Windows's junctions lead to folders as links do; Python tells them from 3.12 on.
+    # Windows's junctions lead to folders as links do; Python recognizes them from 3.12 on.
     return entry.is_symlink() or (hasattr(entry, "is_junction") and entry.is_junction())
 
 
@@ -337,7 +337,7 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     elif "train" in split_of.values() and len(set(split_of.values()) - {""}) > 1:
         others = [folder.name for folder in folders if not split_of[folder]]
         raise SourceError(
-            f"{root}: the folders {', '.join(named)} are splits, but {others[0]!r} stands beside them. "
+            f"{root}: the folders {', '.join(named)} are splits, but {others[0]!r} is next to them. "
             "Move it away, or list the images in a CSV"
         )
     else:
@@ -349,7 +349,7 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if rows:
         _refuse_loose(root, loose)
     if rows and named and len(named) < len(folders):
-        notes.append(f"the folders {', '.join(named)} are taken for classes, since others stand beside them")
+        notes.append(f"the folders {', '.join(named)} are read as classes, since others are next to them")
     if loose:
         # Without classes, a folder with an image's name is no class without images but a file that is none.
         rows = [(str(path), "", "") for path in sorted([*loose, *tree.hollow])]
@@ -370,7 +370,7 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
 
 
 class _Tree:
-    """What is found on the way through a folder tree, and what is not taken from it."""
+    """The images of a folder tree, and what was passed over."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -1,4 +1,4 @@
-"""Colours by the ICC profile in an image file: what it tells a viewer to show, as sRGB."""
+"""Convert colours by the ICC profile in an image file to sRGB, as viewers show them."""
 
 import io
 from dataclasses import dataclass, field

@@ -14,7 +14,7 @@ START, END = b"\xff\xd8", b"\xff\xd9"
 
 
 STRANGE_DATA = "odd JPEG data, which may be damaged"
-"""What is to say of images with bytes between scans, scans in an odd order, or maybe cut between two: viewers show
+"""The note on images with bytes between scans, scans in an odd order, or maybe cut between two: viewers show
 them, whole or not.
 """
 
@@ -23,7 +23,7 @@ them, whole or not.
 _MODES = {"L": ("GRAY", "L", 1), "RGB": ("RGB", "RGB", 3), "CMYK": ("CMYK", "CMYK;I", 4)}
 
 
-# How libjpeg begins to tell of damage.
+# How libjpeg's messages on damage begin.
 _DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG file")
 
 
@@ -132,7 +132,7 @@ def _find_damage(data: bytes, colours: str, is_ended: bool) -> bool:
 
 
 def _may_lack_scans(data: bytes) -> bool:
-    """Whether a progressive JPEG ends after a scan, without an end marker, before all of its values are exact."""
+    """Return whether a progressive JPEG ends after a scan, without an end marker, before all values are exact."""
     segments = dict(_segments(data))
     scans = segments.get(_START_OF_SCAN, b"")
     if _PROGRESSIVE not in segments or END in scans:
@@ -159,7 +159,7 @@ def _ask_libjpeg(segments: Iterable[bytes], colours: str) -> str | None:
 
 
 def _has_gap(data: bytes) -> bool:
-    """Whether zeros stand where no encoder writes them, even if by chance a decoder ends well.
+    """Return whether zeros are where no encoder writes them, even if by chance a decoder ends well.
 
     Zeros mean the first code of each table. Where that ends a block, they are a plain area, as in a blank margin; else
     they are noise of one and the same pattern.

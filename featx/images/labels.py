@@ -136,7 +136,7 @@ def _undo(label: str, differences: Iterable[str] = _DIFFERENCES) -> str:
 
 
 def _differences_of(one: str, other: str) -> list[str]:
-    """Return what two labels differ in, as few differences as tell it."""
+    """Return the smallest list of differences between two labels."""
     needed = list(_DIFFERENCES)
     for difference in reversed(_DIFFERENCES):
         others = [name for name in needed if name != difference]

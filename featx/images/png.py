@@ -68,7 +68,7 @@ def keep_pixel_chunks(data: bytes) -> tuple[bytes, bytes | None]:
         place = end
         if kind == _END:
             return b"".join(kept), profile
-    # It is cut: what is there of the rest tells Pillow so.
+    # It is cut: Pillow sees that by the rest that exists.
     return b"".join([*kept, view[place:]]), profile
 
 

@@ -1,4 +1,4 @@
-"""Images decoded in threads, ahead of whoever takes them."""
+"""Decode images in threads, some ahead of their use."""
 
 import warnings
 from collections import deque
@@ -29,9 +29,9 @@ def read_ahead(
     root : Path
         The folder that relative paths start from.
     paths : sequence of str or Path
-        Of every image, by row.
+        Paths of all images, by row.
     rows : iterator of int
-        Which of them.
+        Rows to decode.
     read : callable
         Turns a path into a `Picture`, or raises `ImageError`.
     ahead : int, default 0
@@ -76,7 +76,7 @@ class PictureNotes:
     Parameters
     ----------
     paths : sequence of str or Path
-        Of every image, by row.
+        Paths of all images, by row.
     """
 
     def __init__(self, paths: Sequence[str | Path]) -> None:

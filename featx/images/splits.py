@@ -1,4 +1,4 @@
-"""Splits of a table of images: by shares of each label, with groups kept together, or by so many images a class."""
+"""Split a table of images: by shares of each label, with groups kept together, or by a number of images per class."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,7 +30,7 @@ def make_splits(
     seed : int, default 0
         The same seed gives the same splits.
     stratify : str or sequence of str, optional
-        Further columns whose shares are kept beside the label's.
+        Further columns whose shares are kept too, like the label's.
 
     Returns
     -------
@@ -58,16 +58,16 @@ def make_splits(
 
 
 def make_count_splits(manifest: Manifest, *, train: int, validation: int = 0, seed: int = 0) -> Manifest:
-    """Draw so many train and validation images of every class; all others are test images.
+    """Draw a number of train and validation images per class; all others are test images.
 
     Parameters
     ----------
     manifest : Manifest
         Images with labels, without splits, and without groups of several images.
     train : int
-        Train images a class.
+        Train images per class.
     validation : int, default 0
-        Validation images a class.
+        Validation images per class.
     seed : int, default 0
         The same seed gives the same splits.
 

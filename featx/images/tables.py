@@ -155,7 +155,7 @@ def _read_rows(
         )
     repeated = [name for name in names if name.strip() and names.count(name) > 1]
     if repeated:
-        raise SourceError(f"{csv_path}: the column {repeated[0]!r} is there twice: rename one or leave it out")
+        raise SourceError(f"{csv_path}: the column {repeated[0]!r} occurs twice: rename one or leave it out")
     path_index = names.index(path_column) if path_column in names else None
     if last > first and path_index is not None:
         _check_swallowed(csv_path, first, names, delimiter, path_index, root)
@@ -230,7 +230,7 @@ def _check_swallowed(
                 continue
             # Nor is a path's own first or last line a row, though it ends like an image's name.
             is_part = path_index == number and (is_first or is_last) and len(pieces) == 1
-            # A swallowed row may have too many cells, before or behind its path: nobody has counted them.
+            # A swallowed row may have too many cells, before or after its path: they were not counted.
             for path in (pieces[path_index - first].strip(), pieces[path_index - last - 1].strip()):
                 if path and ((has_image_name(Path(path)) and not is_part) or is_file(root / path)):
                     raise SourceError(

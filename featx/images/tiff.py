@@ -12,13 +12,13 @@ from PIL import Image, ImageFile
 from featx.errors import ImageError
 from featx.images.flatten import find_range, scale_to_8_bits
 
-# Without a handler, what they find odd in a stranger's file would be written to the screen.
+# Without a handler, warnings about untrusted files would be written to the screen.
 for _name_of_logger in ("tifffile", "PIL.TiffImagePlugin"):
     logging.getLogger(_name_of_logger).addHandler(logging.NullHandler())
 
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""What TIFFs and BigTIFFs begin with."""
+"""The first bytes of TIFFs and BigTIFFs."""
 
 
 _BITS_PER_SAMPLE = 258
@@ -85,7 +85,7 @@ _N_COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK:
 _COMPRESSIONS = (_UNCOMPRESSED, 5, *_DEFLATES, 32773, 34925, 50000)
 
 
-# Of unsigned samples of up to so many bits, the largest value is white.
+# In unsigned samples of up to this many bits, the largest value is white.
 _MOST_BITS = 16
 
 
@@ -100,7 +100,7 @@ _NO_DATA = "a TIFF with a strip or tile without data"
 
 
 def is_simple(image: Image.Image) -> bool:
-    """Whether Pillow reads a TIFF rightly that it has opened.
+    """Return whether Pillow reads a TIFF correctly that it has opened.
 
     It does where samples have up to 8 bits, no sign, and are colours or marked as what else they are. But it takes for
     something else: extra samples in planes of their own, uncompressed colours that several pixels share, a palette of
@@ -211,7 +211,7 @@ def _name(number: int) -> str:
 
 
 def _has_white(page: tifffile.TiffPage) -> bool:
-    """Whether the largest value of the samples' type is white."""
+    """Return whether the largest value of the samples' type is white."""
     return page.dtype.kind in "bu" and page.bitspersample <= _MOST_BITS
 
 
@@ -227,7 +227,7 @@ def _to_picture(page: tifffile.TiffPage) -> Image.Image:
     samples = _decode(page, [*range(n_colours), *([] if alpha is None else [alpha])])
     is_gray = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
     if alpha is None and is_gray and page.dtype.kind == "u" and page.bitspersample == _MOST_BITS:
-        # In full, as those of a PNG: a profile may tell apart what is one level of 8 bits.
+        # In full, as those of a PNG: a profile may distinguish what is one level of 8 bits.
         gray = samples[..., 0].astype(np.uint16)
         return Image.fromarray(65535 - gray if page.photometric == _WHITE_IS_ZERO else gray)
     picture = _draw_colours(page, samples[..., :n_colours])

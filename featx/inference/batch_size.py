@@ -1,4 +1,4 @@
-"""How many images a forward pass takes: found by trying, and halved where the device's memory runs out."""
+"""Find the number of images of a forward pass by trying, and halve it where the device's memory runs out."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ AUTO = "auto"
 
 
 DEFAULT = 8
-"""What auto stands for on a CPU, where larger batches are no faster, and where its search begins elsewhere."""
+"""The batch size for auto on a CPU, where larger batches are no faster; the first one that is tried on a GPU."""
 
 
 LARGEST = 4096
@@ -29,7 +29,7 @@ _SAID = ("RESOURCE_EXHAUSTED", "out of memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of TensorFlow, JAX, PyTorch or Python itself says that memory ran out.
+    """Return whether an error of TensorFlow, JAX, PyTorch or Python itself says that memory ran out.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def find_batch_size(time_batch: Callable[[int], float], *, first: int = DEFAULT,
     time_batch : callable
         Takes a batch size, returns the seconds of such a batch, or raises what `is_out_of_memory` knows.
     first, largest : int
-        Where to begin, and where to end at the latest.
+        The first and the largest batch size to try.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def time_overlapped(
     pixels : ndarray
         The batch.
     seconds : float
-        Go on for so long.
+        How long to repeat it.
     """
     # Compiled by the first one, which is not timed.
     submit(pixels)()

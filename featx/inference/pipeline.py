@@ -25,7 +25,7 @@ MOST_ROWS = 4096
 
 
 class Network(Protocol):
-    """What the pipeline asks of a network; see `featx.inference.PooledNetwork`."""
+    """The network as the pipeline uses it; see `featx.inference.PooledNetwork`."""
 
     batch_size: int
     n_channels: Mapping[str, int]
@@ -64,7 +64,7 @@ class Batch:
                 known.add(picture.sha256)
 
     def is_full(self, batch_size: int) -> bool:
-        """Whether to end here; where no picture waits, the end makes no difference to the batches that follow."""
+        """Return whether to end here; if no picture waits, the end changes none of the batches that follow."""
         n_rows = len(self.rows) + len(self.rejected)
         return len(self.pixels) == batch_size or (not self.pixels and n_rows >= MOST_ROWS)
 
@@ -102,7 +102,7 @@ class Batch:
 
 
 def _check_values(features: dict[str, np.ndarray], paths: list[str | Path], largest: float) -> None:
-    """Refuse values that are none, or that the store can't hold, by the first image that has one."""
+    """Check that values are finite and that the store can hold them; an error names the first image."""
     for layer, values in features.items():
         finite = np.isfinite(values).all(axis=1)
         if not finite.all():
@@ -150,9 +150,9 @@ def run_network(
     gaps : iterable of (int, int)
         First row and end of what is to be done, ascending; see `find_gaps`.
     advance : callable
-        Is told the number of images that are done.
+        Receives the number of images that are done.
     tally : Tally, optional
-        Is told how far the run is, and what it waits for.
+        Counts how far the run is, and what it waits for.
     **options
         See `compute_parts`.
 
@@ -220,8 +220,8 @@ def compute_parts(
 ) -> Iterator[Part]:
     """Decode ahead and yield the features batch by batch; close the iterator if it is left early.
 
-    Unreadable and identical images take no place in a batch. A part ends where its batch is full, so that whoever goes
-    on from the end of any part forms the same batches.
+    Unreadable and identical images take no place in a batch. A part ends where its batch is full, so that a
+    run that resumes at the end of any part forms the same batches.
 
     Parameters
     ----------
@@ -235,23 +235,24 @@ def compute_parts(
     gaps : iterable of (int, int)
         First row and end of what is to be done, ascending.
     known : set of str, optional
-        Digests of files whose features are there already; those computed here are added. Default: every image is
+        Digests of files whose features exist; those computed here are added. Default: every image is
         computed.
     wanted : ndarray of bool, optional
         By row, whether the image is read at all; default: every one.
     largest : float, optional
         The largest value that the store can hold.
     reject : callable, optional
-        Is told the row of every image that can't be read, in the rows' order, and why; what it raises ends the run.
+        Receives the row of every image that can't be read, in the rows' order, and the reason; what it raises ends the
+        run.
     note : callable, optional
-        Is given the row of every image of which something is to say, and what: see `featx.images.Picture`.
+        Receives the row of every image with a note, and the note: see `featx.images.Picture`.
     tally : Tally, optional
-        Is told what is waited for.
+        Counts what is waited for.
 
     Yields
     ------
     Part
-        One a batch, in the rows' order.
+        One per batch, in the rows' order.
 
     Raises
     ------

@@ -51,12 +51,12 @@ class OwnAnswer:
 
 @dataclass(frozen=True)
 class Block:
-    """What was found for some images that follow one another.
+    """Predictions for some consecutive images.
 
     Attributes
     ----------
     table : DataFrame
-        One row an image that could be read, in the order of the images. Columns `path` and `predicted`; then
+        One row per image that could be read, in the order of the images. Columns `path` and `predicted`; then
         `probability_<class>` of every class where the model knows probabilities, else `score`, the decision value of
         the predicted class, where it knows those.
     rejected : DataFrame
@@ -75,8 +75,8 @@ def write_predictions(blocks: Iterable[Block], file: BinaryIO, *, as_json: bool 
     blocks : iterable of Block
     file : binary file
     as_json : bool, default False
-        Write one JSON object, `predictions` and `rejected`, once all is there; else CSV as it comes, with six digits
-        a number.
+        Write one JSON object, `predictions` and `rejected`, once it is complete; else CSV as it comes, with six digits
+        per number.
 
     Returns
     -------
@@ -118,9 +118,9 @@ class Predictor:
         The network's weights; default: those on the run's record. A run whose weights came from a file, or from a
         fine-tuned run, needs that; a fine-tuned run takes none but its own.
     batch_size : int, default 8
-        Images a forward pass.
+        Images per forward pass.
     echo : callable, optional
-        Is told what a user should know, a line at a time.
+        Receives what a user should know, one line at a time.
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ class Predictor:
         n_features = sum(self._network.n_channels[layer] for layer in self._layers)
         if not hasattr(self._model, "predict") or getattr(self._model, "n_features_in_", None) != n_features:
             raise FeatxError(
-                f"{run_path}: model.skops is no classifier of the {n_features:,} features that run.json tells of; "
+                f"{run_path}: model.skops is no classifier of the {n_features:,} features in run.json; "
                 "was one of the two replaced? Fit the run again"
             )
         self.classes = [str(label) for label in self._model.classes_]

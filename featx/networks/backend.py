@@ -25,8 +25,8 @@ def compile_model(keras: ModuleType, model: object, *, exact: bool) -> Callable[
     """Compile a model's forward pass, once for each shape of pixels that it is given.
 
     XLA compiles it with JAX, and with TensorFlow on a GPU; `torch.compile` with PyTorch on a GPU. On a CPU TensorFlow
-    and PyTorch run it as they always did, so that features stay equal to the bit. Keras hands activations over with
-    channels last, whichever the backend, as a GPU's matrix units want them; XLA lays them out anew where that helps.
+    and PyTorch run it as they always did, so that features stay equal bit for bit. Keras hands activations over with
+    channels last, whichever the backend, as a GPU's matrix units want them; XLA changes their layout where that helps.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def _limit_threads(backend: str) -> None:
 
 
 def describe_device(keras: ModuleType) -> str:
-    """Return where the network runs: `gpu:0` and the like."""
+    """Return the device that the network runs on: `gpu:0` and the like."""
     if keras.backend.backend() == "torch":
         # Keras can't list PyTorch's devices, but puts every new tensor on the one that it takes.
         device = keras.ops.zeros(1).device
@@ -183,7 +183,7 @@ def describe_device(keras: ModuleType) -> str:
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Leave out what compiled libraries log to standard error while they load; on failure, show that too.
+    """Hide what compiled libraries log to standard error while they load, unless loading fails.
 
     TensorFlow's first lines come before its log level takes effect, so that no setting silences them. What other
     threads write meanwhile is shown a little later.

@@ -1,4 +1,4 @@
-"""What a backbone is made of: its layers, their channels, and what it costs to stop there; asked of the Keras model."""
+"""List the layers of a backbone's Keras model: their channels, sizes, and the cost up to each."""
 
 import math
 from collections.abc import Iterator
@@ -8,19 +8,19 @@ from featx.networks.registry import BACKBONES, Backbone
 
 
 def describe_backbones() -> Iterator[dict[str, object]]:
-    """Say of every backbone what it offers, one after the other: each is built for it.
+    """Summarize every backbone, one after the other: each is built for it.
 
     Yields
     ------
     dict
         backbone; layers and features: how many `all` gives; image_size: what it was published with; preprocessing;
-        weights: names of those that featx can get, beside files and random ones.
+        weights: names of those that featx can get; files and random weights are always possible.
     """
     return map(_describe_backbone, BACKBONES.values())
 
 
 def describe_layers(backbone: str = "vgg16", *, image_size: int | None = None) -> dict[str, object]:
-    """Say of every layer of a backbone what its features would be, and what they cost.
+    """Summarize every layer of a backbone: its features, and what they cost.
 
     A cost is twice the multiplications with weights (of convolutions and dense layers), for one image, in the layer
     and all that it depends on.

@@ -29,7 +29,7 @@ _WIDTHS = {
 
 @keras.saving.register_keras_serializable("featx")
 class LocalResponseNormalization(layers.Layer):
-    """Divide each activation by a power of what its channel and those beside it sum up to.
+    """Divide each activation by a power of the sum over its channel and neighbours.
 
     y = x / (bias + alpha / size * sum of x ** 2 over `size` channels) ** beta, as in Caffe and ONNX.
 
@@ -51,8 +51,8 @@ class LocalResponseNormalization(layers.Layer):
 
     def call(self, inputs: object) -> object:
         """Normalise activations (n, height, width, channels)."""
-        n_channels, beside = inputs.shape[-1], self.size // 2
-        squares = ops.pad(ops.square(inputs), [(0, 0), (0, 0), (0, 0), (beside, beside)])
+        n_channels, reach = inputs.shape[-1], self.size // 2
+        squares = ops.pad(ops.square(inputs), [(0, 0), (0, 0), (0, 0), (reach, reach)])
         total = sum(squares[..., first : first + n_channels] for first in range(self.size))
         return inputs * (self.bias + self.alpha / self.size * total) ** -self.beta
 
@@ -74,7 +74,7 @@ def build_googlenet(image_size: int = 224, *, include_top: bool = True, n_classe
     image_size : int, default 224
         Height and width, pixels. pool5/7x7_s1 is the mean over the map, which at 224 pixels is 7 x 7.
     include_top : bool, default True
-        Whether it goes on to pool5/7x7_s1 and the class probabilities.
+        Whether it continues to pool5/7x7_s1 and the class probabilities.
     n_classes : int, default 1000
     """
     pixels = x = keras.Input((image_size, image_size, 3))

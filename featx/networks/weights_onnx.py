@@ -24,7 +24,7 @@ def read_vgg_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[
     Returns
     -------
     dict of str to (kernel, bias)
-        float32 in Keras's layout. Dense layers that the file lacks are left out.
+        float32 in Keras's layout. Dense layers that are not in the file are left out.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def read_googlenet_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) ->
     Returns
     -------
     dict of str to (kernel, bias)
-        float32 in Keras's layout. A classifier that the file lacks is left out.
+        float32 in Keras's layout. A classifier that is not in the file is left out.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def _read_convolutions(graph, constants, shapes, path: Path) -> dict:  # noqa: A
 def _read_dense_layers(graph, constants, shapes, channels: int) -> dict:  # noqa: ANN001
     """Read the dense layers whose shapes follow one another in the graph as they do in the backbone.
 
-    The first one sees a flattened map of so many channels.
+    The first one sees a flattened map of this many channels.
     """
     from onnx import numpy_helper
 

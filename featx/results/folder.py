@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from featx.errors import FeatxError
+from featx.errors import FeatxError, MissingRunError
 from featx.images import write_table
 from featx.results.record import Cell, Run
 from featx.results.tables import cells_table, layers_table
@@ -130,7 +130,7 @@ def read_run(run_path: str | Path) -> Run:
                 f"{path.parent}: a run of random splits, which keeps figures, but no model and no answers. featx "
                 "compare shows the figures; for more, fit one split, without --repeats"
             ) from error
-        raise FeatxError(
+        raise MissingRunError(
             f"{path}: no such run; expected a folder that featx fit or featx finetune has written"
         ) from error
     except OSError as error:

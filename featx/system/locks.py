@@ -34,22 +34,22 @@ def make_lock(path: Path) -> filelock.BaseFileLock:
     kind = os.environ.get(SWITCH) or "system"
     if kind not in _KINDS:
         raise FeatxError(f"{SWITCH}={kind}: expected {' or '.join(_KINDS)}")
-    # What an attempt of the one kind leaves is no lock of the other kind.
+    # A file that is left by one kind must not be a lock of the other kind.
     return _KINDS[kind](path if kind == "system" else path.with_name(path.name + ".file"), timeout=0)
 
 
 @contextlib.contextmanager
 def hold(path: Path, taken: str, *, elsewhere: str = "use another folder") -> Iterator[None]:
-    """Hold a lock, and tell whoever comes second who holds it.
+    """Hold a lock; a second process gets an error that names the first.
 
     Parameters
     ----------
     path : Path
         The lock's file, in a folder that exists.
     taken : str
-        What to say where another process holds it: `<what>: another featx ...`.
+        The message if another process holds it: `<what>: another featx ...`.
     elsewhere : str, optional
-        What to do where nothing can be written.
+        The advice if nothing can be written.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def hold(path: Path, taken: str, *, elsewhere: str = "use another folder") -> It
 
 
 def is_lock_file(path: Path) -> bool:
-    """Whether a file in a folder that has a lock called `lock` belongs to it."""
+    """Return whether a file in a folder that has a lock called `lock` belongs to it."""
     return path.name == "lock" or path.name.startswith("lock.")
 
 

@@ -57,7 +57,7 @@ class MemoryWatch:
 
 
 def peak_memory() -> int | None:
-    """Return the most resident memory that this process has held so far, in bytes; None where there is no telling.
+    """Return the largest resident memory of this process so far, in bytes; None where the system doesn't say.
 
     Processes that it started are not in it. VmHWM of proc(5) on Linux, ru_maxrss of getrusage(2) elsewhere.
     """
@@ -89,7 +89,7 @@ def describe_command() -> str:
     """Return the command line that this process was started with, as a shell would take it, cut if it is very long."""
     program, *arguments = sys.argv or ["python"]
     path = Path(program)
-    # Of `python -m featx`, too.
+    # For `python -m featx`, too.
     program = path.parent.name if path.name == "__main__.py" else path.name
     text = shlex.join([program, *arguments]).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} ..."

@@ -14,14 +14,14 @@ STEPS = ("decoding", "network", "writing")
 
 
 class Tally:
-    """How many rows of a run are done, and how long it has waited for what.
+    """Counts of a run: rows that are done, and seconds that it has waited for each step.
 
     Attributes
     ----------
     n_done, n_rejected : int
-        Rows, and those of them that could not be read; those of earlier, interrupted runs count too where told so.
+        Rows, and those of them that could not be read; those of earlier, interrupted runs may be counted in.
     seconds : dict of str to float
-        What the run's one loop has waited for, by step. What goes on beside it, and is never waited for, is not in it.
+        What the run's one loop has waited for, by step. Work in other threads that it never waits for is not in it.
     """
 
     def __init__(self, *, n_done: int = 0, n_rejected: int = 0) -> None:

@@ -66,7 +66,7 @@ def read_yaml(path: Path, *, max_bytes: int = MAX_BYTES) -> object:
     Raises
     ------
     FeatxError
-        If it can't be read, or is more than plain YAML of so many bytes.
+        If it can't be read, or is not plain YAML, or is longer than the limit.
     """
     try:
         with path.open("rb") as file:
@@ -182,7 +182,7 @@ def _build(node: yaml.Node, source: str) -> object:
             raise FeatxError(f"{place}: expected a key that is a word")
         _encodable(key, source)
         if key.value in mapping:
-            raise FeatxError(f"{place}: the key {key.value!r} is there twice: remove one")
+            raise FeatxError(f"{place}: the key {key.value!r} occurs twice: remove one")
         mapping[key.value] = _build(value, source)
     return mapping
 

@@ -367,7 +367,7 @@ def test_nothing_is_said_of_what_hangs_on_a_wrong_value(path):
         ),
         (
             {"stores.plain.engine": "ncnn", "stores.plain.precision": "bfloat16"},
-            "stores.plain.precision: ncnn computes in float32 alone, not in bfloat16",
+            "stores.plain.precision: ncnn computes in float32 only, not in bfloat16",
         ),
         ({"stores.plain.weights": "experiment.yaml"}, "experiment.yaml: expected a file ending in .weights.h5, .h5"),
         ({"stores.plain.weights": "images"}, "stores.plain.weights: "),

@@ -19,7 +19,7 @@ from featx.networks import (
     preprocess,
 )
 
-# Long enough for a clock, short beside the compilation that comes before it.
+# Long enough for a clock, short compared with the compilation before it.
 _SECONDS_A_TRIAL = 0.5
 
 
@@ -96,7 +96,7 @@ class KerasEngine:
         Parameters
         ----------
         pixels : ndarray of shape (n, image_size, image_size, 3), uint8
-            Must not change before the features are there.
+            Must not change until the features are returned.
 
         Returns
         -------
@@ -148,7 +148,7 @@ class KerasEngine:
                 raise
             if not self._is_auto and size > 1:
                 raise FeatxError(
-                    f"batch size {size}: the device's memory doesn't hold a forward pass of so many images. "
+                    f"batch size {size}: the device's memory is too small for a forward pass of this many images. "
                     "Use a smaller `batch_size`, or, in featx extract, `batch_size` auto"
                 ) from error
         # A batch before this one may have found so, too.

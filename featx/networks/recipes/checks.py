@@ -1,4 +1,4 @@
-"""Whether a record is a recipe: every mistake at once, each with its key, what was expected and what was found."""
+"""Check that a record is a recipe: every mistake at once, each with its key, the expected and the actual value."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -28,7 +28,7 @@ _RECORDS = {
 }
 
 
-# Where records of several kinds may stand: the key that tells them apart, and its values.
+# Records of several kinds: the key that distinguishes them, and its values.
 _KINDS = {"head": ("layer", tuple(_LAYERS)), "schedule": ("kind", tuple(_SCHEDULES))}
 
 
@@ -95,7 +95,7 @@ def _adapter() -> TypeAdapter:
 
 
 def _plain_location(location: Location) -> Location:
-    """Leave out what pydantic puts in to tell the members of a union apart."""
+    """Leave out what pydantic adds to distinguish the members of a union."""
     return tuple(step for place, step in enumerate(location) if not _is_before_kind(location[:place]))
 
 

@@ -176,7 +176,7 @@ def unfrozen_layers(network: TunedNetwork, stage: Stage, *, batch_norm: str = "f
     Raises
     ------
     FeatxError
-        If the backbone lacks a layer that the stage names, or has fewer than it counts.
+        If the backbone doesn't have a layer that the stage names, or has fewer layers than it counts.
     """
     layers = [network.model.get_layer(name) for name in network.backbone_layers]
     weighted = [layer for layer in layers if layer.weights]
@@ -198,7 +198,7 @@ def unfrozen_layers(network: TunedNetwork, stage: Stage, *, batch_norm: str = "f
 
 
 def is_named_by(name: str, layer: str) -> bool:
-    """Whether a name of `unfreeze` stands for a layer: it is its name, or that of its block.
+    """Return whether a name of `unfreeze` stands for a layer: it is its name, or that of its block.
 
     block5 stands for block5_conv1, and for the block5a_conv of networks that count blocks with letters.
 
@@ -228,7 +228,7 @@ def freeze_all_but(network: TunedNetwork, unfrozen: Collection[str]) -> None:
 
 
 def find_cut(network: TunedNetwork, trained: Collection[str]) -> str:
-    """Return the deepest layer before which nothing is trained or drawn at random, and whose output alone goes on.
+    """Return the deepest layer up to which nothing is trained or random, and on whose output alone later layers depend.
 
     Up to there a network gives the same for an image every time, so that it needs to run once.
 

@@ -21,7 +21,7 @@ _BLOCK_ROWS = 8
 
 @dataclass(frozen=True)
 class DenseTail:
-    """What follows the last activations with height and width.
+    """The layers after the last activations with height and width.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ def find_tail(model: object) -> DenseTail | None:
 
 
 def _is_known(call: Call) -> bool:
-    """Whether these matrix products and means can stand for a layer; ncnn runs it or refuses it otherwise."""
+    """Return whether these matrix products and means can stand for a layer; ncnn runs all others."""
     layer = call.layer
     if call.kind not in _KINDS or len(layer.output.shape) != 2 or layer.compute_dtype != "float32":
         return False

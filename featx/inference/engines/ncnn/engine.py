@@ -33,7 +33,7 @@ class NcnnEngine:
         See `featx.networks.plan_features`.
     n_threads : int, optional
         Images at once; default: the cores that this process may use. The features of an image don't depend on it, nor
-        on the images beside it.
+        on the other images of the batch.
 
     Attributes
     ----------

@@ -17,7 +17,7 @@ _ACTIVATIONS = {
     "silu": ("Swish", {}),
     "sigmoid": ("Sigmoid", {}),
     "tanh": ("TanH", {}),
-    # 0=0 is the exact one, as Keras's is unless told otherwise.
+    # 0=0 is the exact one, as Keras's is by default.
     "gelu": ("GELU", {0: 0}),
     # Over the channels.
     "softmax": ("Softmax", {0: 0, 1: 1}),
@@ -237,7 +237,7 @@ def _scale(graph: Graph, blob: Blob, name: str, factor: np.ndarray, offset: np.n
 
 
 def _scaled_add(graph: Graph, layer: object, inputs: list[Blob], name: str) -> Blob:
-    # InceptionResNetV2's: the first plus so many times the second.
+    # InceptionResNetV2's: the first plus a multiple of the second.
     first, second = inputs
     scaled = _scale(graph, second, f"{name}/scaled", np.float64(layer.scale))
     return _combine(graph, layer, [first, scaled], name, _ADD)

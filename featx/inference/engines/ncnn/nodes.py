@@ -25,7 +25,7 @@ _HAS_BIAS, _ENDS_IN, _RELU = 5, 9, 1
 
 @dataclass(frozen=True)
 class Blob:
-    """What goes from layer to layer.
+    """Values that go from layer to layer.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ class Graph:
 def _as_text(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join([str(len(value)), *map(_as_text, value)])
-    # ncnn tells a fraction from a whole number by its point or exponent.
+    # ncnn distinguishes a fraction from a whole number by its point or exponent.
     return f"{value:.9e}" if isinstance(value, float) else str(int(value))
 
 
