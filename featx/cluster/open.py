@@ -15,7 +15,7 @@ from types import ModuleType
 
 from featx.cluster.settings import Address, ClusterSettings, no_worker, parse_address, read_settings
 from featx.cluster.tasks import Cluster
-from featx.cluster.worker import PRELOAD, describe_versions, threads_for, visible_gpus
+from featx.cluster.worker import PRELOAD, threads_for, versions_record, visible_gpus
 from featx.errors import FeatxError
 from featx.system import SHARED_BY, available_cores
 
@@ -79,7 +79,7 @@ def check_workers(client: object, address: Address) -> None:
     FeatxError
         With the address of the first.
     """
-    wanted = describe_versions()
+    wanted = versions_record()
     found = client.get_versions(packages=["featx"])
     processes = {"the scheduler": found["scheduler"]}
     processes |= {f"the worker {worker}": record for worker, record in found["workers"].items()}

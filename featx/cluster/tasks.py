@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from featx.cluster.settings import Address, ClusterSettings, no_worker
-from featx.cluster.worker import Answer, Expected, describe_memory, describe_versions, rebuild, run_here
+from featx.cluster.worker import Answer, Expected, describe_memory, rebuild, run_here, versions_record
 from featx.errors import FeatxError
 
 _LOOK_SECONDS = 1.0
@@ -85,7 +85,7 @@ class Cluster:
         """
         from distributed import CancelledError
 
-        expected, waiting = Expected(describe_versions(), _absolute(paths)), iter(tasks)
+        expected, waiting = Expected(versions_record(), _absolute(paths)), iter(tasks)
         running: dict[object, str] = {}
         done: queue.Queue = queue.Queue()
         is_over, without_since = False, None
@@ -150,7 +150,7 @@ class Cluster:
         """
         from featx.cluster.joblib import spread
 
-        expected = Expected(describe_versions(), _absolute(paths))
+        expected = Expected(versions_record(), _absolute(paths))
         return spread(self, function, shared, calls, expected)
 
     def memory_each(self) -> int | None:

@@ -43,7 +43,7 @@ class Expected:
     Attributes
     ----------
     versions : mapping of str to str
-        See `describe_versions`.
+        See `versions_record`.
     paths : tuple of str
         Files and folders that it must see.
     """
@@ -127,7 +127,7 @@ def visible_gpus() -> list[str]:
     return listed.stdout.split()
 
 
-def describe_versions() -> dict[str, str]:
+def versions_record() -> dict[str, str]:
     """Return the versions that all processes of a cluster must agree on."""
     found = {"featx": featx.__version__, "python": ".".join(platform.python_version_tuple()[:2])}
     for name in ("dask", "distributed"):
@@ -146,7 +146,7 @@ def check_here(expected: Expected) -> None:
     FeatxError
         With this machine's name.
     """
-    here = describe_versions()
+    here = versions_record()
     if different := [f"{name} {here[name]}" for name, wanted in expected.versions.items() if here[name] != wanted]:
         wanted = ", ".join(f"{name} {expected.versions[name]}" for name in expected.versions)
         raise FeatxError(

@@ -25,7 +25,7 @@ from featx.experiment.schema import (
     StoreSpec,
 )
 from featx.fit import AXES, MODELS, plan_cells
-from featx.system import Problems, close_names, describe_mistake, join_location, show_value
+from featx.system import Problems, close_names, format_mistake, join_location, show_value
 
 SECTIONS = ("title", "output", "source", "split", *NAMED, "report")
 
@@ -213,7 +213,7 @@ def _take(parts: Parts, kind: type[Part], record: object, key: str) -> Part | No
             # Whichever key was meant, what stands in its place now is its default.
             wrong |= {*(get_close_matches(unknown, names) or {*names} - {*record})}
         else:
-            parts.note(where, describe_mistake(mistake))
+            parts.note(where, format_mistake(mistake))
     if isinstance(record, Mapping):
         rest = {name: value for name, value in record.items() if name not in wrong}
         rest |= {name: value for name, value in _STAND_INS.items() if name in wrong and name in names}

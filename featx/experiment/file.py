@@ -26,7 +26,7 @@ from featx.experiment.schema import (
 from featx.fit import AXES
 from featx.networks import is_source
 from featx.networks.recipes import shipped_recipes
-from featx.system import Problems, close_names, read_yaml, refuse, without_numpy
+from featx.system import Problems, check_problems, close_names, read_yaml, without_numpy
 
 
 def read_experiment(path: str | Path, *, changes: Mapping[str, object] | None = None) -> Experiment:
@@ -62,7 +62,7 @@ def read_experiment(path: str | Path, *, changes: Mapping[str, object] | None = 
     # As the system takes `..`: from where a link leads, not from where it stands.
     _resolve_paths(parts, Path(os.path.realpath(path.absolute().parent)))
     check_references(parts)
-    refuse(str(path), parts.problems)
+    check_problems(str(path), parts.problems)
     return Experiment(
         path=path,
         title=parts.title,

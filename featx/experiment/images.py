@@ -14,7 +14,7 @@ from featx.finetune import StoreToBe, check_task
 from featx.fit import RepeatsTask, check_grid, plan_cells, read_strata
 from featx.images import SPLITS, Manifest, as_labels, as_number, group_of_each
 from featx.store import read_rows, select_rows
-from featx.system import Problems, close_names, refuse
+from featx.system import Problems, check_problems, close_names
 
 # What a message begins with that is about one option.
 _OPTION = re.compile(r"--([a-z-]+) [^:]*: ")
@@ -55,7 +55,7 @@ def read_and_check_images(experiment: Experiment, *, echo: Callable[[str], None]
         for name, spec in getattr(experiment, section).items():
             for key, text in _list_all(experiment, spec, undivided, manifest):
                 problems.setdefault(f"{section}.{name}{key}", text)
-    refuse(str(experiment.path), problems)
+    check_problems(str(experiment.path), problems)
     return manifest
 
 

@@ -14,7 +14,7 @@ from featx.extract.add import describe_changes, is_same_table
 from featx.extract.plan import OnDemand, Plan
 from featx.extract.rejections import Rejections, find_changed, none_readable
 from featx.images import Manifest, PictureNotes
-from featx.inference import Network, describe_engines, find_gaps, run_network
+from featx.inference import Network, engines_record, find_gaps, run_network
 from featx.store import (
     MOST_RUNS,
     DigestIndex,
@@ -30,7 +30,7 @@ from featx.store import (
     read_history,
     write_store,
 )
-from featx.system import RunLog, Tally, describe_command, now, progress_bar
+from featx.system import RunLog, Tally, format_command, now, progress_bar
 
 
 class Passes:
@@ -111,7 +111,7 @@ class Passes:
             If the images, the weights or the disk don't allow it.
         """
         self.rows = self._compute_rows()
-        self._refuse_unreadable()
+        self._raise_unreadable()
         if self.plan.further is not None:
             self._further = self._compute_further()
 
@@ -225,7 +225,7 @@ class Passes:
         tally = Tally(n_done=min(files.n_done(), n_rows))
         with (
             progress_bar(n_rows, initial=tally.n_done, wanted=self._progress) as bar,
-            RunLog(self.folder.log_path, describe_command(), n_rows, tally, every=self._log_every),
+            RunLog(self.folder.log_path, format_command(), n_rows, tally, every=self._log_every),
         ):
             self.n_computed += run_network(
                 self.manifest, files, network, read, gaps, bar.update, tally=tally, **options
@@ -283,7 +283,7 @@ class Passes:
             **speed,
         }
         return {
-            **describe_engines(engines, stored),
+            **engines_record(engines, stored),
             # A run that computed nothing leaves what the store that is added to says.
             **{name: value for name, value in (stored | speed).items() if name == "images_per_second"},
             "batch_size": self.plan.network.batch_size,
@@ -310,7 +310,7 @@ class Passes:
                 "free. Free some disk, write to another, or take fewer --layers"
             )
 
-    def _refuse_unreadable(self) -> None:
+    def _raise_unreadable(self) -> None:
         """Refuse to go on where no image can be read, or one that the store has can't be any more."""
         base, paths = self.plan.base, self.manifest.table["path"]
         rejected = self.rows.rejected

@@ -14,7 +14,7 @@ from featx.errors import ImageError, StoreError
 from featx.extract.recompute import Recomputer, read_store_settings, rebuild_recomputer
 from featx.extract.verify import inspect_store, is_unfinished, read_part_widths, verify_store
 from featx.images import digest_of
-from featx.inference import describe_engines
+from featx.inference import engines_record
 from featx.store import (
     MENDABLE,
     MOST_RUNS,
@@ -412,7 +412,7 @@ def _describe(findings: Findings, mender: Mender, recomputer: Recomputer | None,
     }
     return {
         **stored,
-        **describe_engines(engines, stored),
+        **engines_record(engines, stored),
         "repaired": json.dumps(repaired),
         "history": json.dumps([*read_history(stored), run][-MOST_RUNS:]),
     }

@@ -20,7 +20,7 @@ from featx.finetune.train import compile_for_training, too_large_batch
 from featx.images import Picture
 from featx.images.read_ahead import read_ahead
 from featx.inference import is_out_of_memory
-from featx.networks import describe_device, load_keras
+from featx.networks import format_device, load_keras
 from featx.networks.recipes import Recipe, TunedNetwork, build_tuned_network
 from featx.system import MemoryWatch
 
@@ -453,7 +453,7 @@ def forecast_training(
         n_test=n_test,
         n_tried=n_tried,
         n_rejected=n_tried - len(sample),
-        device=describe_device(load_keras()),
+        device=format_device(load_keras()),
         startup_seconds=startup_seconds,
         once_seconds=once_seconds,
         stages=stages,

@@ -19,7 +19,7 @@ from featx.finetune.stages import StagePlan
 from featx.finetune.task import Task
 from featx.images import FLIPS
 from featx.inference import Network
-from featx.networks import describe_device, load_keras
+from featx.networks import format_device, load_keras
 from featx.networks.recipes import TunedNetwork, split_at
 from featx.system import available_cores, sha256_of
 
@@ -161,7 +161,7 @@ def make_batches(
     else:
         mirrored = [sources[_name_view(plan.source, view)] for view in plan.views[1:]]
     # Files are read by several threads. Rows of a cache are there, and on a CPU a thread more would only be in the way.
-    on_cpu = describe_device(load_keras()).startswith("cpu")
+    on_cpu = format_device(load_keras()).startswith("cpu")
     n_workers = available_cores() if isinstance(source, ImageReader) or not on_cpu else 1
     made = []
     for split, class_weight, options in (

@@ -14,7 +14,7 @@ from featx.errors import FeatxError
 from featx.finetune.batches import Batches, RowSource
 from featx.finetune.checkpoints import BeginEpochs, Curves, KeepEpochs, NoteEpochs, Retell, StageFolder, all_layers
 from featx.inference import is_out_of_memory
-from featx.networks import compile_model, describe_device, load_keras
+from featx.networks import compile_model, format_device, load_keras
 from featx.networks.recipes import Recipe, Stage
 
 keras = load_keras()
@@ -139,7 +139,7 @@ def too_large_batch(stage: Stage, recipe: Recipe) -> FeatxError:
     """Return the error of a batch that doesn't fit into the device's memory."""
     return FeatxError(
         f"recipe {recipe.name!r}, stage {stage.name!r}: a batch of {stage.batch_size:,} images doesn't fit into the "
-        f"memory of {describe_device(keras)}. Give a smaller one (--set batch_size=...)"
+        f"memory of {format_device(keras)}. Give a smaller one (--set batch_size=...)"
     )
 
 

@@ -55,15 +55,15 @@ class Found:
             (self.links, "links to folders not followed"),
             (self.of_systems, "folders passed over: they are hidden or of a system, and no classes"),
         )
-        return [describe_passed_over(paths, what, root) for paths, what in kinds if paths]
+        return [format_passed_over(paths, what, root) for paths, what in kinds if paths]
 
 
-def describe_passed_over(paths: Sequence[Path], what: str, root: Path) -> str:
+def format_passed_over(paths: Sequence[Path], what: str, root: Path) -> str:
     """Say how many paths of one kind were passed over, and the first."""
     return f"{len(paths):,} {what}; first {os.path.relpath(paths[0], root)!r}"
 
 
-def describe_no_images(folder: Path, others: Sequence[Path]) -> str:
+def format_no_images(folder: Path, others: Sequence[Path]) -> str:
     """Say that a folder holds no images, what it holds in their place, and what was expected."""
     passed_over = f" (files passed over, by ending: {count_endings(others)})" if others else ""
     expected = f"Expected files ending in {' '.join(sorted(EXTENSIONS))}"
@@ -281,10 +281,10 @@ def _scan(folder: Path) -> list[os.DirEntry]:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        _refuse_unreadable(error)
+        _raise_unreadable(error)
 
 
-def _refuse_unreadable(error: OSError) -> NoReturn:
+def _raise_unreadable(error: OSError) -> NoReturn:
     raise SourceError(f"{error.filename}: this folder can't be read: {error.strerror}") from error
 
 
@@ -329,7 +329,7 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     notes = []
     if named and len(named) == len(folders):
         for folder in folders:
-            _refuse_loose(folder, tree.look_into(folder))
+            _check_no_loose_images(folder, tree.look_into(folder))
             of_split = tree.read_classes(tree.class_folders(folder), split_of[folder])
             if not of_split:
                 notes.append(f"no image is in the split folder {folder.name!r}")
@@ -342,12 +342,12 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         )
     else:
         rows += tree.read_classes(folders, "")
-        _refuse_splits_below(root, tree.classes)
+        _check_no_splits_below(root, tree.classes)
         notes += _note_same_folders(root, rows)
 
     loose = tree.look_into(root)
     if rows:
-        _refuse_loose(root, loose)
+        _check_no_loose_images(root, loose)
     if rows and named and len(named) < len(folders):
         notes.append(f"the folders {', '.join(named)} are read as classes, since others are next to them")
     if loose:
@@ -356,9 +356,9 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         tree.hollow.clear()
         notes.append("no class folders: the images get no label")
     if not rows:
-        raise SourceError(f"{describe_no_images(root, tree.found.others)}, in one folder per class")
+        raise SourceError(f"{format_no_images(root, tree.found.others)}, in one folder per class")
     if len({label for _, label, _ in rows} - {""}) == 1:
-        _refuse_folder_around(root, tree.classes[0], rows[0][2])
+        _check_folder_around(root, tree.classes[0], rows[0][2])
     paths, labels, splits = zip(*rows, strict=True)
     columns = {
         # Names that are no text don't fit into pandas's own strings where these are Arrow's.
@@ -415,11 +415,11 @@ class _Tree:
             (self.hollow, "folders passed over: their names end like an image's, and no image is in them"),
             (self.empty, "folders passed over: no image is in them, so they are no classes"),
         )
-        more = [describe_passed_over(paths, what, self.root) for paths, what in kinds if paths]
+        more = [format_passed_over(paths, what, self.root) for paths, what in kinds if paths]
         return [*self.found.notes(self.root), *more]
 
 
-def _refuse_splits_below(root: Path, classes: list[Path]) -> None:
+def _check_no_splits_below(root: Path, classes: list[Path]) -> None:
     """Refuse splits that lie below the classes: they are expected above them, and would be lost."""
     below = [list_folders(folder)[0] for folder in classes]
     named = [path for folders in below for path in folders if _is_split(path)]
@@ -456,7 +456,7 @@ def _is_split(folder: Path) -> bool:
     return folder.name.lower() in SPLIT_NAMES
 
 
-def _refuse_folder_around(root: Path, folder: Path, split: str) -> None:
+def _check_folder_around(root: Path, folder: Path, split: str) -> None:
     """Refuse a folder that holds the class folders where these are expected themselves, as unpacked archives have it.
 
     Nothing is refused where the folder holds images as one class does.
@@ -479,7 +479,7 @@ def _refuse_folder_around(root: Path, folder: Path, split: str) -> None:
         )
 
 
-def _refuse_loose(folder: Path, images: list[Path]) -> None:
+def _check_no_loose_images(folder: Path, images: list[Path]) -> None:
     if images:
         raise SourceError(
             f"{folder}: {len(images):,} images (first: {images[0].name!r}) lie in this folder itself, where class "

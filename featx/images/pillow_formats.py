@@ -90,14 +90,14 @@ def _open_heic(file: BinaryIO, name: str) -> Image.Image:
         import pillow_heif
     except ImportError as error:
         raise ImageError("a HEIC image, which needs the package pillow-heif: pip install 'featx[heic]'") from error
-    _refuse_large(file)
+    _check_size(file)
     image = pillow_heif.HeifImageFile(file, name)
     # It would decode a thumbnail in place of the picture.
     image.draft = lambda mode, size: None
     return image
 
 
-def _refuse_large(file: BinaryIO) -> None:
+def _check_size(file: BinaryIO) -> None:
     """Refuse a HEIC with a picture too large to be decoded, even where it shows a small part of it only."""
     # Here, since that one imports this module.
     from featx.images.decode import MAX_PIXELS

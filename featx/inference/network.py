@@ -174,7 +174,7 @@ def build_network(
         One of `featx.networks.BACKBONES`.
     layers : str or sequence of str, default "all"
         Names of layers and of sets; one text has commas between them. See
-        `featx.networks.Backbone` and `featx.networks.describe_layers`.
+        `featx.networks.Backbone` and `featx.networks.summarize_layers`.
     weights : str, default "imagenet"
         See `featx.networks.load_weights`; or the folder of a fine-tuned run, see `featx.inference.build_frozen`.
     image_size : int, optional
@@ -247,7 +247,7 @@ def run_frozen(
     )
 
 
-def describe_engines(engines: Iterable["Engine"], stored: Mapping[str, object]) -> dict[str, str]:
+def engines_record(engines: Iterable["Engine"], stored: Mapping[str, object]) -> dict[str, str]:
     """Return versions and devices: those of the store that is added to, and those of a run, each once, with commas.
 
     Parameters

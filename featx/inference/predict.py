@@ -22,7 +22,7 @@ from featx.store import Part
 from featx.system import progress_bar
 
 
-class OwnAnswer:
+class NetworkClassifier:
     """A classifier whose features are the probabilities that a network gives its classes.
 
     Parameters
@@ -150,7 +150,7 @@ class Predictor:
         options = {"weights": weights, "batch_size": batch_size, "echo": echo}
         if self.run.is_finetuned:
             self._layers = [PREDICTIONS]
-            self._model = OwnAnswer(read_finetuned(run_path).classes)
+            self._model = NetworkClassifier(read_finetuned(run_path).classes)
             self._network = rebuild_finetuned(run_path, self.settings, **options)
         else:
             self._layers = read_layers(run_path, self.run, self.settings)

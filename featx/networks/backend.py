@@ -43,7 +43,7 @@ def compile_model(keras: ModuleType, model: object, *, exact: bool) -> Callable[
         Takes pixels, returns the model's output on the device, maybe before it is computed.
     """
     compilers = {"tensorflow": _compile_tensorflow, "jax": _compile_jax, "torch": _compile_torch}
-    on_cpu = describe_device(keras).startswith("cpu")
+    on_cpu = format_device(keras).startswith("cpu")
     return compilers[keras.backend.backend()](keras, model, exact=exact and not on_cpu, compiled=not on_cpu)
 
 
@@ -140,7 +140,7 @@ def _load_first() -> None:
     with _quiet_stderr():
         keras = _import_keras()
         _limit_threads(keras.backend.backend())
-        describe_device(keras)
+        format_device(keras)
 
 
 def _import_keras() -> ModuleType:
@@ -172,7 +172,7 @@ def _limit_threads(backend: str) -> None:
             tf.config.threading.set_inter_op_parallelism_threads(available_cores())
 
 
-def describe_device(keras: ModuleType) -> str:
+def format_device(keras: ModuleType) -> str:
     """Return the device that the network runs on: `gpu:0` and the like."""
     if keras.backend.backend() == "torch":
         # Keras can't list PyTorch's devices, but puts every new tensor on the one that it takes.

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from featx.system import describe_command, describe_machine, describe_versions
+from featx.system import format_command, format_machine, versions_record
 
 MOST_RUNS = 50
 """How many earlier runs a store tells of: one that is added to every day keeps the last ones."""
@@ -11,7 +11,7 @@ MOST_RUNS = 50
 
 def describe_process() -> dict[str, object]:
     """Return the command, the machine and the versions of this process."""
-    return {"command": describe_command(), "machine": describe_machine(), "versions": describe_versions()}
+    return {"command": format_command(), "machine": format_machine(), "versions": versions_record()}
 
 
 def read_history(attributes: Mapping[str, object]) -> list[dict[str, object]]:

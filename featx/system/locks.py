@@ -63,7 +63,7 @@ def hold(path: Path, taken: str, *, elsewhere: str = "use another folder") -> It
     try:
         lock.acquire()
     except filelock.Timeout as error:
-        raise TakenError(f"{taken}{_describe_holder(by_path)}. Wait for it, or stop it{_if_gone(lock)}") from error
+        raise TakenError(f"{taken}{_format_holder(by_path)}. Wait for it, or stop it{_if_gone(lock)}") from error
     except (OSError, NotImplementedError) as error:
         raise FeatxError(
             f"{path}: can't be locked ({getattr(error, 'strerror', None) or error}). If nothing can be written there, "
@@ -95,7 +95,7 @@ def _leave_name(by_path: Path) -> None:
         by_path.write_text(json.dumps(holder), encoding="utf-8")
 
 
-def _describe_holder(by_path: Path) -> str:
+def _format_holder(by_path: Path) -> str:
     try:
         holder = json.loads(by_path.read_bytes())
         return one_line(f" (process {holder['pid']} on {holder['host']}, since {holder['since']})")

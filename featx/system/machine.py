@@ -85,7 +85,7 @@ _MOST_CHARACTERS = 2000
 _PACKAGES = ("numpy", "h5py", "pillow", "tifffile", "imagecodecs", "keras", "tensorflow", "jax", "torch", "ncnn")
 
 
-def describe_command() -> str:
+def format_command() -> str:
     """Return the command line that this process was started with, as a shell would take it, cut if it is very long."""
     program, *arguments = sys.argv or ["python"]
     path = Path(program)
@@ -95,7 +95,7 @@ def describe_command() -> str:
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} ..."
 
 
-def describe_machine() -> str:
+def format_machine() -> str:
     """Return host name, system, processor kind, and the cores and memory that this process may use."""
     memory, whole_memory = total_memory(), psutil.virtual_memory().total
     return (
@@ -104,7 +104,7 @@ def describe_machine() -> str:
     )
 
 
-def describe_versions() -> dict[str, str]:
+def versions_record() -> dict[str, str]:
     """Return the versions of featx, Python and the packages that features may depend on."""
     versions = {"featx": featx.__version__, "python": platform.python_version()}
     for name in _PACKAGES:

@@ -36,7 +36,7 @@ _EXPECTED = {
 }
 
 
-def describe_mistake(mistake: Mapping, *, expected: str | None = None) -> str:
+def format_mistake(mistake: Mapping, *, expected: str | None = None) -> str:
     """Format what was expected and what was found.
 
     Parameters
@@ -94,7 +94,7 @@ def close_names(name: str, names: Sequence[str]) -> str:
     return f"(close: {', '.join(close)})" if close else f"(there are: {', '.join(names) or 'none'})"
 
 
-def refuse(source: str, problems: Problems) -> None:
+def check_problems(source: str, problems: Problems) -> None:
     """Raise one error with all problems, by key, if there are any.
 
     Parameters

@@ -343,7 +343,7 @@ def test_workers_that_see_other_files_or_are_of_other_versions_are_named(single,
     assert re.search(rf"the worker on \S+ doesn't see {tmp_path}/nowhere/a.png: put it on a file system", str(error))
     wanted = {"featx": "0.0.1", "python": "2.7", "dask": dask.__version__, "distributed": distributed.__version__}
     for module in ("cluster.open", "cluster.tasks"):
-        monkeypatch.setattr(f"featx.{module}.describe_versions", lambda: wanted)
+        monkeypatch.setattr(f"featx.{module}.versions_record", lambda: wanted)
     with pytest.raises(
         FeatxError, match=rf"has featx {featx.__version__}, python 3.\d+; expected featx 0.0.1, python 2.7"
     ):

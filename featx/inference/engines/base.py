@@ -7,7 +7,7 @@ import numpy as np
 
 from featx.errors import FeatxError
 from featx.inference.batch_size import AUTO, DEFAULT
-from featx.networks import FrozenBackbone, describe_device, load_keras
+from featx.networks import FrozenBackbone, format_device, load_keras
 from featx.system import available_cores
 
 ENGINES = {
@@ -106,4 +106,4 @@ def settle_batch_size(engine: Engine, batch_size: int | str) -> int:
 
 def _serves_cpu() -> bool:
     """Return whether the network would run on a CPU, and a faster engine for that is installed."""
-    return importlib.util.find_spec("ncnn") is not None and describe_device(load_keras()).startswith("cpu")
+    return importlib.util.find_spec("ncnn") is not None and format_device(load_keras()).startswith("cpu")

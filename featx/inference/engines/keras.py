@@ -12,7 +12,7 @@ from featx.networks import (
     FrozenBackbone,
     choose_constants,
     compile_model,
-    describe_device,
+    format_device,
     load_keras,
     plan_features,
     pool,
@@ -81,7 +81,7 @@ class KerasEngine:
         self._image_shape = tuple(pixels.shape[1:])
         self._is_auto = batch_size == AUTO
         self.version = f"{keras.__version__} on {keras.backend.backend()}"
-        self.device = describe_device(keras)
+        self.device = format_device(keras)
         self.batch_size = DEFAULT if self._is_auto else int(batch_size)
         if self._is_auto and not self.device.startswith("cpu"):
             self.batch_size = find_batch_size(self._time_batch)

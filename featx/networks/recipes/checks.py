@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from featx.networks.recipes.schema import Augmentation, HeadLayer, Plateau, Recipe, Schedule, Stage
 from featx.networks.registry import BACKBONES
-from featx.system import Location, Problems, close_names, describe_mistake, join_location, refuse, show_value
+from featx.system import Location, Problems, check_problems, close_names, format_mistake, join_location, show_value
 
 _LAYERS = {kind.layer: kind for kind in get_args(get_args(HeadLayer)[0])}
 
@@ -85,7 +85,7 @@ def check_recipe(
         for location, text in _broken_rules(record):
             # Not where the values stood: it is within the stage that they don't go together.
             found.setdefault(_key(location, record, {}), text)
-    refuse(source, found)
+    check_problems(source, found)
     return recipe
 
 
@@ -132,7 +132,7 @@ def _what_is_wrong(mistake: Mapping, location: Location) -> str:
         kinds = _KINDS[_last_word(location[:-1])][1]
         return f"expected one of {', '.join(kinds)}, found {show_value(mistake['ctx']['tag'])}"
     expected = _RECIPE_NAME if location == ("name",) else _EXPECTED_OF.get(_last_word(location))
-    return describe_mistake(mistake, expected=expected)
+    return format_mistake(mistake, expected=expected)
 
 
 def _broken_rules(record: Mapping) -> Iterator[tuple[Location, str]]:

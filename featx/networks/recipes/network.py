@@ -227,7 +227,7 @@ def freeze_all_but(network: TunedNetwork, unfrozen: Collection[str]) -> None:
         layer.trainable = layer.name in trained
 
 
-def find_cut(network: TunedNetwork, trained: Collection[str]) -> str:
+def frozen_boundary(network: TunedNetwork, trained: Collection[str]) -> str:
     """Return the deepest layer up to which nothing is trained or random, and on whose output alone later layers depend.
 
     Up to there a network gives the same for an image every time, so that it needs to run once.
@@ -273,7 +273,7 @@ def split_at(network: TunedNetwork, cuts: Collection[str]) -> FrozenBackbone:
     ----------
     network : TunedNetwork
     cuts : collection of str
-        See `find_cut`.
+        See `frozen_boundary`.
     """
     keras = load_keras()
     outputs = {name: _output_of(network, name) for name in _operations(network) if name in cuts}
@@ -281,7 +281,7 @@ def split_at(network: TunedNetwork, cuts: Collection[str]) -> FrozenBackbone:
     return replace(network.backbone, model=model, layers=tuple(outputs))
 
 
-def tail_of(network: TunedNetwork, cut: str) -> object:
+def trainable_tail(network: TunedNetwork, cut: str) -> object:
     """Return what follows a layer, as a Keras model of the very same layers; the whole model where there is no cut."""
     keras = load_keras()
     return keras.Model(_output_of(network, cut), network.model.outputs[0]) if cut else network.model
