@@ -11,10 +11,8 @@ from featx.system import sha256_of
 MAX_BYTES = 2**30
 """Most bytes of a file that is read."""
 
-
 LARGE_BYTES = 2**26
 """Files over this size are read, and their pictures decoded, one at a time."""
-
 
 # Up to 32 decoders run at the same time. One picture just below the limit takes 1 to 2 GB while it is decoded, which
 # is harmless; 32 of them would fill any memory. The lock is reentrant: a thread that holds it for a file takes it again

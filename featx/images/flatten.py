@@ -14,14 +14,11 @@ from featx.errors import ImageError
 
 _LAB, _SRGB = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
 
-
 # A few MB of float64.
 _BAND_PIXELS = 2**19
 
-
 # The share of values, at either end, that has no say in a picture's range.
 _OUTLIERS = 1000
-
 
 # Resampling overshoots black and white by so much of the range.
 _OVERSHOOT = 0.05

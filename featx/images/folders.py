@@ -22,7 +22,6 @@ _OF_SYSTEMS = {
     *(f"found.{number:03}" for number in range(1000)),
 }
 
-
 _MOST_ENDINGS = 8
 
 

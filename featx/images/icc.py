@@ -14,16 +14,11 @@ ICCS = {
     "ignore": "the numbers in the file are taken as sRGB",
 }
 
-
 MAX_PROFILE_BYTES = 2**24
 """Larger profiles are not used. Those of printers take up to a few MB."""
 
-
 _SAME = 2
-
-
 _MOST_TRANSFORMS = 16
-
 
 # What the colours of a mode are to a profile. Numbers of other modes (32 bits, Lab) have no profile that fits.
 _COLOURS = {

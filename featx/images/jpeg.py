@@ -12,50 +12,29 @@ from featx.errors import ImageError
 
 START, END = b"\xff\xd8", b"\xff\xd9"
 
-
 STRANGE_DATA = "odd JPEG data, which may be damaged"
 """The note on images with bytes between scans, scans in an odd order, or maybe cut between two: viewers show
 them, whole or not.
 """
 
-
 # By Pillow's mode: what simplejpeg calls it, how its bytes lie, and how many a pixel has.
 _MODES = {"L": ("GRAY", "L", 1), "RGB": ("RGB", "RGB", 3), "CMYK": ("CMYK", "CMYK;I", 4)}
 
-
 # How libjpeg's messages on damage begin.
 _DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG file")
-
-
 _STRANGE = re.compile("extraneous bytes before marker|Inconsistent progression sequence")
-
-
 _GAP = "cannot be decoded: damaged JPEG data (a part of it is empty)"
-
 
 # A disk or a transfer leaves this much empty.
 _EMPTY = bytes(256)
-
-
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
-
-
 _SEQUENTIAL = (0xC0, 0xC1)
-
-
 _PROGRESSIVE = 0xC2
-
-
 _TABLES = 0xC4
-
-
 _START_OF_SCAN = 0xDA
-
 
 # They say nothing of the data: comments, and what applications add.
 _PASSED_OVER = frozenset((*range(0xE0, 0xF0), 0xFE))
-
-
 _ALONE = frozenset((0x01, *range(0xD0, 0xD9)))
 
 
@@ -206,12 +185,8 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 MAX_SCANS = 100
 """Most scans of a JPEG: libtiff's limit, too, for those in TIFFs. Encoders make about ten, from coarse to fine."""
 
-
 _SCAN_MARKER = b"\xff\xda"
-
-
 _END_OF_IMAGE = 0xD9
-
 
 # Markers other than those within a scan's data (escaped bytes, restarts) and those that stand alone.
 _ANY_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")

@@ -10,10 +10,8 @@ import pandas as pd
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
-
 # Python refuses to read whole numbers of several thousand digits, and a float holds none of more than 309.
 _MOST_DIGITS = 300
-
 
 # What shows as nothing and is not of Unicode's category Cf: variation selectors, joiners and fillers.
 _INVISIBLE = re.compile(

@@ -15,10 +15,7 @@ from featx.images.tables import list_columns, load_csv
 from featx.system import sha256_of
 
 SPLITS = ("train", "validation", "test")
-
-
 _DEFAULT_COLUMNS = {"path": "path", "label": "label", "split": None, "group": None}
-
 
 # Unicode's line separators among them.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")

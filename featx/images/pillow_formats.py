@@ -13,28 +13,16 @@ from PIL import AvifImagePlugin, Image, PpmImagePlugin
 from featx.errors import ImageError
 
 HEIF = "FEATX-HEIF"
-
-
 NETPBM = "FEATX-NETPBM"
-
 
 # AV1 in a HEIF container, HEVC in one, and containers that say further on what is in them.
 _AVIF_BRANDS = {b"avif", b"avis"}
-
-
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
-
-
 _OPEN_BRANDS = {b"mif1", b"msf1"}
-
-
 _MOST_BRANDS = 64
-
 
 # Where a HEIF container says how large one of its pictures is.
 _SIDES = re.compile(rb"ispe\0\0\0\0(.{8})", re.DOTALL)
-
-
 _NETPBM_BEGINNINGS = {b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"}
 
 
@@ -114,6 +102,4 @@ def _is_heif(prefix: bytes) -> bool:
 
 
 Image.OPEN[HEIF] = (_open_heif, _is_heif)
-
-
 Image.OPEN[NETPBM] = (_NetpbmImageFile, lambda prefix: prefix[:2] in _NETPBM_BEGINNINGS)

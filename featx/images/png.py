@@ -6,20 +6,14 @@ import zlib
 from featx.errors import ImageError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
 _END = b"IEND"
-
 
 # Viewers read no more of a file that is shown for its first picture. Those in capitals are needed to decode it, but for
 # the end.
 _KEPT = (b"tRNS", b"eXIf", _END)
 
-
 # Where ImageMagick puts an orientation.
 _EXIF_TEXT = b"Raw profile type exif\0"
-
-
 _LONGEST_TEXT = 2**16
 
 

@@ -14,8 +14,6 @@ from featx.images.folders import is_utf8
 from featx.system import available_cores
 
 MOST_DECODERS = 32
-
-
 _N_NAMED = 3
 
 

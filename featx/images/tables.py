@@ -15,14 +15,9 @@ from featx.system import is_file
 # What spreadsheets put between cells; commas come first where a header could have several.
 _DELIMITERS = {",": "','", ";": "';'", "\t": "tabs"}
 
-
 # The mask of a picture, written as text, is longer than Python's csv lets a cell be. This is what its C code can count.
 _LONGEST_CELL = 2**31 - 1
-
-
 _DECIMAL = r"\s*[-+]?\d+(,\d+)?\s*"
-
-
 _LINE_END = re.compile("\r\n|\r|\n")
 
 

@@ -20,82 +20,40 @@ for _name_of_logger in ("tifffile", "PIL.TiffImagePlugin"):
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """The first bytes of TIFFs and BigTIFFs."""
 
-
 _BITS_PER_SAMPLE = 258
-
-
 _COMPRESSION = 259
-
-
 _PHOTOMETRIC = 262
-
-
 _STRIP_OFFSETS = 273
-
-
 _ORIENTATION = 274
-
-
 _PLANAR_CONFIGURATION = 284
-
-
 _COLOR_MAP = 320
-
-
 _TILE_OFFSETS = 324
-
-
 _EXTRA_SAMPLES = 338
-
-
 _SAMPLE_FORMAT = 339
-
-
 _SUBSAMPLING = 530
-
-
 _ICC_PROFILE = 34675
-
-
 _PLANAR = 2
-
-
 _UNCOMPRESSED = 1
-
-
 _FAX_COMPRESSIONS = (2, 3, 4)
-
-
 _DEFLATES = (8, 32946)
-
 
 # Extra samples that are transparency: the colours are multiplied by it already, or are not.
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 
-
 # How many samples are colours: of gray (white is zero, black is zero), RGB, palettes and CMYK.
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5
-
-
 _N_COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4}
-
 
 # None, LZW, Deflate (two numbers), PackBits, LZMA, Zstandard: their decoders give no more bytes than are asked for,
 # while pictures within a TIFF (JPEG, JPEG 2000, WebP) may be of any size.
 _COMPRESSIONS = (_UNCOMPRESSED, 5, *_DEFLATES, 32773, 34925, 50000)
 
-
 # In unsigned samples of up to this many bits, the largest value is white.
 _MOST_BITS = 16
-
-
 _BUFFER_BYTES = 2**24
-
 
 # Most programs write it behind the pixels.
 _NO_TAGS = "a TIFF that is cut or damaged: its directory of tags is not there"
-
-
 _NO_DATA = "a TIFF with a strip or tile without data"
 
 

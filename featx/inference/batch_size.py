@@ -9,22 +9,16 @@ from featx.errors import FeatxError
 
 AUTO = "auto"
 
-
 DEFAULT = 8
 """The batch size for auto on a CPU, where larger batches are no faster; the first one that is tried on a GPU."""
 
-
 LARGEST = 4096
-
 
 # Less than this is as likely noise, and a larger batch takes more memory.
 _WORTHWHILE = 1.05
 
-
 # Backends say it in their own classes, which are not there to be named where a backend isn't installed.
 _EXHAUSTED = frozenset(("ResourceExhaustedError", "OutOfMemoryError"))
-
-
 _SAID = ("RESOURCE_EXHAUSTED", "out of memory")
 
 

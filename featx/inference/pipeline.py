@@ -121,8 +121,6 @@ def _check_values(features: dict[str, np.ndarray], paths: list[str | Path], larg
 
 
 PART_SIZE = 128
-
-
 _BATCHES_AHEAD = 4
 
 

@@ -103,10 +103,7 @@ def _compile_torch(keras: ModuleType, model: object, *, exact: bool, compiled: b
 
 
 BACKENDS = ("tensorflow", "jax", "torch")
-
-
 _loading = threading.Lock()
-
 
 # How lines of TensorFlow's and XLA's log begin.
 _LOG_LINE = re.compile(

@@ -8,10 +8,7 @@ helped its training are left out.
 from featx.networks.backend import load_keras
 
 keras = load_keras()
-
-
 layers, ops = keras.layers, keras.ops
-
 
 # Channels of each module: 1x1, 3x3_reduce, 3x3, 5x5_reduce, 5x5, pool_proj (table 1 of the paper).
 _WIDTHS = {

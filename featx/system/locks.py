@@ -15,7 +15,6 @@ from featx.system.machine import now
 SWITCH = "FEATX_LOCKS"
 """The environment variable that chooses: `system` (the default) or `files`."""
 
-
 _KINDS = {"system": filelock.FileLock, "files": filelock.SoftFileLock}
 
 

@@ -80,8 +80,6 @@ def peak_memory() -> int | None:
 
 # A command may list any number of files.
 _MOST_CHARACTERS = 2000
-
-
 _PACKAGES = ("numpy", "h5py", "pillow", "tifffile", "imagecodecs", "keras", "tensorflow", "jax", "torch", "ncnn")
 
 

@@ -7,14 +7,10 @@ from collections.abc import Mapping, Sequence
 from featx.errors import FeatxError
 
 Location = tuple[str | int, ...]
-
-
 Problems = dict[str, str]
-
 
 # Mistakes in one message.
 _MAX_SHOWN = 50
-
 
 # By pydantic's name of a mistake, with the values that it gives.
 _EXPECTED = {

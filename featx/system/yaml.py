@@ -13,18 +13,11 @@ import yaml
 from featx.errors import FeatxError
 
 MAX_BYTES = 64 * 1024
-
-
 MAX_DEPTH = 16
-
-
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
-
 
 # A longer one is read as the float that it is near: Python refuses to make an int of thousands of digits.
 _INT = re.compile(r"[-+]?[0-9]{1,18}")
-
-
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan")
 
 

@@ -16,7 +16,6 @@ ENGINES = {
     "ncnn": "Winograd convolutions on a CPU (pip install 'featx[cpu]')",
 }
 
-
 PRECISIONS = {
     "float32": "the reference",
     "float16": "10 bits after the leading one; activations beyond 65,504 are errors",

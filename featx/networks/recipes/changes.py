@@ -9,8 +9,6 @@ from featx.system import close_names, parse_yaml, show_value
 
 # A stage's name alone is always its own.
 _OF_STAGES = tuple(entry.name for entry in fields(Stage) if entry.name != "name")
-
-
 _OF_RECIPE = ("from_layer", "batch_norm", "precision", "compile")
 
 

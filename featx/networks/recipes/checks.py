@@ -12,10 +12,7 @@ from featx.networks.registry import BACKBONES
 from featx.system import Location, Problems, check_problems, close_names, format_mistake, join_location, show_value
 
 _LAYERS = {kind.layer: kind for kind in get_args(get_args(HeadLayer)[0])}
-
-
 _SCHEDULES = {kind.kind: kind for kind in get_args(get_args(Schedule)[0])}
-
 
 # The records by what stands before their keys in pydantic's locations.
 _RECORDS = {
@@ -27,13 +24,9 @@ _RECORDS = {
     **_SCHEDULES,
 }
 
-
 # Records of several kinds: the key that distinguishes them, and its values.
 _KINDS = {"head": ("layer", tuple(_LAYERS)), "schedule": ("kind", tuple(_SCHEDULES))}
-
-
 _TO_VECTOR = ("flatten", "average_pool", "max_pool")
-
 
 # What a key wants, where that says more.
 _EXPECTED_OF = {
@@ -41,7 +34,6 @@ _EXPECTED_OF = {
     "name": "a word of letters, digits, '_' and '-', at most 60",
     "description": "one line of text",
 }
-
 
 _RECIPE_NAME = "a word of letters, digits, '.', '_' and '-', at most 60, that begins with a letter or a digit"
 

@@ -7,20 +7,10 @@ from pydantic import ConfigDict, Discriminator, Field, Strict, Tag
 
 # Strict: true is no number, and '3' no 3.
 Count = Annotated[int, Strict(), Field(ge=1)]
-
-
 Width = Annotated[int, Strict(), Field(ge=1, le=65536)]
-
-
 Number = Annotated[float, Strict()]
-
-
 AtLeastZero = Annotated[float, Strict(), Field(ge=0)]
-
-
 OverZero = Annotated[float, Strict(), Field(gt=0)]
-
-
 Share = Annotated[float, Strict(), Field(ge=0, lt=1)]
 
 

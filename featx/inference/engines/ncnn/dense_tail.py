@@ -12,7 +12,6 @@ _KINDS = (
     *("Dropout", "Dense", "Softmax"),
 )
 
-
 # BLAS takes other routines for other shapes, and a row's last bits are then others; so all products have one shape. Of
 # eight rows, OpenBLAS gives a row the same bits in any place, whichever x86-64 it is built for; of most numbers it
 # doesn't.

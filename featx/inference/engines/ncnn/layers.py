@@ -145,10 +145,7 @@ def pool(graph: Graph, layer: object, inputs: list[Blob], name: str) -> Blob:
 
 
 Translator = Callable[[Graph, object, list[Blob], str], Blob]
-
-
 _ADD, _MULTIPLY = 0, 2
-
 
 # Ways to order the axes: channels last (as a Mat of width = channels), and back.
 _CHANNELS_LAST, _CHANNELS_FIRST = 3, 4

@@ -11,13 +11,9 @@ import numpy as np
 
 _MAGIC = 7767517
 
-
 # Before the weights of a convolution or a matrix: they are float32. (Zero, in any type of four bytes.)
 FLOAT32_TAG = np.zeros(1, dtype="<f4")
-
-
 _CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise")
-
 
 # In the parameters of a convolution: whether it has a bias, and what it ends in.
 _HAS_BIAS, _ENDS_IN, _RELU = 5, 9, 1
