@@ -48,7 +48,7 @@ class Found:
     of_systems: list[Path] = field(default_factory=list)
 
     def notes(self, root: Path) -> list[str]:
-        """Say what was passed over; paths are shown from `root` on."""
+        """Format what was passed over, with paths relative to `root`."""
         kinds = (
             (self.others, f"files passed over, by ending: {count_endings(self.others)}"),
             (self.links, "links to folders not followed"),
@@ -58,12 +58,12 @@ class Found:
 
 
 def format_passed_over(paths: Sequence[Path], what: str, root: Path) -> str:
-    """Say how many paths of one kind were passed over, and the first."""
+    """Format how many paths of one kind were passed over, and the first."""
     return f"{len(paths):,} {what}; first {os.path.relpath(paths[0], root)!r}"
 
 
 def format_no_images(folder: Path, others: Sequence[Path]) -> str:
-    """Say that a folder holds no images, what it holds in their place, and what was expected."""
+    """Format the message on a folder without images: what it holds, and what was expected."""
     passed_over = f" (files passed over, by ending: {count_endings(others)})" if others else ""
     expected = f"Expected files ending in {' '.join(sorted(EXTENSIONS))}"
     return f"{folder}: no images below this folder{passed_over}. {expected}"
@@ -207,14 +207,14 @@ def find_named_otherwise(paths: Sequence[str], root: Path) -> tuple[list[str], l
 
 def _match(path: str, root: Path, listings: dict[Path, dict[str, list[str]]]) -> list[str]:
     """Return the files that a path with slashes may mean, however their letters are composed."""
-    places = [os.sep if path.startswith("/") else ""]
+    paths = [os.sep if path.startswith("/") else ""]
     for part in filter(None, path.split("/")):
-        places = [
-            os.path.join(place, name)  # noqa: PTH118
-            for place in places
-            for name in ([part] if part.isascii() else _names_like(part, root / place, listings))
+        paths = [
+            os.path.join(path, name)  # noqa: PTH118
+            for path in paths
+            for name in ([part] if part.isascii() else _names_like(part, root / path, listings))
         ]
-    return [place for place in places if is_file(root / place)]
+    return [path for path in paths if is_file(root / path)]
 
 
 def _names_like(name: str, folder: Path, listings: dict[Path, dict[str, list[str]]]) -> list[str]:
@@ -317,7 +317,7 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     Raises
     ------
     SourceError
-        If there are no images, or what lies there can't be meant.
+        If there are no images, or the folders can't be read as classes or splits.
     """
     tree = _Tree(root)
     folders = tree.class_folders(root)
@@ -403,13 +403,13 @@ class _Tree:
         found = list_images(folder, recurse=recurse)
         self.found.others.extend(found.others)
         if recurse:
-            # Of the root itself, links to folders are classes, and what is of a system was listed with these.
+            # In the root itself, links to folders are classes, and folders of systems are listed already.
             self.found.links.extend(found.links)
             self.found.of_systems.extend(found.of_systems)
         return found.images
 
     def notes(self) -> list[str]:
-        """Say what was passed over."""
+        """Format what was passed over."""
         kinds = (
             (self.hollow, "folders passed over: their names end like an image's, and no image is in them"),
             (self.empty, "folders passed over: no image is in them, so they are no classes"),
@@ -419,7 +419,7 @@ class _Tree:
 
 
 def _check_no_splits_below(root: Path, classes: list[Path]) -> None:
-    """Refuse splits that lie below the classes: they are expected above them, and would be lost."""
+    """Raise an error for splits below the classes: they are expected above them, and would be lost."""
     below = [list_folders(folder)[0] for folder in classes]
     named = [path for folders in below for path in folders if _is_split(path)]
     are_all = all(folders and all(map(_is_split, folders)) for folders in below)
@@ -446,7 +446,7 @@ def _note_same_folders(root: Path, rows: list[tuple[str, str, str]]) -> list[str
         ", ".join([*map(repr, sorted(names)[:3]), *["..."] * (len(names) > 3)]) for names in (below, inner)
     )
     return [
-        f"found the same {len(inner):,} folders ({same}) in each of the folders {classes}, which are taken for "
+        f"found the same {len(inner):,} folders ({same}) in each of the folders {classes}, which are read as "
         "classes. If these are splits, rename them to train, validation, test"
     ]
 
@@ -456,9 +456,9 @@ def _is_split(folder: Path) -> bool:
 
 
 def _check_folder_around(root: Path, folder: Path, split: str) -> None:
-    """Refuse a folder that holds the class folders where these are expected themselves, as unpacked archives have it.
+    """Raise an error if a folder around the class folders is in their place, as in unpacked archives.
 
-    Nothing is refused where the folder holds images as one class does.
+    A folder that holds images is a class.
     """
     n_inner = 1
     while n_inner == 1:
@@ -481,6 +481,6 @@ def _check_folder_around(root: Path, folder: Path, split: str) -> None:
 def _check_no_loose_images(folder: Path, images: list[Path]) -> None:
     if images:
         raise SourceError(
-            f"{folder}: {len(images):,} images (first: {images[0].name!r}) lie in this folder itself, where class "
+            f"{folder}: {len(images):,} images (first: {images[0].name!r}) are in this folder itself, where class "
             "folders are expected. Move each into its class's folder"
         )

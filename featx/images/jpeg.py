@@ -1,4 +1,4 @@
-"""Decode JPEGs strictly: cut or damaged data is found, and too many scans are refused."""
+"""Decode JPEGs strictly: cut or damaged data and too many scans are errors."""
 
 import itertools
 import re
@@ -193,7 +193,7 @@ _ANY_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 
 
 def check_scans(data: bytes) -> None:
-    """Refuse a JPEG of more than `MAX_SCANS` scans: each goes over all of its pixels, even if it holds nothing.
+    """Raise an error for a JPEG of more than `MAX_SCANS` scans: each goes over all pixels, even an empty one.
 
     Parameters
     ----------

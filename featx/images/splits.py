@@ -227,7 +227,7 @@ def say_why(strata: pd.Series, error: ValueError) -> str:
 def divide_groups(
     strata: pd.Series, groups: pd.Series, shares: dict[str, float], seed: int, *, classes: pd.Series
 ) -> np.ndarray:
-    """Give each group to the split that it brings closest to its shares, until none fits better elsewhere.
+    """Assign each group to the split that it brings closest to its shares, until none fits better elsewhere.
 
     The first order (by the spread of a group's counts, ties at random) is that of scikit-learn's
     `StratifiedGroupKFold`, which divides into equal folds only. Where that leaves a class out of a split, and another
@@ -296,7 +296,7 @@ def _put_classes_everywhere(
 
 
 def _notes_on_shares(parts: np.ndarray, shares: dict[str, float]) -> list[str]:
-    """Say by how much whole groups miss the shares, if by more than 2% of the images, and more than one image."""
+    """Format by how much whole groups miss the shares, if by more than 2% of the images, and more than one image."""
     found = {name: int((parts == name).sum()) for name in shares}
     if all(abs(found[name] - share * len(parts)) <= max(1, 0.02 * len(parts)) for name, share in shares.items()):
         return []

@@ -174,10 +174,10 @@ def _has_white(page: tifffile.TiffPage) -> bool:
 
 
 def _find_alpha(page: tifffile.TiffPage) -> int | None:
-    """Return the place of the sample that is transparency, if one is marked as that."""
-    places = range(_N_COLOURS[page.photometric], page.samplesperpixel)
-    marked = zip(places, page.extrasamples, strict=False)
-    return next((place for place, mark in marked if mark in (_ASSOCIATED, _UNASSOCIATED)), None)
+    """Return the index of the sample that is marked as transparency, if there is one."""
+    indices = range(_N_COLOURS[page.photometric], page.samplesperpixel)
+    marked = zip(indices, page.extrasamples, strict=False)
+    return next((index for index, mark in marked if mark in (_ASSOCIATED, _UNASSOCIATED)), None)
 
 
 def _to_picture(page: tifffile.TiffPage) -> Image.Image:
@@ -199,18 +199,18 @@ def _to_picture(page: tifffile.TiffPage) -> Image.Image:
     return Image.merge(f"{picture.mode}a", (*picture.split(), transparency)).convert(f"{picture.mode}A")
 
 
-def _decode(page: tifffile.TiffPage, wanted: Sequence[int]) -> np.ndarray:
-    """Return the wanted samples of every pixel, (height, width, n_wanted), in the file's own type."""
+def _decode(page: tifffile.TiffPage, indices: Sequence[int]) -> np.ndarray:
+    """Return some samples of every pixel, (height, width, n_samples), in the file's own type."""
     height, width = page.imagelength, page.imagewidth
-    samples = np.empty((height, width, len(wanted)), page.dtype)
+    samples = np.empty((height, width, len(indices)), page.dtype)
     for part, (plane, _, top, left, _), _ in page.segments(maxworkers=1, buffersize=_BUFFER_BYTES):
         if part is None:
             raise ImageError(_NO_DATA)
         inside = part[0, : height - top, : width - left]
         target = samples[top : top + inside.shape[0], left : left + inside.shape[1]]
-        for place, sample in enumerate(wanted):
+        for number, sample in enumerate(indices):
             if plane <= sample < plane + inside.shape[-1]:
-                target[..., place] = inside[..., sample - plane]
+                target[..., number] = inside[..., sample - plane]
     return samples
 
 

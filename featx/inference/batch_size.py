@@ -104,16 +104,16 @@ def time_overlapped(
     """
     # Compiled by the first one, which is not timed.
     submit(pixels)()
-    begun = time.perf_counter()
+    started = time.perf_counter()
     ahead = submit(pixels)
     n_batches = 1
-    while time.perf_counter() - begun < seconds:
+    while time.perf_counter() - started < seconds:
         following = submit(pixels)
         ahead()
         ahead = following
         n_batches += 1
     ahead()
-    return (time.perf_counter() - begun) / n_batches
+    return (time.perf_counter() - started) / n_batches
 
 
 def _rate(time_batch: Callable[[int], float], size: int) -> float | None:

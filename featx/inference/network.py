@@ -136,11 +136,11 @@ class PooledNetwork:
         begin = getattr(self.engine, "submit", None) or partial(partial, self.engine)
         if self.views == "none":
             return begin(pixels)
-        begun = [begin(np.ascontiguousarray(view)) for view in make_views(pixels, self.views)]
+        started = [begin(np.ascontiguousarray(view)) for view in make_views(pixels, self.views)]
 
         def fetch() -> dict[str, np.ndarray]:
             sums = {name: np.zeros((len(pixels), width)) for name, width in self.n_channels.items()}
-            for wait in begun:
+            for wait in started:
                 for name, features in wait().items():
                     sums[name] += features
             return {name: (total / n_views(self.views)).astype(np.float32) for name, total in sums.items()}
@@ -224,7 +224,7 @@ def run_frozen(
     precision: str = "float32",
     batch_size: int | str = DEFAULT,
 ) -> PooledNetwork:
-    """Give a frozen network the engine that runs it.
+    """Choose an engine for a frozen network.
 
     Parameters
     ----------

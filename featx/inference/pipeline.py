@@ -132,8 +132,12 @@ def run_network(
     gaps: Iterable[tuple[int, int]],
     advance: Callable[[int], object],
     *,
+    known: set[str] | None = None,
+    wanted: np.ndarray | None = None,
+    largest: float = np.inf,
+    reject: Callable[[int, str], object] = lambda row, reason: None,
+    note: Callable[[int, str], object] = lambda row, text: None,
     tally: Tally | None = None,
-    **options: object,
 ) -> int:
     """Decode ahead, compute, and hand every full run of rows to the writer; SIGTERM waits for the batch in hand.
 
@@ -149,10 +153,10 @@ def run_network(
         First row and end of what is to be done, ascending; see `find_gaps`.
     advance : callable
         Receives the number of images that are done.
+    known, wanted, largest, reject, note
+        See `compute_parts`.
     tally : Tally, optional
         Counts how far the run is, and what it waits for.
-    **options
-        See `compute_parts`.
 
     Returns
     -------
@@ -174,7 +178,19 @@ def run_network(
     with (
         ThreadPoolExecutor(1) as writer,
         contextlib.closing(
-            compute_parts(network, manifest.root, paths, read, gaps, tally=tally, **options)
+            compute_parts(
+                network,
+                manifest.root,
+                paths,
+                read,
+                gaps,
+                known=known,
+                wanted=wanted,
+                largest=largest,
+                reject=reject,
+                note=note,
+                tally=tally,
+            )
         ) as computed,
         finish_first() as stop_if_asked,
     ):
@@ -260,16 +276,16 @@ def compute_parts(
     gaps, tally = list(gaps), tally or Tally()
     rows = (row for start, stop in gaps for row in range(start, stop) if wanted is None or wanted[row])
     with contextlib.closing(read_ahead(root, paths, rows, read, _BATCHES_AHEAD * network.batch_size)) as pictures:
-        begun: deque[Callable[[], Part]] = deque()
+        started: deque[Callable[[], Part]] = deque()
         waited_for = _count_waiting(pictures, tally)
         for batch, stop in _fill_batches(waited_for, gaps, network.batch_size, known, wanted, reject, note):
             with tally.waiting("network"):
-                begun.append(batch.begin(network, paths, stop, largest))
+                started.append(batch.begin(network, paths, stop, largest))
             # A device of its own computes one batch while the next is made; on a CPU both want the same cores.
-            while len(begun) > network.has_own_device:
-                yield _finish(begun.popleft(), tally)
-        while begun:
-            yield _finish(begun.popleft(), tally)
+            while len(started) > network.has_own_device:
+                yield _finish(started.popleft(), tally)
+        while started:
+            yield _finish(started.popleft(), tally)
 
 
 def find_gaps(done: list[tuple[int, int]], n_rows: int) -> list[tuple[int, int]]:
@@ -338,7 +354,7 @@ def _finish(wait: Callable[[], Part], tally: Tally) -> Part:
 def _hand_over(
     pending: list[Part], files: PartFiles, writer: ThreadPoolExecutor, writing: Future | None, tally: Tally
 ) -> Future:
-    """Give the pending rows to the writer once it is done with the ones before; raises what it raised."""
+    """Hand the pending rows to the writer after it has written the previous ones; raises what it raised."""
     with tally.waiting("writing"):
         part = _join(pending)
         pending.clear()

@@ -126,7 +126,7 @@ class Predictor:
     ----------
     run : Run
     classes : list of str
-        What the model can answer.
+        The classes that the model chooses from.
     settings : Settings
         Those of the store that the model was fitted on, or the network fine-tuned on.
 
@@ -219,21 +219,21 @@ class Predictor:
         rejected = {"path": [str(images[row]) for row in reasons], "reason": list(reasons.values())}
         X = np.concatenate([join_layers(part, self._layers) for part in parts])
         columns: dict[str, object] = {"path": [str(images[row]) for row in rows]}
-        return Block(pd.DataFrame(columns | self._answer(X)), pd.DataFrame(rejected, dtype=object))
+        return Block(pd.DataFrame(columns | self._predict_columns(X)), pd.DataFrame(rejected, dtype=object))
 
-    def _answer(self, X: np.ndarray) -> dict[str, object]:
+    def _predict_columns(self, X: np.ndarray) -> dict[str, object]:
         """Return the columns that the model has for some rows of features, maybe none."""
         if not len(X):
             return {"predicted": []}
         model = self._model
-        answer: dict[str, object] = {"predicted": model.predict(X)}
+        columns: dict[str, object] = {"predicted": model.predict(X)}
         if hasattr(model, "predict_proba"):
             probability_of = dict(zip(self.classes, model.predict_proba(X).T, strict=True))
-            answer |= {f"probability_{name}": probability_of[name] for name in sort_labels(self.classes)}
+            columns |= {f"probability_{name}": probability_of[name] for name in sort_labels(self.classes)}
         elif hasattr(model, "decision_function"):
-            places = np.searchsorted(model.classes_, answer["predicted"])
-            answer["score"] = _score_of(model.decision_function(X), places)
-        return answer
+            indices = np.searchsorted(model.classes_, columns["predicted"])
+            columns["score"] = _score_of(model.decision_function(X), indices)
+        return columns
 
 
 def predict_images(
@@ -289,8 +289,8 @@ def _gather(parts: Iterator[Part], advance: Callable[[int], object]) -> Iterator
         yield gathered
 
 
-def _score_of(decision: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return each row's decision value of the class at its place; of two classes there is one value, the second's."""
+def _score_of(decision: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Return each row's decision value for the class at its index; for two classes there is one value, the second's."""
     if decision.ndim == 1:
-        return np.where(places == 1, decision, -decision)
-    return decision[np.arange(len(decision)), places]
+        return np.where(indices == 1, decision, -decision)
+    return decision[np.arange(len(decision)), indices]

@@ -125,15 +125,15 @@ def _read_dense_layers(graph, constants, shapes, channels: int) -> dict:  # noqa
     """
     from onnx import numpy_helper
 
-    wanted = {layer: shape for layer, shape in shapes.items() if len(shape) == 2}
+    missing = {layer: shape for layer, shape in shapes.items() if len(shape) == 2}
     arrays, is_first = {}, True
     for node in graph.node:
-        if node.op_type not in ("MatMul", "Gemm") or node.input[1] not in constants or not wanted:
+        if node.op_type not in ("MatMul", "Gemm") or node.input[1] not in constants or not missing:
             continue
         kernel = numpy_helper.to_array(constants[node.input[1]])
         if any(attribute.name == "transB" and attribute.i for attribute in node.attribute):
             kernel = kernel.T
-        layer, shape = next(iter(wanted.items()))
+        layer, shape = next(iter(missing.items()))
         if kernel.shape != shape:
             break
         bias = _find_bias(graph, constants, node)
@@ -143,7 +143,7 @@ def _read_dense_layers(graph, constants, shapes, channels: int) -> dict:  # noqa
             side = round((shape[0] / channels) ** 0.5)
             kernel = kernel.reshape(channels, side, side, -1).transpose(1, 2, 0, 3).reshape(shape)
         arrays[layer] = (np.ascontiguousarray(kernel, np.float32), np.ascontiguousarray(bias, np.float32))
-        del wanted[layer]
+        del missing[layer]
         is_first = False
     return arrays
 
@@ -162,7 +162,7 @@ def _find_bias(graph, constants, node) -> np.ndarray | None:  # noqa: ANN001
 
 
 def _flattens_channels_last(graph) -> bool:  # noqa: ANN001
-    """Tell whether activations are turned to (height, width, channels) before they are flattened, as Keras does."""
+    """Return whether activations are turned to (height, width, channels) before they are flattened, as Keras does."""
     operations = [node.op_type for node in graph.node]
     last_pool = max((row for row, name in enumerate(operations) if name in ("MaxPool", "Conv")), default=0)
     return "Transpose" in operations[last_pool:]

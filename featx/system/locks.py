@@ -103,5 +103,5 @@ def _format_holder(by_path: Path) -> str:
 
 
 def _if_gone(lock: filelock.BaseFileLock) -> str:
-    """Say what to do about a marker whose process can't be asked from here."""
+    """Return the advice on a marker file whose process is on another machine."""
     return f"; if it is gone, delete {lock.lock_file}" if isinstance(lock, filelock.SoftFileLock) else ""

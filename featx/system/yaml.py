@@ -54,7 +54,7 @@ def read_yaml(path: Path, *, max_bytes: int = MAX_BYTES) -> object:
     ----------
     path : Path
     max_bytes : int, default 65536
-        Larger files are refused.
+        Larger files are an error.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def parse_yaml(text: str, *, source: str) -> object:
     ----------
     text : str
     source : str
-        What a message calls it.
+        Its name in messages.
 
     Raises
     ------
@@ -145,21 +145,21 @@ def without_numpy(value: object) -> object:
 def _check_events(text: str, source: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
-        refused = None
+        problem = None
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > MAX_DEPTH:
-            refused = f"more than {MAX_DEPTH} levels"
+            problem = f"more than {MAX_DEPTH} levels"
         elif isinstance(event, yaml.AliasEvent):
-            refused = f"the alias *{event.anchor}: write the value out"
+            problem = f"the alias *{event.anchor}: write the value out"
         elif getattr(event, "anchor", None) is not None:
-            refused = f"the anchor &{event.anchor}: write the value out where it is needed"
+            problem = f"the anchor &{event.anchor}: write the value out where it is needed"
         elif getattr(event, "tag", None) is not None:
-            refused = f"the tag {event.tag}: write the plain value"
-        if refused:
-            raise FeatxError(f"{source}: line {event.start_mark.line + 1}: {refused}")
+            problem = f"the tag {event.tag}: write the plain value"
+        if problem:
+            raise FeatxError(f"{source}: line {event.start_mark.line + 1}: {problem}")
 
 
 def _build(node: yaml.Node, source: str) -> object:
@@ -181,7 +181,7 @@ def _build(node: yaml.Node, source: str) -> object:
 
 
 def _encodable(node: yaml.ScalarNode, source: str) -> str:
-    """Refuse half of a surrogate pair, which only an escape can write and no file can hold."""
+    """Return a node's text; raise an error for half of a surrogate pair, which only an escape can write."""
     try:
         node.value.encode()
     except UnicodeEncodeError as error:

@@ -105,10 +105,10 @@ class KerasEngine:
         """
         # Where memory runs out, the device may say so here or only when the features are fetched.
         size = self.batch_size
-        begun = self._with_memory(size, lambda: self._begin(pixels))
+        started = self._with_memory(size, lambda: self._begin(pixels))
 
         def fetch() -> dict[str, np.ndarray]:
-            rows = None if begun is None else self._with_memory(size, lambda: self._end(begun))
+            rows = None if started is None else self._with_memory(size, lambda: self._end(started))
             while rows is None:
                 rows = self._with_memory(self.batch_size, lambda: self._end(self._begin(pixels)))
             return self._name(rows[: len(pixels)])

@@ -31,7 +31,7 @@ class Resolved:
 
 
 def resolve_stages(record: Mapping[str, object], changes: Mapping[str, object]) -> Resolved:
-    """Give every stage the settings of `training` that it doesn't have, then make the changes.
+    """Add the settings of `training` to every stage that doesn't have them, then make the changes.
 
     Parameters
     ----------

@@ -135,7 +135,7 @@ def _fold_pair(before: Node, node: Node) -> Node | None:
 
 
 def _split_shared(nodes: list[Node]) -> list[Node]:
-    """Give every consumer of a blob a copy of its own, as ncnn wants it; a copy costs nothing."""
+    """Copy a blob for each of its consumers, as ncnn requires; a copy costs nothing."""
     n_uses = _count_uses(nodes)
     copies: dict[str, list[str]] = {}
     done = []
