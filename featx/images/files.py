@@ -28,17 +28,6 @@ def take_turns(is_large: bool) -> AbstractContextManager:
 def size_of(path: str | Path, *, max_bytes: int = MAX_BYTES) -> int:
     """Return the size of a regular file in bytes without opening it: opening a pipe would wait for its writer.
 
-    Parameters
-    ----------
-    path : path
-        Links are followed.
-    max_bytes : int, default `MAX_BYTES`
-
-    Raises
-    ------
-    ImageError
-        If it doesn't exist, is no regular file, or is larger than `max_bytes`.
-
     Examples
     --------
     >>> size_of(".")

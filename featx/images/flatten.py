@@ -29,21 +29,6 @@ def flatten_to_8_bits(image: Image.Image) -> Image.Image:
 
     16-bit gray uses its type's whole range; for floating-point gray see `find_range`.
 
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Loaded, of any mode.
-
-    Returns
-    -------
-    PIL.Image.Image
-        The picture itself where it is L or RGB, without transparency.
-
-    Raises
-    ------
-    ImageError
-        If it holds values that are not finite.
-
     Examples
     --------
     >>> flatten_to_8_bits(Image.new("RGBA", (2, 2), (255, 0, 0, 0))).getpixel((0, 0))

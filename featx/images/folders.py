@@ -106,18 +106,7 @@ def has_image_name(path: Path) -> bool:
 
 
 def list_images(folder: Path, *, recurse: bool) -> Found:
-    """List the images in a folder, or also in those below it.
-
-    Parameters
-    ----------
-    folder : Path
-    recurse : bool
-
-    Raises
-    ------
-    SourceError
-        If a folder can't be read.
-    """
+    """List the images in a folder, or also in those below it."""
     found = Found()
     # A stack of its own: untrusted folders may lie deeper within one another than calls can. After a folder with an
     # image's name and all below it, it comes up again, with how many images there were before.
@@ -137,23 +126,7 @@ def list_images(folder: Path, *, recurse: bool) -> Found:
 
 
 def list_folders(folder: Path) -> tuple[list[Path], Found]:
-    """Return the folders in a folder, sorted, links to folders among them; and what isn't taken for one.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    folders : list of Path
-    passed_over : Found
-        Links that lead back to the folder, and folders that are hidden or of a system.
-
-    Raises
-    ------
-    SourceError
-        If it can't be read.
-    """
+    """Return the folders in a folder (sorted, with links), and what was passed over: links back, folders of systems."""
     entries = [entry for entry in _scan(folder) if _is_folder(entry)]
     of_systems = [Path(entry) for entry in entries if _is_of_system(entry)]
     real = Path(os.path.realpath(folder))
@@ -167,18 +140,6 @@ def find_named_otherwise(paths: Sequence[str], root: Path) -> tuple[list[str], l
 
     Backslashes stand for slashes, and letters with accents are composed in one of two ways. A path that names something
     as it is written stays as it is; another is replaced if exactly one file matches it.
-
-    Parameters
-    ----------
-    paths : sequence of str
-        Relative to `root`, or absolute.
-    root : Path
-
-    Returns
-    -------
-    paths : list of str
-    notes : list of str
-        How many were replaced, and how many name nothing.
     """
     found, replaced, missing = list(paths), [], []
     listings: dict[Path, dict[str, list[str]]] = {}
@@ -301,24 +262,7 @@ SPLIT_NAMES = {
 
 
 def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """List the images of a tree `<class>/...` or `<split>/<class>/...`, or of a folder of images alone.
-
-    Parameters
-    ----------
-    root : Path
-
-    Returns
-    -------
-    table : DataFrame
-        Columns path (relative to `root`), label ("" of images alone) and split ("" without folders of splits).
-    notes : tuple of str
-        What was passed over.
-
-    Raises
-    ------
-    SourceError
-        If there are no images, or the folders can't be read as classes or splits.
-    """
+    """Return a table (path, label, split) of `<class>/...`, `<split>/<class>/...` or images alone, and notes."""
     tree = _Tree(root)
     folders = tree.class_folders(root)
     split_of = {folder: SPLIT_NAMES.get(folder.name.lower(), "") for folder in folders}

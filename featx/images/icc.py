@@ -47,23 +47,6 @@ def convert_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     The intent is relative colorimetric with black point compensation: colours that sRGB has stay exact, and black is
     black. A profile that moves no colour by more than 2 of 255 is one of the many that mean sRGB, and leaves the pixels
     as they are.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Loaded, of any mode.
-    profile : bytes
-        In ICC format.
-
-    Returns
-    -------
-    PIL.Image.Image
-        The image itself where nothing is to be converted; else L or RGB, with or without alpha.
-
-    Raises
-    ------
-    ProfileError
-        If the profile can't be used.
     """
     if image.mode == "1":
         return image

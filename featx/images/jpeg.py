@@ -39,27 +39,7 @@ _ALONE = frozenset((0x01, *range(0xD0, 0xD9)))
 
 
 def load_jpeg(image: Image.Image, data: bytes) -> tuple[Image.Image, bool]:
-    """Decode a JPEG, or find that it is cut or damaged.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Opened from `end_jpeg(data)`, not yet loaded; with the size that it is to be decoded to.
-    data : bytes
-        The file.
-
-    Returns
-    -------
-    PIL.Image.Image
-        What Pillow itself gives.
-    bool
-        Whether its data is strange: `STRANGE_DATA`. It may be whole all the same.
-
-    Raises
-    ------
-    ImageError
-        If data is missing or damaged.
-    """
+    """Decode a JPEG opened from `end_jpeg(data)` to Pillow's own pixels; return also whether its data is strange."""
     whole = end_jpeg(data)
     colours, layout, n_bytes = _MODES[image.mode]
     (width, height), scale = image.size, image.decoderconfig[0] if image.decoderconfig else 1
@@ -194,15 +174,6 @@ _ANY_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 
 def check_scans(data: bytes) -> None:
     """Raise an error for a JPEG of more than `MAX_SCANS` scans: each goes over all pixels, even an empty one.
-
-    Parameters
-    ----------
-    data : bytes
-        The file.
-
-    Raises
-    ------
-    ImageError
 
     Examples
     --------

@@ -20,22 +20,7 @@ _LONGEST_TEXT = 2**16
 def keep_pixel_chunks(data: bytes) -> tuple[bytes, bytes | None]:
     """Leave out of a PNG file what its pixels don't depend on, such as text, and what is damaged but not needed.
 
-    Parameters
-    ----------
-    data : bytes
-        The file.
-
-    Returns
-    -------
-    bytes
-        The file without those chunks, and without its ICC profile.
-    bytes or None
-        The content of the chunk with the ICC profile, empty if it is damaged; None if there is none.
-
-    Raises
-    ------
-    ImageError
-        If a chunk that is needed is damaged.
+    Return the file without that and its ICC profile, and the profile's chunk (empty if damaged, None without one).
 
     Examples
     --------
@@ -67,14 +52,7 @@ def keep_pixel_chunks(data: bytes) -> tuple[bytes, bytes | None]:
 
 
 def unpack_profile(content: bytes, most: int) -> bytes:
-    """Return the ICC profile that a chunk holds: of `most` bytes at most, empty if it can't be unpacked.
-
-    Parameters
-    ----------
-    content : bytes
-        A name, a zero, the kind of compression (zero), and the compressed profile.
-    most : int
-    """
+    """Return the ICC profile that a chunk holds: of `most` bytes at most, empty if it can't be unpacked."""
     _, _, packed = content.partition(b"\0")
     if not packed.startswith(b"\0"):
         return b""

@@ -20,26 +20,7 @@ _N_NAMED = 3
 def read_ahead(
     root: Path, paths: Sequence[str | Path], rows: Iterator[int], read: Callable[[Path], Picture], ahead: int = 0
 ) -> Iterator[tuple[int, Picture | str]]:
-    """Decode images in threads, some ahead; close the iterator if it is left early.
-
-    Parameters
-    ----------
-    root : Path
-        The folder that relative paths start from.
-    paths : sequence of str or Path
-        Paths of all images, by row.
-    rows : iterator of int
-        Rows to decode.
-    read : callable
-        Turns a path into a `Picture`, or raises `ImageError`.
-    ahead : int, default 0
-        How many pictures may wait; two a thread in any case.
-
-    Yields
-    ------
-    (int, Picture or str)
-        Each row, and its picture or the reason that there is none.
-    """
+    """Decode images in threads, some ahead; close the iterator if it is left early."""
     ahead = max(ahead, 2 * n_decoders())
 
     def attempt(row: int) -> Picture | str:

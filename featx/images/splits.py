@@ -204,13 +204,6 @@ def _divide_rows(strata: pd.Series, shares: dict[str, float], seed: int) -> np.n
 def say_why(strata: pd.Series, error: ValueError) -> str:
     """Return why scikit-learn can't divide rows; where some are the only ones of their kind, without naming them all.
 
-    Parameters
-    ----------
-    strata : Series of str
-        What each row is stratified by.
-    error : ValueError
-        Of `train_test_split`.
-
     Examples
     --------
     >>> say_why(pd.Series(["ash", "ash", "birch"]), ValueError("..."))
@@ -259,22 +252,7 @@ def divide_groups(
 def _put_classes_everywhere(
     parts: np.ndarray, has_class: np.ndarray, weights: np.ndarray, lag: np.ndarray
 ) -> np.ndarray:
-    """Move groups, at the least cost in squared lags, so that every class that has enough groups is in every split.
-
-    Parameters
-    ----------
-    parts : ndarray of shape (n_groups,), int
-        The split of each group.
-    has_class : ndarray of shape (n_groups, n_classes), bool
-    weights : ndarray of shape (n_groups, n_strata)
-    lag : ndarray of shape (n_splits, n_strata)
-        What each split still has to get.
-
-    Returns
-    -------
-    ndarray of shape (n_groups,), int
-        `parts` as it is, if all is well or no division of whole groups is better.
-    """
+    """Move groups, at the least cost in squared lags, so that every class that has enough groups is in every split."""
     n_groups, n_splits = len(parts), len(lag)
     has_class = has_class[:, has_class.sum(axis=0) >= n_splits]
     if all(has_class[parts == split].any(axis=0).all() for split in range(n_splits)):

@@ -22,30 +22,7 @@ _LINE_END = re.compile("\r\n|\r|\n")
 
 
 def load_csv(csv_path: Path, *, path_column: str, root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Load a CSV with all its cells as text.
-
-    Parameters
-    ----------
-    csv_path : Path
-        UTF-8; its cells are separated by commas, semicolons or tabs, as its header is. Blank lines are left out.
-    path_column : str
-        The column that holds the paths of images. It may be missing.
-    root : Path
-        The folder that these paths start from.
-
-    Returns
-    -------
-    table : DataFrame
-        The columns that have a name; its index has the line of the file that each row begins in.
-    notes : tuple of str
-        What was left out, and how it was read.
-
-    Raises
-    ------
-    SourceError
-        If it can't be read, a row has more or fewer cells than the header, a quote swallows rows, two columns have one
-        name, or there are no rows.
-    """
+    """Load a CSV with all its cells as text."""
     limit = csv.field_size_limit(_LONGEST_CELL)
     try:
         delimiter = _find_delimiter(csv_path, path_column)

@@ -73,13 +73,7 @@ def find_batch_size(time_batch: Callable[[int], float], *, first: int = DEFAULT,
 
 
 def halve(batch_size: int) -> int:
-    """Return the next smaller batch to try where memory ran out.
-
-    Raises
-    ------
-    FeatxError
-        If there is none.
-    """
+    """Return the next smaller batch to try where memory ran out."""
     if batch_size == 1:
         raise FeatxError(
             "the device's memory is too small for a forward pass of one image. Use a smaller `image_size`, `precision` "
@@ -91,17 +85,7 @@ def halve(batch_size: int) -> int:
 def time_overlapped(
     submit: Callable[[np.ndarray], Callable[[], object]], pixels: np.ndarray, *, seconds: float
 ) -> float:
-    """Return the seconds a batch takes where each is handed over before the one ahead of it is fetched.
-
-    Parameters
-    ----------
-    submit : callable
-        See `featx.inference.engines.keras.KerasEngine.submit`.
-    pixels : ndarray
-        The batch.
-    seconds : float
-        How long to repeat it.
-    """
+    """Return the seconds per batch if each is submitted before the previous one is fetched."""
     # Compiled by the first one, which is not timed.
     submit(pixels)()
     started = time.perf_counter()

@@ -105,17 +105,7 @@ class PooledNetwork:
         return self.engine.n_channels
 
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """Push images through the network.
-
-        Parameters
-        ----------
-        pixels : ndarray of shape (n, image_size, image_size, 3), uint8
-            At most `batch_size` images.
-
-        Returns
-        -------
-        dict of str to ndarray of shape (n, n_channels), float32
-        """
+        """Turn pixels (n, image_size, image_size, 3), uint8, at most a batch, into {name: features (n, channels)}."""
         return self.submit(pixels)()
 
     def submit(self, pixels: np.ndarray) -> Callable[[], dict[str, np.ndarray]]:

@@ -300,12 +300,7 @@ def find_gaps(done: list[tuple[int, int]], n_rows: int) -> list[tuple[int, int]]
 
 
 def join_layers(part: Part, layers: Iterable[str]) -> np.ndarray:
-    """Lay the features of some layers side by side.
-
-    Returns
-    -------
-    ndarray of shape (part.own.sum(), n_features), float32
-    """
+    """Lay the features of some layers side by side."""
     return np.concatenate([part.features[layer] for layer in layers], axis=1)
 
 

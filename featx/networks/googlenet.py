@@ -64,16 +64,7 @@ class LocalResponseNormalization(layers.Layer):
 
 
 def build_googlenet(image_size: int = 224, *, include_top: bool = True, n_classes: int = 1000) -> keras.Model:
-    """Build GoogLeNet.
-
-    Parameters
-    ----------
-    image_size : int, default 224
-        Height and width, pixels. pool5/7x7_s1 is the mean over the map, which at 224 pixels is 7 x 7.
-    include_top : bool, default True
-        Whether it continues to pool5/7x7_s1 and the class probabilities.
-    n_classes : int, default 1000
-    """
+    """Build GoogLeNet."""
     pixels = x = keras.Input((image_size, image_size, 3))
     x = layers.ZeroPadding2D(3, name="conv1_pad")(x)
     x = layers.Conv2D(64, 7, strides=2, activation="relu", name="conv1_7x7_s2")(x)

@@ -165,13 +165,7 @@ def find_download(spec: Backbone, *, include_top: bool) -> Path | None:
 
 
 def check_published(weights: Weights) -> None:
-    """Compare every ImageNet convolution with its published digest.
-
-    Raises
-    ------
-    WeightsError
-        Naming the first layer that differs.
-    """
+    """Compare every ImageNet convolution with its published digest."""
     for layer, expected in published_digests().items():
         found = digests(weights.arrays[layer])
         if found != expected:

@@ -13,23 +13,6 @@ def read_vgg_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[
 
     The k-th convolution of the graph is the k-th convolutional layer; a dense layer takes the next matrix product
     of its own shape. Nothing of the graph is run, and data outside the file is never opened.
-
-    Parameters
-    ----------
-    path : path
-        An ONNX file, as tf2onnx and PyTorch write them.
-    shapes : mapping of str to tuple
-        Kernel shapes of the backbone's layers by name, in network order: (height, width, in, out), or (in, out).
-
-    Returns
-    -------
-    dict of str to (kernel, bias)
-        float32 in Keras's layout. Dense layers that are not in the file are left out.
-
-    Raises
-    ------
-    WeightsError
-        If the file can't be read, or its convolutions are not the backbone's.
     """
     graph = _load_graph(path)
     constants = _constants(graph, path)
@@ -42,23 +25,6 @@ def read_googlenet_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) ->
     """Read kernels and biases of GoogLeNet, out of what Caffe's model was converted to.
 
     Convolutions that lie side by side may have the same shape; where the file keeps Caffe's names, they are compared.
-
-    Parameters
-    ----------
-    path : path
-        An ONNX file, such as bvlc_googlenet of the ONNX model zoo.
-    shapes : mapping of str to tuple
-        Kernel shapes of GoogLeNet's layers by name, in Caffe's order.
-
-    Returns
-    -------
-    dict of str to (kernel, bias)
-        float32 in Keras's layout. A classifier that is not in the file is left out.
-
-    Raises
-    ------
-    WeightsError
-        If the file can't be read, or its convolutions are not GoogLeNet's.
     """
     graph = _load_graph(path)
     constants = _constants(graph, path)

@@ -436,8 +436,8 @@ def test_classes_that_hold_the_same_folders_may_be_splits(tmp_path):
     manifest = read_source(tmp_path)
     assert set(manifest.table["label"]) == {"training_set", "test_set"}
     assert manifest.notes == (
-        "found the same 2 folders ('cats', 'dogs') in each of the folders 'test_set', 'training_set', which are read as "
-        "classes. If these are splits, rename them to train, validation, test",
+        "found the same 2 folders ('cats', 'dogs') in each of the folders 'test_set', 'training_set', which are read "
+        "as classes. If these are splits, rename them to train, validation, test",
     )
     # A class that holds images of its own, or other folders, is one.
     make_image(tmp_path / "test_set" / "1.png", 0)

@@ -130,7 +130,7 @@ def test_features_are_those_of_keras_applications(backbone):
     frozen = build_backbone(backbone, layers=LAYERS[backbone], weights="random:2", image_size=size)
     pixels = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
     # Run without an engine: compiling a deep network takes far longer than running it once.
-    activations = frozen.model(preprocess(np, pixels.astype(np.float32), frozen.preprocessing))
+    activations = frozen.model([preprocess(np, pixels.astype(np.float32), frozen.preprocessing)])
     plan = plan_features(frozen.spatial, ("avg",))
     found = {name: pool(np, np.asarray(activations[layer]), pooling) for name, (layer, pooling) in plan.items()}
 

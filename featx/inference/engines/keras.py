@@ -171,14 +171,6 @@ def lower_precision(keras: ModuleType, model: object, precision: str) -> object:
 
     Normalization layers keep their statistics, and compute, in float32, since Keras does so where their weights are
     float32; only what they pass on is rounded. Layers that bring pixels to a network's range stay as they are.
-
-    Parameters
-    ----------
-    keras : module
-    model : keras.Model
-        Functional.
-    precision : str
-        One of `featx.inference.engines.PRECISIONS`.
     """
     if precision == "float32":
         return model

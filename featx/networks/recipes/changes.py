@@ -33,18 +33,6 @@ class Resolved:
 def resolve_stages(record: Mapping[str, object], changes: Mapping[str, object]) -> Resolved:
     """Add the settings of `training` to every stage that doesn't have them, then make the changes.
 
-    Parameters
-    ----------
-    record : mapping of str to object
-        Of a file, not yet checked.
-    changes : mapping of str to object
-        See `featx.networks.recipes.read_recipe`.
-
-    Returns
-    -------
-    Resolved
-        With what can't be changed, and what is wrong with `training`, among its problems.
-
     Examples
     --------
     >>> stages = [{"name": "head"}, {"name": "all", "epochs": 30}]

@@ -45,24 +45,7 @@ def check_recipe(
     origins: Mapping[tuple[int, str], str] | None = None,
     problems: Mapping[str, str] | None = None,
 ) -> Recipe:
-    """Make a recipe of a record.
-
-    Parameters
-    ----------
-    record : object
-        What should be a mapping of a recipe's keys; lists may stand for tuples.
-    source : str
-        What a message calls it.
-    origins : mapping of (int, str) to str, optional
-        By a stage's number and key: where the value stood, if not there.
-    problems : mapping of str to str, optional
-        Mistakes that are known, by key.
-
-    Raises
-    ------
-    FeatxError
-        If something is wrong: all that is.
-    """
+    """Make a recipe of a record."""
     found: Problems = dict(problems or {})
     recipe = None
     try:

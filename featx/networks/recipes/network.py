@@ -111,18 +111,7 @@ def head_source(recipe: Recipe, spec: Backbone, image_size: int) -> str:
 
 
 def attach_head(recipe: Recipe, frozen: FrozenBackbone, source: str, n_classes: int, *, seed: int) -> TunedNetwork:
-    """Put a recipe's head on a backbone.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    frozen : FrozenBackbone
-        It has the layer `source`.
-    source : str
-        The layer that the head takes.
-    n_classes, seed
-        See `featx.networks.recipes.head.add_head`.
-    """
+    """Put a recipe's head on a backbone."""
     keras = load_keras()
     names = [operation.name for operation in frozen.model.operations]
     try:

@@ -65,13 +65,7 @@ class DenseTail:
 
 
 def find_tail(model: object) -> DenseTail | None:
-    """Return the dense layers that a model ends in, or None if it ends before them.
-
-    Raises
-    ------
-    UnsupportedError
-        If the model can't be read, or a dense layer ends in a function of somebody's own.
-    """
+    """Return the dense layers that a model ends in, or None if it ends before them."""
     topology = read_topology(model)
     calls = {call.layer.name: call for call in topology.calls}
     n_uses = Counter(source for call in topology.calls for source in call.sources)

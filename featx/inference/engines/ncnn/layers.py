@@ -25,13 +25,7 @@ _ACTIVATIONS = {
 
 
 def activate(graph: Graph, activation: str, blob: Blob, layer: object) -> Blob:
-    """Add one of Keras's activations after a blob.
-
-    Raises
-    ------
-    UnsupportedError
-        If it has no counterpart.
-    """
+    """Add one of Keras's activations after a blob."""
     if activation == "linear":
         return blob
     if activation not in _ACTIVATIONS:
