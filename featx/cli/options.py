@@ -210,7 +210,7 @@ class ShardType(click.ParamType):
         try:
             return parse_shard(str(value))
         except FeatxError as error:
-            self.fail(str(error), param, ctx)
+            self.fail(error.text, param, ctx)
 
 
 # What NumPy takes for a seed.
