@@ -276,7 +276,7 @@ NETWORKS = {
     "DenseNet121": (64, "torch", r"conv\d_block\d+_concat|pool\d_pool|relu|avg_pool|predictions"),
     "ConvNeXtTiny": (64, "none", r".*_identity|.*_head_.*"),
     "EfficientNetV2S": (64, "none", r"block\d\w_(add|project_bn|se_squeeze|se_excite)|top_activation|avg_pool"),
-    "InceptionResNetV2": (75, "tf", r"block\d+_\d+_ac|mixed_\w+|conv_7b_ac|avg_pool|predictions"),
+    "InceptionResNetV2": (75, "tf", r"block\d+_(1|10|20)_ac|mixed_\w+|conv_7b_ac|avg_pool|predictions"),
 }
 SLOW = ("EfficientNetV2S", "InceptionResNetV2")
 
