@@ -11,7 +11,7 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from featx.errors import FeatxError
-from featx.system import check_writable, open_whole
+from featx.system import check_writable, whole_file
 
 # What stands for an image whose activity is not told: those of the data set's own test part.
 NO_ACTIVITY = -1
@@ -33,7 +33,7 @@ def main() -> None:
         check_writable(options.output, overwrite=options.overwrite)
         table = read_annotations(options.annotations)
         table, left_out = keep_common(table, options.fewest_videos)
-        with open_whole(options.output) as file:
+        with whole_file(options.output) as file:
             file.write(table.to_csv(index=False).encode("utf-8"))
     except FeatxError as error:
         sys.exit(f"make_csv.py: {error}")
