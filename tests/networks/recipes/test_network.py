@@ -202,7 +202,7 @@ def test_a_softmax_on_fc2():
     [
         (
             {"backbones": ("resnet50", "vgg19")},
-            "recipe 'small': backbones has resnet50, vgg19, and the store's is vgg16",
+            "recipe 'small': its backbones are resnet50, vgg19, and the store's is vgg16",
         ),
         ({"from_layer": "block6_conv1"}, "vgg16 has no layer 'block6_conv1' .*close"),
         ({"from_layer": "block3"}, "from_layer 'block3' stands for 3 layers; name one of them, such as block3_conv3"),
