@@ -74,7 +74,7 @@ def build_tuned_network(
             file = f"a copy of its file (featx recipes {recipe.name}), and give the copy as `recipe`"
         raise FeatxError(
             f"recipe {recipe.name!r}: its backbones are {', '.join(recipe.backbones)}, and the store's is {backbone}. "
-            f"Extract with `backbone` {recipe.backbones[0]}, or add {backbone} to backbones in {file}"
+            f"Extract with the backbone {recipe.backbones[0]}, or add {backbone} to backbones in {file}"
         )
     spec = find_backbone(backbone)
     size = spec.image_size if image_size is None else image_size
