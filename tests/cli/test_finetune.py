@@ -105,7 +105,7 @@ def test_json_and_changes(tuned_store, recipe, tmp_path):
         (["--recipe", "solar", "--no-cache", "--keep-cache"], "--no-cache leaves nothing to keep"),
         (["--recipe", "solar", "--compile", "--set", "compile=true"], "--set compile: --compile says it too"),
         (["--recipe", "solar", "--cache-limit", "1e-12"], r"more than the cache may .*Give --cache-limit 0\.0"),
-        (["--recipe", "flowers-5"], r"recipe .flowers-5.: its backbones are resnet50, .* Extract with the backbone resnet50"),
+        (["--recipe", "flowers-5"], r"its backbones are resnet50, .* Extract with the backbone resnet50"),
         (["--recipe", "solar", "--root", "nowhere"], r"no such file \(30 of 30 .*--root"),
     ],
 )

@@ -225,7 +225,7 @@ def test_recipes_that_do_not_fit(parts, message):
 @pytest.mark.parametrize("name", ["mine", "flowers-5"])
 def test_a_recipe_for_other_backbones_is_copied_where_it_ships_and_changed_where_it_is_a_users(name):
     recipe = replace(RECIPE, name=name, backbones=("resnet50",))
-    with pytest.raises(FeatxError, match=r"Extract with the backbone resnet50, or add vgg16 to backbones in ") as caught:
+    with pytest.raises(FeatxError, match=r"Extract with the backbone resnet50, or add vgg16 to ") as caught:
         build_tuned_network(recipe, "vgg16", 3, weights="random", image_size=32)
     assert ("(featx recipes flowers-5)" in str(caught.value)) == (name == "flowers-5")
     assert "featx recipes mine" not in str(caught.value)
