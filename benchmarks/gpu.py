@@ -21,7 +21,7 @@ from featx.inference import AUTO
 from featx.inference.batch_size import time_overlapped
 from featx.inference.engines import PRECISIONS
 from featx.inference.engines.base import make_engine
-from featx.networks import BACKBONES, build_backbone, describe_device, load_keras
+from featx.networks import BACKBONES, build_backbone, format_device, load_keras
 
 
 def main() -> int:
@@ -50,7 +50,7 @@ def main() -> int:
 
 def measure(options: argparse.Namespace, precisions: list[str]) -> dict:
     keras = load_keras()
-    device = describe_device(keras)
+    device = format_device(keras)
     product_size = options.product_size or (1024 if device.startswith("cpu") else 8192)
     product_tflops = time_product(keras, product_size, options.seconds)
     frozen = build_backbone(

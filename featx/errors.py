@@ -92,6 +92,10 @@ class MissingStoreError(StoreError, FileNotFoundError):
     """The feature store doesn't exist."""
 
 
+class MissingRunError(FeatxError, FileNotFoundError):
+    """The folder of a run doesn't exist, or holds no run."""
+
+
 class WriteError(FeatxError, OSError):
     """A file or folder can't be written; its cause is the system's error."""
 

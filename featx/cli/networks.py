@@ -23,15 +23,15 @@ def backbones(backbone: str | None, image_size: int | None, as_json: bool) -> No
     GFLOPs are twice the multiplications with weights, for one image, in a layer and in all layers that it depends on.
     The last column names the sets that contain the layer.
     """
-    from featx.networks import describe_backbones, describe_layers
+    from featx.networks import summarize_backbones, summarize_layers
 
     if backbone is None and image_size is not None:
         raise FeatxError("only for the costs of one network; name it: featx backbones BACKBONE", parameter="image_size")
     if backbone is None:
-        rows = describe_backbones()
+        rows = summarize_backbones()
         show_json(list(rows)) if as_json else _show_backbones(rows)
         return
-    description = describe_layers(backbone, image_size=image_size)
+    description = summarize_layers(backbone, image_size=image_size)
     if as_json:
         show_json(description)
     else:

@@ -20,7 +20,7 @@ from featx.experiment.schema import (
     StoreSpec,
 )
 from featx.fit import AXES, MODELS, OF_ONE_SPLIT, plan_cells
-from featx.system import Options, Problems, close_names, read_record, refuse, show_value
+from featx.system import Options, Problems, check_problems, close_names, read_record, show_value
 
 SECTIONS = ("title", "output", "source", "split", *NAMED, "report")
 
@@ -73,7 +73,7 @@ def parse_experiment(path: Path, record: Mapping[str, object], problems: Problem
     entries = {section: _take_entries(mistakes, record.get(section), section) for section in NAMED}
     if not record.get("stores"):
         mistakes["stores"] = "expected at least one, such as {conv: {backbone: vgg16, layers: conv}}"
-    refuse(str(path), mistakes | problems)
+    check_problems(str(path), mistakes | problems)
     return Experiment(path=path, title=title, output=Path(output), source=source, split=split, **entries, report=report)
 
 

@@ -22,7 +22,7 @@ from featx.experiment.schema import (
 from featx.fit import AXES, OF_ONE_SPLIT
 from featx.networks import is_source
 from featx.networks.recipes import shipped_recipes
-from featx.system import Problems, close_names, read_yaml, refuse, without_numpy
+from featx.system import Problems, close_names, read_yaml, without_numpy
 
 
 def read_experiment(path: str | Path, *, changes: Mapping[str, object] | None = None) -> Experiment:
@@ -60,7 +60,7 @@ def read_experiment(path: str | Path, *, changes: Mapping[str, object] | None = 
     broken: Problems = {}
     for key, problem in (*list_broken_rules(experiment), *list_missing(experiment)):
         broken.setdefault(key, problem)
-    refuse(str(path), broken)
+    check_problems(str(path), broken)
     return experiment
 
 

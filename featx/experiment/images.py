@@ -13,7 +13,7 @@ from featx.finetune import PlannedStore, check_task
 from featx.fit import OF_ONE_SPLIT, FitOptions, check_grid, check_repeats, plan_cells, read_strata
 from featx.images import Manifest, make_count_splits, make_splits, read_elpv, read_source
 from featx.store import Rows, Store, read_rows
-from featx.system import Problems, close_names, refuse
+from featx.system import Problems, check_problems, close_names
 
 
 def read_divided_images(experiment: Experiment, *, echo: Callable[[str], None] = lambda line: None) -> Manifest:
@@ -94,7 +94,7 @@ def check_images(experiment: Experiment, manifest: Manifest | None, existing: Ma
                 _check_stage(experiment, spec, table)
             except FeatxError as error:
                 problems[dotted_key(error, key)] = explain(FeatxError(error.text))
-    refuse(str(experiment.path), problems)
+    check_problems(str(experiment.path), problems)
 
 
 def _table_of(

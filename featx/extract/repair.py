@@ -13,7 +13,7 @@ from featx.extract.plan import LazyNetwork
 from featx.extract.recompute import Reextractor, build_reextractor, read_store_settings
 from featx.extract.verify import inspect_store, verify_store
 from featx.images import Manifest, digest_of
-from featx.inference import describe_engines, run_network
+from featx.inference import engines_record, run_network
 from featx.store import (
     Findings,
     Outline,
@@ -197,4 +197,4 @@ def _describe(findings: Findings, result: Repair, reextractor: Reextractor | Non
     counts = {"n_images": result.n_images, "n_rejected": n_rejected, "n_computed": result.n_repaired, "n_resumed": 0}
     repaired = json.dumps({"time": now(), "rows": result.n_repaired, "dropped": result.n_dropped})
     history = add_run(stored, engines[0].device if engines else "", started, **counts)
-    return {**stored, **describe_engines(engines, stored), "repaired": repaired, "history": history}
+    return {**stored, **engines_record(engines, stored), "repaired": repaired, "history": history}

@@ -18,7 +18,7 @@ from featx.extract.options import ExtractOptions
 from featx.extract.plan import ExistingStore, LazyNetwork, Plan, plan_new
 from featx.extract.rejections import Rejections, find_changed, none_readable
 from featx.images import Manifest, PictureNotes, digest_paths
-from featx.inference import Network, PooledNetwork, describe_engines, find_gaps, run_network
+from featx.inference import Network, PooledNetwork, engines_record, find_gaps, run_network
 from featx.results import is_run, read_predictions, read_run
 from featx.store import (
     DigestIndex,
@@ -35,7 +35,7 @@ from featx.store import (
     part_features,
     write_store,
 )
-from featx.system import RunLog, Tally, describe_command, progress_bar
+from featx.system import RunLog, Tally, format_command, progress_bar
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ class ExtractionRun:
         tally = Tally(n_done=min(files.n_done(), n_rows))
         with (
             progress_bar(n_rows, initial=tally.n_done, wanted=self._progress) as bar,
-            RunLog(self.folder.log_path, describe_command(), n_rows, tally, every=self._log_every),
+            RunLog(self.folder.log_path, format_command(), n_rows, tally, every=self._log_every),
         ):
             self.n_computed += run_network(
                 self.manifest, files, network, read, gaps, bar.update, tally=tally, largest=self.plan.largest, **options
@@ -323,7 +323,7 @@ class ExtractionRun:
             **speed,
         )
         return {
-            **describe_engines(engines, stored),
+            **engines_record(engines, stored),
             # A run that computed nothing keeps the speed of the store that it adds to.
             **{name: value for name, value in (stored | speed).items() if name == "images_per_second"},
             "batch_size": self.plan.network.batch_size,

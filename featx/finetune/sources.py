@@ -18,7 +18,7 @@ from featx.finetune.stages import PIXELS, StagePlan
 from featx.finetune.task import ImageDataset, Task
 from featx.images import FLIPS, flip
 from featx.inference import Network, PooledNetwork, compute_parts, run_frozen
-from featx.networks import WHOLE, FrozenBackbone, describe_device, load_keras
+from featx.networks import WHOLE, FrozenBackbone, format_device, load_keras
 from featx.networks.recipes import TunedNetwork, split_at
 from featx.store import Part
 from featx.system import available_cores, progress_bar, sha256_of
@@ -241,7 +241,7 @@ def make_batches(
     else:
         mirrored = [sources[_name_view(plan.source, view)] for view in plan.views[1:]]
     # Several threads read files. Rows of a cache are quick to read, and on a CPU more threads would only disturb.
-    on_cpu = describe_device(load_keras()).startswith("cpu")
+    on_cpu = format_device(load_keras()).startswith("cpu")
     n_workers = available_cores() if isinstance(source, ImageDataset) or not on_cpu else 1
 
     def batches_of(split: str, class_weight: str | None, **options: int | Sequence[RowSource]) -> Batches:

@@ -11,11 +11,11 @@ from featx.networks.recipes import (
     Recipe,
     Stage,
     TunedNetwork,
-    count_seeds,
-    find_cut,
     freeze_all_but,
+    frozen_boundary,
+    seed_sequence,
     split_at,
-    tail_of,
+    trainable_tail,
     unfrozen_layers,
 )
 
@@ -72,7 +72,7 @@ def plan_stages(network: TunedNetwork, recipe: Recipe, *, is_cached: bool = True
     for stage in recipe.stages:
         unfrozen = unfrozen_layers(network, stage, batch_norm=recipe.batch_norm)
         trained |= set(unfrozen)
-        cut = find_cut(network, trained)
+        cut = frozen_boundary(network, trained)
         freeze_all_but(network, unfrozen)
         n_trainable = count_weights(network.model.trainable_weights)
         plans.append(
@@ -96,7 +96,7 @@ def build_stage_model(network: TunedNetwork, plan: StagePlan, *, seed: int = 0) 
     dropped. `seed` is the augmentation's.
     """
     freeze_all_but(network, plan.unfrozen)
-    tail = tail_of(network, plan.cut)
+    tail = trainable_tail(network, plan.cut)
     if plan.source != PIXELS:
         return tail
     keras = load_keras()
@@ -116,7 +116,7 @@ def make_augmentation(augmentation: Augmentation, *, seed: int = 0) -> list[obje
     """Make Keras layers that change images at random in training; pixels that move in have the edge's colour."""
     layers = load_keras().layers
     # With one seed, all layers would draw the same numbers: the more an image is turned, the more it would move.
-    seeds = count_seeds(seed)
+    seeds = seed_sequence(seed)
     made = []
     if augmentation.flip != "none":
         mode = {"both": "horizontal_and_vertical"}.get(augmentation.flip, augmentation.flip)

@@ -14,7 +14,7 @@ from featx.errors import FeatxError
 from featx.finetune.batches import Batches, RowSource
 from featx.finetune.folder import Curves, StageFolder, Trained
 from featx.inference import is_out_of_memory
-from featx.networks import compile_model, describe_device, load_keras
+from featx.networks import compile_model, format_device, load_keras
 from featx.networks.recipes import Recipe, Stage
 
 keras = load_keras()
@@ -89,7 +89,7 @@ def _plain_errors(folder: StageFolder, stage: Stage, recipe: Recipe, *batches: B
         if is_out_of_memory(error):
             raise FeatxError(
                 f"recipe {recipe.name!r}, stage {stage.name!r}: a batch of {stage.batch_size:,} images doesn't fit "
-                f"into the memory of {describe_device(keras)}. Give a smaller `batch_size` in `changes`"
+                f"into the memory of {format_device(keras)}. Give a smaller `batch_size` in `changes`"
             ) from error
         raise
 

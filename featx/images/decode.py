@@ -32,9 +32,7 @@ EXTENSIONS = frozenset(
     )
 )
 
-
 RESIZES = ("squash", "crop", "pad")
-
 
 INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -42,30 +40,23 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
-
 JPEGS = {
     "full": "every pixel is decoded",
     "scaled": "JPEGs at least twice as large as needed are decoded at a half, a quarter or an eighth of their size: "
     "faster, and pixels differ a little",
 }
 
-
 MAX_PIXELS = 178_956_970
 """Most pixels an image may declare: Pillow's own limit for a decompression bomb."""
-
 
 LARGE_PIXELS = 2**25
 """Images that declare more pixels are decoded one at a time."""
 
-
-# Decoders that may see a stranger's file. Others (EPS starts Ghostscript) are never tried.
+# Decoders that untrusted files may reach. Others (EPS starts Ghostscript) are never tried.
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", NETPBM, HEIF)
-
-
 _NO_IMAGE = "not a JPEG, PNG, BMP, TIFF, WebP, GIF, AVIF, HEIC, PBM, PGM or PPM image"
 
-
-# What Pillow's decoders are known to raise on damaged files; warnings, where Python was told to raise them (-W error).
+# What Pillow's decoders are known to raise on damaged files; warnings, where Python raises them (-W error).
 _DECODING_ERRORS = (
     ArithmeticError,
     AssertionError,
@@ -84,7 +75,6 @@ _DECODING_ERRORS = (
     Image.DecompressionBombError,
 )
 
-
 _TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -95,36 +85,25 @@ _TRANSPOSES = {
     8: Image.Transpose.ROTATE_90,
 }
 
-
 _EXIF_ORIENTATION = 0x0112
-
 
 # MPO: Pillow's word for a JPEG with further pictures behind the first.
 _JPEG_FORMATS = ("JPEG", "MPO")
-
-
 _BMP_FORMATS = ("BMP", "DIB")
-
 
 # Pillow's words for gray of 2 and 4 bits, and the largest value of each. Pixels are scaled to 8 bits, the gray that is
 # transparent isn't.
 _PNG_GRAYS = {"L;2": 3, "L;4": 15}
 
-
 # Up to a PNG's width and height, with which each begins.
 _PNG_HEAD = 24
-
-
 _TIFF_TILE_SIDES = (322, 323)
-
 
 # XMP, as Pillow calls it: it would take an orientation from there, which viewers don't.
 _XMP = ("xmp", "XML:com.adobe.xmp")
 
-
 UNUSED_PROFILE = "an ICC profile that can't be used (broken, or for other colours)"
-"""What is to say of images whose profile is ignored for that."""
-
+"""The note on images whose profile is ignored for that."""
 
 _LONGEST_REASON = 200
 
@@ -166,7 +145,7 @@ def read_picture(
     image_size, resize, interpolation, jpeg, icc
         See `decode`.
     known : container of str, optional
-        Digests of files that need no decoding, since their features are there.
+        Digests of files that need no decoding: their features exist.
 
     Raises
     ------
@@ -404,7 +383,7 @@ def _tile_sizes(image: Image.Image) -> list[tuple[int, int]]:
 
 
 def _is_large(sides: tuple[int, int], most: int) -> bool:
-    """Whether a picture needs much memory: by its pixels, or by a very long side, whose weights resizing computes."""
+    """Return whether a picture needs much memory: it has many pixels, or a very long side."""
     return max(sides[0] * sides[1] * MAX_PIXELS // most, 32 * max(sides)) > LARGE_PIXELS
 
 

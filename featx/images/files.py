@@ -11,10 +11,8 @@ from featx.system import sha256_of
 MAX_BYTES = 2**30
 """Most bytes of a file that is read."""
 
-
 LARGE_BYTES = 2**26
 """Files over this size are read, and their pictures decoded, one at a time."""
-
 
 # Up to 32 decoders run at the same time. One picture just below the limit takes 1 to 2 GB while it is decoded, which
 # is harmless; 32 of them would fill any memory. The lock is reentrant: a thread that holds it for a file takes it again
@@ -29,17 +27,6 @@ def take_turns(is_large: bool) -> AbstractContextManager:
 
 def size_of(path: str | Path, *, max_bytes: int = MAX_BYTES) -> int:
     """Return the size of a regular file in bytes without opening it: opening a pipe would wait for its writer.
-
-    Parameters
-    ----------
-    path : path
-        Links are followed.
-    max_bytes : int, default `MAX_BYTES`
-
-    Raises
-    ------
-    ImageError
-        If it doesn't exist, is no regular file, or is larger than `max_bytes`.
 
     Examples
     --------

@@ -14,14 +14,11 @@ from featx.errors import ImageError
 
 _LAB, _SRGB = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
 
-
 # A few MB of float64.
 _BAND_PIXELS = 2**19
 
-
 # The share of values, at either end, that has no say in a picture's range.
 _OUTLIERS = 1000
-
 
 # Resampling overshoots black and white by so much of the range.
 _OVERSHOOT = 0.05
@@ -31,21 +28,6 @@ def flatten_to_8_bits(image: Image.Image) -> Image.Image:
     """Return a picture in mode L or RGB.
 
     16-bit gray uses its type's whole range; for floating-point gray see `find_range`.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Loaded, of any mode.
-
-    Returns
-    -------
-    PIL.Image.Image
-        The picture itself where it is L or RGB, without transparency.
-
-    Raises
-    ------
-    ImageError
-        If it holds values that are not finite.
 
     Examples
     --------
@@ -127,7 +109,7 @@ def find_range(samples: np.ndarray) -> tuple[float, float]:
 
 
 def _find_ends(values: np.ndarray, n_outliers: int) -> tuple[float, float]:
-    """Return the smallest and the largest value but for so many at either end."""
+    """Return the smallest and the largest value without this many values at either end."""
     n_kept = n_outliers + 1
     lowest = highest = values[:0]
     for start in range(0, len(values), _BAND_PIXELS):

@@ -22,13 +22,12 @@ _OF_SYSTEMS = {
     *(f"found.{number:03}" for number in range(1000)),
 }
 
-
 _MOST_ENDINGS = 8
 
 
 @dataclass(frozen=True)
 class Found:
-    """What lies in a folder; hidden files are in no list.
+    """The contents of a folder; hidden files are in no list.
 
     Attributes
     ----------
@@ -49,22 +48,22 @@ class Found:
     of_systems: list[Path] = field(default_factory=list)
 
     def notes(self, root: Path) -> list[str]:
-        """Say what was passed over; paths are shown from `root` on."""
+        """Format what was passed over, with paths relative to `root`."""
         kinds = (
             (self.others, f"files passed over, by ending: {count_endings(self.others)}"),
             (self.links, "links to folders not followed"),
             (self.of_systems, "folders passed over: they are hidden or of a system, and no classes"),
         )
-        return [describe_passed_over(paths, what, root) for paths, what in kinds if paths]
+        return [format_passed_over(paths, what, root) for paths, what in kinds if paths]
 
 
-def describe_passed_over(paths: Sequence[Path], what: str, root: Path) -> str:
-    """Say how many paths of one kind were passed over, and the first."""
+def format_passed_over(paths: Sequence[Path], what: str, root: Path) -> str:
+    """Format how many paths of one kind were passed over, and the first."""
     return f"{len(paths):,} {what}; first {os.path.relpath(paths[0], root)!r}"
 
 
-def describe_no_images(folder: Path, others: Sequence[Path]) -> str:
-    """Say that a folder holds no images, what it holds in their place, and what was expected."""
+def format_no_images(folder: Path, others: Sequence[Path]) -> str:
+    """Format the message on a folder without images: what it holds, and what was expected."""
     passed_over = f" (files passed over, by ending: {count_endings(others)})" if others else ""
     expected = f"Expected files ending in {' '.join(sorted(EXTENSIONS))}"
     return f"{folder}: no images below this folder{passed_over}. {expected}"
@@ -96,7 +95,7 @@ def list_paths(paths: str | Path | Iterable[str | Path]) -> list[Path]:
 
 
 def has_image_name(path: Path) -> bool:
-    """Whether a name ends like an image's.
+    """Return whether a name ends like an image's.
 
     Examples
     --------
@@ -107,20 +106,9 @@ def has_image_name(path: Path) -> bool:
 
 
 def list_images(folder: Path, *, recurse: bool) -> Found:
-    """List the images in a folder, or also in those below it.
-
-    Parameters
-    ----------
-    folder : Path
-    recurse : bool
-
-    Raises
-    ------
-    SourceError
-        If a folder can't be read.
-    """
+    """List the images in a folder, or also in those below it."""
     found = Found()
-    # A stack of its own: strangers' folders may lie deeper within one another than calls can. After a folder with an
+    # A stack of its own: untrusted folders may lie deeper within one another than calls can. After a folder with an
     # image's name and all below it, it comes up again, with how many images there were before.
     left: list[tuple[Path, int | None]] = [(folder, None)]
     while left:
@@ -138,23 +126,7 @@ def list_images(folder: Path, *, recurse: bool) -> Found:
 
 
 def list_folders(folder: Path) -> tuple[list[Path], Found]:
-    """Return the folders in a folder, sorted, links to folders among them; and what isn't taken for one.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    folders : list of Path
-    passed_over : Found
-        Links that lead back to the folder, and folders that are hidden or of a system.
-
-    Raises
-    ------
-    SourceError
-        If it can't be read.
-    """
+    """Return the folders in a folder (sorted, with links), and what was passed over: links back, folders of systems."""
     entries = [entry for entry in _scan(folder) if _is_folder(entry)]
     of_systems = [Path(entry) for entry in entries if _is_of_system(entry)]
     real = Path(os.path.realpath(folder))
@@ -168,18 +140,6 @@ def find_named_otherwise(paths: Sequence[str], root: Path) -> tuple[list[str], l
 
     Backslashes stand for slashes, and letters with accents are composed in one of two ways. A path that names something
     as it is written stays as it is; another is replaced if exactly one file matches it.
-
-    Parameters
-    ----------
-    paths : sequence of str
-        Relative to `root`, or absolute.
-    root : Path
-
-    Returns
-    -------
-    paths : list of str
-    notes : list of str
-        How many were replaced, and how many name nothing.
     """
     found, replaced, missing = list(paths), [], []
     listings: dict[Path, dict[str, list[str]]] = {}
@@ -208,14 +168,14 @@ def find_named_otherwise(paths: Sequence[str], root: Path) -> tuple[list[str], l
 
 def _match(path: str, root: Path, listings: dict[Path, dict[str, list[str]]]) -> list[str]:
     """Return the files that a path with slashes may mean, however their letters are composed."""
-    places = [os.sep if path.startswith("/") else ""]
+    paths = [os.sep if path.startswith("/") else ""]
     for part in filter(None, path.split("/")):
-        places = [
-            os.path.join(place, name)  # noqa: PTH118
-            for place in places
-            for name in ([part] if part.isascii() else _names_like(part, root / place, listings))
+        paths = [
+            os.path.join(path, name)  # noqa: PTH118
+            for path in paths
+            for name in ([part] if part.isascii() else _names_like(part, root / path, listings))
         ]
-    return [place for place in places if is_file(root / place)]
+    return [path for path in paths if is_file(root / path)]
 
 
 def _names_like(name: str, folder: Path, listings: dict[Path, dict[str, list[str]]]) -> list[str]:
@@ -233,7 +193,7 @@ def _names_like(name: str, folder: Path, listings: dict[Path, dict[str, list[str
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a file's name is text: others come with surrogates in place of their bytes."""
+    """Return whether a file's name is text: other names have surrogates in place of their bytes."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -260,7 +220,7 @@ def _look_into(folder: Path, found: Found) -> list[Path]:
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
-    """Whether it is a folder or leads to one; links that lead in circles, or nowhere, do not."""
+    """Return whether a path is a folder or a link to one; links in circles, or to nothing, are not."""
     if _is_link(entry):
         # Path's own raises where the link leads through a folder that may not be read.
         return os.path.isdir(entry)  # noqa: PTH112
@@ -272,7 +232,7 @@ def _is_of_system(entry: os.DirEntry) -> bool:
 
 
 def _is_link(entry: os.DirEntry) -> bool:
-    # Windows's junctions lead to folders as links do; Python tells them from 3.12 on.
+    # Windows's junctions lead to folders as links do; Python recognizes them from 3.12 on.
     return entry.is_symlink() or (hasattr(entry, "is_junction") and entry.is_junction())
 
 
@@ -281,10 +241,10 @@ def _scan(folder: Path) -> list[os.DirEntry]:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
-        _refuse_unreadable(error)
+        _raise_unreadable(error)
 
 
-def _refuse_unreadable(error: OSError) -> NoReturn:
+def _raise_unreadable(error: OSError) -> NoReturn:
     raise SourceError(f"{error.filename}: this folder can't be read: {error.strerror}") from error
 
 
@@ -302,24 +262,7 @@ SPLIT_NAMES = {
 
 
 def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """List the images of a tree `<class>/...` or `<split>/<class>/...`, or of a folder of images alone.
-
-    Parameters
-    ----------
-    root : Path
-
-    Returns
-    -------
-    table : DataFrame
-        Columns path (relative to `root`), label ("" of images alone) and split ("" without folders of splits).
-    notes : tuple of str
-        What was passed over.
-
-    Raises
-    ------
-    SourceError
-        If there are no images, or what lies there can't be meant.
-    """
+    """Return a table (path, label, split) of `<class>/...`, `<split>/<class>/...` or images alone, and notes."""
     tree = _Tree(root)
     folders = tree.class_folders(root)
     split_of = {folder: SPLIT_NAMES.get(folder.name.lower(), "") for folder in folders}
@@ -329,7 +272,7 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     notes = []
     if named and len(named) == len(folders):
         for folder in folders:
-            _refuse_loose(folder, tree.look_into(folder))
+            _check_no_loose_images(folder, tree.look_into(folder))
             of_split = tree.read_classes(tree.class_folders(folder), split_of[folder])
             if not of_split:
                 notes.append(f"no image is in the split folder {folder.name!r}")
@@ -337,28 +280,28 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     elif "train" in split_of.values() and len(set(split_of.values()) - {""}) > 1:
         others = [folder.name for folder in folders if not split_of[folder]]
         raise SourceError(
-            f"{root}: the folders {', '.join(named)} are splits, but {others[0]!r} stands beside them. "
+            f"{root}: the folders {', '.join(named)} are splits, but {others[0]!r} is next to them. "
             "Move it away, or list the images in a CSV"
         )
     else:
         rows += tree.read_classes(folders, "")
-        _refuse_splits_below(root, tree.classes)
+        _check_no_splits_below(root, tree.classes)
         notes += _note_same_folders(root, rows)
 
     loose = tree.look_into(root)
     if rows:
-        _refuse_loose(root, loose)
+        _check_no_loose_images(root, loose)
     if rows and named and len(named) < len(folders):
-        notes.append(f"the folders {', '.join(named)} are taken for classes, since others stand beside them")
+        notes.append(f"the folders {', '.join(named)} are read as classes, since others are next to them")
     if loose:
         # Without classes, a folder with an image's name is no class without images but a file that is none.
         rows = [(str(path), "", "") for path in sorted([*loose, *tree.hollow])]
         tree.hollow.clear()
         notes.append("no class folders: the images get no label")
     if not rows:
-        raise SourceError(f"{describe_no_images(root, tree.found.others)}, in one folder per class")
+        raise SourceError(f"{format_no_images(root, tree.found.others)}, in one folder per class")
     if len({label for _, label, _ in rows} - {""}) == 1:
-        _refuse_folder_around(root, tree.classes[0], rows[0][2])
+        _check_folder_around(root, tree.classes[0], rows[0][2])
     paths, labels, splits = zip(*rows, strict=True)
     columns = {
         # Names that are no text don't fit into pandas's own strings where these are Arrow's.
@@ -370,7 +313,7 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
 
 
 class _Tree:
-    """What is found on the way through a folder tree, and what is not taken from it."""
+    """The images of a folder tree, and what was passed over."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -404,23 +347,23 @@ class _Tree:
         found = list_images(folder, recurse=recurse)
         self.found.others.extend(found.others)
         if recurse:
-            # Of the root itself, links to folders are classes, and what is of a system was listed with these.
+            # In the root itself, links to folders are classes, and folders of systems are listed already.
             self.found.links.extend(found.links)
             self.found.of_systems.extend(found.of_systems)
         return found.images
 
     def notes(self) -> list[str]:
-        """Say what was passed over."""
+        """Format what was passed over."""
         kinds = (
             (self.hollow, "folders passed over: their names end like an image's, and no image is in them"),
             (self.empty, "folders passed over: no image is in them, so they are no classes"),
         )
-        more = [describe_passed_over(paths, what, self.root) for paths, what in kinds if paths]
+        more = [format_passed_over(paths, what, self.root) for paths, what in kinds if paths]
         return [*self.found.notes(self.root), *more]
 
 
-def _refuse_splits_below(root: Path, classes: list[Path]) -> None:
-    """Refuse splits that lie below the classes: they are expected above them, and would be lost."""
+def _check_no_splits_below(root: Path, classes: list[Path]) -> None:
+    """Raise an error for splits below the classes: they are expected above them, and would be lost."""
     below = [list_folders(folder)[0] for folder in classes]
     named = [path for folders in below for path in folders if _is_split(path)]
     are_all = all(folders and all(map(_is_split, folders)) for folders in below)
@@ -447,7 +390,7 @@ def _note_same_folders(root: Path, rows: list[tuple[str, str, str]]) -> list[str
         ", ".join([*map(repr, sorted(names)[:3]), *["..."] * (len(names) > 3)]) for names in (below, inner)
     )
     return [
-        f"found the same {len(inner):,} folders ({same}) in each of the folders {classes}, which are taken for "
+        f"found the same {len(inner):,} folders ({same}) in each of the folders {classes}, which are read as "
         "classes. If these are splits, rename them to train, validation, test"
     ]
 
@@ -456,10 +399,10 @@ def _is_split(folder: Path) -> bool:
     return folder.name.lower() in SPLIT_NAMES
 
 
-def _refuse_folder_around(root: Path, folder: Path, split: str) -> None:
-    """Refuse a folder that holds the class folders where these are expected themselves, as unpacked archives have it.
+def _check_folder_around(root: Path, folder: Path, split: str) -> None:
+    """Raise an error if a folder around the class folders is in their place, as in unpacked archives.
 
-    Nothing is refused where the folder holds images as one class does.
+    A folder that holds images is a class.
     """
     n_inner = 1
     while n_inner == 1:
@@ -479,9 +422,9 @@ def _refuse_folder_around(root: Path, folder: Path, split: str) -> None:
         )
 
 
-def _refuse_loose(folder: Path, images: list[Path]) -> None:
+def _check_no_loose_images(folder: Path, images: list[Path]) -> None:
     if images:
         raise SourceError(
-            f"{folder}: {len(images):,} images (first: {images[0].name!r}) lie in this folder itself, where class "
+            f"{folder}: {len(images):,} images (first: {images[0].name!r}) are in this folder itself, where class "
             "folders are expected. Move each into its class's folder"
         )

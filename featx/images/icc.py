@@ -1,4 +1,4 @@
-"""Colours by the ICC profile in an image file: what it tells a viewer to show, as sRGB."""
+"""Convert colours by the ICC profile in an image file to sRGB, as viewers show them."""
 
 import io
 from dataclasses import dataclass, field
@@ -14,16 +14,11 @@ ICCS = {
     "ignore": "the numbers in the file are taken as sRGB",
 }
 
-
 MAX_PROFILE_BYTES = 2**24
 """Larger profiles are not used. Those of printers take up to a few MB."""
 
-
 _SAME = 2
-
-
 _MOST_TRANSFORMS = 16
-
 
 # What the colours of a mode are to a profile. Numbers of other modes (32 bits, Lab) have no profile that fits.
 _COLOURS = {
@@ -52,23 +47,6 @@ def convert_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     The intent is relative colorimetric with black point compensation: colours that sRGB has stay exact, and black is
     black. A profile that moves no colour by more than 2 of 255 is one of the many that mean sRGB, and leaves the pixels
     as they are.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Loaded, of any mode.
-    profile : bytes
-        In ICC format.
-
-    Returns
-    -------
-    PIL.Image.Image
-        The image itself where nothing is to be converted; else L or RGB, with or without alpha.
-
-    Raises
-    ------
-    ProfileError
-        If the profile can't be used.
     """
     if image.mode == "1":
         return image

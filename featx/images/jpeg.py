@@ -1,4 +1,4 @@
-"""Decode JPEGs strictly: cut or damaged data is found, and too many scans are refused."""
+"""Decode JPEGs strictly: cut or damaged data and too many scans are errors."""
 
 import itertools
 import re
@@ -12,75 +12,34 @@ from featx.errors import ImageError
 
 START, END = b"\xff\xd8", b"\xff\xd9"
 
-
 STRANGE_DATA = "odd JPEG data, which may be damaged"
-"""What is to say of images with bytes between scans, scans in an odd order, or maybe cut between two: viewers show
+"""The note on images with bytes between scans, scans in an odd order, or maybe cut between two: viewers show
 them, whole or not.
 """
-
 
 # By Pillow's mode: what simplejpeg calls it, how its bytes lie, and how many a pixel has.
 _MODES = {"L": ("GRAY", "L", 1), "RGB": ("RGB", "RGB", 3), "CMYK": ("CMYK", "CMYK;I", 4)}
 
-
-# How libjpeg begins to tell of damage.
+# How libjpeg's messages on damage begin.
 _DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG file")
-
-
 _STRANGE = re.compile("extraneous bytes before marker|Inconsistent progression sequence")
-
-
 _GAP = "cannot be decoded: damaged JPEG data (a part of it is empty)"
-
 
 # A disk or a transfer leaves this much empty.
 _EMPTY = bytes(256)
-
-
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
-
-
 _SEQUENTIAL = (0xC0, 0xC1)
-
-
 _PROGRESSIVE = 0xC2
-
-
 _TABLES = 0xC4
-
-
 _START_OF_SCAN = 0xDA
-
 
 # They say nothing of the data: comments, and what applications add.
 _PASSED_OVER = frozenset((*range(0xE0, 0xF0), 0xFE))
-
-
 _ALONE = frozenset((0x01, *range(0xD0, 0xD9)))
 
 
 def load_jpeg(image: Image.Image, data: bytes) -> tuple[Image.Image, bool]:
-    """Decode a JPEG, or find that it is cut or damaged.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Opened from `end_jpeg(data)`, not yet loaded; with the size that it is to be decoded to.
-    data : bytes
-        The file.
-
-    Returns
-    -------
-    PIL.Image.Image
-        What Pillow itself gives.
-    bool
-        Whether its data is strange: `STRANGE_DATA`. It may be whole all the same.
-
-    Raises
-    ------
-    ImageError
-        If data is missing or damaged.
-    """
+    """Decode a JPEG opened from `end_jpeg(data)` to Pillow's own pixels; return also whether its data is strange."""
     whole = end_jpeg(data)
     colours, layout, n_bytes = _MODES[image.mode]
     (width, height), scale = image.size, image.decoderconfig[0] if image.decoderconfig else 1
@@ -132,7 +91,7 @@ def _find_damage(data: bytes, colours: str, is_ended: bool) -> bool:
 
 
 def _may_lack_scans(data: bytes) -> bool:
-    """Whether a progressive JPEG ends after a scan, without an end marker, before all of its values are exact."""
+    """Return whether a progressive JPEG ends after a scan, without an end marker, before all values are exact."""
     segments = dict(_segments(data))
     scans = segments.get(_START_OF_SCAN, b"")
     if _PROGRESSIVE not in segments or END in scans:
@@ -159,7 +118,7 @@ def _ask_libjpeg(segments: Iterable[bytes], colours: str) -> str | None:
 
 
 def _has_gap(data: bytes) -> bool:
-    """Whether zeros stand where no encoder writes them, even if by chance a decoder ends well.
+    """Return whether zeros are where no encoder writes them, even if by chance a decoder ends well.
 
     Zeros mean the first code of each table. Where that ends a block, they are a plain area, as in a blank margin; else
     they are noise of one and the same pattern.
@@ -206,28 +165,15 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 MAX_SCANS = 100
 """Most scans of a JPEG: libtiff's limit, too, for those in TIFFs. Encoders make about ten, from coarse to fine."""
 
-
 _SCAN_MARKER = b"\xff\xda"
-
-
 _END_OF_IMAGE = 0xD9
-
 
 # Markers other than those within a scan's data (escaped bytes, restarts) and those that stand alone.
 _ANY_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 
 
 def check_scans(data: bytes) -> None:
-    """Refuse a JPEG of more than `MAX_SCANS` scans: each goes over all of its pixels, even if it holds nothing.
-
-    Parameters
-    ----------
-    data : bytes
-        The file.
-
-    Raises
-    ------
-    ImageError
+    """Raise an error for a JPEG of more than `MAX_SCANS` scans: each goes over all pixels, even an empty one.
 
     Examples
     --------

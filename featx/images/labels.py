@@ -10,10 +10,8 @@ import pandas as pd
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
-
 # Python refuses to read whole numbers of several thousand digits, and a float holds none of more than 309.
 _MOST_DIGITS = 300
-
 
 # What shows as nothing and is not of Unicode's category Cf: variation selectors, joiners and fillers.
 _INVISIBLE = re.compile(
@@ -136,7 +134,7 @@ def _undo(label: str, differences: Iterable[str] = _DIFFERENCES) -> str:
 
 
 def _differences_of(one: str, other: str) -> list[str]:
-    """Return what two labels differ in, as few differences as tell it."""
+    """Return the smallest list of differences between two labels."""
     needed = list(_DIFFERENCES)
     for difference in reversed(_DIFFERENCES):
         others = [name for name in needed if name != difference]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from featx.errors import SourceError
-from featx.images.folders import describe_no_images, find_named_otherwise, list_images, list_paths
+from featx.images.folders import find_named_otherwise, format_no_images, list_images, list_paths
 from featx.images.tables import list_columns, load_csv
 from featx.system import is_folder
 
@@ -56,7 +56,7 @@ def list_sources(
         if is_folder(source):
             found = list_images(source, recurse=True)
             if not found.images:
-                raise SourceError(describe_no_images(source, found.others))
+                raise SourceError(format_no_images(source, found.others))
             paths += found.images
             for note in found.notes(source):
                 echo(f"{source}: {note}")

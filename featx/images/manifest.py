@@ -15,10 +15,7 @@ from featx.images.tables import list_columns, load_csv
 from featx.system import sha256_of
 
 SPLITS = ("train", "validation", "test")
-
-
 _DEFAULT_COLUMNS = {"path": "path", "label": "label", "split": None, "group": None}
-
 
 # Unicode's line separators among them.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -150,7 +147,7 @@ def _read_csv(csv_path: Path, *, columns: dict[str, str | None], root: Path) -> 
 def _name_columns(
     table: pd.DataFrame, csv_path: Path, columns: dict[str, str | None], notes: tuple[str, ...]
 ) -> pd.DataFrame:
-    """Give the chosen columns featx's own names; say which columns there are when one is missing."""
+    """Rename the chosen columns to featx's own names; an error for a missing one lists the existing columns."""
     chosen = {}
     unwanted = [name for name, column in columns.items() if column == "" and name != "path"]
     for name, column in columns.items():

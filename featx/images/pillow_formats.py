@@ -13,28 +13,16 @@ from PIL import AvifImagePlugin, Image, PpmImagePlugin
 from featx.errors import ImageError
 
 HEIF = "FEATX-HEIF"
-
-
 NETPBM = "FEATX-NETPBM"
 
-
-# AV1 in a HEIF container, HEVC in one, and containers that say further on what is in them.
+# AV1 in a HEIF container, HEVC in one, and containers that name their contents later.
 _AVIF_BRANDS = {b"avif", b"avis"}
-
-
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
-
-
 _OPEN_BRANDS = {b"mif1", b"msf1"}
-
-
 _MOST_BRANDS = 64
-
 
 # Where a HEIF container says how large one of its pictures is.
 _SIDES = re.compile(rb"ispe\0\0\0\0(.{8})", re.DOTALL)
-
-
 _NETPBM_BEGINNINGS = {b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"}
 
 
@@ -64,16 +52,16 @@ class _NetpbmImageFile(PpmImagePlugin.PpmImageFile):
         data = self.fp.read(n_samples * kind.itemsize)
         if len(data) < n_samples * kind.itemsize:
             raise ImageError(f"cannot be decoded: its pixels end after {len(data):,} bytes")
-        wanted = np.dtype(np.uint16 if self.mode == "I" else np.uint8)
-        largest = np.iinfo(wanted).max
-        values = np.rint(np.arange(2 ** (8 * kind.itemsize)) / white * largest).clip(max=largest).astype(wanted)
+        target = np.dtype(np.uint16 if self.mode == "I" else np.uint8)
+        largest = np.iinfo(target).max
+        values = np.rint(np.arange(2 ** (8 * kind.itemsize)) / white * largest).clip(max=largest).astype(target)
         shape = (self.height, self.width, 3) if self.mode == "RGB" else (self.height, self.width)
         decoded = Image.fromarray(values[np.frombuffer(data, kind)].reshape(shape))
         self.im, self._mode, self.tile = decoded.im, decoded.mode, []
 
 
 def _open_heif(file: BinaryIO, name: str) -> Image.Image:
-    """Open an AVIF or a HEIC; what is wrong with one is said, where Pillow would take it for no image at all."""
+    """Open an AVIF or a HEIC; an error says what is wrong, where Pillow would only see no image."""
     n_bytes = int.from_bytes(file.read(4), "big")
     head = file.read(min(n_bytes - 4, 4 * _MOST_BRANDS))
     file.seek(0)
@@ -90,15 +78,15 @@ def _open_heic(file: BinaryIO, name: str) -> Image.Image:
         import pillow_heif
     except ImportError as error:
         raise ImageError("a HEIC image, which needs the package pillow-heif: pip install 'featx[heic]'") from error
-    _refuse_large(file)
+    _check_size(file)
     image = pillow_heif.HeifImageFile(file, name)
     # It would decode a thumbnail in place of the picture.
     image.draft = lambda mode, size: None
     return image
 
 
-def _refuse_large(file: BinaryIO) -> None:
-    """Refuse a HEIC with a picture too large to be decoded, even where it shows a small part of it only."""
+def _check_size(file: BinaryIO) -> None:
+    """Raise an error for a HEIC with a picture too large to be decoded, even if only a small part of it is shown."""
     # Here, since that one imports this module.
     from featx.images.decode import MAX_PIXELS
 
@@ -114,6 +102,4 @@ def _is_heif(prefix: bytes) -> bool:
 
 
 Image.OPEN[HEIF] = (_open_heif, _is_heif)
-
-
 Image.OPEN[NETPBM] = (_NetpbmImageFile, lambda prefix: prefix[:2] in _NETPBM_BEGINNINGS)

@@ -6,42 +6,21 @@ import zlib
 from featx.errors import ImageError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
 _END = b"IEND"
-
 
 # Viewers read no more of a file that is shown for its first picture. Those in capitals are needed to decode it, but for
 # the end.
 _KEPT = (b"tRNS", b"eXIf", _END)
 
-
 # Where ImageMagick puts an orientation.
 _EXIF_TEXT = b"Raw profile type exif\0"
-
-
 _LONGEST_TEXT = 2**16
 
 
 def keep_pixel_chunks(data: bytes) -> tuple[bytes, bytes | None]:
     """Leave out of a PNG file what its pixels don't depend on, such as text, and what is damaged but not needed.
 
-    Parameters
-    ----------
-    data : bytes
-        The file.
-
-    Returns
-    -------
-    bytes
-        The file without those chunks, and without its ICC profile.
-    bytes or None
-        The content of the chunk with the ICC profile, empty if it is damaged; None if there is none.
-
-    Raises
-    ------
-    ImageError
-        If a chunk that is needed is damaged.
+    Return the file without that and its ICC profile, and the profile's chunk (empty if damaged, None without one).
 
     Examples
     --------
@@ -68,19 +47,12 @@ def keep_pixel_chunks(data: bytes) -> tuple[bytes, bytes | None]:
         place = end
         if kind == _END:
             return b"".join(kept), profile
-    # It is cut: what is there of the rest tells Pillow so.
+    # It is cut: Pillow sees that by the rest that exists.
     return b"".join([*kept, view[place:]]), profile
 
 
 def unpack_profile(content: bytes, most: int) -> bytes:
-    """Return the ICC profile that a chunk holds: of `most` bytes at most, empty if it can't be unpacked.
-
-    Parameters
-    ----------
-    content : bytes
-        A name, a zero, the kind of compression (zero), and the compressed profile.
-    most : int
-    """
+    """Return the ICC profile that a chunk holds: of `most` bytes at most, empty if it can't be unpacked."""
     _, _, packed = content.partition(b"\0")
     if not packed.startswith(b"\0"):
         return b""

@@ -1,4 +1,4 @@
-"""Images decoded in threads, ahead of whoever takes them."""
+"""Decode images in threads, some ahead of their use."""
 
 import warnings
 from collections import deque
@@ -14,34 +14,13 @@ from featx.images.folders import is_utf8
 from featx.system import available_cores
 
 MOST_DECODERS = 32
-
-
 _N_NAMED = 3
 
 
 def read_ahead(
     root: Path, paths: Sequence[str | Path], rows: Iterator[int], read: Callable[[Path], Picture], ahead: int = 0
 ) -> Iterator[tuple[int, Picture | str]]:
-    """Decode images in threads, some ahead; close the iterator if it is left early.
-
-    Parameters
-    ----------
-    root : Path
-        The folder that relative paths start from.
-    paths : sequence of str or Path
-        Of every image, by row.
-    rows : iterator of int
-        Which of them.
-    read : callable
-        Turns a path into a `Picture`, or raises `ImageError`.
-    ahead : int, default 0
-        How many pictures may wait; two a thread in any case.
-
-    Yields
-    ------
-    (int, Picture or str)
-        Each row, and its picture or the reason that there is none.
-    """
+    """Decode images in threads, some ahead; close the iterator if it is left early."""
     ahead = max(ahead, 2 * n_decoders())
 
     def attempt(row: int) -> Picture | str:
@@ -76,7 +55,7 @@ class PictureNotes:
     Parameters
     ----------
     paths : sequence of str or Path
-        Of every image, by row.
+        Paths of all images, by row.
     """
 
     def __init__(self, paths: Sequence[str | Path]) -> None:

@@ -1,4 +1,4 @@
-"""Splits of a table of images: by shares of each label, with groups kept together, or by so many images a class."""
+"""Split a table of images: by shares of each label, with groups kept together, or by a number of images per class."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,7 +30,7 @@ def make_splits(
     seed : int, default 0
         The same seed gives the same splits.
     stratify : str or sequence of str, optional
-        Further columns whose shares are kept beside the label's.
+        Further columns whose shares are kept too, like the label's.
 
     Returns
     -------
@@ -58,16 +58,16 @@ def make_splits(
 
 
 def make_count_splits(manifest: Manifest, *, train: int, validation: int = 0, seed: int = 0) -> Manifest:
-    """Draw so many train and validation images of every class; all others are test images.
+    """Draw a number of train and validation images per class; all others are test images.
 
     Parameters
     ----------
     manifest : Manifest
         Images with labels, without splits, and without groups of several images.
     train : int
-        Train images a class.
+        Train images per class.
     validation : int, default 0
-        Validation images a class.
+        Validation images per class.
     seed : int, default 0
         The same seed gives the same splits.
 
@@ -204,13 +204,6 @@ def _divide_rows(strata: pd.Series, shares: dict[str, float], seed: int) -> np.n
 def say_why(strata: pd.Series, error: ValueError) -> str:
     """Return why scikit-learn can't divide rows; where some are the only ones of their kind, without naming them all.
 
-    Parameters
-    ----------
-    strata : Series of str
-        What each row is stratified by.
-    error : ValueError
-        Of `train_test_split`.
-
     Examples
     --------
     >>> say_why(pd.Series(["ash", "ash", "birch"]), ValueError("..."))
@@ -227,7 +220,7 @@ def say_why(strata: pd.Series, error: ValueError) -> str:
 def divide_groups(
     strata: pd.Series, groups: pd.Series, shares: dict[str, float], seed: int, *, classes: pd.Series
 ) -> np.ndarray:
-    """Give each group to the split that it brings closest to its shares, until none fits better elsewhere.
+    """Assign each group to the split that it brings closest to its shares, until none fits better elsewhere.
 
     The first order (by the spread of a group's counts, ties at random) is that of scikit-learn's
     `StratifiedGroupKFold`, which divides into equal folds only. Where that leaves a class out of a split, and another
@@ -259,22 +252,7 @@ def divide_groups(
 def _put_classes_everywhere(
     parts: np.ndarray, has_class: np.ndarray, weights: np.ndarray, lag: np.ndarray
 ) -> np.ndarray:
-    """Move groups, at the least cost in squared lags, so that every class that has enough groups is in every split.
-
-    Parameters
-    ----------
-    parts : ndarray of shape (n_groups,), int
-        The split of each group.
-    has_class : ndarray of shape (n_groups, n_classes), bool
-    weights : ndarray of shape (n_groups, n_strata)
-    lag : ndarray of shape (n_splits, n_strata)
-        What each split still has to get.
-
-    Returns
-    -------
-    ndarray of shape (n_groups,), int
-        `parts` as it is, if all is well or no division of whole groups is better.
-    """
+    """Move groups, at the least cost in squared lags, so that every class that has enough groups is in every split."""
     n_groups, n_splits = len(parts), len(lag)
     has_class = has_class[:, has_class.sum(axis=0) >= n_splits]
     if all(has_class[parts == split].any(axis=0).all() for split in range(n_splits)):
@@ -296,7 +274,7 @@ def _put_classes_everywhere(
 
 
 def _notes_on_shares(parts: np.ndarray, shares: dict[str, float]) -> list[str]:
-    """Say by how much whole groups miss the shares, if by more than 2% of the images, and more than one image."""
+    """Format by how much whole groups miss the shares, if by more than 2% of the images, and more than one image."""
     found = {name: int((parts == name).sum()) for name in shares}
     if all(abs(found[name] - share * len(parts)) <= max(1, 0.02 * len(parts)) for name, share in shares.items()):
         return []

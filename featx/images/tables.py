@@ -15,42 +15,14 @@ from featx.system import is_file
 # What spreadsheets put between cells; commas come first where a header could have several.
 _DELIMITERS = {",": "','", ";": "';'", "\t": "tabs"}
 
-
 # The mask of a picture, written as text, is longer than Python's csv lets a cell be. This is what its C code can count.
 _LONGEST_CELL = 2**31 - 1
-
-
 _DECIMAL = r"\s*[-+]?\d+(,\d+)?\s*"
-
-
 _LINE_END = re.compile("\r\n|\r|\n")
 
 
 def load_csv(csv_path: Path, *, path_column: str, root: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Load a CSV with all its cells as text.
-
-    Parameters
-    ----------
-    csv_path : Path
-        UTF-8; its cells are separated by commas, semicolons or tabs, as its header is. Blank lines are left out.
-    path_column : str
-        The column that holds the paths of images. It may be missing.
-    root : Path
-        The folder that these paths start from.
-
-    Returns
-    -------
-    table : DataFrame
-        The columns that have a name; its index has the line of the file that each row begins in.
-    notes : tuple of str
-        What was left out, and how it was read.
-
-    Raises
-    ------
-    SourceError
-        If it can't be read, a row has more or fewer cells than the header, a quote swallows rows, two columns have one
-        name, or there are no rows.
-    """
+    """Load a CSV with all its cells as text."""
     limit = csv.field_size_limit(_LONGEST_CELL)
     try:
         delimiter = _find_delimiter(csv_path, path_column)
@@ -155,7 +127,7 @@ def _read_rows(
         )
     repeated = [name for name in names if name.strip() and names.count(name) > 1]
     if repeated:
-        raise SourceError(f"{csv_path}: the column {repeated[0]!r} is there twice: rename one or leave it out")
+        raise SourceError(f"{csv_path}: the column {repeated[0]!r} occurs twice: rename one or leave it out")
     path_index = names.index(path_column) if path_column in names else None
     if last > first and path_index is not None:
         _check_swallowed(csv_path, first, names, delimiter, path_index, root)
@@ -230,7 +202,7 @@ def _check_swallowed(
                 continue
             # Nor is a path's own first or last line a row, though it ends like an image's name.
             is_part = path_index == number and (is_first or is_last) and len(pieces) == 1
-            # A swallowed row may have too many cells, before or behind its path: nobody has counted them.
+            # A swallowed row may have too many cells, before or after its path: they were not counted.
             for path in (pieces[path_index - first].strip(), pieces[path_index - last - 1].strip()):
                 if path and ((has_image_name(Path(path)) and not is_part) or is_file(root / path)):
                     raise SourceError(

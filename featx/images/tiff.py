@@ -12,95 +12,53 @@ from PIL import Image, ImageFile
 from featx.errors import ImageError
 from featx.images.flatten import find_range, scale_to_8_bits
 
-# Without a handler, what they find odd in a stranger's file would be written to the screen.
+# Without a handler, warnings about untrusted files would be written to the screen.
 for _name_of_logger in ("tifffile", "PIL.TiffImagePlugin"):
     logging.getLogger(_name_of_logger).addHandler(logging.NullHandler())
 
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""What TIFFs and BigTIFFs begin with."""
-
+"""The first bytes of TIFFs and BigTIFFs."""
 
 _BITS_PER_SAMPLE = 258
-
-
 _COMPRESSION = 259
-
-
 _PHOTOMETRIC = 262
-
-
 _STRIP_OFFSETS = 273
-
-
 _ORIENTATION = 274
-
-
 _PLANAR_CONFIGURATION = 284
-
-
 _COLOR_MAP = 320
-
-
 _TILE_OFFSETS = 324
-
-
 _EXTRA_SAMPLES = 338
-
-
 _SAMPLE_FORMAT = 339
-
-
 _SUBSAMPLING = 530
-
-
 _ICC_PROFILE = 34675
-
-
 _PLANAR = 2
-
-
 _UNCOMPRESSED = 1
-
-
 _FAX_COMPRESSIONS = (2, 3, 4)
-
-
 _DEFLATES = (8, 32946)
-
 
 # Extra samples that are transparency: the colours are multiplied by it already, or are not.
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 
-
 # How many samples are colours: of gray (white is zero, black is zero), RGB, palettes and CMYK.
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5
-
-
 _N_COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4}
-
 
 # None, LZW, Deflate (two numbers), PackBits, LZMA, Zstandard: their decoders give no more bytes than are asked for,
 # while pictures within a TIFF (JPEG, JPEG 2000, WebP) may be of any size.
 _COMPRESSIONS = (_UNCOMPRESSED, 5, *_DEFLATES, 32773, 34925, 50000)
 
-
-# Of unsigned samples of up to so many bits, the largest value is white.
+# In unsigned samples of up to this many bits, the largest value is white.
 _MOST_BITS = 16
-
-
 _BUFFER_BYTES = 2**24
-
 
 # Most programs write it behind the pixels.
 _NO_TAGS = "a TIFF that is cut or damaged: its directory of tags is not there"
-
-
 _NO_DATA = "a TIFF with a strip or tile without data"
 
 
 def is_simple(image: Image.Image) -> bool:
-    """Whether Pillow reads a TIFF rightly that it has opened.
+    """Return whether Pillow reads a TIFF correctly that it has opened.
 
     It does where samples have up to 8 bits, no sign, and are colours or marked as what else they are. But it takes for
     something else: extra samples in planes of their own, uncompressed colours that several pixels share, a palette of
@@ -211,15 +169,15 @@ def _name(number: int) -> str:
 
 
 def _has_white(page: tifffile.TiffPage) -> bool:
-    """Whether the largest value of the samples' type is white."""
+    """Return whether the largest value of the samples' type is white."""
     return page.dtype.kind in "bu" and page.bitspersample <= _MOST_BITS
 
 
 def _find_alpha(page: tifffile.TiffPage) -> int | None:
-    """Return the place of the sample that is transparency, if one is marked as that."""
-    places = range(_N_COLOURS[page.photometric], page.samplesperpixel)
-    marked = zip(places, page.extrasamples, strict=False)
-    return next((place for place, mark in marked if mark in (_ASSOCIATED, _UNASSOCIATED)), None)
+    """Return the index of the sample that is marked as transparency, if there is one."""
+    indices = range(_N_COLOURS[page.photometric], page.samplesperpixel)
+    marked = zip(indices, page.extrasamples, strict=False)
+    return next((index for index, mark in marked if mark in (_ASSOCIATED, _UNASSOCIATED)), None)
 
 
 def _to_picture(page: tifffile.TiffPage) -> Image.Image:
@@ -227,7 +185,7 @@ def _to_picture(page: tifffile.TiffPage) -> Image.Image:
     samples = _decode(page, [*range(n_colours), *([] if alpha is None else [alpha])])
     is_gray = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
     if alpha is None and is_gray and page.dtype.kind == "u" and page.bitspersample == _MOST_BITS:
-        # In full, as those of a PNG: a profile may tell apart what is one level of 8 bits.
+        # In full, as those of a PNG: a profile may distinguish what is one level of 8 bits.
         gray = samples[..., 0].astype(np.uint16)
         return Image.fromarray(65535 - gray if page.photometric == _WHITE_IS_ZERO else gray)
     picture = _draw_colours(page, samples[..., :n_colours])
@@ -241,18 +199,18 @@ def _to_picture(page: tifffile.TiffPage) -> Image.Image:
     return Image.merge(f"{picture.mode}a", (*picture.split(), transparency)).convert(f"{picture.mode}A")
 
 
-def _decode(page: tifffile.TiffPage, wanted: Sequence[int]) -> np.ndarray:
-    """Return the wanted samples of every pixel, (height, width, n_wanted), in the file's own type."""
+def _decode(page: tifffile.TiffPage, indices: Sequence[int]) -> np.ndarray:
+    """Return some samples of every pixel, (height, width, n_samples), in the file's own type."""
     height, width = page.imagelength, page.imagewidth
-    samples = np.empty((height, width, len(wanted)), page.dtype)
+    samples = np.empty((height, width, len(indices)), page.dtype)
     for part, (plane, _, top, left, _), _ in page.segments(maxworkers=1, buffersize=_BUFFER_BYTES):
         if part is None:
             raise ImageError(_NO_DATA)
         inside = part[0, : height - top, : width - left]
         target = samples[top : top + inside.shape[0], left : left + inside.shape[1]]
-        for place, sample in enumerate(wanted):
+        for number, sample in enumerate(indices):
             if plane <= sample < plane + inside.shape[-1]:
-                target[..., place] = inside[..., sample - plane]
+                target[..., number] = inside[..., sample - plane]
     return samples
 
 

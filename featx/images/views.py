@@ -10,7 +10,6 @@ VIEWS = {
     "dihedral": "the image turned by 0, 90, 180 and 270 degrees, each with its mirror image",
 }
 
-
 FLIPS = {
     "none": ("",),
     "horizontal": ("", "h"),

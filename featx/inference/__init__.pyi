@@ -26,7 +26,7 @@ from .network import (
     build_network as build_network,
 )
 from .network import (
-    describe_engines as describe_engines,
+    engines_record as engines_record,
 )
 from .network import (
     own_image_size as own_image_size,

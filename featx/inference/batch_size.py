@@ -1,4 +1,4 @@
-"""How many images a forward pass takes: found by trying, and halved where the device's memory runs out."""
+"""Find the number of images of a forward pass by trying, and halve it where the device's memory runs out."""
 
 import time
 from collections.abc import Callable
@@ -9,27 +9,21 @@ from featx.errors import FeatxError
 
 AUTO = "auto"
 
-
 DEFAULT = 8
-"""What auto stands for on a CPU, where larger batches are no faster, and where its search begins elsewhere."""
-
+"""The batch size for auto on a CPU, where larger batches are no faster; the first one that is tried on a GPU."""
 
 LARGEST = 4096
-
 
 # Less than this is as likely noise, and a larger batch takes more memory.
 _WORTHWHILE = 1.05
 
-
 # Backends say it in their own classes, which are not there to be named where a backend isn't installed.
 _EXHAUSTED = frozenset(("ResourceExhaustedError", "OutOfMemoryError"))
-
-
 _SAID = ("RESOURCE_EXHAUSTED", "out of memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of TensorFlow, JAX, PyTorch or Python itself says that memory ran out.
+    """Return whether an error of TensorFlow, JAX, PyTorch or Python itself says that memory ran out.
 
     Examples
     --------
@@ -51,7 +45,7 @@ def find_batch_size(time_batch: Callable[[int], float], *, first: int = DEFAULT,
     time_batch : callable
         Takes a batch size, returns the seconds of such a batch, or raises what `is_out_of_memory` knows.
     first, largest : int
-        Where to begin, and where to end at the latest.
+        The first and the largest batch size to try.
 
     Raises
     ------
@@ -79,13 +73,7 @@ def find_batch_size(time_batch: Callable[[int], float], *, first: int = DEFAULT,
 
 
 def halve(batch_size: int) -> int:
-    """Return the next smaller batch to try where memory ran out.
-
-    Raises
-    ------
-    FeatxError
-        If there is none.
-    """
+    """Return the next smaller batch to try where memory ran out."""
     if batch_size == 1:
         raise FeatxError(
             "the device's memory is too small for a forward pass of one image. Use a smaller `image_size`, `precision` "
@@ -97,29 +85,19 @@ def halve(batch_size: int) -> int:
 def time_overlapped(
     submit: Callable[[np.ndarray], Callable[[], object]], pixels: np.ndarray, *, seconds: float
 ) -> float:
-    """Return the seconds a batch takes where each is handed over before the one ahead of it is fetched.
-
-    Parameters
-    ----------
-    submit : callable
-        See `featx.inference.engines.keras.KerasEngine.submit`.
-    pixels : ndarray
-        The batch.
-    seconds : float
-        Go on for so long.
-    """
+    """Return the seconds per batch if each is submitted before the previous one is fetched."""
     # Compiled by the first one, which is not timed.
     submit(pixels)()
-    begun = time.perf_counter()
+    started = time.perf_counter()
     ahead = submit(pixels)
     n_batches = 1
-    while time.perf_counter() - begun < seconds:
+    while time.perf_counter() - started < seconds:
         following = submit(pixels)
         ahead()
         ahead = following
         n_batches += 1
     ahead()
-    return (time.perf_counter() - begun) / n_batches
+    return (time.perf_counter() - started) / n_batches
 
 
 def _rate(time_batch: Callable[[int], float], size: int) -> float | None:

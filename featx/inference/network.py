@@ -14,7 +14,7 @@ from featx.results import build_from_run, is_run, read_finetuned
 
 
 def own_image_size(backbone: str, weights: str) -> int:
-    """Return the height and width that a network's images have unless told otherwise.
+    """Return the height and width that a network's images have by default.
 
     Parameters
     ----------
@@ -38,11 +38,11 @@ def build_frozen(
     preprocessing: str | None = None,
     echo: Callable[[str], None] = lambda line: None,
 ) -> FrozenBackbone:
-    """Build a network that features are made by: a backbone, or one that was fine-tuned.
+    """Build a frozen network: a backbone, or a network that was fine-tuned.
 
     A fine-tuned one has the backbone's layers up to the one that its head is on, and those of its head. `all` and `fc`
     take in the head's fully connected layers, and `predictions` stands for the probabilities of its own classes. Its
-    image size and preprocessing are those that it was trained with, unless told otherwise.
+    image size and preprocessing are by default those that it was trained with.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def build_frozen(
     Raises
     ------
     FeatxError
-        If a layer is unknown, the weights lack it or aren't there, or the sizes don't fit.
+        If a layer is unknown, the weights or its part of them are missing, or the sizes don't fit.
     """
     if is_run(weights):
         return build_from_run(
@@ -82,7 +82,7 @@ class PooledNetwork:
     preprocessing : str
         What the weights expect.
     weights_name, weights_sha256 : str
-        What was asked for, and the digest of every weight that takes part.
+        Where the weights come from, and the digest of every weight that is used.
     """
 
     engine: Engine
@@ -96,7 +96,7 @@ class PooledNetwork:
 
     @property
     def has_own_device(self) -> bool:
-        """Whether the network leaves the processor's cores to others while it computes."""
+        """Return whether the network leaves the processor's cores to others while it computes."""
         return not self.engine.device.startswith("cpu")
 
     @property
@@ -105,17 +105,7 @@ class PooledNetwork:
         return self.engine.n_channels
 
     def __call__(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """Push images through the network.
-
-        Parameters
-        ----------
-        pixels : ndarray of shape (n, image_size, image_size, 3), uint8
-            At most `batch_size` images.
-
-        Returns
-        -------
-        dict of str to ndarray of shape (n, n_channels), float32
-        """
+        """Turn pixels (n, image_size, image_size, 3), uint8, at most a batch, into {name: features (n, channels)}."""
         return self.submit(pixels)()
 
     def submit(self, pixels: np.ndarray) -> Callable[[], dict[str, np.ndarray]]:
@@ -126,7 +116,7 @@ class PooledNetwork:
         Parameters
         ----------
         pixels : ndarray of shape (n, image_size, image_size, 3), uint8
-            At most `batch_size` images; they must not change before the features are there.
+            At most `batch_size` images; they must not change until the features are returned.
 
         Returns
         -------
@@ -136,11 +126,11 @@ class PooledNetwork:
         begin = getattr(self.engine, "submit", None) or partial(partial, self.engine)
         if self.views == "none":
             return begin(pixels)
-        begun = [begin(np.ascontiguousarray(view)) for view in make_views(pixels, self.views)]
+        started = [begin(np.ascontiguousarray(view)) for view in make_views(pixels, self.views)]
 
         def fetch() -> dict[str, np.ndarray]:
             sums = {name: np.zeros((len(pixels), width)) for name, width in self.n_channels.items()}
-            for wait in begun:
+            for wait in started:
                 for name, features in wait().items():
                     sums[name] += features
             return {name: (total / n_views(self.views)).astype(np.float32) for name, total in sums.items()}
@@ -174,12 +164,12 @@ def build_network(
         One of `featx.networks.BACKBONES`.
     layers : str or sequence of str, default "all"
         Names of layers and of sets; one text has commas between them. See
-        `featx.networks.Backbone` and `featx.networks.describe_layers`.
+        `featx.networks.Backbone` and `featx.networks.summarize_layers`.
     weights : str, default "imagenet"
         See `featx.networks.load_weights`; or the folder of a fine-tuned run, see `featx.inference.build_frozen`.
     image_size : int, optional
         Height and width of the images, pixels; default: what the backbone was published with, or fine-tuned with. No
-        other fits where VGG's fully connected layers with published weights take part, or those of a flattened map.
+        other fits where VGG's fully connected layers with published weights are used, or those of a flattened map.
     preprocessing : str, optional
         What the weights expect, one of `featx.networks.PREPROCESSINGS`; default: what the backbone was published
         with, or fine-tuned with.
@@ -196,12 +186,12 @@ def build_network(
     batch_size : int or "auto", default 8
         `auto` is found by trying on a GPU; on a CPU it is 8, or as many as there are cores where ncnn takes one a core.
     echo : callable, optional
-        Is told what a user should know, a line at a time.
+        Receives what a user should know, one line at a time.
 
     Raises
     ------
     FeatxError
-        If a layer is unknown, the weights lack it, or the sizes don't fit.
+        If a layer is unknown or missing from the weights, or the sizes don't fit.
     """
     poolings = choose_poolings(pool)
     frozen = build_frozen(
@@ -224,7 +214,7 @@ def run_frozen(
     precision: str = "float32",
     batch_size: int | str = DEFAULT,
 ) -> PooledNetwork:
-    """Give a frozen network the engine that runs it.
+    """Choose an engine for a frozen network.
 
     Parameters
     ----------
@@ -247,7 +237,7 @@ def run_frozen(
     )
 
 
-def describe_engines(engines: Iterable["Engine"], stored: Mapping[str, object]) -> dict[str, str]:
+def engines_record(engines: Iterable["Engine"], stored: Mapping[str, object]) -> dict[str, str]:
     """Return versions and devices: those of the store that is added to, and those of a run, each once, with commas.
 
     Parameters

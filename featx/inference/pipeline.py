@@ -25,7 +25,7 @@ MOST_ROWS = 4096
 
 
 class Network(Protocol):
-    """What the pipeline asks of a network; see `featx.inference.PooledNetwork`."""
+    """The network as the pipeline uses it; see `featx.inference.PooledNetwork`."""
 
     batch_size: int
     n_channels: Mapping[str, int]
@@ -64,7 +64,7 @@ class Batch:
                 known.add(picture.sha256)
 
     def is_full(self, batch_size: int) -> bool:
-        """Whether to end here; where no picture waits, the end makes no difference to the batches that follow."""
+        """Return whether to end here; if no picture waits, the end changes none of the batches that follow."""
         n_rows = len(self.rows) + len(self.rejected)
         return len(self.pixels) == batch_size or (not self.pixels and n_rows >= MOST_ROWS)
 
@@ -102,7 +102,7 @@ class Batch:
 
 
 def _check_values(features: dict[str, np.ndarray], paths: list[str | Path], largest: float) -> None:
-    """Refuse values that are none, or that the store can't hold, by the first image that has one."""
+    """Check that values are finite and that the store can hold them; an error names the first image."""
     for layer, values in features.items():
         finite = np.isfinite(values).all(axis=1)
         if not finite.all():
@@ -121,8 +121,6 @@ def _check_values(features: dict[str, np.ndarray], paths: list[str | Path], larg
 
 
 PART_SIZE = 128
-
-
 _BATCHES_AHEAD = 4
 
 
@@ -134,8 +132,12 @@ def run_network(
     gaps: Iterable[tuple[int, int]],
     advance: Callable[[int], object],
     *,
+    known: set[str] | None = None,
+    wanted: np.ndarray | None = None,
+    largest: float = np.inf,
+    reject: Callable[[int, str], object] = lambda row, reason: None,
+    note: Callable[[int, str], object] = lambda row, text: None,
     tally: Tally | None = None,
-    **options: object,
 ) -> int:
     """Decode ahead, compute, and hand every full run of rows to the writer; SIGTERM waits for the batch in hand.
 
@@ -150,11 +152,11 @@ def run_network(
     gaps : iterable of (int, int)
         First row and end of what is to be done, ascending; see `find_gaps`.
     advance : callable
-        Is told the number of images that are done.
-    tally : Tally, optional
-        Is told how far the run is, and what it waits for.
-    **options
+        Receives the number of images that are done.
+    known, wanted, largest, reject, note
         See `compute_parts`.
+    tally : Tally, optional
+        Counts how far the run is, and what it waits for.
 
     Returns
     -------
@@ -176,7 +178,19 @@ def run_network(
     with (
         ThreadPoolExecutor(1) as writer,
         contextlib.closing(
-            compute_parts(network, manifest.root, paths, read, gaps, tally=tally, **options)
+            compute_parts(
+                network,
+                manifest.root,
+                paths,
+                read,
+                gaps,
+                known=known,
+                wanted=wanted,
+                largest=largest,
+                reject=reject,
+                note=note,
+                tally=tally,
+            )
         ) as computed,
         finish_first() as stop_if_asked,
     ):
@@ -220,8 +234,8 @@ def compute_parts(
 ) -> Iterator[Part]:
     """Decode ahead and yield the features batch by batch; close the iterator if it is left early.
 
-    Unreadable and identical images take no place in a batch. A part ends where its batch is full, so that whoever goes
-    on from the end of any part forms the same batches.
+    Unreadable and identical images take no place in a batch. A part ends where its batch is full, so that a
+    run that resumes at the end of any part forms the same batches.
 
     Parameters
     ----------
@@ -235,23 +249,24 @@ def compute_parts(
     gaps : iterable of (int, int)
         First row and end of what is to be done, ascending.
     known : set of str, optional
-        Digests of files whose features are there already; those computed here are added. Default: every image is
+        Digests of files whose features exist; those computed here are added. Default: every image is
         computed.
     wanted : ndarray of bool, optional
         By row, whether the image is read at all; default: every one.
     largest : float, optional
         The largest value that the store can hold.
     reject : callable, optional
-        Is told the row of every image that can't be read, in the rows' order, and why; what it raises ends the run.
+        Receives the row of every image that can't be read, in the rows' order, and the reason; what it raises ends the
+        run.
     note : callable, optional
-        Is given the row of every image of which something is to say, and what: see `featx.images.Picture`.
+        Receives the row of every image with a note, and the note: see `featx.images.Picture`.
     tally : Tally, optional
-        Is told what is waited for.
+        Counts what is waited for.
 
     Yields
     ------
     Part
-        One a batch, in the rows' order.
+        One per batch, in the rows' order.
 
     Raises
     ------
@@ -261,16 +276,16 @@ def compute_parts(
     gaps, tally = list(gaps), tally or Tally()
     rows = (row for start, stop in gaps for row in range(start, stop) if wanted is None or wanted[row])
     with contextlib.closing(read_ahead(root, paths, rows, read, _BATCHES_AHEAD * network.batch_size)) as pictures:
-        begun: deque[Callable[[], Part]] = deque()
+        started: deque[Callable[[], Part]] = deque()
         waited_for = _count_waiting(pictures, tally)
         for batch, stop in _fill_batches(waited_for, gaps, network.batch_size, known, wanted, reject, note):
             with tally.waiting("network"):
-                begun.append(batch.begin(network, paths, stop, largest))
+                started.append(batch.begin(network, paths, stop, largest))
             # A device of its own computes one batch while the next is made; on a CPU both want the same cores.
-            while len(begun) > network.has_own_device:
-                yield _finish(begun.popleft(), tally)
-        while begun:
-            yield _finish(begun.popleft(), tally)
+            while len(started) > network.has_own_device:
+                yield _finish(started.popleft(), tally)
+        while started:
+            yield _finish(started.popleft(), tally)
 
 
 def find_gaps(done: list[tuple[int, int]], n_rows: int) -> list[tuple[int, int]]:
@@ -285,12 +300,7 @@ def find_gaps(done: list[tuple[int, int]], n_rows: int) -> list[tuple[int, int]]
 
 
 def join_layers(part: Part, layers: Iterable[str]) -> np.ndarray:
-    """Lay the features of some layers side by side.
-
-    Returns
-    -------
-    ndarray of shape (part.own.sum(), n_features), float32
-    """
+    """Lay the features of some layers side by side."""
     return np.concatenate([part.features[layer] for layer in layers], axis=1)
 
 
@@ -339,7 +349,7 @@ def _finish(wait: Callable[[], Part], tally: Tally) -> Part:
 def _hand_over(
     pending: list[Part], files: PartFiles, writer: ThreadPoolExecutor, writing: Future | None, tally: Tally
 ) -> Future:
-    """Give the pending rows to the writer once it is done with the ones before; raises what it raised."""
+    """Hand the pending rows to the writer after it has written the previous ones; raises what it raised."""
     with tally.waiting("writing"):
         part = _join(pending)
         pending.clear()

@@ -22,7 +22,7 @@ from featx.store import Part
 from featx.system import progress_bar
 
 
-class OwnAnswer:
+class NetworkClassifier:
     """A classifier whose features are the probabilities that a network gives its classes.
 
     Parameters
@@ -51,12 +51,12 @@ class OwnAnswer:
 
 @dataclass(frozen=True)
 class Block:
-    """What was found for some images that follow one another.
+    """Predictions for some consecutive images.
 
     Attributes
     ----------
     table : DataFrame
-        One row an image that could be read, in the order of the images. Columns `path` and `predicted`; then
+        One row per image that could be read, in the order of the images. Columns `path` and `predicted`; then
         `probability_<class>` of every class where the model knows probabilities, else `score`, the decision value of
         the predicted class, where it knows those.
     rejected : DataFrame
@@ -75,8 +75,8 @@ def write_predictions(blocks: Iterable[Block], file: BinaryIO, *, as_json: bool 
     blocks : iterable of Block
     file : binary file
     as_json : bool, default False
-        Write one JSON object, `predictions` and `rejected`, once all is there; else CSV as it comes, with six digits
-        a number.
+        Write one JSON object, `predictions` and `rejected`, once it is complete; else CSV as it comes, with six digits
+        per number.
 
     Returns
     -------
@@ -118,15 +118,15 @@ class Predictor:
         The network's weights; default: those on the run's record. A run whose weights came from a file, or from a
         fine-tuned run, needs that; a fine-tuned run takes none but its own.
     batch_size : int, default 8
-        Images a forward pass.
+        Images per forward pass.
     echo : callable, optional
-        Is told what a user should know, a line at a time.
+        Receives what a user should know, one line at a time.
 
     Attributes
     ----------
     run : Run
     classes : list of str
-        What the model can answer.
+        The classes that the model chooses from.
     settings : Settings
         Those of the store that the model was fitted on, or the network fine-tuned on.
 
@@ -150,7 +150,7 @@ class Predictor:
         options = {"weights": weights, "batch_size": batch_size, "echo": echo}
         if self.run.is_finetuned:
             self._layers = [PREDICTIONS]
-            self._model = OwnAnswer(read_finetuned(run_path).classes)
+            self._model = NetworkClassifier(read_finetuned(run_path).classes)
             self._network = rebuild_finetuned(run_path, self.settings, **options)
         else:
             self._layers = read_layers(run_path, self.run, self.settings)
@@ -159,7 +159,7 @@ class Predictor:
         n_features = sum(self._network.n_channels[layer] for layer in self._layers)
         if not hasattr(self._model, "predict") or getattr(self._model, "n_features_in_", None) != n_features:
             raise FeatxError(
-                f"{run_path}: model.skops is no classifier of the {n_features:,} features that run.json tells of; "
+                f"{run_path}: model.skops is no classifier of the {n_features:,} features in run.json; "
                 "was one of the two replaced? Fit the run again"
             )
         self.classes = [str(label) for label in self._model.classes_]
@@ -212,21 +212,21 @@ class Predictor:
         rejected = {"path": [str(images[row]) for row in reasons], "reason": list(reasons.values())}
         X = np.concatenate([join_layers(part, self._layers) for part in parts])
         columns: dict[str, object] = {"path": [str(images[row]) for row in rows]}
-        return Block(pd.DataFrame(columns | self._answer(X)), pd.DataFrame(rejected, dtype=object))
+        return Block(pd.DataFrame(columns | self._predict_columns(X)), pd.DataFrame(rejected, dtype=object))
 
-    def _answer(self, X: np.ndarray) -> dict[str, object]:
+    def _predict_columns(self, X: np.ndarray) -> dict[str, object]:
         """Return the columns that the model has for some rows of features, maybe none."""
         if not len(X):
             return {"predicted": []}
         model = self._model
-        answer: dict[str, object] = {"predicted": model.predict(X)}
+        columns: dict[str, object] = {"predicted": model.predict(X)}
         if hasattr(model, "predict_proba"):
             probability_of = dict(zip(self.classes, model.predict_proba(X).T, strict=True))
-            answer |= {f"probability_{name}": probability_of[name] for name in sort_labels(self.classes)}
+            columns |= {f"probability_{name}": probability_of[name] for name in sort_labels(self.classes)}
         elif hasattr(model, "decision_function"):
-            places = np.searchsorted(model.classes_, answer["predicted"])
-            answer["score"] = _score_of(model.decision_function(X), places)
-        return answer
+            indices = np.searchsorted(model.classes_, columns["predicted"])
+            columns["score"] = _score_of(model.decision_function(X), indices)
+        return columns
 
 
 def predict_images(
@@ -282,8 +282,8 @@ def _gather(parts: Iterator[Part], advance: Callable[[int], object]) -> Iterator
         yield gathered
 
 
-def _score_of(decision: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return each row's decision value of the class at its place; of two classes there is one value, the second's."""
+def _score_of(decision: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Return each row's decision value for the class at its index; for two classes there is one value, the second's."""
     if decision.ndim == 1:
-        return np.where(places == 1, decision, -decision)
-    return decision[np.arange(len(decision)), places]
+        return np.where(indices == 1, decision, -decision)
+    return decision[np.arange(len(decision)), indices]

@@ -66,13 +66,7 @@ def check_known(path: str | Path, recorded: Mapping[str, object], what: str) -> 
 
 
 def read_layers(run_path: str | Path, run: Run, settings: Settings) -> list[str]:
-    """Return the layers that a run was fitted on, in the order of its model's columns.
-
-    Raises
-    ------
-    FeatxError
-        If they are not layers of the run's store.
-    """
+    """Return the layers that a run was fitted on, in the order of its model's columns."""
     layers = run.store.get("layers")
     if not layers or not set(layers) <= set(settings.layers):
         raise FeatxError(
@@ -158,25 +152,7 @@ def rebuild_finetuned(
     batch_size: int = 8,
     echo: Callable[[str], None] = lambda line: None,
 ) -> PooledNetwork:
-    """Build the network of a fine-tuned run, up to its probabilities, for the fastest engine here.
-
-    Parameters
-    ----------
-    run_path : path
-        The run's folder.
-    settings : Settings
-        Of the store that it was fine-tuned on.
-    weights : str, optional
-        Must be None: the run has its own.
-    batch_size : int, default 8
-    echo : callable, optional
-        Receives what a user should know, one line at a time.
-
-    Raises
-    ------
-    FeatxError
-        If other weights are named, or the run's own are not there.
-    """
+    """Build the network of a fine-tuned run, up to its probabilities, for the fastest engine here."""
     if weights is not None:
         raise FeatxError(
             f"{run_path} is a fine-tuned network with its own weights; leave {weights} out", parameter="weights"

@@ -40,9 +40,9 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
         Built by `fit`. Pickles and copies leave it out, and build it again from the parameters when `transform` first
         needs it: Keras models don't travel between processes, and half a gigabyte of weights should not.
     weights_sha256_ : str
-        Digest of the weights that take part. A network that is built again with others is refused.
+        Digest of the weights that are used. Building the network again with others is an error.
     n_channels_ : dict of str to int
-        Features a layer, in the order of the columns.
+        Features per layer, in the order of the columns.
     n_features_out_ : int
     n_features_in_ : int
         1: the path.
@@ -102,9 +102,9 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            If a parameter is none of its choices, or X holds no paths.
+            If a parameter is not one of its choices, or X holds no paths.
         FeatxError
-            If a layer is unknown, or the weights lack it or aren't there.
+            If a layer is unknown, or the weights or its part of them are missing.
         """
         self._check_parameters()
         self._check_paths(X, reset=True)
@@ -118,7 +118,7 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: object) -> np.ndarray:
-        """Read images and push them through the network; beside the result, memory holds a few batches.
+        """Read images and push them through the network; memory holds the result and a few batches.
 
         Parameters
         ----------
@@ -143,7 +143,7 @@ class DeepFeatures(TransformerMixin, BaseEstimator):
         with contextlib.closing(compute_parts(network, Path(), paths, read, whole, note=notes.add)) as parts:
             for part in parts:
                 for row, reason in part.rejected.items():
-                    raise SourceError(f"{paths[row]}: {reason}. Leave this image out, or mend it")
+                    raise SourceError(f"{paths[row]}: {reason}. Leave this image out, or fix it")
                 features[part.start : part.stop] = join_layers(part, self.n_channels_)
         for line in notes.lines():
             warnings.warn(line, stacklevel=2)

@@ -1,4 +1,4 @@
-"""What a network is: registry, backbones, weights, preprocessing, pooling. Imports `system` and `errors`."""
+"""Describe and build networks: registry, backbones, weights, preprocessing, pooling. Imports `system` and `errors`."""
 
 import lazy_loader
 

@@ -23,16 +23,16 @@ from .backend import (
     compile_model as compile_model,
 )
 from .backend import (
-    describe_device as describe_device,
+    format_device as format_device,
 )
 from .backend import (
     load_keras as load_keras,
 )
 from .describe import (
-    describe_backbones as describe_backbones,
+    summarize_backbones as summarize_backbones,
 )
 from .describe import (
-    describe_layers as describe_layers,
+    summarize_layers as summarize_layers,
 )
 from .pooling import (
     WHOLE as WHOLE,

@@ -13,7 +13,7 @@ def build_application(spec: Backbone, image_size: int, *, include_top: bool, wei
     Keras counts the layers that it names itself (`activation_12`) across a process; here they are counted within
     their network, as if it were the first one of a process. ConvNeXt's additions are named after their blocks.
 
-    Without weights to load, most kernels are zeros: whoever wants features gives all weights their values.
+    Without weights to load, most kernels are zeros: callers give all weights their values.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def named_outputs(network: object) -> dict[str, object]:
 
 
 def has_given_name(operation: object) -> bool:
-    """Whether a layer was named by whoever wrote the network, not by Keras after its class."""
+    """Return whether a layer was named by the network's authors, not by Keras after its class."""
     stem = re.sub(r"_\d+$", "", operation.name)
     return stem.replace("_", "") != type(operation).__name__.lower()
 

@@ -63,7 +63,7 @@ def build_backbone(
     Raises
     ------
     FeatxError
-        If a layer is unknown, the weights lack it, or the sizes don't fit.
+        If a layer is unknown or missing from the weights, or the sizes don't fit.
     """
     spec = find_backbone(backbone)
     size = spec.image_size if image_size is None else image_size

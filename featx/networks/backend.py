@@ -25,8 +25,8 @@ def compile_model(keras: ModuleType, model: object, *, exact: bool) -> Callable[
     """Compile a model's forward pass, once for each shape of pixels that it is given.
 
     XLA compiles it with JAX, and with TensorFlow on a GPU; `torch.compile` with PyTorch on a GPU. On a CPU TensorFlow
-    and PyTorch run it as they always did, so that features stay equal to the bit. Keras hands activations over with
-    channels last, whichever the backend, as a GPU's matrix units want them; XLA lays them out anew where that helps.
+    and PyTorch run it as they always did, so that features stay equal bit for bit. Keras hands activations over with
+    channels last, whichever the backend, as a GPU's matrix units want them; XLA changes their layout where that helps.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def compile_model(keras: ModuleType, model: object, *, exact: bool) -> Callable[
         Takes pixels, returns the model's output on the device, maybe before it is computed.
     """
     compilers = {"tensorflow": _compile_tensorflow, "jax": _compile_jax, "torch": _compile_torch}
-    on_cpu = describe_device(keras).startswith("cpu")
+    on_cpu = format_device(keras).startswith("cpu")
     return compilers[keras.backend.backend()](keras, model, exact=exact and not on_cpu, compiled=not on_cpu)
 
 
@@ -103,10 +103,7 @@ def _compile_torch(keras: ModuleType, model: object, *, exact: bool, compiled: b
 
 
 BACKENDS = ("tensorflow", "jax", "torch")
-
-
 _loading = threading.Lock()
-
 
 # How lines of TensorFlow's and XLA's log begin.
 _LOG_LINE = re.compile(
@@ -140,7 +137,7 @@ def _load_first() -> None:
     with _quiet_stderr():
         keras = _import_keras()
         _limit_threads(keras.backend.backend())
-        describe_device(keras)
+        format_device(keras)
 
 
 def _import_keras() -> ModuleType:
@@ -172,8 +169,8 @@ def _limit_threads(backend: str) -> None:
             tf.config.threading.set_inter_op_parallelism_threads(available_cores())
 
 
-def describe_device(keras: ModuleType) -> str:
-    """Return where the network runs: `gpu:0` and the like."""
+def format_device(keras: ModuleType) -> str:
+    """Return the device that the network runs on: `gpu:0` and the like."""
     if keras.backend.backend() == "torch":
         # Keras can't list PyTorch's devices, but puts every new tensor on the one that it takes.
         device = keras.ops.zeros(1).device
@@ -183,7 +180,7 @@ def describe_device(keras: ModuleType) -> str:
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Leave out what compiled libraries log to standard error while they load; on failure, show that too.
+    """Hide what compiled libraries log to standard error while they load, unless loading fails.
 
     TensorFlow's first lines come before its log level takes effect, so that no setting silences them. What other
     threads write meanwhile is shown a little later.

@@ -1,4 +1,4 @@
-"""What a backbone is made of: its layers, their channels, and what it costs to stop there; asked of the Keras model."""
+"""List the layers of a backbone's Keras model: their channels, sizes, and the cost up to each."""
 
 import math
 from collections.abc import Iterator
@@ -7,20 +7,20 @@ from featx.networks.applications import build_application, named_outputs
 from featx.networks.registry import BACKBONES, Backbone
 
 
-def describe_backbones() -> Iterator[dict[str, object]]:
-    """Say of every backbone what it offers, one after the other: each is built for it.
+def summarize_backbones() -> Iterator[dict[str, object]]:
+    """Summarize every backbone, one after the other: each is built for it.
 
     Yields
     ------
     dict
         backbone; layers and features: how many `all` gives; image_size: what it was published with; preprocessing;
-        weights: names of those that featx can get, beside files and random ones.
+        weights: names of those that featx can get; files and random weights are always possible.
     """
-    return map(_describe_backbone, BACKBONES.values())
+    return map(_summarize_backbone, BACKBONES.values())
 
 
-def describe_layers(backbone: str = "vgg16", *, image_size: int | None = None) -> dict[str, object]:
-    """Say of every layer of a backbone what its features would be, and what they cost.
+def summarize_layers(backbone: str = "vgg16", *, image_size: int | None = None) -> dict[str, object]:
+    """Summarize every layer of a backbone: its features, and what they cost.
 
     A cost is twice the multiplications with weights (of convolutions and dense layers), for one image, in the layer
     and all that it depends on.
@@ -55,13 +55,13 @@ def describe_layers(backbone: str = "vgg16", *, image_size: int | None = None) -
         "gflops": whole / 1e9,
         "sets": {name: list(layers) for name, layers in spec.layer_sets.items()},
         "layers": [
-            _describe_layer(name, output.shape[1:], costs[name], whole)
+            _summarize_layer(name, output.shape[1:], costs[name], whole)
             for name, output in named_outputs(network).items()
         ],
     }
 
 
-def _describe_backbone(spec: Backbone) -> dict[str, object]:
+def _summarize_backbone(spec: Backbone) -> dict[str, object]:
     layers = spec.layer_sets["all"]
     # Channels are the same at any size, and a small network is sooner built.
     include_top = not set(layers).isdisjoint(spec.top)
@@ -77,7 +77,7 @@ def _describe_backbone(spec: Backbone) -> dict[str, object]:
     }
 
 
-def _describe_layer(name: str, shape: tuple[int, ...], cost: int, whole: int) -> dict[str, object]:
+def _summarize_layer(name: str, shape: tuple[int, ...], cost: int, whole: int) -> dict[str, object]:
     height, width = shape[:2] if len(shape) == 3 else (None, None)
     return {
         "layer": name,

@@ -8,10 +8,7 @@ helped its training are left out.
 from featx.networks.backend import load_keras
 
 keras = load_keras()
-
-
 layers, ops = keras.layers, keras.ops
-
 
 # Channels of each module: 1x1, 3x3_reduce, 3x3, 5x5_reduce, 5x5, pool_proj (table 1 of the paper).
 _WIDTHS = {
@@ -29,7 +26,7 @@ _WIDTHS = {
 
 @keras.saving.register_keras_serializable("featx")
 class LocalResponseNormalization(layers.Layer):
-    """Divide each activation by a power of what its channel and those beside it sum up to.
+    """Divide each activation by a power of the sum over its channel and neighbours.
 
     y = x / (bias + alpha / size * sum of x ** 2 over `size` channels) ** beta, as in Caffe and ONNX.
 
@@ -51,8 +48,8 @@ class LocalResponseNormalization(layers.Layer):
 
     def call(self, inputs: object) -> object:
         """Normalise activations (n, height, width, channels)."""
-        n_channels, beside = inputs.shape[-1], self.size // 2
-        squares = ops.pad(ops.square(inputs), [(0, 0), (0, 0), (0, 0), (beside, beside)])
+        n_channels, reach = inputs.shape[-1], self.size // 2
+        squares = ops.pad(ops.square(inputs), [(0, 0), (0, 0), (0, 0), (reach, reach)])
         total = sum(squares[..., first : first + n_channels] for first in range(self.size))
         return inputs * (self.bias + self.alpha / self.size * total) ** -self.beta
 
@@ -67,16 +64,7 @@ class LocalResponseNormalization(layers.Layer):
 
 
 def build_googlenet(image_size: int = 224, *, include_top: bool = True, n_classes: int = 1000) -> keras.Model:
-    """Build GoogLeNet.
-
-    Parameters
-    ----------
-    image_size : int, default 224
-        Height and width, pixels. pool5/7x7_s1 is the mean over the map, which at 224 pixels is 7 x 7.
-    include_top : bool, default True
-        Whether it goes on to pool5/7x7_s1 and the class probabilities.
-    n_classes : int, default 1000
-    """
+    """Build GoogLeNet."""
     pixels = x = keras.Input((image_size, image_size, 3))
     x = layers.ZeroPadding2D(3, name="conv1_pad")(x)
     x = layers.Conv2D(64, 7, strides=2, activation="relu", name="conv1_7x7_s2")(x)

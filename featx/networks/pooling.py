@@ -12,7 +12,6 @@ POOLINGS = {
     "std": "spatial standard deviation (of the whole layer: divided by n)",
 }
 
-
 WHOLE = ""
 """In place of a pooling: every activation, as one long row. Stores don't hold that."""
 

@@ -262,7 +262,6 @@ def _convnext_tiny() -> Backbone:
 
 _GOOGLENET_MODULES = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
 
-
 # In the order in which Caffe's model has them, and ONNX files of it.
 GOOGLENET_CONVS = (
     "conv1_7x7_s2",

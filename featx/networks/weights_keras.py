@@ -22,13 +22,7 @@ def weighted_layers(network: object) -> list:
 
 
 def download(spec: Backbone, build: Callable, *, include_top: bool, other_ways: str) -> Arrays:
-    """Load ImageNet weights by Keras's own download, or from where an earlier one left them.
-
-    Raises
-    ------
-    WeightsError
-        If Keras has none for this backbone, or can't download them.
-    """
+    """Load ImageNet weights by Keras's own download, or from where an earlier one left them."""
     if spec.application is None:
         raise WeightsError(f"Keras has no ImageNet weights for {spec.name}. Other `weights`: {other_ways}")
     try:
@@ -99,11 +93,6 @@ def read_keras_file(path: Path, spec: Backbone, build: Callable, *, include_top:
 
     Only weights are read, never a model's configuration, so that nothing in the file runs. Every weight starts as
     NaN: what still is NaN afterwards was not in the file, whatever the loader let pass.
-
-    Raises
-    ------
-    WeightsError
-        If it can't be read, or layers other than those of the backbone's top are missing.
     """
     network = build(include_top=include_top)
     if _is_legacy(path) and not all(map(has_given_name, weighted_layers(network))):

@@ -13,23 +13,6 @@ def read_vgg_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[
 
     The k-th convolution of the graph is the k-th convolutional layer; a dense layer takes the next matrix product
     of its own shape. Nothing of the graph is run, and data outside the file is never opened.
-
-    Parameters
-    ----------
-    path : path
-        An ONNX file, as tf2onnx and PyTorch write them.
-    shapes : mapping of str to tuple
-        Kernel shapes of the backbone's layers by name, in network order: (height, width, in, out), or (in, out).
-
-    Returns
-    -------
-    dict of str to (kernel, bias)
-        float32 in Keras's layout. Dense layers that the file lacks are left out.
-
-    Raises
-    ------
-    WeightsError
-        If the file can't be read, or its convolutions are not the backbone's.
     """
     graph = _load_graph(path)
     constants = _constants(graph, path)
@@ -42,23 +25,6 @@ def read_googlenet_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) ->
     """Read kernels and biases of GoogLeNet, out of what Caffe's model was converted to.
 
     Convolutions that lie side by side may have the same shape; where the file keeps Caffe's names, they are compared.
-
-    Parameters
-    ----------
-    path : path
-        An ONNX file, such as bvlc_googlenet of the ONNX model zoo.
-    shapes : mapping of str to tuple
-        Kernel shapes of GoogLeNet's layers by name, in Caffe's order.
-
-    Returns
-    -------
-    dict of str to (kernel, bias)
-        float32 in Keras's layout. A classifier that the file lacks is left out.
-
-    Raises
-    ------
-    WeightsError
-        If the file can't be read, or its convolutions are not GoogLeNet's.
     """
     graph = _load_graph(path)
     constants = _constants(graph, path)
@@ -121,19 +87,19 @@ def _read_convolutions(graph, constants, shapes, path: Path) -> dict:  # noqa: A
 def _read_dense_layers(graph, constants, shapes, channels: int) -> dict:  # noqa: ANN001
     """Read the dense layers whose shapes follow one another in the graph as they do in the backbone.
 
-    The first one sees a flattened map of so many channels.
+    The first one sees a flattened map of this many channels.
     """
     from onnx import numpy_helper
 
-    wanted = {layer: shape for layer, shape in shapes.items() if len(shape) == 2}
+    missing = {layer: shape for layer, shape in shapes.items() if len(shape) == 2}
     arrays, is_first = {}, True
     for node in graph.node:
-        if node.op_type not in ("MatMul", "Gemm") or node.input[1] not in constants or not wanted:
+        if node.op_type not in ("MatMul", "Gemm") or node.input[1] not in constants or not missing:
             continue
         kernel = numpy_helper.to_array(constants[node.input[1]])
         if any(attribute.name == "transB" and attribute.i for attribute in node.attribute):
             kernel = kernel.T
-        layer, shape = next(iter(wanted.items()))
+        layer, shape = next(iter(missing.items()))
         if kernel.shape != shape:
             break
         bias = _find_bias(graph, constants, node)
@@ -143,7 +109,7 @@ def _read_dense_layers(graph, constants, shapes, channels: int) -> dict:  # noqa
             side = round((shape[0] / channels) ** 0.5)
             kernel = kernel.reshape(channels, side, side, -1).transpose(1, 2, 0, 3).reshape(shape)
         arrays[layer] = (np.ascontiguousarray(kernel, np.float32), np.ascontiguousarray(bias, np.float32))
-        del wanted[layer]
+        del missing[layer]
         is_first = False
     return arrays
 
@@ -162,7 +128,7 @@ def _find_bias(graph, constants, node) -> np.ndarray | None:  # noqa: ANN001
 
 
 def _flattens_channels_last(graph) -> bool:  # noqa: ANN001
-    """Tell whether activations are turned to (height, width, channels) before they are flattened, as Keras does."""
+    """Return whether activations are turned to (height, width, channels) before they are flattened, as Keras does."""
     operations = [node.op_type for node in graph.node]
     last_pool = max((row for row, name in enumerate(operations) if name in ("MaxPool", "Conv")), default=0)
     return "Transpose" in operations[last_pool:]

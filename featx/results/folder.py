@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-from featx.errors import FeatxError
+from featx.errors import FeatxError, MissingRunError
 from featx.images import write_table
 from featx.results.record import Run
 from featx.results.tables import cells_table, layers_table
@@ -145,7 +145,7 @@ def read_run(run_path: str | Path) -> Run:
                 f"{path.parent}: a run of random splits, which keeps scores, but no model and no predictions. featx "
                 "compare shows the scores; for more, fit one split, without `repeats`"
             ) from error
-        raise FeatxError(
+        raise MissingRunError(
             f"{path}: no such run; expected a folder that featx fit or featx finetune has written"
         ) from error
     except OSError as error:

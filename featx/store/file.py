@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 import featx
-from featx.errors import StoreError
+from featx.errors import MissingStoreError, StoreError
 from featx.store.problems import Problem
 from featx.system import sha256_of
 
@@ -53,7 +53,7 @@ def open_file(path: Path) -> tuple[h5py.File, BinaryIO]:
     except FileNotFoundError as error:
         parts = path.with_name(path.name + ".parts")
         unfinished = f"; {parts.name} exists, so run the extraction again to finish it" if parts.is_dir() else ""
-        raise StoreError(f"{path}: no such store{unfinished}") from error
+        raise MissingStoreError(f"{path}: no such store{unfinished}") from error
     except IsADirectoryError as error:
         raise StoreError(f"{path}: a folder, not a store") from error
     except OSError as error:

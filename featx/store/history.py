@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from featx.system import describe_command, describe_machine, describe_versions, now
+from featx.system import format_command, format_machine, now, versions_record
 
 # A store that is added to every day keeps its last runs.
 _MOST_RUNS = 50
@@ -50,9 +50,9 @@ def add_run(
     images_per_second : float, optional
     """
     run = {
-        "command": describe_command(),
-        "machine": describe_machine(),
-        "versions": describe_versions(),
+        "command": format_command(),
+        "machine": format_machine(),
+        "versions": versions_record(),
         "device": device,
         "started": started,
         "ended": now(),

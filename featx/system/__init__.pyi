@@ -53,13 +53,10 @@ from .machine import (
     available_memory as available_memory,
 )
 from .machine import (
-    describe_command as describe_command,
+    format_command as format_command,
 )
 from .machine import (
-    describe_machine as describe_machine,
-)
-from .machine import (
-    describe_versions as describe_versions,
+    format_machine as format_machine,
 )
 from .machine import (
     now as now,
@@ -73,6 +70,9 @@ from .machine import (
 from .machine import (
     total_memory as total_memory,
 )
+from .machine import (
+    versions_record as versions_record,
+)
 from .mistakes import (
     Location as Location,
 )
@@ -80,16 +80,16 @@ from .mistakes import (
     Problems as Problems,
 )
 from .mistakes import (
+    check_problems as check_problems,
+)
+from .mistakes import (
     close_names as close_names,
 )
 from .mistakes import (
-    describe_mistake as describe_mistake,
+    format_mistake as format_mistake,
 )
 from .mistakes import (
     join_location as join_location,
-)
-from .mistakes import (
-    refuse as refuse,
 )
 from .mistakes import (
     show_value as show_value,

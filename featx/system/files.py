@@ -192,7 +192,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def put_folder_back(path: str | Path) -> None:
-    """Give a folder its name back, where featx was killed just as it replaced the folder.
+    """Rename a folder back, if featx was killed just as it replaced the folder.
 
     Raises
     ------
@@ -232,14 +232,14 @@ def _move_folder(folder: Path, final: Path) -> None:
 
 
 def put_files_back(paths: Sequence[Path]) -> None:
-    """Give files their names back, where featx was killed just as it replaced them all.
+    """Rename files back, if featx was killed just as it replaced them.
 
     Raises
     ------
     FeatxError
         If they can't be moved.
     """
-    # Where the first is, the set is whole: the old one, or the new one.
+    # If the first exists, the set is complete: the old one, or the new one.
     if is_file(paths[0]):
         return
     try:

@@ -15,7 +15,6 @@ from featx.system.machine import now
 SWITCH = "FEATX_LOCKS"
 """The environment variable that chooses: `system` (the default) or `files`."""
 
-
 _KINDS = {"system": filelock.FileLock, "files": filelock.SoftFileLock}
 
 
@@ -34,22 +33,22 @@ def make_lock(path: Path) -> filelock.BaseFileLock:
     kind = os.environ.get(SWITCH) or "system"
     if kind not in _KINDS:
         raise FeatxError(f"{SWITCH}={kind}: expected {' or '.join(_KINDS)}")
-    # What an attempt of the one kind leaves is no lock of the other kind.
+    # A file that is left by one kind must not be a lock of the other kind.
     return _KINDS[kind](path if kind == "system" else path.with_name(path.name + ".file"), timeout=0)
 
 
 @contextlib.contextmanager
 def hold(path: Path, taken: str, *, elsewhere: str = "use another folder") -> Iterator[None]:
-    """Hold a lock, and tell whoever comes second who holds it.
+    """Hold a lock; a second process gets an error that names the first.
 
     Parameters
     ----------
     path : Path
         The lock's file, in a folder that exists.
     taken : str
-        What to say where another process holds it: `<what>: another featx ...`.
+        The message if another process holds it: `<what>: another featx ...`.
     elsewhere : str, optional
-        What to do where nothing can be written.
+        The advice if nothing can be written.
 
     Raises
     ------
@@ -63,7 +62,7 @@ def hold(path: Path, taken: str, *, elsewhere: str = "use another folder") -> It
     try:
         lock.acquire()
     except filelock.Timeout as error:
-        raise TakenError(f"{taken}{_describe_holder(by_path)}. Wait for it, or stop it{_if_gone(lock)}") from error
+        raise TakenError(f"{taken}{_format_holder(by_path)}. Wait for it, or stop it{_if_gone(lock)}") from error
     except (OSError, NotImplementedError) as error:
         raise FeatxError(
             f"{path}: can't be locked ({getattr(error, 'strerror', None) or error}). If nothing can be written there, "
@@ -80,7 +79,7 @@ def hold(path: Path, taken: str, *, elsewhere: str = "use another folder") -> It
 
 
 def is_lock_file(path: Path) -> bool:
-    """Whether a file in a folder that has a lock called `lock` belongs to it."""
+    """Return whether a file in a folder that has a lock called `lock` belongs to it."""
     return path.name == "lock" or path.name.startswith("lock.")
 
 
@@ -95,7 +94,7 @@ def _leave_name(by_path: Path) -> None:
         by_path.write_text(json.dumps(holder), encoding="utf-8")
 
 
-def _describe_holder(by_path: Path) -> str:
+def _format_holder(by_path: Path) -> str:
     try:
         holder = json.loads(by_path.read_bytes())
         return one_line(f" (process {holder['pid']} on {holder['host']}, since {holder['since']})")
@@ -104,5 +103,5 @@ def _describe_holder(by_path: Path) -> str:
 
 
 def _if_gone(lock: filelock.BaseFileLock) -> str:
-    """Say what to do about a marker whose process can't be asked from here."""
+    """Return the advice on a marker file whose process is on another machine."""
     return f"; if it is gone, delete {lock.lock_file}" if isinstance(lock, filelock.SoftFileLock) else ""

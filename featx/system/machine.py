@@ -17,7 +17,7 @@ import featx
 
 
 def peak_memory() -> int | None:
-    """Return the most resident memory that this process has held so far, in bytes; None where there is no telling.
+    """Return the largest resident memory of this process so far, in bytes; None where the system doesn't say.
 
     Processes that it started are not in it. VmHWM of proc(5) on Linux, ru_maxrss of getrusage(2) elsewhere.
     """
@@ -40,22 +40,20 @@ def peak_memory() -> int | None:
 
 # A command may list any number of files.
 _MOST_CHARACTERS = 2000
-
-
 _PACKAGES = ("numpy", "h5py", "pillow", "tifffile", "imagecodecs", "keras", "tensorflow", "jax", "torch", "ncnn")
 
 
-def describe_command() -> str:
+def format_command() -> str:
     """Return the command line that this process was started with, as a shell would take it, cut if it is very long."""
     program, *arguments = sys.argv or ["python"]
     path = Path(program)
-    # Of `python -m featx`, too.
+    # For `python -m featx`, too.
     program = path.parent.name if path.name == "__main__.py" else path.name
     text = shlex.join([program, *arguments]).encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} ..."
 
 
-def describe_machine() -> str:
+def format_machine() -> str:
     """Return host name, system, processor kind, and the cores and memory that this process may use."""
     memory, whole_memory = total_memory(), psutil.virtual_memory().total
     return (
@@ -64,7 +62,7 @@ def describe_machine() -> str:
     )
 
 
-def describe_versions() -> dict[str, str]:
+def versions_record() -> dict[str, str]:
     """Return the versions of featx, Python and the packages that features may depend on."""
     versions = {"featx": featx.__version__, "python": platform.python_version()}
     for name in _PACKAGES:

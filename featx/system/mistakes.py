@@ -1,4 +1,4 @@
-"""What is wrong with a file that a person wrote: pydantic's mistakes in featx's words, all of them in one message."""
+"""Report the mistakes in a file that a person wrote: all of them in one message."""
 
 import difflib
 import json
@@ -7,14 +7,10 @@ from collections.abc import Mapping, Sequence
 from featx.errors import FeatxError
 
 Location = tuple[str | int, ...]
-
-
 Problems = dict[str, str]
 
-
-# Of mistakes, in one message.
+# Mistakes in one message.
 _MAX_SHOWN = 50
-
 
 # By pydantic's name of a mistake, with the values that it gives.
 _EXPECTED = {
@@ -36,15 +32,15 @@ _EXPECTED = {
 }
 
 
-def describe_mistake(mistake: Mapping, *, expected: str | None = None) -> str:
-    """Say what was expected and what was found.
+def format_mistake(mistake: Mapping, *, expected: str | None = None) -> str:
+    """Format what was expected and what was found.
 
     Parameters
     ----------
     mistake : mapping
         One of those that pydantic's `ValidationError.errors` lists.
     expected : str, optional
-        What the key wants, where that says more than pydantic's kind of mistake.
+        The expected value, if there is more to say than pydantic's kind of mistake.
     """
     kind = mistake["type"]
     if kind == "missing":
@@ -67,7 +63,7 @@ def show_value(value: object) -> str:
 
 
 def join_location(location: Location) -> str:
-    """Write where something stands in a file.
+    """Write a location in a file as text.
 
     Examples
     --------
@@ -81,7 +77,7 @@ def join_location(location: Location) -> str:
 
 
 def close_names(name: str, names: Sequence[str]) -> str:
-    """Say which names there are: those that are close to one that there isn't, or all.
+    """List the existing names that are close to an unknown name, or all of them.
 
     Examples
     --------
@@ -94,13 +90,13 @@ def close_names(name: str, names: Sequence[str]) -> str:
     return f"(close: {', '.join(close)})" if close else f"(there are: {', '.join(names) or 'none'})"
 
 
-def refuse(source: str, problems: Problems) -> None:
-    """Name all that is wrong, by key, if anything is.
+def check_problems(source: str, problems: Problems) -> None:
+    """Raise one error with all problems, by key, if there are any.
 
     Parameters
     ----------
     source : str
-        What the message calls the file.
+        The file's name in the message.
     problems : dict of str to str
         What is wrong, by key; "" for the whole.
 

@@ -14,14 +14,14 @@ STEPS = ("decoding", "network", "writing")
 
 
 class Tally:
-    """How many rows of a run are done, and how long it has waited for what.
+    """Counts of a run: rows that are done, and seconds that it has waited for each step.
 
     Attributes
     ----------
     n_done, n_rejected : int
-        Rows, and those of them that could not be read; those of earlier, interrupted runs count too where told so.
+        Rows, and those of them that could not be read; those of earlier, interrupted runs may be counted in.
     seconds : dict of str to float
-        What the run's one loop has waited for, by step. What goes on beside it, and is never waited for, is not in it.
+        What the run's one loop has waited for, by step. Work in other threads that it never waits for is not in it.
     """
 
     def __init__(self, *, n_done: int = 0, n_rejected: int = 0) -> None:
@@ -33,13 +33,13 @@ class Tally:
     @contextlib.contextmanager
     def waiting(self, step: str) -> Iterator[None]:
         """Count the time of a block."""
-        begun = time.monotonic()
-        self._now = (step, begun)
+        started = time.monotonic()
+        self._now = (step, started)
         try:
             yield
         finally:
             self._now = None
-            self.seconds[step] += time.monotonic() - begun
+            self.seconds[step] += time.monotonic() - started
 
     def so_far(self) -> dict[str, float]:
         """Return `seconds`, and with them those of a wait that isn't over."""
@@ -89,7 +89,7 @@ class RunLog:
         if self._has_lines:
             seconds = time.monotonic() - self._first[0]
             end = "done" if kind is None else f"ended by {kind.__name__}"
-            self._write(f"{end} after {_in_words(seconds)}; over all of it: {self._describe(self._first)}")
+            self._write(f"{end} after {_format_seconds(seconds)}; over all of it: {self._describe(self._first)}")
 
     def _run(self) -> None:
         while not self._over.wait(self._every):
@@ -101,7 +101,7 @@ class RunLog:
             self._write(line)
 
     def _describe(self, since: tuple[float, int, dict[str, float]]) -> str:
-        """Say how far the run is, and what it has waited for since a moment."""
+        """Format how far the run is, and what it has waited for since a moment."""
         tally, now = self._tally, time.monotonic()
         then, n_before, seconds = since
         elapsed = max(now - then, 1e-9)
@@ -117,7 +117,7 @@ class RunLog:
             f"{psutil.Process().memory_info().rss / 1e6:,.0f} MB of memory",
         ]
         if left and not self._over.is_set():
-            parts.append(f"{_in_words(left)} left")
+            parts.append(f"{_format_seconds(left)} left")
         return "; ".join(parts)
 
     def _write(self, line: str) -> None:
@@ -126,12 +126,12 @@ class RunLog:
             file.write(f"{stamp}  {line}\n")
 
 
-def _in_words(seconds: float) -> str:
-    """Return a time as a person says it.
+def _format_seconds(seconds: float) -> str:
+    """Format a duration for people.
 
     Examples
     --------
-    >>> _in_words(50), _in_words(600), _in_words(9000), _in_words(500000)
+    >>> _format_seconds(50), _format_seconds(600), _format_seconds(9000), _format_seconds(500000)
     ('50 s', '10 min', '2 h 30 min', '5 d 18 h')
     """
     minutes = round(seconds / 60)

@@ -8,10 +8,8 @@ from featx.errors import FeatxError
 
 _MOST = 100_000
 
-
 # Where batches end: usual batch sizes are divisors of it.
 _STEP = 128
-
 
 # Sizes of shards differ by at most one part in this many.
 _EVENNESS = 8

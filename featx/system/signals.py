@@ -1,4 +1,4 @@
-"""Being told to stop: SIGTERM is taken like Ctrl-C, and can wait for what is in hand."""
+"""Handle SIGTERM like Ctrl-C, after the current work is finished."""
 
 import signal
 import threading

@@ -13,18 +13,11 @@ import yaml
 from featx.errors import FeatxError
 
 MAX_BYTES = 64 * 1024
-
-
 MAX_DEPTH = 16
-
-
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
-
 
 # A longer one is read as the float that it is near: Python refuses to make an int of thousands of digits.
 _INT = re.compile(r"[-+]?[0-9]{1,18}")
-
-
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan")
 
 
@@ -61,12 +54,12 @@ def read_yaml(path: Path, *, max_bytes: int = MAX_BYTES) -> object:
     ----------
     path : Path
     max_bytes : int, default 65536
-        Larger files are refused.
+        Larger files are an error.
 
     Raises
     ------
     FeatxError
-        If it can't be read, or is more than plain YAML of so many bytes.
+        If it can't be read, or is not plain YAML, or is longer than the limit.
     """
     try:
         with path.open("rb") as file:
@@ -93,7 +86,7 @@ def parse_yaml(text: str, *, source: str) -> object:
     ----------
     text : str
     source : str
-        What a message calls it.
+        Its name in messages.
 
     Raises
     ------
@@ -152,21 +145,21 @@ def without_numpy(value: object) -> object:
 def _check_events(text: str, source: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
-        refused = None
+        problem = None
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > MAX_DEPTH:
-            refused = f"more than {MAX_DEPTH} levels"
+            problem = f"more than {MAX_DEPTH} levels"
         elif isinstance(event, yaml.AliasEvent):
-            refused = f"the alias *{event.anchor}: write the value out"
+            problem = f"the alias *{event.anchor}: write the value out"
         elif getattr(event, "anchor", None) is not None:
-            refused = f"the anchor &{event.anchor}: write the value out where it is needed"
+            problem = f"the anchor &{event.anchor}: write the value out where it is needed"
         elif getattr(event, "tag", None) is not None:
-            refused = f"the tag {event.tag}: write the plain value"
-        if refused:
-            raise FeatxError(f"{source}: line {event.start_mark.line + 1}: {refused}")
+            problem = f"the tag {event.tag}: write the plain value"
+        if problem:
+            raise FeatxError(f"{source}: line {event.start_mark.line + 1}: {problem}")
 
 
 def _build(node: yaml.Node, source: str) -> object:
@@ -182,13 +175,13 @@ def _build(node: yaml.Node, source: str) -> object:
             raise FeatxError(f"{place}: expected a key that is a word")
         _encodable(key, source)
         if key.value in mapping:
-            raise FeatxError(f"{place}: the key {key.value!r} is there twice: remove one")
+            raise FeatxError(f"{place}: the key {key.value!r} occurs twice: remove one")
         mapping[key.value] = _build(value, source)
     return mapping
 
 
 def _encodable(node: yaml.ScalarNode, source: str) -> str:
-    """Refuse half of a surrogate pair, which only an escape can write and no file can hold."""
+    """Return a node's text; raise an error for half of a surrogate pair, which only an escape can write."""
     try:
         node.value.encode()
     except UnicodeEncodeError as error:

@@ -290,7 +290,7 @@ def test_every_mistake_is_named_at_once_with_its_key(path):
         ),
         (
             {"stores.plain.engine": "ncnn", "stores.plain.precision": "bfloat16"},
-            "stores.plain.precision: ncnn computes in float32 alone, not in bfloat16",
+            "stores.plain.precision: ncnn computes in float32 only, not in bfloat16",
         ),
         ({"stores.plain.weights": "experiment.yaml"}, "experiment.yaml: expected a file ending in .weights.h5, .h5"),
         ({"stores.plain.weights": "images"}, "stores.plain.weights: "),

@@ -40,7 +40,7 @@ def test_a_class_called_train_is_a_class(tmp_path):
 
 def test_split_folders_beside_others_are_refused(tmp_path):
     make_tree(tmp_path, {"train/a": 1, "test/a": 1, "spare/a": 1})
-    with pytest.raises(FeatxError, match="'spare' stands beside"):
+    with pytest.raises(FeatxError, match="'spare' is next to them"):
         read_source(tmp_path)
 
 
@@ -189,7 +189,7 @@ def test_paths_are_never_done_without(tmp_path):
         ("path,kind\na.png,x\n", r"no column 'label'.*`label_column`"),
         (",label\na.png,x\n", "no column 'path'; it has 'label'; 1 column without a name is left out"),
         ("datei;klasse\na.png;x\n", "it has 'datei', 'klasse'; m.csv: its cells are separated by ';'"),
-        ("path,label,label\na.png,x,y\nb.png,y,z\n", "the column 'label' is there twice: rename one"),
+        ("path,label,label\na.png,x,y\nb.png,y,z\n", "the column 'label' occurs twice: rename one"),
         ('path,label\na.png,x\nb.png,"y\nz"\n', r"line 3: the label 'y\\nz' has a line break or another control"),
         ("path,label\na.png,x\x1b[31m\nb.png,y\n", r"line 2: the label 'x\\x1b\[31m' has"),
         ("path,label\na.png,x\nb.png,y\u2028z\n", "line 3: the label"),
@@ -436,8 +436,8 @@ def test_classes_that_hold_the_same_folders_may_be_splits(tmp_path):
     manifest = read_source(tmp_path)
     assert set(manifest.table["label"]) == {"training_set", "test_set"}
     assert manifest.notes == (
-        "found the same 2 folders ('cats', 'dogs') in each of the folders 'test_set', 'training_set', which are taken "
-        "for classes. If these are splits, rename them to train, validation, test",
+        "found the same 2 folders ('cats', 'dogs') in each of the folders 'test_set', 'training_set', which are read "
+        "as classes. If these are splits, rename them to train, validation, test",
     )
     # A class that holds images of its own, or other folders, is one.
     make_image(tmp_path / "test_set" / "1.png", 0)

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from featx import FeatxError
 from featx.cli import main
-from featx.networks import BACKBONES, describe_layers
+from featx.networks import BACKBONES, summarize_layers
 
 
 def by_name(description):
@@ -17,7 +17,7 @@ def by_name(description):
 
 def test_vgg16s_costs_are_those_of_its_convolutions():
     """Multiplications by hand: a 3 x 3 convolution takes 9 x in x out a place."""
-    rows = by_name(describe_layers("vgg16", image_size=32))
+    rows = by_name(summarize_layers("vgg16", image_size=32))
     first = 2 * 9 * 3 * 64 * 32 * 32
     second = first + 2 * 9 * 64 * 64 * 32 * 32
     assert rows["block1_conv1"]["gflops"] * 1e9 == pytest.approx(first)
@@ -32,12 +32,12 @@ def test_vgg16s_costs_are_those_of_its_convolutions():
 
 def test_published_costs():
     """He et al. 2015: ResNet-50 takes 3.8e9 multiplications; Szegedy et al. 2014: GoogLeNet about 1.5e9."""
-    assert describe_layers("resnet50")["gflops"] == pytest.approx(2 * 3.86, rel=0.01)
-    assert describe_layers("googlenet")["gflops"] == pytest.approx(2 * 1.58, rel=0.01)
+    assert summarize_layers("resnet50")["gflops"] == pytest.approx(2 * 3.86, rel=0.01)
+    assert summarize_layers("googlenet")["gflops"] == pytest.approx(2 * 1.58, rel=0.01)
 
 
 def test_a_branch_costs_what_it_depends_on_and_nothing_beside_it():
-    rows = by_name(describe_layers("googlenet", image_size=64))
+    rows = by_name(summarize_layers("googlenet", image_size=64))
     begin, side = rows["pool2_3x3_s2"]["gflops"] * 1e9, rows["inception_3a_1x1"]["height"]
     places = side**2
     assert rows["inception_3a_1x1"]["gflops"] * 1e9 == pytest.approx(begin + 2 * 192 * 64 * places)
@@ -49,7 +49,7 @@ def test_a_branch_costs_what_it_depends_on_and_nothing_beside_it():
 
 def test_layers_within_layers_count():
     """ConvNeXt's stem is a Sequential of a 4 x 4 convolution and a normalization."""
-    rows = by_name(describe_layers("convnext_tiny", image_size=32))
+    rows = by_name(summarize_layers("convnext_tiny", image_size=32))
     assert rows["convnext_tiny_stem"]["gflops"] * 1e9 == pytest.approx(2 * 4 * 4 * 3 * 96 * 8 * 8)
 
 
@@ -72,7 +72,7 @@ def test_the_list_is_a_line_a_backbone(monkeypatch):
 
 def test_images_that_are_too_small_are_refused():
     with pytest.raises(FeatxError, match="expected 75 pixels or more"):
-        describe_layers("inception_v3", image_size=64)
+        summarize_layers("inception_v3", image_size=64)
 
 
 def test_an_image_size_is_of_one_backbone():

@@ -27,6 +27,12 @@ def build():
     return partial(keras.applications.VGG16, weights=None, input_shape=(32, 32, 3))
 
 
+@pytest.fixture(scope="module")
+def shared(build):
+    """The same, built once: what loads weights gives all of them new values first."""
+    return cache(build)
+
+
 def build_small(include_top=True, weights=None):
     """Return a smaller network under VGG16's names would be another backbone; this one only fails loudly if used."""
     raise AssertionError("nothing needs a network here")
@@ -76,13 +82,13 @@ def test_a_cache_that_cannot_be_written_costs_no_run(tmp_path, monkeypatch):
         load_weights("imagenet-conv", VGG16, build=build_small, include_top=False)
 
 
-def test_random_weights_depend_on_the_seed_and_on_nothing_else(build):
+def test_random_weights_depend_on_the_seed_and_on_nothing_else(shared):
     first, again, other = (
-        load_weights(name, VGG16, build=build, include_top=True) for name in ("random", "random:0", "random:1")
+        load_weights(name, VGG16, build=shared, include_top=True) for name in ("random", "random:0", "random:1")
     )
     assert first.sha256() == again.sha256() != other.sha256()
     assert first.name == "random:0"
-    convs = load_weights("random", VGG16, build=build, include_top=False)
+    convs = load_weights("random", VGG16, build=shared, include_top=False)
     assert convs.sha256() == first.sha256(CONVS)
     kernel = first.arrays["block3_conv2"][0]
     assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 256)), rel=0.01)
@@ -106,35 +112,35 @@ def same(weights, network):
 @pytest.mark.parametrize("name", ["whole.weights.h5", "whole.keras", "whole.h5"])
 @pytest.mark.parametrize("include_top", [True, False])
 @pytest.mark.filterwarnings("ignore:.*HDF5 file.*")
-def test_keras_files(build, tmp_path, name, include_top):
+def test_keras_files(build, shared, tmp_path, name, include_top):
     network = fill(build(weights=None, include_top=include_top))
     path = tmp_path / name
     if name.endswith(".weights.h5"):
         network.save_weights(path)
     else:
         network.save(path)
-    weights = load_weights(str(path), VGG16, build=build, include_top=True)
+    weights = load_weights(str(path), VGG16, build=shared, include_top=True)
     assert list(weights.arrays) == [layer.name for layer in weighted_layers(network)]
     assert ("fc2" in weights.arrays) == include_top
     assert same(weights, network)
     assert weights.name == name
 
 
-def test_a_keras_file_with_other_classes_gives_its_layers(build, tmp_path):
+def test_a_keras_file_with_other_classes_gives_its_layers(build, shared, tmp_path):
     network = fill(build(weights=None, include_top=True, classes=7))
     network.save_weights(tmp_path / "seven.weights.h5")
-    weights = load_weights(str(tmp_path / "seven.weights.h5"), VGG16, build=build, include_top=True)
+    weights = load_weights(str(tmp_path / "seven.weights.h5"), VGG16, build=shared, include_top=True)
     assert list(weights.arrays) == [*CONVS, "fc1", "fc2"]
     assert same(weights, network)
 
 
-def test_a_keras_file_of_another_network_is_refused(build, tmp_path):
+def test_a_keras_file_of_another_network_is_refused(shared, tmp_path):
     import keras
 
     other = keras.applications.VGG19(weights=None, include_top=False, input_shape=(32, 32, 3))
     other.save_weights(tmp_path / "vgg19.weights.h5")
     with pytest.raises(FeatxError, match="no usable weights for block"):
-        load_weights(str(tmp_path / "vgg19.weights.h5"), VGG16, build=build, include_top=False)
+        load_weights(str(tmp_path / "vgg19.weights.h5"), VGG16, build=shared, include_top=False)
 
 
 @pytest.mark.parametrize(
@@ -208,10 +214,10 @@ def test_weights_that_a_backbone_has_none_of(tmp_path, backbone, name, message):
 
 
 @pytest.mark.parametrize("name", ["bad.weights.h5", "bad.h5", "bad.keras", "bad.onnx"])
-def test_files_that_are_none(build, tmp_path, name):
+def test_files_that_are_none(shared, tmp_path, name):
     (tmp_path / name).write_bytes(b"\x00\x01 nothing of the kind")
     with pytest.raises(FeatxError, match=name):
-        load_weights(str(tmp_path / name), VGG16, build=build, include_top=False)
+        load_weights(str(tmp_path / name), VGG16, build=shared, include_top=False)
 
 
 @pytest.mark.parametrize(
@@ -223,15 +229,15 @@ def test_files_that_are_none(build, tmp_path, name):
         ("random:-1", "random:SEED"),
     ],
 )
-def test_names_that_are_none(build, name, message):
+def test_names_that_are_none(shared, name, message):
     with pytest.raises(FeatxError, match=message):
-        load_weights(name, VGG16, build=build, include_top=False)
+        load_weights(name, VGG16, build=shared, include_top=False)
 
 
-def test_a_file_of_another_kind(build, tmp_path):
+def test_a_file_of_another_kind(shared, tmp_path):
     (tmp_path / "weights.pth").write_bytes(b"x")
     with pytest.raises(FeatxError, match="expected a file ending in"):
-        load_weights(str(tmp_path / "weights.pth"), VGG16, build=build, include_top=False)
+        load_weights(str(tmp_path / "weights.pth"), VGG16, build=shared, include_top=False)
 
 
 def test_without_the_package_there_is_a_way(monkeypatch, empty_cache):

@@ -31,6 +31,6 @@ def tolerance(precision):
 def pretend_gpu(monkeypatch):
     """Have the engine do what it does on a GPU: compile with XLA, exact products, a batch size that is searched."""
     for module in (keras_engine, keras_backend):
-        monkeypatch.setattr(module, "describe_device", lambda keras: "gpu:0")
+        monkeypatch.setattr(module, "format_device", lambda keras: "gpu:0")
     monkeypatch.setattr(keras_engine, "find_batch_size", partial(find_batch_size, largest=16))
     monkeypatch.setattr(keras_engine, "_SECONDS_A_TRIAL", 0.0)

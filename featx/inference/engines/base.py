@@ -1,4 +1,4 @@
-"""Which engine runs a frozen backbone: the seam between pixels and features, and the choice of what is behind it."""
+"""Choose the engine that runs a frozen backbone, from pixels to features."""
 
 import importlib.util
 from typing import Protocol
@@ -7,7 +7,7 @@ import numpy as np
 
 from featx.errors import FeatxError
 from featx.inference.batch_size import AUTO, DEFAULT
-from featx.networks import FrozenBackbone, describe_device, load_keras
+from featx.networks import FrozenBackbone, format_device, load_keras
 from featx.system import available_cores
 
 ENGINES = {
@@ -16,16 +16,15 @@ ENGINES = {
     "ncnn": "Winograd convolutions on a CPU (pip install 'featx[cpu]')",
 }
 
-
 PRECISIONS = {
     "float32": "the reference",
-    "float16": "10 bits after the leading one; activations beyond 65,504 are refused",
+    "float16": "10 bits after the leading one; activations beyond 65,504 are errors",
     "bfloat16": "7 bits after the leading one, float32's range",
 }
 
 
 class Engine(Protocol):
-    """What runs a frozen backbone.
+    """An engine that runs a frozen backbone.
 
     Attributes
     ----------
@@ -105,5 +104,5 @@ def settle_batch_size(engine: Engine, batch_size: int | str) -> int:
 
 
 def _serves_cpu() -> bool:
-    """Whether the network would run on a CPU, and a faster engine for that is installed."""
-    return importlib.util.find_spec("ncnn") is not None and describe_device(load_keras()).startswith("cpu")
+    """Return whether the network would run on a CPU, and a faster engine for that is installed."""
+    return importlib.util.find_spec("ncnn") is not None and format_device(load_keras()).startswith("cpu")

@@ -12,14 +12,14 @@ from featx.networks import (
     FrozenBackbone,
     choose_constants,
     compile_model,
-    describe_device,
+    format_device,
     load_keras,
     plan_features,
     pool,
     preprocess,
 )
 
-# Long enough for a clock, short beside the compilation that comes before it.
+# Long enough for a clock, short compared with the compilation before it.
 _SECONDS_A_TRIAL = 0.5
 
 
@@ -81,7 +81,7 @@ class KerasEngine:
         self._image_shape = tuple(pixels.shape[1:])
         self._is_auto = batch_size == AUTO
         self.version = f"{keras.__version__} on {keras.backend.backend()}"
-        self.device = describe_device(keras)
+        self.device = format_device(keras)
         self.batch_size = DEFAULT if self._is_auto else int(batch_size)
         if self._is_auto and not self.device.startswith("cpu"):
             self.batch_size = find_batch_size(self._time_batch)
@@ -96,7 +96,7 @@ class KerasEngine:
         Parameters
         ----------
         pixels : ndarray of shape (n, image_size, image_size, 3), uint8
-            Must not change before the features are there.
+            Must not change until the features are returned.
 
         Returns
         -------
@@ -105,10 +105,10 @@ class KerasEngine:
         """
         # Where memory runs out, the device may say so here or only when the features are fetched.
         size = self.batch_size
-        begun = self._with_memory(size, lambda: self._begin(pixels))
+        started = self._with_memory(size, lambda: self._begin(pixels))
 
         def fetch() -> dict[str, np.ndarray]:
-            rows = None if begun is None else self._with_memory(size, lambda: self._end(begun))
+            rows = None if started is None else self._with_memory(size, lambda: self._end(started))
             while rows is None:
                 rows = self._with_memory(self.batch_size, lambda: self._end(self._begin(pixels)))
             return self._name(rows[: len(pixels)])
@@ -148,7 +148,7 @@ class KerasEngine:
                 raise
             if not self._is_auto and size > 1:
                 raise FeatxError(
-                    f"batch size {size}: the device's memory doesn't hold a forward pass of so many images. "
+                    f"batch size {size}: the device's memory is too small for a forward pass of this many images. "
                     "Use a smaller `batch_size`, or, in featx extract, `batch_size` auto"
                 ) from error
         # A batch before this one may have found so, too.
@@ -171,14 +171,6 @@ def lower_precision(keras: ModuleType, model: object, precision: str) -> object:
 
     Normalization layers keep their statistics, and compute, in float32, since Keras does so where their weights are
     float32; only what they pass on is rounded. Layers that bring pixels to a network's range stay as they are.
-
-    Parameters
-    ----------
-    keras : module
-    model : keras.Model
-        Functional.
-    precision : str
-        One of `featx.inference.engines.PRECISIONS`.
     """
     if precision == "float32":
         return model

@@ -23,7 +23,7 @@ from .head import (
     PREDICTIONS as PREDICTIONS,
 )
 from .head import (
-    count_seeds as count_seeds,
+    seed_sequence as seed_sequence,
 )
 from .network import (
     TunedNetwork as TunedNetwork,
@@ -32,10 +32,10 @@ from .network import (
     build_tuned_network as build_tuned_network,
 )
 from .network import (
-    find_cut as find_cut,
+    freeze_all_but as freeze_all_but,
 )
 from .network import (
-    freeze_all_but as freeze_all_but,
+    frozen_boundary as frozen_boundary,
 )
 from .network import (
     head_source as head_source,
@@ -47,7 +47,7 @@ from .network import (
     split_at as split_at,
 )
 from .network import (
-    tail_of as tail_of,
+    trainable_tail as trainable_tail,
 )
 from .network import (
     unfrozen_layers as unfrozen_layers,

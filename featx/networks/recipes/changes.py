@@ -1,4 +1,4 @@
-"""What a stage's settings are in the end: its own, those of `training`, and what is changed for one run."""
+"""Resolve the settings of stages: their own, those of `training`, and changes for one run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -9,8 +9,6 @@ from featx.system import close_names, parse_yaml, show_value
 
 # A stage's name alone is always its own.
 _OF_STAGES = tuple(entry.name for entry in fields(Stage) if entry.name != "name")
-
-
 _OF_RECIPE = ("from_layer", "batch_norm", "precision", "compile")
 
 
@@ -33,19 +31,7 @@ class Resolved:
 
 
 def resolve_stages(record: Mapping[str, object], changes: Mapping[str, object]) -> Resolved:
-    """Give every stage the settings of `training` that it lacks, then make the changes.
-
-    Parameters
-    ----------
-    record : mapping of str to object
-        Of a file, not yet checked.
-    changes : mapping of str to object
-        See `featx.networks.recipes.read_recipe`.
-
-    Returns
-    -------
-    Resolved
-        With what can't be changed, and what is wrong with `training`, among its problems.
+    """Add the settings of `training` to every stage that doesn't have them, then make the changes.
 
     Examples
     --------
@@ -65,9 +51,9 @@ def resolve_stages(record: Mapping[str, object], changes: Mapping[str, object]) 
         resolved.record["stages"] = stages = [dict(stage) if isinstance(stage, dict) else stage for stage in stages]
         for i, stage in enumerate(stages):
             if isinstance(stage, dict):
-                lacking = {key: value for key, value in training.items() if key not in stage and key != "name"}
-                stage.update(lacking)
-                resolved.origins.update({(i, key): f"training.{key}" for key in lacking})
+                missing = {key: value for key, value in training.items() if key not in stage and key != "name"}
+                stage.update(missing)
+                resolved.origins.update({(i, key): f"training.{key}" for key in missing})
     _make_changes(resolved, changes)
     return resolved
 
@@ -84,7 +70,7 @@ def parse_changes(texts: Sequence[str], *, example: str = "epochs=5 or head.epoc
     Raises
     ------
     FeatxError
-        If one isn't KEY=VALUE, or a key is there twice.
+        If one isn't KEY=VALUE, or a key occurs twice.
 
     Examples
     --------

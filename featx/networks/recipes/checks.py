@@ -1,4 +1,4 @@
-"""Whether a record is a recipe: every mistake at once, each with its key, what was expected and what was found."""
+"""Check that a record is a recipe: every mistake at once, each with its key, the expected and the actual value."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -9,13 +9,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from featx.networks.recipes.schema import Augmentation, HeadLayer, Plateau, Recipe, Schedule, Stage
 from featx.networks.registry import BACKBONES
-from featx.system import Location, Problems, close_names, describe_mistake, join_location, refuse, show_value
+from featx.system import Location, Problems, check_problems, close_names, format_mistake, join_location, show_value
 
 _LAYERS = {kind.layer: kind for kind in get_args(get_args(HeadLayer)[0])}
-
-
 _SCHEDULES = {kind.kind: kind for kind in get_args(get_args(Schedule)[0])}
-
 
 # The records by what stands before their keys in pydantic's locations.
 _RECORDS = {
@@ -27,13 +24,9 @@ _RECORDS = {
     **_SCHEDULES,
 }
 
-
-# Where records of several kinds may stand: the key that tells them apart, and its values.
+# Records of several kinds: the key that distinguishes them, and its values.
 _KINDS = {"head": ("layer", tuple(_LAYERS)), "schedule": ("kind", tuple(_SCHEDULES))}
-
-
 _TO_VECTOR = ("flatten", "average_pool", "max_pool")
-
 
 # What a key wants, where that says more.
 _EXPECTED_OF = {
@@ -41,7 +34,6 @@ _EXPECTED_OF = {
     "name": "a word of letters, digits, '_' and '-', at most 60",
     "description": "one line of text",
 }
-
 
 _RECIPE_NAME = "a word of letters, digits, '.', '_' and '-', at most 60, that begins with a letter or a digit"
 
@@ -53,24 +45,7 @@ def check_recipe(
     origins: Mapping[tuple[int, str], str] | None = None,
     problems: Mapping[str, str] | None = None,
 ) -> Recipe:
-    """Make a recipe of a record.
-
-    Parameters
-    ----------
-    record : object
-        What should be a mapping of a recipe's keys; lists may stand for tuples.
-    source : str
-        What a message calls it.
-    origins : mapping of (int, str) to str, optional
-        By a stage's number and key: where the value stood, if not there.
-    problems : mapping of str to str, optional
-        Mistakes that are known, by key.
-
-    Raises
-    ------
-    FeatxError
-        If something is wrong: all that is.
-    """
+    """Make a recipe of a record."""
     found: Problems = dict(problems or {})
     recipe = None
     try:
@@ -85,7 +60,7 @@ def check_recipe(
         for location, text in _broken_rules(record):
             # Not where the values stood: it is within the stage that they don't go together.
             found.setdefault(_key(location, record, {}), text)
-    refuse(source, found)
+    check_problems(source, found)
     return recipe
 
 
@@ -95,7 +70,7 @@ def _adapter() -> TypeAdapter:
 
 
 def _plain_location(location: Location) -> Location:
-    """Leave out what pydantic puts in to tell the members of a union apart."""
+    """Leave out what pydantic adds to distinguish the members of a union."""
     return tuple(step for place, step in enumerate(location) if not _is_before_kind(location[:place]))
 
 
@@ -132,7 +107,7 @@ def _what_is_wrong(mistake: Mapping, location: Location) -> str:
         kinds = _KINDS[_last_word(location[:-1])][1]
         return f"expected one of {', '.join(kinds)}, found {show_value(mistake['ctx']['tag'])}"
     expected = _RECIPE_NAME if location == ("name",) else _EXPECTED_OF.get(_last_word(location))
-    return describe_mistake(mistake, expected=expected)
+    return format_mistake(mistake, expected=expected)
 
 
 def _broken_rules(record: Mapping) -> Iterator[tuple[Location, str]]:

@@ -15,7 +15,7 @@ class _Names:
 
     def __init__(self, taken: Collection[str], seed: int) -> None:
         self._taken = set(taken)
-        self._seeds = count_seeds(seed)
+        self._seeds = seed_sequence(seed)
 
     def free(self, stem: str, *, first: str | None = None) -> str:
         """Return the stem with the first number that is free; before that `first`, if it is given."""
@@ -29,13 +29,13 @@ class _Names:
         return next(self._seeds)
 
 
-def count_seeds(seed: int) -> Iterator[int]:
+def seed_sequence(seed: int) -> Iterator[int]:
     """Go through the seeds that one seed stands for, all of them below 2 ** 31, which every backend takes.
 
     Examples
     --------
     >>> from itertools import islice
-    >>> list(islice(count_seeds(7), 3))
+    >>> list(islice(seed_sequence(7), 3))
     [7000, 7001, 7002]
     """
     return (number % 2**31 for number in count(seed * 1000))

@@ -74,7 +74,7 @@ def build_tuned_network(
             file = f"a copy of its file (featx recipes {recipe.name}), and give the copy as `recipe`"
         raise FeatxError(
             f"recipe {recipe.name!r}: its backbones are {', '.join(recipe.backbones)}, and the store's is {backbone}. "
-            f"Extract with `backbone` {recipe.backbones[0]}, or add {backbone} to backbones in {file}"
+            f"Extract with the backbone {recipe.backbones[0]}, or add {backbone} to backbones in {file}"
         )
     spec = find_backbone(backbone)
     size = spec.image_size if image_size is None else image_size
@@ -111,18 +111,7 @@ def head_source(recipe: Recipe, spec: Backbone, image_size: int) -> str:
 
 
 def attach_head(recipe: Recipe, frozen: FrozenBackbone, source: str, n_classes: int, *, seed: int) -> TunedNetwork:
-    """Put a recipe's head on a backbone.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    frozen : FrozenBackbone
-        It has the layer `source`.
-    source : str
-        The layer that the head takes.
-    n_classes, seed
-        See `featx.networks.recipes.head.add_head`.
-    """
+    """Put a recipe's head on a backbone."""
     keras = load_keras()
     names = [operation.name for operation in frozen.model.operations]
     try:
@@ -176,7 +165,7 @@ def unfrozen_layers(network: TunedNetwork, stage: Stage, *, batch_norm: str = "f
     Raises
     ------
     FeatxError
-        If the backbone lacks a layer that the stage names, or has fewer than it counts.
+        If the backbone doesn't have a layer that the stage names, or has fewer layers than it counts.
     """
     layers = [network.model.get_layer(name) for name in network.backbone_layers]
     weighted = [layer for layer in layers if layer.weights]
@@ -198,7 +187,7 @@ def unfrozen_layers(network: TunedNetwork, stage: Stage, *, batch_norm: str = "f
 
 
 def is_named_by(name: str, layer: str) -> bool:
-    """Whether a name of `unfreeze` stands for a layer: it is its name, or that of its block.
+    """Return whether a name of `unfreeze` stands for a layer: it is its name, or that of its block.
 
     block5 stands for block5_conv1, and for the block5a_conv of networks that count blocks with letters.
 
@@ -227,8 +216,8 @@ def freeze_all_but(network: TunedNetwork, unfrozen: Collection[str]) -> None:
         layer.trainable = layer.name in trained
 
 
-def find_cut(network: TunedNetwork, trained: Collection[str]) -> str:
-    """Return the deepest layer before which nothing is trained or drawn at random, and whose output alone goes on.
+def frozen_boundary(network: TunedNetwork, trained: Collection[str]) -> str:
+    """Return the deepest layer up to which nothing is trained or random, and on whose output alone later layers depend.
 
     Up to there a network gives the same for an image every time, so that it needs to run once.
 
@@ -273,7 +262,7 @@ def split_at(network: TunedNetwork, cuts: Collection[str]) -> FrozenBackbone:
     ----------
     network : TunedNetwork
     cuts : collection of str
-        See `find_cut`.
+        See `frozen_boundary`.
     """
     keras = load_keras()
     outputs = {name: _output_of(network, name) for name in _operations(network) if name in cuts}
@@ -281,7 +270,7 @@ def split_at(network: TunedNetwork, cuts: Collection[str]) -> FrozenBackbone:
     return replace(network.backbone, model=model, layers=tuple(outputs))
 
 
-def tail_of(network: TunedNetwork, cut: str) -> object:
+def trainable_tail(network: TunedNetwork, cut: str) -> object:
     """Return what follows a layer, as a Keras model of the very same layers; the whole model where there is no cut."""
     keras = load_keras()
     return keras.Model(_output_of(network, cut), network.model.outputs[0]) if cut else network.model

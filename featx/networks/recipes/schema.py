@@ -1,4 +1,4 @@
-"""What a recipe for fine-tuning consists of: a head, stages of training, and the values that each may have."""
+"""Define recipes for fine-tuning: a head, stages of training, and the values that each may have."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -7,25 +7,15 @@ from pydantic import ConfigDict, Discriminator, Field, Strict, Tag
 
 # Strict: true is no number, and '3' no 3.
 Count = Annotated[int, Strict(), Field(ge=1)]
-
-
 Width = Annotated[int, Strict(), Field(ge=1, le=65536)]
-
-
 Number = Annotated[float, Strict()]
-
-
 AtLeastZero = Annotated[float, Strict(), Field(ge=0)]
-
-
 OverZero = Annotated[float, Strict(), Field(gt=0)]
-
-
 Share = Annotated[float, Strict(), Field(ge=0, lt=1)]
 
 
 class Checked:
-    """What pydantic is to know of every record: no further keys, no NaN, no infinity."""
+    """Pydantic's settings for every record: no further keys, no NaN, no infinity."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -94,7 +84,7 @@ class BatchNorm(Checked):
 
 @dataclass(frozen=True)
 class Bottleneck(Checked):
-    """A residual block of ResNet50, new: 1x1, 3x3 and 1x1 convolutions beside a projection.
+    """A residual block of ResNet50, new: 1x1, 3x3 and 1x1 convolutions next to a projection.
 
     Attributes
     ----------
@@ -152,12 +142,12 @@ class Plateau(Checked):
 
 @dataclass(frozen=True)
 class Augmentation(Checked):
-    """How training images are changed at random, each time that they are seen.
+    """Random changes of training images, each time that they are used.
 
     Attributes
     ----------
     rotation : float
-        Up to so many degrees, either way.
+        Largest angle in degrees, either way.
     shift : float
         Up to this share of height and width, either way.
     zoom : float
@@ -173,7 +163,7 @@ class Augmentation(Checked):
 
     @property
     def is_none(self) -> bool:
-        """Whether the images stay as they are.
+        """Return whether the images stay as they are.
 
         Examples
         --------
@@ -184,7 +174,7 @@ class Augmentation(Checked):
 
     @property
     def is_flips(self) -> bool:
-        """Whether nothing but flips changes the images, or nothing at all: then each has a few views, and no more.
+        """Return whether flips alone change the images, or nothing at all: then each image has only a few views.
 
         Examples
         --------
@@ -213,7 +203,7 @@ class Stage(Checked):
         Layers of the backbone that train, by name or by the start of it: block5 stands for every layer that is so
         named or begins with block5_. The head always trains.
     unfreeze_last : int
-        Beside these, the last so many layers of the backbone that have weights.
+        In addition, this many of the backbone's last layers with weights.
     epochs, batch_size : int
         The most epochs there are, and how many images a step sees.
     optimizer : str
@@ -229,7 +219,7 @@ class Stage(Checked):
     plateau : Plateau or None
         How it changes with the validation loss.
     patience : int or None
-        The stage ends after so many epochs without a better `stop_on`; None: after the last epoch.
+        The stage ends after this many epochs without a better `stop_on`; None: after the last epoch.
     stop_on, keep : str
         val_loss or val_accuracy: what ends the stage, and whose best epoch's weights are kept.
     augmentation : Augmentation
@@ -260,7 +250,7 @@ class Stage(Checked):
 
 @dataclass(frozen=True)
 class Recipe(Checked):
-    """How a backbone is fine-tuned.
+    """A recipe for fine-tuning a backbone.
 
     Attributes
     ----------

@@ -218,7 +218,7 @@ def test_a_file_that_is_no_mapping_is_answered_with_the_keys(read, text):
 
 
 def test_a_file_that_is_no_plain_yaml_is_refused(read, tmp_path):
-    assert "mine.yaml: line 12: the key 'name' is there twice" in refusal(read, PLAIN + "name: other\n")
+    assert "mine.yaml: line 12: the key 'name' occurs twice" in refusal(read, PLAIN + "name: other\n")
     assert "mine.yaml: it is empty" in refusal(read, "")
     assert "found a folder" in refusal(read_recipe, tmp_path)
     assert "found a folder" in refusal(read_recipe, str(tmp_path))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from featx.networks import load_keras
-from featx.networks.recipes import PREDICTIONS, Flatten, count_seeds
+from featx.networks.recipes import PREDICTIONS, Flatten, seed_sequence
 from featx.networks.recipes.head import add_head
 from featx.networks.recipes.schema import AveragePool, BatchNorm, Bottleneck, Dense, Dropout, MaxPool
 
@@ -69,7 +69,7 @@ def test_a_seed_decides_the_weights():
 def test_the_largest_seed_is_taken():
     model = head_on((6,), (Dense(8), Dropout(0.5)), seed=2**32 - 1)
     assert np.isfinite(np.asarray(model(np.ones((1, 6), np.float32), training=True))).all()
-    seeds = count_seeds(2**32 - 1)
+    seeds = seed_sequence(2**32 - 1)
     assert all(0 <= next(seeds) < 2**31 for _ in range(10_000))
 
 

@@ -14,11 +14,11 @@ from featx.networks.recipes import (
     Stage,
     TunedNetwork,
     build_tuned_network,
-    find_cut,
     freeze_all_but,
+    frozen_boundary,
     read_recipe,
     split_at,
-    tail_of,
+    trainable_tail,
     unfrozen_layers,
 )
 from featx.networks.recipes.network import attach_head
@@ -55,11 +55,11 @@ def inputs_of(network, n=2, seed=0):
 
 def cut_and_compare(network, trained):
     """Where the frozen part ends; the rest on its output must give what the whole network gives."""
-    cut = find_cut(network, trained)
+    cut = frozen_boundary(network, trained)
     assert not set(trained) & {layer.name for layer in split_at(network, [cut]).model.layers}
     values = inputs_of(network)
     middle = split_at(network, [cut]).model([values], training=False)[cut]
-    rest = np.asarray(tail_of(network, cut)(middle, training=False))
+    rest = np.asarray(trainable_tail(network, cut)(middle, training=False))
     assert rest == pytest.approx(np.asarray(network.model(values, training=False)), rel=1e-4, abs=1e-6)
     return cut
 
@@ -91,7 +91,7 @@ def test_new_blocks_follow_the_whole_frozen_part():
 
 def test_dropout_ends_the_frozen_part():
     network = network_on("vgg16", "block3_pool", head=(Dropout(0.5), Flatten()))
-    assert find_cut(network, ()) == "block3_pool"
+    assert frozen_boundary(network, ()) == "block3_pool"
 
 
 @pytest.mark.parametrize(("backbone", "layer"), [("vgg16", "block2_pool"), ("resnet50", "conv2_block1_out")])
@@ -99,8 +99,8 @@ def test_where_all_is_trained_images_are_the_inputs(backbone, layer):
     """ResNet50 begins with a padding, which trains nothing, but is larger than the image."""
     network = network_on(backbone, layer)
     trained = unfrozen_layers(network, replace(RECIPE.stages[0], unfreeze="all"))
-    assert find_cut(network, trained) == ""
-    assert tail_of(network, "") is network.model
+    assert frozen_boundary(network, trained) == ""
+    assert trainable_tail(network, "") is network.model
 
 
 def test_a_name_stands_for_a_layer_or_a_block():
@@ -137,7 +137,7 @@ def test_blocks_that_are_counted_with_letters():
     network = TunedNetwork(model, frozen("vgg16", "block2_pool"), tuple(layer.name for layer in model.layers), ())
     stage = replace(RECIPE.stages[0], unfreeze=("block2",))
     assert unfrozen_layers(network, stage) == ("block2a_conv", "block2b_conv", "block2_conv")
-    assert find_cut(network, ["block2a_conv"]) == "block1a_conv"
+    assert frozen_boundary(network, ["block2a_conv"]) == "block1a_conv"
 
 
 @pytest.mark.slow
@@ -145,9 +145,9 @@ def test_the_deepest_backbone():
     """Its 449 layers have names that Keras counts, and additions of its own kind."""
     network = network_on("inception_resnet_v2", "conv_7b_ac")
     everything = unfrozen_layers(network, replace(RECIPE.stages[0], unfreeze="all"), batch_norm="trained")
-    assert find_cut(network, everything) == ""
+    assert frozen_boundary(network, everything) == ""
     assert cut_and_compare(network, ["conv_7b"]) == "custom_scale_layer_39"
-    assert cut_and_compare(network, ["block8_10_conv"]) == "block8_9_ac"
+    assert frozen_boundary(network, ["block8_10_conv"]) == "block8_9_ac"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_softmax_on_fc2():
     recipe = read_recipe("caltech")
     network = build_tuned_network(recipe, "vgg16", 4, weights="random", image_size=32)
     assert network.head_layers == ("flatten1", "predictions")
-    assert find_cut(network, ()) == "flatten1"
+    assert frozen_boundary(network, ()) == "flatten1"
     assert network.model.get_layer("predictions").input.shape == (None, 4096)
 
 
@@ -202,7 +202,7 @@ def test_a_softmax_on_fc2():
     [
         (
             {"backbones": ("resnet50", "vgg19")},
-            "recipe 'small': backbones has resnet50, vgg19, and the store's is vgg16",
+            "recipe 'small': its backbones are resnet50, vgg19, and the store's is vgg16",
         ),
         ({"from_layer": "block6_conv1"}, "vgg16 has no layer 'block6_conv1' .*close"),
         ({"from_layer": "block3"}, "from_layer 'block3' stands for 3 layers; name one of them, such as block3_conv3"),
@@ -225,7 +225,7 @@ def test_recipes_that_do_not_fit(parts, message):
 @pytest.mark.parametrize("name", ["mine", "flowers-5"])
 def test_a_recipe_for_other_backbones_is_copied_where_it_ships_and_changed_where_it_is_a_users(name):
     recipe = replace(RECIPE, name=name, backbones=("resnet50",))
-    with pytest.raises(FeatxError, match=r"Extract with `backbone` resnet50, or add vgg16 to backbones in ") as caught:
+    with pytest.raises(FeatxError, match=r"Extract with the backbone resnet50, or add vgg16 to ") as caught:
         build_tuned_network(recipe, "vgg16", 3, weights="random", image_size=32)
     assert ("(featx recipes flowers-5)" in str(caught.value)) == (name == "flowers-5")
     assert "featx recipes mine" not in str(caught.value)
@@ -243,4 +243,4 @@ def test_mixed_precision_keeps_weights_and_probabilities_float32(precision):
     assert found.dtype == np.float32
     assert found == pytest.approx(expected, abs=0.05)
     assert not np.array_equal(found, expected)
-    assert find_cut(network, ["block2_conv2"]) == "block2_conv1"
+    assert frozen_boundary(network, ["block2_conv2"]) == "block2_conv1"

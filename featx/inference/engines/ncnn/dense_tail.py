@@ -12,7 +12,6 @@ _KINDS = (
     *("Dropout", "Dense", "Softmax"),
 )
 
-
 # BLAS takes other routines for other shapes, and a row's last bits are then others; so all products have one shape. Of
 # eight rows, OpenBLAS gives a row the same bits in any place, whichever x86-64 it is built for; of most numbers it
 # doesn't.
@@ -21,7 +20,7 @@ _BLOCK_ROWS = 8
 
 @dataclass(frozen=True)
 class DenseTail:
-    """What follows the last activations with height and width.
+    """The layers after the last activations with height and width.
 
     Attributes
     ----------
@@ -66,13 +65,7 @@ class DenseTail:
 
 
 def find_tail(model: object) -> DenseTail | None:
-    """Return the dense layers that a model ends in, or None if it ends before them.
-
-    Raises
-    ------
-    UnsupportedError
-        If the model can't be read, or a dense layer ends in a function of somebody's own.
-    """
+    """Return the dense layers that a model ends in, or None if it ends before them."""
     topology = read_topology(model)
     calls = {call.layer.name: call for call in topology.calls}
     n_uses = Counter(source for call in topology.calls for source in call.sources)
@@ -85,7 +78,7 @@ def find_tail(model: object) -> DenseTail | None:
 
 
 def _is_known(call: Call) -> bool:
-    """Whether these matrix products and means can stand for a layer; ncnn runs it or refuses it otherwise."""
+    """Return whether these matrix products and means can stand for a layer; ncnn runs all others."""
     layer = call.layer
     if call.kind not in _KINDS or len(layer.output.shape) != 2 or layer.compute_dtype != "float32":
         return False

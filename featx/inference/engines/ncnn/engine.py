@@ -33,7 +33,7 @@ class NcnnEngine:
         See `featx.networks.plan_features`.
     n_threads : int, optional
         Images at once; default: the cores that this process may use. The features of an image don't depend on it, nor
-        on the images beside it.
+        on the other images of the batch.
 
     Attributes
     ----------
@@ -144,22 +144,7 @@ _MODELS = ("Functional", "Sequential")
 
 
 def translate(model: object, plan: Mapping[str, tuple[str, str]], skipped: Collection[str]) -> Graph:
-    """Translate a frozen model and the pooling of its layers.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Pixels in, {layer: activations} out.
-    plan : mapping of str to (layer, pooling)
-        The features; see `featx.networks.plan_features`.
-    skipped : collection of str
-        Keras layers that don't run in ncnn, nor do their features.
-
-    Raises
-    ------
-    UnsupportedError
-        If a layer, or the way that layers feed each other, has no counterpart.
-    """
+    """Translate a frozen model and the pooling of its layers."""
     topology = read_topology(model)
     shape = tuple(model.inputs[0].shape[1:])
     if len(shape) != 3 or None in shape:

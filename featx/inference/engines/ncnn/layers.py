@@ -17,7 +17,7 @@ _ACTIVATIONS = {
     "silu": ("Swish", {}),
     "sigmoid": ("Sigmoid", {}),
     "tanh": ("TanH", {}),
-    # 0=0 is the exact one, as Keras's is unless told otherwise.
+    # 0=0 is the exact one, as Keras's is by default.
     "gelu": ("GELU", {0: 0}),
     # Over the channels.
     "softmax": ("Softmax", {0: 0, 1: 1}),
@@ -25,13 +25,7 @@ _ACTIVATIONS = {
 
 
 def activate(graph: Graph, activation: str, blob: Blob, layer: object) -> Blob:
-    """Add one of Keras's activations after a blob.
-
-    Raises
-    ------
-    UnsupportedError
-        If it has no counterpart.
-    """
+    """Add one of Keras's activations after a blob."""
     if activation == "linear":
         return blob
     if activation not in _ACTIVATIONS:
@@ -145,10 +139,7 @@ def pool(graph: Graph, layer: object, inputs: list[Blob], name: str) -> Blob:
 
 
 Translator = Callable[[Graph, object, list[Blob], str], Blob]
-
-
 _ADD, _MULTIPLY = 0, 2
-
 
 # Ways to order the axes: channels last (as a Mat of width = channels), and back.
 _CHANNELS_LAST, _CHANNELS_FIRST = 3, 4
@@ -237,7 +228,7 @@ def _scale(graph: Graph, blob: Blob, name: str, factor: np.ndarray, offset: np.n
 
 
 def _scaled_add(graph: Graph, layer: object, inputs: list[Blob], name: str) -> Blob:
-    # InceptionResNetV2's: the first plus so many times the second.
+    # InceptionResNetV2's: the first plus a multiple of the second.
     first, second = inputs
     scaled = _scale(graph, second, f"{name}/scaled", np.float64(layer.scale))
     return _combine(graph, layer, [first, scaled], name, _ADD)

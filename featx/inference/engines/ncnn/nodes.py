@@ -11,13 +11,9 @@ import numpy as np
 
 _MAGIC = 7767517
 
-
 # Before the weights of a convolution or a matrix: they are float32. (Zero, in any type of four bytes.)
 FLOAT32_TAG = np.zeros(1, dtype="<f4")
-
-
 _CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise")
-
 
 # In the parameters of a convolution: whether it has a bias, and what it ends in.
 _HAS_BIAS, _ENDS_IN, _RELU = 5, 9, 1
@@ -25,7 +21,7 @@ _HAS_BIAS, _ENDS_IN, _RELU = 5, 9, 1
 
 @dataclass(frozen=True)
 class Blob:
-    """What goes from layer to layer.
+    """Values that go from layer to layer.
 
     Attributes
     ----------
@@ -105,7 +101,7 @@ class Graph:
 def _as_text(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join([str(len(value)), *map(_as_text, value)])
-    # ncnn tells a fraction from a whole number by its point or exponent.
+    # ncnn distinguishes a fraction from a whole number by its point or exponent.
     return f"{value:.9e}" if isinstance(value, float) else str(int(value))
 
 
@@ -139,7 +135,7 @@ def _fold_pair(before: Node, node: Node) -> Node | None:
 
 
 def _split_shared(nodes: list[Node]) -> list[Node]:
-    """Give every consumer of a blob a copy of its own, as ncnn wants it; a copy costs nothing."""
+    """Copy a blob for each of its consumers, as ncnn requires; a copy costs nothing."""
     n_uses = _count_uses(nodes)
     copies: dict[str, list[str]] = {}
     done = []
