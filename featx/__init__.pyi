@@ -39,32 +39,22 @@ from .fit.estimators.ternary import (
 )
 from .fit.grid import (
     fit_grid as fit_grid,
-)
-from .fit.grid import (
     fit_share as fit_share,
 )
 from .fit.repeats import (
     fit_repeats as fit_repeats,
-)
-from .fit.repeats import (
     repeat_share as repeat_share,
 )
 from .images.manifest import (
     Manifest as Manifest,
-)
-from .images.manifest import (
     read_source as read_source,
 )
 from .images.splits import (
     make_count_splits as make_count_splits,
-)
-from .images.splits import (
     make_splits as make_splits,
 )
 from .inference.predict import (
     Predictor as Predictor,
-)
-from .inference.predict import (
     predict_images as predict_images,
 )
 from .inference.transformer import (
@@ -81,8 +71,6 @@ from .store.export.write import (
 )
 from .store.reader import (
     Store as Store,
-)
-from .store.reader import (
     open as open,
 )
 

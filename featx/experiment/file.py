@@ -22,7 +22,7 @@ from featx.experiment.schema import (
 from featx.fit import AXES, OF_ONE_SPLIT
 from featx.networks import is_source
 from featx.networks.recipes import shipped_recipes
-from featx.system import Problems, close_names, read_yaml, without_numpy
+from featx.system import Problems, check_problems, close_names, read_yaml, without_numpy
 
 
 def read_experiment(path: str | Path, *, changes: Mapping[str, object] | None = None) -> Experiment:

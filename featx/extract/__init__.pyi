@@ -1,13 +1,7 @@
 from .add import (
     check_same_images as check_same_images,
-)
-from .add import (
     find_lost_images as find_lost_images,
-)
-from .add import (
     is_same_table as is_same_table,
-)
-from .add import (
     read_existing as read_existing,
 )
 from .features import (
@@ -15,11 +9,7 @@ from .features import (
 )
 from .forecast import (
     Forecast as Forecast,
-)
-from .forecast import (
     forecast_extraction as forecast_extraction,
-)
-from .forecast import (
     format_forecast as format_forecast,
 )
 from .merge import (

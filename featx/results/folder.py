@@ -13,8 +13,7 @@ from featx.errors import FeatxError, MissingRunError
 from featx.images import write_table
 from featx.results.record import Run
 from featx.results.tables import cells_table, layers_table
-from featx.system import put_folder_back as put_back
-from featx.system import whole_folder
+from featx.system import put_folder_back as put_back, whole_folder
 
 FORMAT = 1
 

@@ -15,8 +15,7 @@ from featx.experiment.schema import (
     OF_REPEATS,
     FitSpec,
 )
-from featx.fit import CHOOSE_BY, RepeatOptions
-from featx.fit import OF_REPEATS as OF_RANDOM_SPLITS
+from featx.fit import CHOOSE_BY, OF_REPEATS as OF_RANDOM_SPLITS, RepeatOptions
 from featx.networks.recipes import parse_changes
 from featx.system import options_of, to_yaml
 

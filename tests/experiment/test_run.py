@@ -11,8 +11,7 @@ from samples import make_tree, small_recipe
 
 import featx
 from featx.cli import main
-from featx.experiment import existing, plan_experiment
-from featx.experiment import stages as experiment_work
+from featx.experiment import existing, plan_experiment, stages as experiment_work
 from featx.experiment.stages import choose_stages, list_stages
 from featx.networks.recipes import Stage
 from featx.system import read_yaml

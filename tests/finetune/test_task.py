@@ -12,8 +12,7 @@ from samples import SMALL, small_recipe
 import featx
 from featx import FeatxError
 from featx.errors import SourceError, WeightsError
-from featx.finetune import read_task
-from featx.finetune import tune as finetune
+from featx.finetune import read_task, tune as finetune
 from featx.finetune.folder import Trained
 from featx.finetune.record import Outcome, run_record, write_fine_tuned
 from featx.finetune.stages import StagePlan

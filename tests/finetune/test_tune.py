@@ -14,9 +14,7 @@ from samples import small_recipe
 import featx
 from featx import FeatxError
 from featx.errors import StoppedError
-from featx.finetune import fine_tune, folder
-from featx.finetune import sources as training_sources
-from featx.finetune import tune as finetune
+from featx.finetune import fine_tune, folder, sources as training_sources, tune as finetune
 from featx.networks import load_keras
 from featx.networks.recipes import Augmentation, Stage, read_recipe
 from featx.networks.recipes.schema import AveragePool, BatchNorm, Dense, Dropout, MaxPool

@@ -12,8 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from featx.errors import ImageError
-from featx.images import RESIZES, flatten, read_picture, read_size
-from featx.images import decode as images
+from featx.images import RESIZES, decode as images, flatten, read_picture, read_size
 from featx.images.decode import decode
 
 

@@ -13,8 +13,7 @@ from mutants import mutate
 from PIL import Image, ImageCms
 
 from featx.errors import ImageError
-from featx.images import decode as images
-from featx.images import read_size
+from featx.images import decode as images, read_size
 from featx.images.decode import decode
 
 SIDE = 64

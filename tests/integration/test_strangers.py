@@ -22,8 +22,7 @@ import featx
 from featx import FeatxError
 from featx.cli import main
 from featx.errors import ImageError
-from featx.images import decode as images
-from featx.images import read_picture
+from featx.images import decode as images, read_picture
 from featx.images.decode import decode
 from featx.images.files import MAX_BYTES, read_file
 
