@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from icc_profiles import DISPLAY_P3, SRGB, cmyk_profile, gray_profile, rgb_profile, seen_as, srgb_of
 from PIL import Image
-from stub_network import build, features_of, stand_in
+from stub_network import StubNetwork, features_of, stand_in
 
 import featx
 from featx import FeatxError
@@ -253,7 +253,12 @@ def test_pages_show_what_the_network_saw(photos, tmp_path):
 @pytest.mark.parametrize("choice", ["convert", "ignore"])
 def test_whatever_reads_the_images_again_does_it_as_the_store_did(choice, tmp_path, monkeypatch):
     keras = SimpleNamespace(backend=SimpleNamespace(backend=lambda: "stub"), __version__="0")
-    monkeypatch.setattr("featx.inference.rebuild.build_network", build)
+    frozen = SimpleNamespace(weights_sha256=StubNetwork.weights_sha256)
+    monkeypatch.setattr("featx.inference.rebuild.build_frozen", lambda *arguments, **options: frozen)
+    monkeypatch.setattr(
+        "featx.inference.rebuild.run_frozen",
+        lambda *arguments, batch_size, **options: StubNetwork(layers="all", batch_size=batch_size),
+    )
     for module in ("inference.rebuild", "extract.recompute"):
         monkeypatch.setattr(f"featx.{module}.load_keras", lambda: keras)
     rows = ["path,label,split"]
