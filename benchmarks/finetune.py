@@ -3,7 +3,7 @@
 VGG16 with ImageNet's weights at 224 x 224 on photographs of solar cells; a head alone (recipe mame-i), and a head with
 block 5 (recipe solar, without mirrored images). Both sides have the same rows, batches, head and validation rows. Every
 contender runs in a process of its own; its first epoch, in which Keras compiles, doesn't count. featx's epochs are with
-what it takes to keep each of them on disk; the pass that computes the activations, once, is told beside them.
+what it takes to keep each of them on disk; the pass that computes the activations, once, is printed next to them.
 
     python benchmarks/finetune.py
     python benchmarks/finetune.py --images 128 --rounds 1

@@ -1,4 +1,4 @@
-"""The answer in one sentence: the best classifier on frozen features beside the best fine-tuned network."""
+"""The answer in one sentence: the best classifier on frozen features next to the best fine-tuned network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Answer:
         Names of the two runs; None where there is none of the kind, or where they were not chosen on the same rows by
         the same measure: there is no best one of them then.
     pair : Pair or None
-        The fine-tuned run beside the classical one.
+        The fine-tuned run next to the classical one.
     is_significant : bool or None
         At `SIGNIFICANCE`.
     """
@@ -186,12 +186,12 @@ def _say(kinds: Sequence[Sequence[Candidate]], best: Sequence[Candidate | None],
         return f"{parts}; no difference is tested, as validation figures don't rank the {' and the '.join(unranked)}."
     if pair is None:
         missing = "fine-tuned run" if kinds[0] else "classifier on frozen features"
-        return f"{parts}; there is no {missing} to set beside it."
-    told = format_p(pair.p_value)
+        return f"{parts}; there is no {missing} to compare it with."
+    p_text = format_p(pair.p_value)
     if pair.p_value >= SIGNIFICANCE:
-        return f"{parts}; the difference is not significant, {told}."
+        return f"{parts}; the difference is not significant, {p_text}."
     better = "the fine-tuned network" if pair.difference > 0 else "the frozen features"
-    return f"{parts}; the difference is significant, {told}: {better} did better."
+    return f"{parts}; the difference is significant, {p_text}: {better} did better."
 
 
 def _say_kind(candidates: Sequence[Candidate], chosen: Candidate | None, kind: str) -> str:
