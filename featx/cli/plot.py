@@ -100,9 +100,7 @@ OPTIONS: dict[str, tuple[Callable, ...]] = {
         LAYER,
         click.option("--channel", type=click.IntRange(0), required=True, help="Number of the channel, from 0."),
         click.option("--images", "n", type=click.IntRange(1, 60), default=12, help="Number of images."),
-        click.option(
-            "--root", type=click.Path(path_type=Path), help="Folder where the images' paths start.  [default: the store's]"
-        ),
+        click.option("--root", type=click.Path(path_type=Path), help="Folder of the images.  [default: the store's]"),
     ),
 }
 

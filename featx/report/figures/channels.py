@@ -127,7 +127,7 @@ def plot_top_images(
         picture = pictures[number]
         if picture is None:
             axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-            axes.text(0.5, 0.5, "missing", ha="center", va="center", style="italic", fontsize=9)
+            axes.text(0.5, 0.5, "not there", ha="center", va="center", style="italic", fontsize=9)
         else:
             axes.imshow(picture, interpolation="none")
         lines = [f"feature {values[number]:.4g}", short_name(_file_name(paths[number]), 20)]
