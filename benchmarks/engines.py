@@ -1,4 +1,4 @@
-"""Time ncnn beside Keras on each backbone, in turns in one process, on a CPU: bare forward passes, random weights.
+"""Time ncnn next to Keras on each backbone, in turns in one process, on a CPU: bare forward passes, random weights.
 
 python benchmarks/engines.py
 python benchmarks/engines.py --backbones resnet50,densenet121 --rounds 9

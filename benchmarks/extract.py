@@ -1,4 +1,4 @@
-"""Time featx extract beside what people write today, and engines beside each other, in one run on real photographs.
+"""Time featx extract next to what people write today, and engines next to each other, in one run on real photographs.
 
 Every contender runs in a process of its own, takes the same photographs of solar cells from file to pooled activations
 of VGG16's 13 convolutional layers (ImageNet's weights, 224 x 224, float32), and is timed from its first image to its

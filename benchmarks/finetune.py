@@ -1,16 +1,16 @@
-"""Time an epoch of featx finetune, whose frozen part runs once, beside Keras's plain `fit` over the whole network.
+"""Time an epoch of featx finetune, whose frozen part runs once, next to Keras's plain `fit` over the whole network.
 
 VGG16 with ImageNet's weights at 224 x 224 on photographs of solar cells; a head alone (recipe mame-i), and a head with
 block 5 (recipe solar, without mirrored images). Both sides have the same rows, batches, head and validation rows. Every
 contender runs in a process of its own; its first epoch, in which Keras compiles, doesn't count. featx's epochs are with
-what it takes to keep each of them on disk; the pass that computes the activations, once, is told beside them.
+what it takes to keep each of them on disk; the pass that computes the activations, once, is printed next to them.
 
     python benchmarks/finetune.py
     python benchmarks/finetune.py --images 128 --rounds 1
     python benchmarks/finetune.py --feed
 
 `--feed` asks instead whether the network ever waits: images/s that batches are made at, from the cache of pixels, from
-files, and from cached activations, beside the images/s that the whole network is trained at.
+files, and from cached activations, next to the images/s that the whole network is trained at.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=160, help="photographs, a fifth of them validation rows")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--feed", action="store_true", help="images/s of the batches, beside those of training")
+    parser.add_argument("--feed", action="store_true", help="images/s of the batches, next to those of training")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""Time a grid of SVMs on shared Gram matrices beside scikit-learn's GridSearchCV, on the same folds, in one run.
+"""Time a grid of SVMs on shared Gram matrices next to scikit-learn's GridSearchCV, on the same folds, in one run.
 
 Both fit 2 kernels x 5 C x 3 gammas on 3 stratified folds; every cell's accuracy must agree in every fold. At the
 default size GridSearchCV takes more than twenty minutes.

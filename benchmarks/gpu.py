@@ -1,4 +1,4 @@
-"""Time a frozen network in each precision beside a large bf16 matrix product, in one run, on any Keras backend.
+"""Time a frozen network in each precision next to a large bf16 matrix product, in one run, on any Keras backend.
 
 Needs neither weights nor images: it makes both. On a GPU the batch size is found by trying.
 

@@ -1,7 +1,7 @@
 """Measure what featx itself adds to a network's time as the number of images grows, and what two workers give.
 
 No network is computed: a stand-in gives each batch's features at once, or at a known speed. Every figure is of a
-process of its own: its seconds, and by how much its memory grew at most. Rounds are interleaved, and medians told.
+process of its own: its seconds, and by how much its memory grew at most. Rounds are interleaved, and medians printed.
 
     python benchmarks/scale.py
     python benchmarks/scale.py --images 1000,10000 --rows 1000,10000,100000 --rounds 1

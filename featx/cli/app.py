@@ -173,7 +173,7 @@ def list_weights(as_json: bool) -> None:
 
 @weights.command()
 @click.argument("name")
-@click.option("--backbone", type=click.Choice(list(BACKBONES)), default="vgg16")
+@click.option("--backbone", type=click.Choice(list(BACKBONES)), default="vgg16", help="Network of the weights.")
 @AS_JSON
 def verify(name: str, backbone: str, as_json: bool) -> None:
     """Load the weights NAME (or a file), and compare every layer that has a published digest."""

@@ -33,7 +33,7 @@ def add_command(model: str, grid: type[Options]) -> None:
 
     @fit.command(model, help=grid.__doc__)
     @click.argument("store", type=click.Path(path_type=Path))
-    @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder.  [default: results/MODEL-TIME]")
+    @click.option("-o", "--output", type=click.Path(path_type=Path), help="Run folder.  [default: results/MODEL-TIME]")
     @taking(GridOptions, without=["grid", "importance"])
     @click.option("--importance", is_flag=True, help="Measure the accuracy that is lost when a layer is shuffled.")
     @click.option(

@@ -14,7 +14,7 @@ from featx.networks import BACKBONES
 @click.option(
     "--image-size",
     type=click.IntRange(32, 4096),
-    help="Pixels that costs are for.  [default: the backbone's own]",
+    help="Height and width in pixels, for the costs.  [default: the backbone's own]",
 )
 @AS_JSON
 def backbones(backbone: str | None, image_size: int | None, as_json: bool) -> None:

@@ -32,7 +32,7 @@ IMAGES = click.option(
     "n_images",
     type=click.IntRange(4, 5000),
     default=2000,
-    help="Most images; of more, a sample is drawn.",
+    help="Greatest number of images; of more, a sample is drawn.",
 )
 
 
@@ -100,9 +100,7 @@ OPTIONS: dict[str, tuple[Callable, ...]] = {
         LAYER,
         click.option("--channel", type=click.IntRange(0), required=True, help="Number of the channel, from 0."),
         click.option("--images", "n", type=click.IntRange(1, 60), default=12, help="Number of images."),
-        click.option(
-            "--root", type=click.Path(path_type=Path), help="Folder where paths start.  [default: the store's]"
-        ),
+        click.option("--root", type=click.Path(path_type=Path), help="Folder of the images.  [default: the store's]"),
     ),
 }
 

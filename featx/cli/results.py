@@ -13,7 +13,7 @@ from featx.errors import one_line
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="report.html", help="HTML file to write.")
 @click.option("--title", help="Title of the page.  [default: Frozen features and a fine-tuned network]")
-@click.option("--root", type=click.Path(path_type=Path), help="Folder where paths start.  [default: the store's]")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of the images.  [default: the store's]")
 @OVERWRITE
 @AS_JSON
 def report(

@@ -43,7 +43,7 @@ def split_sections(ctx: click.Context, param: click.Parameter, value: str | None
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Show every stage, what exists, and what is to do; of stores, predicted time, disk and memory. Write nothing.",
+    help="Show stages, existing results and remaining work; for stores, predict time, disk and memory. Write nothing.",
 )
 @cluster_options
 @OVERWRITE

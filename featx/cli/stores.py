@@ -21,9 +21,7 @@ _WITH_IMAGES = (
     click.option(
         "--weights", help="Weights, where the store's came from a file or a fine-tuned run.  [default: the store's]"
     ),
-    click.option(
-        "--root", type=click.Path(path_type=Path), help="Folder where the paths start.  [default: the store's]"
-    ),
+    click.option("--root", type=click.Path(path_type=Path), help="Folder of the images.  [default: the store's]"),
     click.option("--batch-size", type=click.IntRange(1, 4096), default=8, help="Images per forward pass."),
 )
 

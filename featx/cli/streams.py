@@ -72,7 +72,7 @@ def _write_through(kind: type[io.FileIO], stream: Any) -> TextIO:
 def finish_output() -> None:
     """Write what is left of the output; where nothing can be written any more, end with one line and exit code 1.
 
-    Whoever reads only the beginning, as `head` does, knows why there is no more.
+    A reader that takes only the beginning, as `head` does, needs no message.
     """
     with contextlib.suppress(OSError):
         sys.stdout.flush()

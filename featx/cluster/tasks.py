@@ -207,7 +207,7 @@ class Cluster:
 
     def _lost(self) -> str:
         return (
-            f"the scheduler at {self.address} is gone, or has been told to forget this work. What is done is kept; run "
+            f"the scheduler at {self.address} is gone, or has dropped this work. What is done is kept; run "
             "the same command again"
         )
 

@@ -1,4 +1,4 @@
-"""The answer in one sentence: the best classifier on frozen features beside the best fine-tuned network."""
+"""The answer in one sentence: the best classifier on frozen features next to the best fine-tuned network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from featx.networks import BACKBONES
 from featx.results import ComparedRun, Pair, Run, format_validation, pair_runs, signed_score
 
 SIGNIFICANCE = 0.05
-"""A difference is called significant where McNemar's p is under it."""
+"""A difference is called significant if McNemar's p is under it."""
 
 
 MODELS = {
@@ -26,23 +26,23 @@ MODELS = {
 _KINDS = ("classifiers on frozen features", "fine-tuned networks")
 
 
-# A run, what a comparison says of it, and which test rows it gets right.
+# A run, as a comparison shows it, and which test rows it gets right.
 Candidate = tuple[Run, ComparedRun, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a report says first.
+    """The first lines of a report.
 
     Attributes
     ----------
     question, sentence, basis, measure : str
-        `basis` says what the runs of the sentence were chosen by, `measure` what its figures are.
+        `basis` says what the runs of the sentence were chosen by, `measure` what its numbers are.
     classical, finetuned : str or None
-        Names of the two runs; None where there is none of the kind, or where they were not chosen on the same rows by
-        the same measure: there is no best one of them then.
+        Names of the two runs; None if there is none of the kind, or if they were not chosen on the same rows by the
+        same measure: no one of them is the best then.
     pair : Pair or None
-        The fine-tuned run beside the classical one.
+        The fine-tuned run next to the classical one.
     is_significant : bool or None
         At `SIGNIFICANCE`.
     """
@@ -58,12 +58,9 @@ class Answer:
 
 
 def answer_question(candidates: Sequence[Candidate]) -> Answer:
-    """Choose the best run of each kind on validation figures, never by test rows, and compare the two.
+    """Choose the best run of each kind by validation scores, never by test rows, and compare the two.
 
-    Parameters
-    ----------
-    candidates : sequence of (Run, ComparedRun, correct)
-        On the same test rows; at least one.
+    The candidates, at least one, are of the same test rows.
     """
     kinds = [[each for each in candidates if each[0].is_finetuned is is_finetuned] for is_finetuned in (False, True)]
     classical, finetuned = best = [_choose(kind) for kind in kinds]
@@ -86,18 +83,9 @@ def answer_question(candidates: Sequence[Candidate]) -> Answer:
 
 
 def name_model(run: Run, *, discretize: str | None = None) -> str:
-    """Return what a reader calls a run's model.
+    """Return a readable name of a run's model, such as "SVM on ternary frozen features" or "fine-tuned VGG16".
 
-    Parameters
-    ----------
-    run : Run
-    discretize : {"none", "ternary"}, optional
-        Of one cell; default: of the chosen one.
-
-    Returns
-    -------
-    str
-        Such as "SVM on ternary frozen features" or "fine-tuned VGG16".
+    `discretize` is that of one cell; default: of the chosen one.
     """
     if run.is_finetuned:
         return f"fine-tuned {name_backbone(run)}"
@@ -106,7 +94,7 @@ def name_model(run: Run, *, discretize: str | None = None) -> str:
 
 
 def name_backbone(run: Run) -> str:
-    """Return what a reader calls a run's backbone; "network" where the record doesn't tell."""
+    """Return a readable name of a run's backbone; "network" if the record doesn't say."""
     name = str(run.store.get("backbone") or "network")
     return BACKBONES[name].title if name in BACKBONES else name
 
@@ -134,43 +122,38 @@ def format_p(p_value: float) -> str:
 
 
 def rank_runs(runs: Sequence[Run]) -> list[list[int]]:
-    """Rank runs of one kind by what each was chosen by, where that is the same measure on the same rows.
-
-    Parameters
-    ----------
-    runs : sequence of Run
-        All classical, or all fine-tuned.
+    """Rank runs of one kind by the score that each was chosen by, if that is the same measure on the same rows.
 
     Returns
     -------
     list of list of int
-        A group of places in `runs` for each measure, in the order that they first come: the best of a group first, the
-        first of equals. Runs without a validation figure are in no group.
+        A group of indices of `runs` for each measure, in the order of their first runs: the best of a group first, the
+        first of equal ones. Runs without a validation score are in no group.
     """
     groups: dict[str, list[int]] = {}
-    for place, run in enumerate(runs):
+    for number, run in enumerate(runs):
         if _validation_rank(run) is not None:
-            groups.setdefault(_name_measure(run), []).append(place)
-    return [sorted(group, key=lambda place: _validation_rank(runs[place]), reverse=True) for group in groups.values()]
+            groups.setdefault(_name_measure(run), []).append(number)
+    return [sorted(group, key=lambda number: _validation_rank(runs[number]), reverse=True) for group in groups.values()]
 
 
 def _name_measure(run: Run) -> str:
-    """Return what makes validation figures comparable, as one text: a record may hold anything."""
+    """Return what makes validation scores comparable, as one text: an untrusted record may contain any values."""
     names = ("choose_by", "cv", "sample_weight", "label", "where", "n_train", "n_validation")
-    # Other splits than the column `split` are there for fine-tuning only.
+    # Only fine-tuning uses other splits than the column `split`.
     return repr([*(run.protocol.get(name) for name in names), run.protocol.get("split", "split")])
 
 
 def _validation_rank(run: Run) -> float | None:
     choose_by = run.protocol.get("choose_by", "accuracy")
-    # A recipe's loss is its own, with what L2 and smoothed labels add: it chooses stages, not runs.
+    # A recipe's loss includes L2 and smoothed labels: it can compare its stages, but not runs.
     if choose_by in ("accuracy", "loss"):
         return run.best.validation_accuracy
     return None if run.best.validation_score is None else signed_score(run.best.validation_score, str(choose_by))
 
 
 def _choose(candidates: Sequence[Candidate]) -> Candidate | None:
-    """Return the best on validation figures, or the only one; None where there is none, or they can't be ranked."""
+    """Return the best by validation scores, or the only one; None if there is none, or they can't be ranked."""
     if len(candidates) < 2:
         return next(iter(candidates), None)
     groups = rank_runs([run for run, _, _ in candidates])
@@ -183,15 +166,15 @@ def _say(kinds: Sequence[Sequence[Candidate]], best: Sequence[Candidate | None],
     parts = parts[:1].upper() + parts[1:]
     unranked = [kind for candidates, chosen, kind in present if candidates and chosen is None]
     if unranked:
-        return f"{parts}; no difference is tested, as validation figures don't rank the {' and the '.join(unranked)}."
+        return f"{parts}; no difference is tested, as validation scores don't rank the {' and the '.join(unranked)}."
     if pair is None:
         missing = "fine-tuned run" if kinds[0] else "classifier on frozen features"
-        return f"{parts}; there is no {missing} to set beside it."
-    told = format_p(pair.p_value)
+        return f"{parts}; there is no {missing} to compare it with."
+    p_text = format_p(pair.p_value)
     if pair.p_value >= SIGNIFICANCE:
-        return f"{parts}; the difference is not significant, {told}."
+        return f"{parts}; the difference is not significant, {p_text}."
     better = "the fine-tuned network" if pair.difference > 0 else "the frozen features"
-    return f"{parts}; the difference is significant, {told}: {better} did better."
+    return f"{parts}; the difference is significant, {p_text}: {better} did better."
 
 
 def _say_kind(candidates: Sequence[Candidate], chosen: Candidate | None, kind: str) -> str:
@@ -208,18 +191,18 @@ def _say_basis(kinds: Sequence[Sequence[Candidate]], best: Sequence[Candidate | 
     sentences = []
     if chosen:
         each = "Each is the best of its kind" if len(chosen) > 1 else "This is the best of its kind"
-        figures = " and ".join(_say_validation(*candidate[:2]) for candidate in chosen)
-        sentences.append(f"{each} on validation figures, the first of equals: {figures}.")
+        scores = " and ".join(_say_validation(*candidate[:2]) for candidate in chosen)
+        sentences.append(f"{each} by validation scores, the first of equal ones: {scores}.")
     for candidates, one, kind in zip(kinds, best, _KINDS, strict=True):
         groups = rank_runs([run for run, _, _ in candidates])
         if candidates and one is None:
             firsts = [candidates[group[0]] for group in groups] or list(candidates)
-            figures = ", ".join(_say_validation(*candidate[:2]) for candidate in firsts)
-            why = "were not chosen on the same rows by the same measure" if groups else "have no validation figures"
-            sentences.append(f"The {kind} {why}, so they are not ranked: {figures}.")
+            scores = ", ".join(_say_validation(*candidate[:2]) for candidate in firsts)
+            why = "were not chosen on the same rows by the same measure" if groups else "have no validation scores"
+            sentences.append(f"The {kind} {why}, so they are not ranked: {scores}.")
         n_without = len(candidates) - sum(map(len, groups))
         if groups and n_without:
-            sentences.append(f"{n_without} of the {kind} {'has' if n_without == 1 else 'have'} no validation figure.")
+            sentences.append(f"{n_without} of the {kind} {'has' if n_without == 1 else 'have'} no validation score.")
     sentences.append("Test rows were used once, to score each run.")
     return " ".join(sentences)
 
@@ -229,6 +212,6 @@ def _say_validation(run: Run, compared: ComparedRun) -> str:
         return f"{compared.name} (none on record)"
     choose_by = run.protocol.get("choose_by", "accuracy")
     is_accuracy = choose_by in ("accuracy", "loss")
-    figure = percent(run.best.validation_accuracy) if is_accuracy else f"{choose_by} {run.best.validation_score:.3f}"
+    score = percent(run.best.validation_accuracy) if is_accuracy else f"{choose_by} {run.best.validation_score:.3f}"
     ending = "; its stage was chosen by the loss of its training" if choose_by == "loss" else ""
-    return f"{compared.name} ({figure} {format_validation(run)}{ending})"
+    return f"{compared.name} ({score} {format_validation(run)}{ending})"

@@ -13,7 +13,7 @@ from scipy.io.matlab import MatReadError
 from featx.errors import FeatxError
 from featx.system import check_writable, whole_file
 
-# What stands for an image whose activity is not told: those of the data set's own test part.
+# What stands for an image whose activity is not known: those of the data set's own test part.
 NO_ACTIVITY = -1
 
 

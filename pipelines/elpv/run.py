@@ -1,4 +1,4 @@
-"""Published protocols on ELPV's solar cells, from one store of features; see the README beside this file."""
+"""Published protocols on ELPV's solar cells, from one store of features; see the README next to this file."""
 
 import argparse
 import json
@@ -34,7 +34,7 @@ SMALL_CHOICES = {"svm": {"grid": {"kernel": ("rbf",), "C": (10.0,)}}, "rf": {"gr
 FOUR_CLASSES = """Song et al. 2024 (arXiv 2408.06229): four classes, mono and poly apart, 50 random 80/20 splits"""
 BINARY = """Deitsch et al. 2019 (arXiv 1807.02894): probability over 0.5, 75/25 stratified by label and type"""
 FINE_TUNED = (
-    """the binary protocol's first splits: VGG16 fine-tuned (head, then block 5), beside the SVM on the same rows"""
+    """the binary protocol's first splits: VGG16 fine-tuned (head, then block 5), next to the SVM on the same rows"""
 )
 
 BINARY_SPLITS = {"test_share": 0.25, "stratify": ("label", "type"), "sample_weight": "weight"}

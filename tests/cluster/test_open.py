@@ -441,9 +441,7 @@ def test_a_scheduler_that_goes_away_is_one_line(capfd):
                 answers = cluster.run(nap, [("a", (0,)), ("b", (60,))])
                 assert next(answers)[1].result == 0
                 process.kill()
-                with pytest.raises(
-                    FeatxError, match=r"the scheduler at .* is gone, or has been told to forget this work"
-                ):
+                with pytest.raises(FeatxError, match=r"the scheduler at .* is gone, or has dropped this work"):
                     next(answers)
         finally:
             process.kill()

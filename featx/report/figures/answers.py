@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _N_BINS = 10
 
 
-# Where curves of more classes than can be told apart are averaged.
+# The false positive rates at which the curves of many classes are averaged.
 _FALSE_RATES = np.linspace(0, 1, 201)
 
 

@@ -138,5 +138,5 @@ def plot_top_images(
 
 
 def _file_name(path: str) -> str:
-    """Return the end of a path, which tells files apart better than its beginning."""
+    """Return the end of a path, which differs between files more often than its beginning."""
     return path.replace("\\", "/").rsplit("/", 1)[-1]

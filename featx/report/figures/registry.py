@@ -110,7 +110,7 @@ FIGURES = (
     FigureKind(
         "layers",
         "run",
-        "Plot what each layer gives RUN: alone, with all before it, without it, shuffled; as featx fit was asked.",
+        "Plot the scores of RUN by layer: alone, with all layers before it, without it, shuffled.",
         "draw_layers",
     ),
     FigureKind(
