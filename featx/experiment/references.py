@@ -133,7 +133,7 @@ def _engine_problems(store: StoreSpec) -> Iterator[tuple[str, str]]:
     if store.engine != "ncnn":
         return
     if store.precision != "float32":
-        yield "precision", f"ncnn computes in float32 alone, not in {store.precision}: give engine keras"
+        yield "precision", f"ncnn computes in float32 only, not in {store.precision}: give engine keras"
     if importlib.util.find_spec("ncnn") is None:
         yield "engine", "ncnn is not installed: pip install 'featx[cpu]'"
 

@@ -105,7 +105,10 @@ def test_json_and_changes(tuned_store, recipe, tmp_path):
         (["--recipe", "solar", "--no-cache", "--keep-cache"], "--no-cache: leaves nothing to keep: leave it or --keep"),
         (["--recipe", "solar", "--compile", "--set", "compile=true"], "--set: --compile says compile too: leave one"),
         (["--recipe", "solar", "--cache-limit", "1e-12"], r"more than the cache may .*--cache-limit of 0\.0"),
-        (["--recipe", "flowers-5"], r"recipe 'flowers-5': backbones has resnet50, and the store's is vgg16\. Add"),
+        (
+            ["--recipe", "flowers-5"],
+            r"recipe 'flowers-5': its backbones are resnet50, and the store's is vgg16\. Extract",
+        ),
         (["--recipe", "solar", "--root", "nowhere"], r"no such file \(30 of 30 .*--root"),
     ],
 )

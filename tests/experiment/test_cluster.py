@@ -59,9 +59,9 @@ def stub():
 def test_a_study_on_a_cluster_is_that_of_one_process(path, stub, cluster, monkeypatch):
     calls = []
 
-    def train(store, recipes, **options):
+    def train(store, recipes, tuning, **options):
         """Stand in for training, which tests of featx.finetune.sweep do on clusters."""
-        calls.append(([run.name for run in recipes], options["seed"], options["cluster"]))
+        calls.append(([run.name for run in recipes], tuning.seed, options["cluster"]))
         for run in recipes:
             run.mkdir(parents=True)
         return {run: SimpleNamespace(name=run.name) for run in recipes}

@@ -205,7 +205,7 @@ def test_a_run_tells_its_size_and_seconds_from_files_to_labels(noisy_store, tmp_
 
 def test_an_output_that_exists_is_refused_or_replaced(noisy_store, tmp_path):
     featx.fit_grid(noisy_store, "rf", tmp_path / "run")
-    with pytest.raises(FeatxError, match=r"run: exists\. .*--overwrite"):
+    with pytest.raises(FeatxError, match=r"run: exists\. .*`overwrite`"):
         featx.fit_grid(noisy_store, "svm", tmp_path / "run")
     assert read_run(tmp_path / "run").model == "rf"
     featx.fit_grid(noisy_store, "svm", tmp_path / "run", grid={"C": (1.0,)}, overwrite=True)
@@ -455,7 +455,7 @@ def test_shards_on_the_command_line(noisy_store, tmp_path):
         return CliRunner().invoke(main, ["fit", "rf", str(noisy_store), *map(str, arguments)])
 
     grid = ["--n-estimators", "2,3", "--min-samples-leaf", "2,5", "--each-layer"]
-    assert "--shard: scores are kept next to --output" in run(*grid, "--shard", "1/2").stderr
+    assert "--shard: its scores are kept next to the output: give --output" in run(*grid, "--shard", "1/2").stderr
     done = run(*grid, "-o", tmp_path / "run", "--shard", "1/2")
     assert done.exit_code == 0, done.output
     assert "2 scores of shard 1/2, 2 of them made now" in done.stdout

@@ -172,7 +172,7 @@ def test_weights_and_comparisons_take_numbers_that_stay_text(photos):
             row for row in range(24) if row % 3 < 2 and row % 2 == 0
         ]
         assert not select_rows(images, 'year == "1799.0" or year > 1800')[2::3].any()
-        with pytest.raises(FeatxError, match="1 is compared with a column of text: 'flag' holds 'True'"):
+        with pytest.raises(FeatxError, match="1 is compared with a column of text: 'flag' has 'True'"):
             select_rows(images, "flag == 1")
         with pytest.raises(FeatxError, match=r"'flag' of 00\.png is 'True'; weights are numbers from 0 up"):
             read_rows(opened, [], sample_weight="flag")

@@ -107,24 +107,6 @@ def test_a_file_edited_meanwhile_never_leaves_its_features_to_others(twins, tmp_
     assert not np.array_equal(X[0], X[table["path"].tolist().index("cedar/000.png")])
 
 
-def test_parts_of_an_older_featx_are_gone_on_with(twins, undisturbed, tmp_path, monkeypatch):
-    """They have every row's features, and no word on whose they are."""
-    path = tmp_path / "s.h5"
-    with monkeypatch.context() as patch, pytest.raises(FeatxError, match="stopped"):
-        interrupt_after(60, patch)
-        extract(twins, path)
-    (part,) = (tmp_path / "s.h5.parts").glob("rows-*.npz")
-    arrays = dict(np.load(part))
-    own = arrays.pop("own")
-    places = np.cumsum(own) - 1
-    # In this first stretch a twin follows its original at once.
-    arrays |= {name: values[places] for name, values in arrays.items() if name.startswith("features/")}
-    np.savez(part, **arrays)
-    done = extract(twins, path)
-    assert done.n_resumed > 60
-    assert same_store(path, undisturbed)
-
-
 def test_the_command_tells_of_identical_files(tmp_path):
     images = make_tree(tmp_path / "images", {"ash": 3, "birch": 3})
     shutil.copy(images / "ash" / "000.png", images / "birch" / "copy.png")

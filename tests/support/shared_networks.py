@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 # Beyond this many, the network that was used longest ago is built again when a test needs it.
-MOST = 40
+MOST = 12
 
 
 class Recent(dict):

@@ -236,7 +236,7 @@ def test_a_score_that_is_not_defined_for_lack_of_weight_says_so(store_path, tmp_
     done = CliRunner().invoke(main, [*args, "-o", str(tmp_path / "run")])
     assert done.exit_code == 1
     assert (
-        "rows to score are of a class, 'b', whose rows to fit all have the weight 0. Choose by balanced_accuracy, give "
+        "rows to score have the class 'b', whose rows to fit all have the weight 0. Choose by balanced_accuracy, give "
         "some of them a weight over 0, or leave the class out" in done.output
     )
 

@@ -14,7 +14,7 @@ def test_ncnn_is_for_float32_alone():
     assert build_network(**SMALL).engine.name == "ncnn"
     for precision in ("float16", "bfloat16"):
         assert build_network(**SMALL, precision=precision).engine.name == "keras"
-        with pytest.raises(FeatxError, match=f"float32 alone, not in {precision}"):
+        with pytest.raises(FeatxError, match=f"float32 only, not in {precision}"):
             build_network(**SMALL, precision=precision, engine="ncnn")
 
 
