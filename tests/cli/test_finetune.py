@@ -107,7 +107,7 @@ def test_json_and_changes(tuned_store, recipe, tmp_path):
         (["--recipe", "solar", "--cache-limit", "1e-12"], r"more than the cache may .*--cache-limit of 0\.0"),
         (
             ["--recipe", "flowers-5"],
-            r"recipe 'flowers-5': its backbones are resnet50, and the store's is vgg16\. Extract",
+            r"recipe 'flowers-5': its backbones are resnet50, and the store's is vgg16\.",
         ),
         (["--recipe", "solar", "--root", "nowhere"], r"no such file \(30 of 30 .*--root"),
     ],
