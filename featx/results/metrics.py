@@ -304,7 +304,7 @@ def _finite_or_none(scores: np.ndarray | None, kept: np.ndarray) -> np.ndarray |
 def check_weights(sample_weight: np.ndarray | None, n_rows: int) -> np.ndarray:
     """Return weights as float64, ones if there are none; raise an error if they, or their number, can't be used."""
     if not n_rows:
-        raise FeatxError("no test rows to score. Extract again with `split`, or give a split column")
+        raise FeatxError("no test rows to score. Extract again with test rows: make splits, or give a split column")
     if sample_weight is None:
         return np.ones(n_rows)
     weight = np.asarray(sample_weight, dtype=float)

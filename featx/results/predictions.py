@@ -137,7 +137,7 @@ def read_predictions(folder: Path) -> pd.DataFrame:
         )
     table = table[list(COLUMNS)]
     if table.empty:
-        raise FeatxError(f"{path}: no test rows. Extract with `split` and fit again")
+        raise FeatxError(f"{path}: no test rows. Extract with test rows and fit again")
     unfinished = (table == "").any(axis="columns")
     if unfinished.any():
         raise FeatxError(f"{path}: row {unfinished.argmax() + 1} has an empty field. Make the run again")

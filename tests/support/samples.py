@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# The reference engine, whose batches have one shape: the harder case for what goes on around it.
+# The reference engine, whose batches have one shape: the harder case for the code around it.
 SMALL = {"weights": "random", "image_size": 32, "batch_size": 4, "engine": "keras"}
 
 
