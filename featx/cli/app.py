@@ -207,7 +207,7 @@ def verify(name: str, backbone: str, as_json: bool) -> None:
 def demo(output: Path, n_images: int | None, batch_size: int, seed: int, overwrite: bool, as_json: bool) -> None:
     """Run a whole study on photographs of solar cells: ImageNet's VGG16, RF, SVM and fine-tuning, table and report.
 
-    2,624 photographs take a quarter of an hour on two cores; finished stages are used again.
+    2,624 photographs take 15 to 20 minutes on two cores. Finished stages are used again.
     """
     from featx.experiment import demo_table, run_demo
     from featx.results import format_table
